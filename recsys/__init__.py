@@ -1,0 +1,1 @@
+"""Two-tower book recommenders: data, models, training, evaluation, reports."""
