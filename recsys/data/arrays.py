@@ -36,9 +36,7 @@ class Bags:
     weights: FloatArray | None = None
 
     @classmethod
-    def from_pairs(
-        cls, rows: IntArray, columns: IntArray, *, n_rows: int, n_columns: int
-    ) -> Bags:
+    def from_pairs(cls, rows: IntArray, columns: IntArray, *, n_rows: int, n_columns: int) -> Bags:
         """Bags that hold the given (row, column) pairs, each row's in their given order."""
         order = np.argsort(rows, kind="stable")
         counts = np.bincount(rows, minlength=n_rows)
@@ -59,6 +57,15 @@ class Bags:
     def row(self, index: int) -> IntArray:
         """The columns of one row."""
         return self.indices[self.offsets[index] : self.offsets[index + 1]]
+
+    def union(self, other: Bags) -> Bags:
+        """Each row's entries followed by the other's, without weights; an entry in both twice."""
+        assert (self.n_rows, self.n_columns) == (other.n_rows, other.n_columns)
+        rows = [np.repeat(np.arange(bags.n_rows), bags.lengths) for bags in (self, other)]
+        columns = np.concatenate([self.indices, other.indices])
+        return Bags.from_pairs(
+            np.concatenate(rows), columns, n_rows=self.n_rows, n_columns=self.n_columns
+        )
 
     def take(self, rows: IntArray) -> Bags:
         """The bags of the given rows, in the given order."""
@@ -136,7 +143,9 @@ class Interactions:
     @cached_property
     def by_user(self) -> Bags:
         """Each user's items, oldest first where there is an order."""
-        order = np.arange(len(self)) if self.times is None else np.argsort(self.times, kind="stable")
+        order = (
+            np.arange(len(self)) if self.times is None else np.argsort(self.times, kind="stable")
+        )
         return Bags.from_pairs(
             self.users[order], self.items[order], n_rows=self.n_users, n_columns=self.n_items
         )

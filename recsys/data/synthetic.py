@@ -1,0 +1,320 @@
+"""A generated bookshop whose best attainable ranking is known.
+
+The shop is drawn in whole numbers only (:mod:`recsys.data.draws`), so that its files are the same,
+byte for byte, on every machine. Its readers choose by the rule of :class:`recsys.data.world.World`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from recsys.data.arrays import IntArray, Interactions
+from recsys.data.catalogue import (
+    CALENDAR,
+    N_GENRES,
+    SEASON_SLOTS,
+    SHELVES,
+    Catalogue,
+    generate_catalogue,
+)
+from recsys.data.csv_output import csv_bytes, replace_file
+from recsys.data.draws import bell, below, pick, stream
+from recsys.data.files import content_sha256
+from recsys.data.world import SCALE, World
+from recsys.errors import DataError
+
+_log = logging.getLogger(__name__)
+
+GENERATOR = "bookshop"
+VERSION = 1
+"""Rises with every change of what a seed gives."""
+BOOKS_FILE, INTERACTIONS_FILE, WORLD_FILE = "books.csv", "users.csv", "world.json"
+INTERACTIONS_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("rating", pa.int64()),
+        ("timestamp", pa.int64()),
+    ]
+)
+_STAGE_TASTES, _STAGE_VISITS, _STAGE_CHOICES, _STAGE_RATINGS = 11, 12, 13, 14
+_LONGEST_HISTORY = 110
+_CHUNK = 512
+_RATING_SHARES = (5, 9, 20, 33)  # per cent of 1, 2, 3 and 4 stars; the rest are 5
+
+
+@dataclass(frozen=True, eq=False)
+class Bookshop:
+    """A generated data set and the truth behind it.
+
+    Attributes:
+        books: as in books.csv.
+        interactions: as in users.csv, oldest first.
+        world: readers, books, and the rule by which the ones choose among the others.
+    """
+
+    books: pa.Table
+    interactions: pa.Table
+    world: World
+
+
+def generate_bookshop(seed: int, *, n_users: int = 2000, n_items: int = 1000) -> Bookshop:
+    """The bookshop of a seed, the same on every machine.
+
+    Readers have 2 to 110 books each, 25 on average.
+
+    Args:
+        seed: 0 gives the committed sample.
+        n_users: readers, at least 1.
+        n_items: books, at least 250: nobody may run out of books to read.
+
+    Raises:
+        DataError: where the sizes are too small.
+    """
+    if n_users < 1 or n_items < 250:
+        raise DataError(
+            "a bookshop must have at least 1 reader and 250 books, "
+            f"got {n_users} readers and {n_items} books"
+        )
+    catalogue = generate_catalogue(seed, n_items)
+    times = _visits(stream(seed, _STAGE_VISITS), n_users)
+    nobody = Interactions(*(np.empty(0, np.int64),) * 3, n_users, n_items)
+    choosing = _world(seed, catalogue, n_users, nobody)
+    choices = _choices(stream(seed, _STAGE_CHOICES), choosing, times)
+    users, visits = np.nonzero(times)
+    order = np.lexsort((users, times[users, visits]))
+    users, visits = users[order], visits[order]
+    history = Interactions(users, choices[users, visits], times[users, visits], n_users, n_items)
+    world = _world(seed, catalogue, n_users, history)
+    ratings = _ratings(stream(seed, _STAGE_RATINGS), world)
+    return Bookshop(catalogue.books, _interactions_table(world, ratings), world)
+
+
+def write_sample(
+    directory: Path, seed: int, *, n_users: int = 2000, n_items: int = 1000
+) -> Bookshop:
+    """Write books.csv, users.csv and world.json of a seed; the bookshop that was written.
+
+    The same seed and sizes give the same bytes. Files that are there are replaced.
+    """
+    shop = generate_bookshop(seed, n_users=n_users, n_items=n_items)
+    contents = {
+        BOOKS_FILE: csv_bytes(shop.books),
+        INTERACTIONS_FILE: csv_bytes(shop.interactions),
+    }
+    world = {
+        "generator": GENERATOR,
+        "version": VERSION,
+        "seed": seed,
+        "n_users": n_users,
+        "n_items": n_items,
+        "n_interactions": shop.interactions.num_rows,
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    }
+    contents[WORLD_FILE] = (json.dumps(world, indent=2) + "\n").encode()
+    for name, content in contents.items():
+        replace_file(directory / name, content)
+    return shop
+
+
+def load_world(books_path: Path, interactions_path: Path | None = None) -> World | None:
+    """The world behind a books file, or None where it is not a generated one.
+
+    It is one where ``world.json`` lies beside it, was written by this version of the generator,
+    and the digests of both files are those that it names. Why a world is refused is logged.
+
+    Args:
+        books_path: the books file of a data set.
+        interactions_path: its interactions file; ``users.csv`` beside the books where not given.
+    """
+    path = books_path.parent / WORLD_FILE
+    if not path.is_file():
+        return None
+    interactions_path = interactions_path or books_path.parent / INTERACTIONS_FILE
+    described = _read_description(path)
+    if described is None:
+        return None
+    for file, digest in zip((books_path, interactions_path), described.digests, strict=True):
+        if not file.is_file() or content_sha256(file) != digest:
+            _log.warning("%s: '%s' is not the file it describes; no oracle", path, file)
+            return None
+    catalogue = generate_catalogue(described.seed, described.n_items)
+    history = _read_history(interactions_path, described.n_users, described.n_items)
+    return _world(described.seed, catalogue, described.n_users, history)
+
+
+@dataclass(frozen=True)
+class _Description:
+    seed: int
+    n_users: int
+    n_items: int
+    digests: tuple[str, str]
+
+
+def _read_description(path: Path) -> _Description | None:
+    """What world.json says, or None (logged) where this generator cannot make that world."""
+    try:
+        described = json.loads(path.read_bytes())
+        made_by = (described["generator"], described["version"])
+        digests = (described["sha256"][BOOKS_FILE], described["sha256"][INTERACTIONS_FILE])
+        seed, n_users, n_items = (int(described[key]) for key in ("seed", "n_users", "n_items"))
+    except (ValueError, KeyError, TypeError):
+        _log.warning("%s: not a description of a generated world; no oracle", path)
+        return None
+    if made_by != (GENERATOR, VERSION):
+        _log.warning("%s: made by %s %s, not %s %s; no oracle", path, *made_by, GENERATOR, VERSION)
+        return None
+    return _Description(seed, n_users, n_items, digests)
+
+
+def _read_history(path: Path, n_users: int, n_items: int) -> Interactions:
+    table = pa_csv.read_csv(
+        path, convert_options=pa_csv.ConvertOptions(column_types=INTERACTIONS_SCHEMA)
+    )
+    users, items = (
+        np.array([int(raw[1:]) - 1 for raw in table[name].to_pylist()], dtype=np.int64)
+        for name in ("user_id", "item_id")
+    )
+    return Interactions(users, items, table["timestamp"].to_numpy(), n_users, n_items)
+
+
+def _world(seed: int, catalogue: Catalogue, n_users: int, history: Interactions) -> World:
+    first, last = _tastes(stream(seed, _STAGE_TASTES), catalogue, n_users)
+    user_ids = tuple(f"r{row:05d}" for row in range(1, n_users + 1))
+    return World(
+        user_ids,
+        catalogue.item_ids,
+        CALENDAR,
+        first,
+        last,
+        catalogue.factors,
+        catalogue.season,
+        history,
+    )
+
+
+def _tastes(
+    rng: np.random.Generator, catalogue: Catalogue, n_users: int
+) -> tuple[IntArray, IntArray]:
+    """Factors of each reader at the beginning and at the end, two of (U, F) int64 in 1/SCALE.
+
+    A reader likes two shelves of one genre and one of another, and three authors of these genres;
+    with time the second genre gives way to a third one, and the last author to a new one.
+    """
+    first_genre = below(rng, N_GENRES, (n_users, 1))
+    steps = np.cumsum(1 + below(rng, 5, (n_users, 2)), axis=1)  # at most 10: three distinct genres
+    genres = np.hstack([first_genre, first_genre + steps]) % N_GENRES
+    shelves = SHELVES * genres + 1 + below(rng, SHELVES - 1, (n_users, 3))
+    second = SHELVES * genres[:, 0] + 1 + below(rng, SHELVES - 1, n_users)
+    liked = catalogue.category_factors[shelves]  # (U, 3, G)
+    steady = 3 * liked[:, 0] + 2 * catalogue.category_factors[second]
+    own = bell(rng, SCALE // 4, (n_users, N_GENRES))
+    mainstream = SCALE * (50 + below(rng, 81, (n_users, 1))) // 100
+    styles = _liked_styles(rng, catalogue, genres)  # (U, 4, 8)
+    sides = []
+    for genre, style in ((liked[:, 1], styles[:, 2]), (liked[:, 2], styles[:, 3])):
+        taste = (steady + 3 * genre) // 14 + own
+        manner = (2 * styles[:, 0] + 2 * styles[:, 1] + style) // 12
+        sides.append(np.hstack([taste, manner, mainstream]))
+    return sides[0], sides[1]
+
+
+def _liked_styles(rng: np.random.Generator, catalogue: Catalogue, genres: IntArray) -> IntArray:
+    """Styles of an author of each of the genres 0, 0, 1 and 2 of every reader, (U, 4, 8)."""
+    authors = catalogue.authors
+    of_genre = [np.flatnonzero(authors.genres == genre) for genre in range(N_GENRES)]
+    counts = np.array([len(of) for of in of_genre])
+    padded = np.zeros((N_GENRES, counts.max()), dtype=np.int64)
+    for genre, of in enumerate(of_genre):
+        padded[genre, : len(of)] = of
+    wanted = genres[:, [0, 0, 1, 2]]
+    drawn = padded[wanted, below(rng, 2**30, wanted.shape) % counts[wanted]]
+    styles: IntArray = authors.styles[drawn]
+    return styles
+
+
+def _visits(rng: np.random.Generator, n_users: int) -> IntArray:
+    """When each reader takes a book, (U, longest history) int64 seconds, rising; 0 where none.
+
+    Nine in ten readers come again in the last season, for their last two books or (with more than
+    sixty books) three; the others stop earlier. All earlier visits are spread evenly over the time
+    from a first one.
+    """
+    counts = _history_lengths(rng, n_users)
+    longest = _LONGEST_HISTORY
+    span = CALENDAR.slot_seconds * (CALENDAR.n_slots - SEASON_SLOTS)
+    begin = span * below(rng, 70, n_users) // 100
+    stays = below(rng, 100, n_users) < 92
+    end = np.where(stays, span, begin + (span - begin) * (40 + below(rng, 50, n_users)) // 100)
+    early = begin[:, None] + below(rng, (end - begin)[:, None], (n_users, longest))
+    season = span + below(rng, CALENDAR.end - CALENDAR.start - span - 200, (n_users, longest))
+    n_season = np.where(stays, 2 + (counts > 60), 0)
+    places = np.arange(longest)
+    offsets = np.where(places < n_season[:, None], season, early)
+    offsets = np.where(places < counts[:, None], offsets, np.iinfo(np.int64).max)
+    offsets.sort(axis=1)
+    # One second apart at least: a reader's books have an order.
+    times = CALENDAR.start + offsets + places
+    return np.where(places < counts[:, None], times, 0)
+
+
+def _history_lengths(rng: np.random.Generator, n_users: int) -> IntArray:
+    """Books of each reader: 5 to 110 with a long tail; three in a hundred have 2 to 4."""
+    lengths = np.arange(5, _LONGEST_HISTORY + 1)
+    cumulative = np.cumsum(10**9 // (lengths + 12) ** 2)
+    drawn = np.searchsorted(cumulative, below(rng, int(cumulative[-1]), n_users), side="right")
+    few = below(rng, 100, n_users) < 3
+    return np.where(few, 2 + below(rng, 3, n_users), lengths[drawn])
+
+
+def _choices(rng: np.random.Generator, world: World, times: IntArray) -> IntArray:
+    """The book taken at each visit, (U, longest history); meaningless where there is no visit."""
+    n_users, longest = times.shape
+    read = np.zeros((n_users, len(world.item_ids)), dtype=bool)
+    chosen = np.zeros((n_users, longest), dtype=np.int64)
+    for visit in range(longest):
+        visitors = np.flatnonzero(times[:, visit])
+        for begin in range(0, len(visitors), _CHUNK):
+            users = visitors[begin : begin + _CHUNK]
+            slots = world.calendar.slots(times[users, visit])
+            items = pick(rng, world.choice_weights(users, slots, read[users]))
+            chosen[users, visit] = items
+            read[users, items] = True
+    return chosen
+
+
+def _ratings(rng: np.random.Generator, world: World) -> IntArray:
+    """Stars for each row of the history, 1 to 5: the better the match and the book, the more."""
+    history = world.history
+    assert history.times is not None
+    slots = world.calendar.slots(history.times)
+    tastes = world.tastes(history.users, slots)
+    matches = (tastes * world.item_factors[history.items])[:, :-1].sum(axis=1)
+    quality = SCALE * world.item_factors[history.items, -1]
+    severity = bell(rng, 16 * SCALE, history.n_users)[history.users]
+    scores = matches // 2 + quality + severity + bell(rng, 24 * SCALE, len(history))
+    ordered = np.sort(scores)
+    thresholds = ordered[len(ordered) * np.cumsum(_RATING_SHARES) // 100]
+    stars: IntArray = np.searchsorted(thresholds, scores, side="right") + 1
+    return stars
+
+
+def _interactions_table(world: World, ratings: IntArray) -> pa.Table:
+    history = world.history
+    return pa.table(
+        {
+            "user_id": [world.user_ids[user] for user in history.users.tolist()],
+            "item_id": [world.item_ids[item] for item in history.items.tolist()],
+            "rating": ratings,
+            "timestamp": history.times,
+        },
+        schema=INTERACTIONS_SCHEMA,
+    )

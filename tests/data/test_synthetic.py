@@ -1,0 +1,355 @@
+import hashlib
+import json
+import logging
+import math
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.config import DataConfig, SegmentConfig
+from recsys.data.checkerboard import checkerboard
+from recsys.data.dataset import Prepared, prepare
+from recsys.data.draws import NAT, exponential_weights, pick, stream
+from recsys.data.synthetic import Bookshop, generate_bookshop, load_world, write_sample
+from recsys.data.world import World
+from recsys.errors import DataError
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+SMALL = {"n_users": 300, "n_items": 250}
+
+
+@pytest.fixture(scope="module")
+def sample() -> tuple[Prepared, World]:
+    config = DataConfig(books_path=SAMPLE / "books.csv", interactions_path=SAMPLE / "users.csv")
+    world = load_world(config.books_path, config.interactions_path)
+    assert world is not None
+    return prepare(config, seed=0), world
+
+
+@pytest.fixture(scope="module")
+def shop() -> Bookshop:
+    return generate_bookshop(1, **SMALL)
+
+
+def oracle_scores(world: World, prepared: Prepared) -> np.ndarray:
+    users, items = world.oracle(prepared)
+    return users @ items.T
+
+
+def test_ndcg(scores: np.ndarray, prepared: Prepared, k: int) -> np.ndarray:
+    """NDCG@k of each reader's one test book, known books masked; a slow, plain definition."""
+    values = []
+    for user, item in zip(prepared.test.users, prepared.test.items, strict=True):
+        row = scores[user].astype(float)
+        row[prepared.train.by_user.row(user)] = -np.inf
+        row[prepared.validation.by_user.row(user)] = -np.inf
+        rank = 1 + int((row > row[item]).sum())
+        values.append(1 / math.log2(rank + 1) if rank <= k else 0.0)
+    return np.array(values)
+
+
+test_ndcg.__test__ = False
+
+
+# The files
+
+
+def test_the_committed_sample_is_what_seed_0_gives(tmp_path):
+    write_sample(tmp_path, 0)
+    for name in ("books.csv", "users.csv", "world.json"):
+        assert (tmp_path / name).read_bytes() == (SAMPLE / name).read_bytes(), name
+
+
+def test_another_seed_gives_another_shop(tmp_path):
+    write_sample(tmp_path / "a", 1, **SMALL)
+    write_sample(tmp_path / "b", 2, **SMALL)
+    for name in ("books.csv", "users.csv"):
+        assert (tmp_path / "a" / name).read_bytes() != (tmp_path / "b" / name).read_bytes()
+
+
+def test_the_sample_has_what_real_data_is_difficult_for():
+    shop = generate_bookshop(0)
+    books = shop.books.to_pandas()
+    assert 1950 <= len(set(shop.interactions["user_id"].to_pylist())) <= 2000
+    assert len(books) == books["item_id"].nunique() == 1000
+    assert 49_000 <= shop.interactions.num_rows <= 51_000
+    assert 0.2 < books["price"].isna().mean() < 0.3
+    assert books["author"].isna().any()
+    assert books["author"].str.contains(", ").mean() > 0.1
+    assert books["title"].str.contains(",").any()
+    assert books["title"].str.contains('"').any()
+    assert (~books["title"].map(str.isascii)).mean() > 0.1
+    assert books["title"].str.contains(r"\(.+, #2\)").sum() > 20
+    assert books["categories"].str.contains("|", regex=False).all()
+
+
+def test_the_most_read_fifth_of_the_books_is_read_more_than_all_others_together(sample):
+    _, world = sample
+    counts = np.sort(world.history.item_counts)[::-1]
+    assert counts[:200].sum() > counts[200:].sum()
+
+
+def test_nobody_reads_a_book_twice_or_before_its_release(shop):
+    history = shop.world.history
+    pairs = history.users * history.n_items + history.items
+    assert len(np.unique(pairs)) == len(pairs)
+    slots = shop.world.calendar.slots(history.times)
+    assert (shop.world.season[slots, history.items] >= 0).all()
+
+
+def test_better_matches_get_better_ratings(shop):
+    world, history = shop.world, shop.world.history
+    slots = world.calendar.slots(history.times)
+    utilities = world.utilities(history.users, slots)[np.arange(len(history)), history.items]
+    ratings = shop.interactions["rating"].to_numpy()
+    means = [utilities[ratings == stars].mean() for stars in range(1, 6)]
+    assert means == sorted(means)
+
+
+def test_too_small_a_shop_is_refused():
+    with pytest.raises(DataError, match="got 5 readers and 10 books"):
+        generate_bookshop(0, n_users=5, n_items=10)
+
+
+# The evaluation that the sample is made for
+
+
+def test_filtering_has_something_to_do(sample):
+    prepared, _ = sample
+    assert len(prepared.users) < 1960
+    assert len(prepared.items) < 950
+
+
+def test_there_are_enough_cold_books_to_judge_a_model_by(sample):
+    prepared, _ = sample
+    train = prepared.train.item_counts
+    cold = train <= SegmentConfig().cold_max
+    assert cold.sum() >= 40
+    assert prepared.test.item_counts[cold].sum() >= 300
+    assert (train == 0).sum() >= 10
+
+
+def test_the_oracle_attains_what_is_expected_of_it(sample):
+    """Three standard errors; the expectation does not see which book was held out."""
+    prepared, world = sample
+    expected = world.expected_ndcg(prepared, (5, 10, 20))
+    scores = oracle_scores(world, prepared)
+    for k in (5, 10, 20):
+        measured = test_ndcg(scores, prepared, k)
+        error = measured.std() / math.sqrt(len(measured))
+        assert abs(measured.mean() - expected[f"expected_ndcg@{k}"]) < 3 * error
+
+
+def test_popularity_is_better_than_chance_and_far_from_the_oracle(sample):
+    prepared, world = sample
+    counts = prepared.train.item_counts.astype(float)
+    popularity = test_ndcg(np.tile(counts, (len(prepared.users), 1)), prepared, 10).mean()
+    # At random: sum over ranks to 10 of 1 / log2(rank + 1), 4.54, over the number of books.
+    assert popularity > 4 * 4.54 / len(prepared.items)
+    oracle = world.expected_ndcg(prepared, (10,))["expected_ndcg@10"]
+    assert popularity < oracle / 3
+    assert 0.15 < oracle < 0.4
+
+
+def test_redrawn_choices_average_to_the_expected_ndcg(shop, tmp_path):
+    """Every held-out book drawn again, 200 times, from the true distribution."""
+    prepared, world = prepare_shop(tmp_path)
+    expected = world.expected_ndcg(prepared, (10,))["expected_ndcg@10"]
+    users = prepared.test.users
+    scores = oracle_scores(world, prepared).astype(np.float64)
+    scores[prepared.train.users, prepared.train.items] = -np.inf
+    scores[prepared.validation.users, prepared.validation.items] = -np.inf
+    chances = np.exp(scores[users] - scores[users].max(axis=1, keepdims=True))
+    weights = np.rint(2.0**30 * chances).astype(np.int64)
+    ranks = (-scores[users]).argsort(axis=1).argsort(axis=1) + 1
+    rng = stream(0, 99)
+    means = []
+    for _ in range(200):
+        rank = ranks[np.arange(len(users)), pick(rng, weights)]
+        means.append(np.where(rank <= 10, 1 / np.log2(rank + 1), 0).mean())
+    assert abs(np.mean(means) - expected) < 4 * np.std(means) / math.sqrt(200)
+
+
+def prepare_shop(directory: Path, **settings: object) -> tuple[Prepared, World]:
+    write_sample(directory, 1, **SMALL)
+    config = DataConfig(
+        books_path=directory / "books.csv",
+        interactions_path=directory / "users.csv",
+        **settings,
+    )
+    world = load_world(config.books_path)
+    assert world is not None
+    return prepare(config, seed=0), world
+
+
+def test_oracle_and_expectation_do_not_depend_on_what_the_order_is_taken_from(tmp_path):
+    by_time, world = prepare_shop(tmp_path)
+    by_rows = prepare_shop(tmp_path, split={"order": "rows"})[0]
+    np.testing.assert_array_equal(by_time.test.items, by_rows.test.items)
+    assert world.expected_ndcg(by_time, (5,)) == world.expected_ndcg(by_rows, (5,))
+    for first, second in zip(world.oracle(by_time), world.oracle(by_rows), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_oracle_scores_are_the_true_utilities_when_the_held_out_book_was_read(tmp_path, split):
+    prepared, world = prepare_shop(tmp_path)
+    users, items = world.oracle(prepared, split)
+    scores = users @ items.T
+    held_out = getattr(prepared, split)
+    everyone = prepared.users.ids.to_pylist()
+    columns = [world.item_ids.index(item_id) for item_id in prepared.items.ids.to_pylist()]
+    for user, time in zip(held_out.users, held_out.times, strict=True):
+        row = np.array([world.user_ids.index(everyone[user])])
+        slot = world.calendar.slots(np.array([time]))
+        utilities = world.utilities(row, slot)[0, columns]
+        np.testing.assert_array_equal(scores[user], utilities / NAT)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"split": {"strategy": "random"}}, {"min_rating": 4.0}], ids=["random", "rating"]
+)
+def test_nothing_is_expected_where_held_out_books_are_not_the_next_choice(tmp_path, settings):
+    prepared, world = prepare_shop(tmp_path, **settings)
+    assert world.expected_ndcg(prepared, (10,)) == {}
+
+
+def test_the_expectation_holds_on_the_first_rows_of_the_log(tmp_path):
+    prepared, world = prepare_shop(tmp_path, interactions_limit=5000)
+    assert set(world.expected_ndcg(prepared, (5, 10))) == {"expected_ndcg@5", "expected_ndcg@10"}
+
+
+# The world beside the files
+
+
+def test_a_loaded_world_is_the_one_that_was_written(tmp_path):
+    written = write_sample(tmp_path, 1, **SMALL).world
+    loaded = load_world(tmp_path / "books.csv")
+    assert loaded is not None
+    for name in ("first_tastes", "last_tastes", "item_factors", "season"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(written, name))
+    for name in ("users", "items", "times"):
+        np.testing.assert_array_equal(getattr(loaded.history, name), getattr(written.history, name))
+    assert (loaded.user_ids, loaded.item_ids) == (written.user_ids, written.item_ids)
+
+
+@pytest.mark.parametrize("name", ["books.csv", "users.csv"])
+def test_a_changed_file_has_no_world_and_the_log_names_it(tmp_path, caplog, name):
+    write_sample(tmp_path, 1, **SMALL)
+    with (tmp_path / name).open("ab") as file:
+        file.write(b"\n")
+    with caplog.at_level(logging.WARNING):
+        assert load_world(tmp_path / "books.csv") is None
+    assert f"'{tmp_path / name}' is not the file it describes" in caplog.text
+
+
+def test_a_world_of_another_version_is_refused(tmp_path, caplog):
+    write_sample(tmp_path, 1, **SMALL)
+    world = json.loads((tmp_path / "world.json").read_text())
+    (tmp_path / "world.json").write_text(json.dumps(world | {"version": 0}))
+    with caplog.at_level(logging.WARNING):
+        assert load_world(tmp_path / "books.csv") is None
+    assert "made by bookshop 0" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "not JSON"])
+def test_a_world_that_describes_nothing_is_refused(tmp_path, content):
+    (tmp_path / "world.json").write_text(content)
+    assert load_world(tmp_path / "books.csv") is None
+
+
+def test_other_interactions_than_the_books_own_have_no_world(tmp_path):
+    write_sample(tmp_path, 1, **SMALL)
+    (tmp_path / "mine.csv").write_text("user_id,item_id\n")
+    assert load_world(tmp_path / "books.csv", tmp_path / "mine.csv") is None
+
+
+def test_real_data_has_no_world(tmp_path):
+    assert load_world(tmp_path / "books.csv") is None
+
+
+def test_world_json_names_the_digests_of_the_files(tmp_path):
+    write_sample(tmp_path, 1, **SMALL)
+    digests = json.loads((tmp_path / "world.json").read_text())["sha256"]
+    for name, digest in digests.items():
+        assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
+
+
+# Draws
+
+
+def test_weights_are_rounded_exponentials():
+    utilities = np.array([[0, -1, -NAT, -5 * NAT - 3, -20 * NAT, -(10**6)]])
+    expected = [round(2**30 * (Decimal(deficit) / NAT).exp()) for deficit in (0, -1, -1024, -5123)]
+    assert exponential_weights(utilities)[0].tolist() == [*expected, 0, 0]
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(any), st.integers(0, 2**32 - 1))
+def test_nothing_without_weight_is_ever_picked(weights, seed):
+    rows = np.tile(np.array(weights, dtype=np.int64), (20, 1))
+    assert all(weights[column] > 0 for column in pick(stream(seed, 0), rows))
+
+
+def test_picks_are_in_proportion_to_the_weights():
+    weights = np.tile(np.array([1, 0, 3], dtype=np.int64), (40_000, 1))
+    share = (pick(stream(0, 0), weights) == 2).mean()
+    assert abs(share - 3 / 4) < 4 * math.sqrt(3 / 16 / 40_000)
+
+
+# The checkerboard
+
+
+def test_readers_of_a_checkerboard_read_all_books_of_their_parity_the_withheld_one_last():
+    board = checkerboard(20, 12)
+    rows = board.interactions.to_pandas()
+    for user_id, theirs in rows.groupby("user_id"):
+        assert len(theirs) == theirs["item_id"].nunique() == 6
+        assert {int(item_id[1:]) % 2 for item_id in theirs["item_id"]} == {int(user_id[1:]) % 2}
+        assert theirs.sort_values("timestamp")["item_id"].iloc[-1] == board.withheld[user_id]
+
+
+def test_the_pipeline_holds_out_the_withheld_book_of_a_checkerboard(tmp_path):
+    board = checkerboard(40, 12)
+    books_path, interactions_path = board.write(tmp_path)
+    prepared = prepare(DataConfig(books_path=books_path, interactions_path=interactions_path), 0)
+    held_out = dict(
+        zip(
+            prepared.users.id_of(prepared.test.users),
+            prepared.items.id_of(prepared.test.items),
+            strict=True,
+        )
+    )
+    assert held_out == board.withheld
+
+
+def test_books_of_a_checkerboard_are_withheld_equally_often():
+    counts = np.unique(list(checkerboard(40, 10).withheld.values()), return_counts=True)[1]
+    assert counts.tolist() == [4] * 10
+
+
+@pytest.mark.parametrize(("n_users", "n_items"), [(3, 8), (4, 7), (4, 4)])
+def test_a_checkerboard_that_does_not_come_out_even_is_refused(n_users, n_items):
+    with pytest.raises(DataError, match="even number"):
+        checkerboard(n_users, n_items)
+
+
+def test_taste_drifts(shop):
+    world = shop.world
+    everyone = np.arange(300)
+    early = world.tastes(everyone, np.zeros(300, dtype=np.int64))
+    late = world.tastes(everyone, np.full(300, 51))
+    np.testing.assert_array_equal(early, world.first_tastes)
+    np.testing.assert_array_equal(late, world.last_tastes)
+    assert (early != late).any(axis=1).mean() > 0.9
+
+
+def test_a_world_can_be_replaced_in_part(shop):
+    still = replace(shop.world, last_tastes=shop.world.first_tastes)
+    slots = np.array([0, 51])
+    same = still.tastes(np.array([7, 7]), slots)
+    np.testing.assert_array_equal(same[0], same[1])
