@@ -1,0 +1,136 @@
+"""The feature encoder: metadata of users or items in, one vector each out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from recsys.models.feature_table import BagTable, FeatureTable
+
+DENSE_COLUMNS_PER_ENTRY = 12
+"""A batch of bags is multiplied as a dense matrix up to so many columns for each entry: a matrix
+product runs at many times the rate of gathering rows, so it wins well below half full."""
+
+
+class BagProjection(nn.Module):
+    """A linear map of one-hot (or multi-hot) columns, without holding the one-hot matrix.
+
+    Args:
+        n_columns: width of the one-hot vector.
+        out_dim: length of the result.
+        in_features: width of the whole input of the layer, for the scale of the initial weights.
+    """
+
+    def __init__(self, n_columns: int, out_dim: int, *, in_features: int) -> None:
+        super().__init__()
+        bound = in_features**-0.5  # as nn.Linear over the whole input would draw it
+        self.weight = nn.Parameter(torch.empty(n_columns, out_dim).uniform_(-bound, bound))
+
+    def forward(self, table: BagTable, rows: Tensor) -> Tensor:
+        """Sum over each row's columns of weight times the column's vector, (n, out_dim)."""
+        offsets, columns, weights = table.entries(rows)
+        if table.n_columns <= DENSE_COLUMNS_PER_ENTRY * len(columns) / max(len(rows), 1):
+            return table.dense(rows) @ self.weight
+        return sum_rows(self.weight, offsets, columns, weights)
+
+
+class BagEmbedding(nn.Module):
+    """The weighted mean of the learned embeddings of each row's columns; zero for an empty row.
+
+    Args:
+        n_columns: how many columns have an embedding.
+        dim: length of an embedding.
+    """
+
+    def __init__(self, n_columns: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_columns, dim) * dim**-0.5)
+
+    def forward(self, table: BagTable, rows: Tensor) -> Tensor:
+        """The mean embedding of each row, (n, dim)."""
+        offsets, columns, weights = table.entries(rows)
+        total = sum_rows(self.weight, offsets, columns, weights)
+        if weights is None:
+            mass = offsets.diff().to(total.dtype)
+        else:
+            mass = sum_rows(weights.new_ones(table.n_columns, 1), offsets, columns, weights)[:, 0]
+        return total / mass.clamp(min=1e-12).unsqueeze(1)
+
+
+def sum_rows(weight: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None) -> Tensor:
+    """The weighted sum of the rows of ``weight`` named by each bag, (n, dim)."""
+    return F.embedding_bag(
+        columns.long(),
+        weight,
+        offsets,
+        mode="sum",
+        per_sample_weights=weights,
+        include_last_offset=True,
+    )
+
+
+class FeatureEncoder(nn.Module):
+    """Dense features and bags through a multilayer perceptron with ReLU and dropout.
+
+    Args:
+        features: the table the encoder looks rows up in.
+        out_dim: length of the metadata embedding, D.
+        hidden_dims: widths of the hidden layers; empty makes the encoder linear.
+        dropout: share of hidden units left out in training.
+        bag_dims: for each bag that enters as learned embeddings, their dimension; a bag that is
+            not named enters one-hot.
+    """
+
+    def __init__(
+        self,
+        features: FeatureTable,
+        out_dim: int,
+        *,
+        hidden_dims: Sequence[int] = (192,),
+        dropout: float = 0.1,
+        bag_dims: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__()
+        bag_dims = bag_dims or {}
+        self.features = features
+        first_dim = hidden_dims[0] if hidden_dims else out_dim
+        tables = features.bag_tables
+        one_hot = {name: table.n_columns for name, table in tables.items() if name not in bag_dims}
+        embedded = {name: bag_dims[name] for name in tables if name in bag_dims}
+        dense_dim = features.dense_dim + sum(embedded.values())
+        in_features = max(dense_dim + sum(one_hot.values()), 1)
+        self.embeddings = nn.ModuleDict(
+            {name: BagEmbedding(tables[name].n_columns, dim) for name, dim in embedded.items()}
+        )
+        self.projections = nn.ModuleDict(
+            {
+                name: BagProjection(n_columns, first_dim, in_features=in_features)
+                for name, n_columns in one_hot.items()
+            }
+        )
+        bound = in_features**-0.5
+        self.dense_weight = nn.Parameter(torch.empty(dense_dim, first_dim).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(first_dim))
+        self.hidden = build_hidden((*hidden_dims, out_dim), dropout) if hidden_dims else None
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """The metadata embedding of each row, (n, D)."""
+        tables = self.features.bag_tables
+        dense = [self.features.dense[rows]]
+        dense += [bag(tables[name], rows) for name, bag in self.embeddings.items()]
+        first = torch.addmm(self.bias, torch.cat(dense, dim=1), self.dense_weight)
+        for name, projection in self.projections.items():
+            first = first + projection(tables[name], rows)
+        return first if self.hidden is None else self.hidden(first)
+
+
+def build_hidden(dims: Sequence[int], dropout: float) -> nn.Sequential:
+    """What follows the first layer: ReLU, dropout and a linear layer for each further width."""
+    layers: list[nn.Module] = []
+    for width, next_width in pairwise(dims):
+        layers += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, next_width)]
+    return nn.Sequential(*layers)

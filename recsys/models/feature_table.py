@@ -1,0 +1,87 @@
+"""The features of all users or items as tensors, looked up by index inside a tower."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recsys.data.arrays import Bags
+from recsys.data.features import Features
+
+
+def as_tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
+    """The array as a tensor over the same memory, so that workers share a memory-mapped file."""
+    with warnings.catch_warnings():
+        # Nothing here writes to features, and a copy would cost every worker the whole table.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+class BagTable(nn.Module):
+    """Ragged rows of weighted columns; see :class:`recsys.data.arrays.Bags`."""
+
+    offsets: Tensor
+    indices: Tensor
+    weights: Tensor | None
+
+    def __init__(self, bags: Bags) -> None:
+        super().__init__()
+        self.n_columns = bags.n_columns
+        # Not persistent: features belong to the data set, not to the weights of the model.
+        self.register_buffer("offsets", as_tensor(bags.offsets), persistent=False)
+        self.register_buffer("indices", as_tensor(bags.indices), persistent=False)
+        weights = None if bags.weights is None else as_tensor(bags.weights)
+        self.register_buffer("weights", weights, persistent=False)
+
+    def entries(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The given rows' entries: offsets (n + 1,), columns (m,) and weights (m,) or None."""
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        offsets = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
+        torch.cumsum(lengths, 0, out=offsets[1:])
+        shift = torch.repeat_interleave(starts - offsets[:-1], lengths)
+        positions = torch.arange(len(shift), device=rows.device) + shift
+        weights = None if self.weights is None else self.weights[positions]
+        return offsets, self.indices[positions], weights
+
+    def dense(self, rows: Tensor) -> Tensor:
+        """The given rows as a matrix, (n, n_columns) float32: for a batch, never for the table."""
+        offsets, columns, weights = self.entries(rows)
+        owners = torch.repeat_interleave(
+            torch.arange(len(rows), device=rows.device), offsets.diff()
+        )
+        matrix = torch.zeros(len(rows) * self.n_columns, device=rows.device)
+        flat = owners * self.n_columns + columns
+        if weights is None:
+            weights = torch.ones((), device=rows.device).expand(len(flat))
+        matrix.scatter_add_(0, flat, weights)  # hashed values of one row may share a column
+        return matrix.view(len(rows), self.n_columns)
+
+
+class FeatureTable(nn.Module):
+    """Dense features and bags of n users or items.
+
+    Args:
+        features: as prepared; dense (n, Fd) float32 and bags of n rows.
+    """
+
+    dense: Tensor
+
+    def __init__(self, features: Features) -> None:
+        super().__init__()
+        self.register_buffer("dense", as_tensor(features.dense), persistent=False)
+        self.bags = nn.ModuleDict({name: BagTable(bags) for name, bags in features.bags.items()})
+
+    @property
+    def dense_dim(self) -> int:
+        """Number of dense features, Fd."""
+        return int(self.dense.shape[1])
+
+    @property
+    def bag_tables(self) -> Mapping[str, BagTable]:
+        """The bags by name."""
+        return {name: table for name, table in self.bags.items() if isinstance(table, BagTable)}

@@ -1,0 +1,50 @@
+import pytest
+import torch
+
+from recsys.models.fusion import AdaptiveMimicFusion, ConcatFusion, SumFusion, build_fusion
+
+IDS, METADATA = torch.randn(4, 3), torch.randn(4, 3)
+KNOWN = torch.tensor([True, True, True, False])
+
+
+def test_every_fusion_but_identity_is_built_by_name():
+    kinds = {name: type(build_fusion(name, 3)) for name in ("sum", "concat", "adaptive_mimic")}
+    assert kinds == {
+        "sum": SumFusion,
+        "concat": ConcatFusion,
+        "adaptive_mimic": AdaptiveMimicFusion,
+    }
+    assert build_fusion("identity", 3) is None
+
+
+def test_sum_adds():
+    assert torch.equal(SumFusion()(IDS, METADATA, KNOWN), IDS + METADATA)
+
+
+def test_concat_is_a_linear_map_of_both_side_by_side():
+    fusion = ConcatFusion(3)
+    weight, bias = fusion.linear.weight, fusion.linear.bias
+    expected = IDS @ weight[:, :3].T + METADATA @ weight[:, 3:].T + bias
+    torch.testing.assert_close(fusion(IDS, METADATA, KNOWN), expected)
+
+
+def test_adaptive_mimic_lies_between_id_and_metadata_in_every_dimension():
+    fused = AdaptiveMimicFusion(3)(IDS, METADATA, KNOWN)
+    assert (fused >= torch.minimum(IDS, METADATA)).all()
+    assert (fused <= torch.maximum(IDS, METADATA)).all()
+
+
+def test_the_gate_is_the_share_of_the_id():
+    fusion = AdaptiveMimicFusion(3)
+    gates = fusion.gates(IDS, METADATA, KNOWN)
+    expected = gates * IDS + (1 - gates) * METADATA
+    torch.testing.assert_close(fusion(IDS, METADATA, KNOWN), expected)
+    assert ((gates[KNOWN] > 0) & (gates[KNOWN] < 1)).all()
+
+
+@pytest.mark.parametrize("bias", [-5.0, 0.0, 5.0])
+def test_an_unknown_id_is_its_metadata_whatever_the_gate_has_learned(bias):
+    fusion = AdaptiveMimicFusion(3)
+    torch.nn.init.constant_(fusion.linear.bias, bias)
+    assert torch.equal(fusion(IDS, METADATA, KNOWN)[3], METADATA[3])
+    assert (fusion.gates(IDS, METADATA, KNOWN)[3] == 0).all()
