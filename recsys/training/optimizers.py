@@ -1,0 +1,99 @@
+"""One optimizer for dense parameters and one for sparse id embeddings, stepped together."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer, SparseAdam
+
+from recsys.config import DenseOptimizer, TrainingConfig
+from recsys.models.two_tower import TwoTower
+
+
+class HybridOptimizer:
+    """Steps a dense and, where there are sparse embeddings, a sparse optimizer as one.
+
+    SparseAdam moves only the rows that the batch touched and leaves the moments of all others as
+    they are. Plain Adam decays every row's moments at every step and moves rows by momentum even
+    where they have no gradient; both agree where every row is touched at every step.
+
+    Args:
+        dense: for the dense parameters.
+        sparse: for the sparse embeddings, or None.
+    """
+
+    def __init__(self, dense: Optimizer | None, sparse: Optimizer | None) -> None:
+        self._optimizers = {
+            name: optimizer
+            for name, optimizer in (("dense", dense), ("sparse", sparse))
+            if optimizer is not None
+        }
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for optimizer in self._optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def step(self) -> None:
+        """Apply all gradients."""
+        for optimizer in self._optimizers.values():
+            optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of each optimizer by name (``dense``, ``sparse``)."""
+        return {name: optimizer.state_dict() for name, optimizer in self._optimizers.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state given by :meth:`state_dict`."""
+        assert state.keys() == self._optimizers.keys()
+        for name, optimizer in self._optimizers.items():
+            optimizer.load_state_dict(state[name])
+
+
+def build_optimizer(model: TwoTower, config: TrainingConfig) -> HybridOptimizer:
+    """The configured optimizers over the model's parameters."""
+    embeddings = [tower.id_embedding.embedding for tower in (model.user_tower, model.item_tower)]
+    id_weights = [embedding.weight for embedding in embeddings]
+    is_id = {id(weight) for weight in id_weights}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in is_id]
+    id_rate = config.embedding_learning_rate or config.learning_rate
+    if embeddings[0].sparse:
+        dense = build_dense(config.optimizer, [{"params": others}], config) if others else None
+        return HybridOptimizer(dense, SparseAdam(id_weights, lr=id_rate))
+    # Decay pulls every row at every step; ids a batch did not use have no gradient to hold them.
+    groups: list[dict[str, Any]] = [{"params": id_weights, "lr": id_rate, "weight_decay": 0.0}]
+    if others:
+        groups.append({"params": others})
+    return HybridOptimizer(build_dense(config.optimizer, groups, config), None)
+
+
+def build_dense(
+    name: DenseOptimizer, groups: list[dict[str, Any]], config: TrainingConfig
+) -> Optimizer:
+    """The named optimizer over the parameter groups."""
+    rate, decay = config.learning_rate, config.weight_decay
+    match name:
+        case "adam":
+            return Adam(groups, lr=rate, weight_decay=decay, fused=True)
+        case "adamw":
+            return AdamW(groups, lr=rate, weight_decay=decay, fused=True)
+        case "sgd":
+            return SGD(groups, lr=rate, weight_decay=decay)
+        case _:
+            assert_never(name)
+
+
+def parameter_size(model: nn.Module) -> tuple[int, int]:
+    """Number of parameters and their bytes."""
+    parameters = list(model.parameters())
+    n_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
+    return sum(parameter.numel() for parameter in parameters), n_bytes
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is a CUDA device where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

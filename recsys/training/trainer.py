@@ -1,0 +1,252 @@
+"""Training as a stream of epochs; whoever reads it decides what each is for and when to stop."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.models.two_tower import TwoTower
+from recsys.training.batches import Batch, BatchStream
+from recsys.training.losses import mimic_loss, sampled_bce
+from recsys.training.optimizers import HybridOptimizer
+from recsys.training.pairs import pair_logits
+from recsys.training.stopping import EarlyStopping
+
+Validate = Callable[[TwoTower], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave.
+
+    Attributes:
+        number: counted from 1.
+        train_loss: mean loss of the epoch's positives, the sum of ``parts``; nats for the BCE.
+        parts: the loss by part.
+        validation: metrics by name; empty where there is no validation split.
+        is_best: whether the monitored metric was the best so far.
+        seconds: wall time, validation included; not part of equality.
+    """
+
+    number: int
+    train_loss: float
+    parts: dict[str, float]
+    validation: dict[str, float]
+    is_best: bool
+    seconds: float = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far an epoch has come: for a progress bar.
+
+    Attributes:
+        epoch: its number, from 1.
+        positives: positives done in this epoch.
+        loss: running mean loss of the epoch; a tensor, so that a GPU is waited for only when shown.
+    """
+
+    epoch: int
+    positives: int
+    loss: Tensor
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train, and on what.
+
+    Attributes:
+        num_epochs: at most so many.
+        monitor: the validation metric that decides the best epoch; higher is better.
+        patience: stop after so many epochs without a better value; None never does.
+        min_delta: how much better a value must be to count.
+        mimic_weight: weight of the mimic loss; 0 leaves it out.
+        seed: behind shuffling, negatives and dropout.
+    """
+
+    num_epochs: int
+    monitor: str
+    patience: int | None = None
+    min_delta: float = 0.0
+    mimic_weight: float = 0.0
+    seed: int = 0
+
+
+class Trainer:
+    """Trains a two-tower model on sampled negatives.
+
+    The stream of epochs depends on the model, the data, the settings and the seed alone, never on
+    who reads it. The model is usable at every yield and the reader may stop at any.
+
+    Args:
+        model: with fresh weights, on its device.
+        batches: the train interactions.
+        optimizer: over the model's parameters.
+        validate: metrics of the model by name; called after every epoch.
+        plan: how long to train, and on what.
+    """
+
+    def __init__(
+        self,
+        model: TwoTower,
+        batches: BatchStream,
+        optimizer: HybridOptimizer,
+        validate: Validate,
+        plan: Plan,
+    ) -> None:
+        self.model = model
+        self.history: list[EpochResult] = []
+        self._batches = batches
+        self._optimizer = optimizer
+        self._validate = validate
+        self._plan = plan
+        self._stopping = EarlyStopping(plan.patience, plan.min_delta)
+        self._device = next(model.parameters()).device
+        self._rng = np.random.default_rng(plan.seed)
+        self._torch_state = torch.Generator().manual_seed(plan.seed).get_state()
+        self._cuda_state: Tensor | None = None
+        self._best_weights: dict[str, Tensor] | None = None
+
+    @property
+    def best_epoch(self) -> int | None:
+        """Number of the best epoch so far; None before the first."""
+        return self._stopping.best_epoch
+
+    @property
+    def n_positives(self) -> int:
+        """Positives in an epoch."""
+        return self._batches.n_positives
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why there are no more epochs, or None while there are."""
+        if self._stopping.should_stop:
+            epochs = self._stopping.epochs_without_gain
+            return f"{self._plan.monitor} did not improve for {epochs} epochs"
+        if len(self.history) >= self._plan.num_epochs:
+            return f"all {self._plan.num_epochs} epochs done"
+        return None
+
+    def epochs(self, on_step: Callable[[Step], None] | None = None) -> Iterator[EpochResult]:
+        """Train and yield once an epoch, after its validation.
+
+        Args:
+            on_step: told of every step, for a progress bar; it cannot change the stream.
+        """
+        while self.stop_reason is None:
+            result = self._run_epoch(len(self.history) + 1, on_step)
+            self.history.append(result)
+            yield result
+
+    def restore_best(self) -> None:
+        """Give the model the weights of the best epoch; valid after the first epoch."""
+        assert self._best_weights is not None, "no epoch has been trained yet"
+        self.model.load_state_dict(self._best_weights)
+
+    def _run_epoch(self, number: int, on_step: Callable[[Step], None] | None) -> EpochResult:
+        started = time.perf_counter()
+        parts = self._train_epoch(number, on_step)
+        self.model.eval()
+        validation = self._validate(self.model)
+        is_best = self._stopping.update(number, validation.get(self._plan.monitor))
+        if is_best:
+            self._best_weights = copy.deepcopy(self.model.state_dict())
+        return EpochResult(
+            number=number,
+            train_loss=sum(parts.values()),
+            parts=parts,
+            validation=validation,
+            is_best=is_best,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _train_epoch(self, number: int, on_step: Callable[[Step], None] | None) -> dict[str, float]:
+        self.model.train()
+        sums: dict[str, Tensor] = {}
+        done = 0
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            self._set_random_state()
+            for batch in self._batches.epoch(self._rng):
+                for name, part in self._step(batch).items():
+                    sums[name] = sums.get(name, 0.0) + part.detach() * len(batch)
+                done += len(batch)
+                if on_step is not None:
+                    loss = torch.stack(list(sums.values())).sum() / done
+                    state = torch.get_rng_state()
+                    on_step(Step(number, done, loss))
+                    torch.set_rng_state(state)  # whatever the listener drew
+            self._keep_random_state()
+        # .item() waits for a GPU: once an epoch, not once a batch.
+        return {name: total.item() / done for name, total in sums.items()}
+
+    def _step(self, batch: Batch) -> dict[str, Tensor]:
+        users = self.model.user_tower.parts(self._tensor(batch.users))
+        items = self.model.item_tower.parts(self._tensor(batch.items))
+        logits = pair_logits(
+            self.model.match_users(users.vectors),
+            self.model.match_items(items.vectors),
+            self._tensor(batch.user_of),
+            self._tensor(np.column_stack([batch.positive_of, batch.negatives_of])),
+        )  # (B, 1 + K)
+        positive, negative = sampled_bce(logits[:, 0], logits[:, 1:])
+        parts = {"bce_positive": positive, "bce_negative": negative}
+        if self._plan.mimic_weight > 0:
+            mimics = [
+                mimic_loss(part.ids, part.metadata, part.is_known)
+                for part, tower in ((users, self.model.user_tower), (items, self.model.item_tower))
+                if part.metadata is not None and tower.has_gates
+            ]
+            parts["mimic"] = self._plan.mimic_weight * torch.stack(mimics).sum()
+        self._optimizer.zero_grad()
+        torch.autograd.backward(torch.stack(list(parts.values())).sum())
+        self._optimizer.step()
+        return parts
+
+    def _tensor(self, array: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> Tensor:
+        return torch.from_numpy(array).to(self._device, non_blocking=True)
+
+    def _set_random_state(self) -> None:
+        torch.set_rng_state(self._torch_state)
+        if self._device.type == "cuda":
+            if self._cuda_state is None:
+                torch.cuda.manual_seed(int(torch.randint(2**31, ())))
+            else:
+                torch.cuda.set_rng_state(self._cuda_state, self._device)
+
+    def _keep_random_state(self) -> None:
+        self._torch_state = torch.get_rng_state()
+        if self._device.type == "cuda":
+            self._cuda_state = torch.cuda.get_rng_state(self._device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the stream depends on: tensors, numbers and text only."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "numpy_state": json.dumps(self._rng.bit_generator.state),
+            "torch_state": self._torch_state,
+            "cuda_state": self._cuda_state,
+            "stopping": self._stopping.state_dict(),
+            "best_weights": self._best_weights,
+            "history": [asdict(result) for result in self.history],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where the given state was taken, bit for bit."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._rng.bit_generator.state = json.loads(state["numpy_state"])
+        self._torch_state = state["torch_state"]
+        self._cuda_state = state["cuda_state"]
+        self._stopping.load_state_dict(state["stopping"])
+        self._best_weights = state["best_weights"]
+        self.history = [EpochResult(**result) for result in state["history"]]

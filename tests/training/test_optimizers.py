@@ -1,0 +1,59 @@
+import copy
+
+import torch
+from torch import nn
+from torch.optim import Adam, SparseAdam
+
+from recsys.training.optimizers import HybridOptimizer
+
+
+def train(embedding, linear, optimizer, batches):
+    for rows in batches:
+        optimizer.zero_grad()
+        linear(embedding(rows)).square().sum().backward()
+        optimizer.step()
+
+
+def twins():
+    torch.manual_seed(0)
+    sparse, linear = nn.Embedding(5, 3, sparse=True), nn.Linear(3, 1)
+    dense = nn.Embedding(5, 3)
+    dense.load_state_dict(sparse.state_dict())
+    dense_linear = copy.deepcopy(linear)
+    hybrid = HybridOptimizer(Adam(linear.parameters()), SparseAdam(list(sparse.parameters())))
+    plain = Adam([*dense.parameters(), *dense_linear.parameters()])
+    return (sparse, linear, hybrid), (dense, dense_linear, plain)
+
+
+def test_hybrid_agrees_with_plain_adam_where_every_row_is_touched():
+    hybrid, plain = twins()
+    batches = [torch.randperm(5) for _ in range(20)]
+    train(*hybrid, batches)
+    train(*plain, batches)
+    torch.testing.assert_close(hybrid[0].weight, plain[0].weight)
+    torch.testing.assert_close(hybrid[1].weight, plain[1].weight)
+
+
+def test_hybrid_leaves_untouched_rows_alone_where_plain_adam_moves_them_by_momentum():
+    hybrid, plain = twins()
+    batches = [torch.arange(5), torch.tensor([0, 1])]
+    for twin in (hybrid, plain):
+        train(*twin, batches[:1])
+    before = [twin[0].weight[4].clone() for twin in (hybrid, plain)]
+    for twin in (hybrid, plain):
+        train(*twin, batches[1:])
+    assert torch.equal(hybrid[0].weight[4], before[0])
+    assert not torch.equal(plain[0].weight[4], before[1])
+
+
+def test_a_loaded_state_goes_on_exactly():
+    (embedding, linear, optimizer), _ = twins()
+    train(embedding, linear, optimizer, [torch.arange(5)])
+    other = (copy.deepcopy(embedding), copy.deepcopy(linear))
+    resumed = HybridOptimizer(Adam(other[1].parameters()), SparseAdam(list(other[0].parameters())))
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    batches = [torch.tensor([1, 2, 3])] * 3
+    train(embedding, linear, optimizer, batches)
+    train(*other, resumed, batches)
+    assert torch.equal(embedding.weight, other[0].weight)
+    assert torch.equal(linear.weight, other[1].weight)
