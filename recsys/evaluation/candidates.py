@@ -1,0 +1,196 @@
+"""The sampled-candidate view: held-out items among a few random others, not the whole catalogue.
+
+Each user's held-out items are ranked together with ``n_samples`` distinct items drawn uniformly
+from those that are neither known nor held out. Values are much higher than over the catalogue and
+are **not comparable** with them, nor with values at another number of samples; sampling can even
+turn round which of two models is better (Krichene and Rendle 2020, "On Sampled Metrics for Item
+Recommendation"). The view is given under names of its own, ``sampled_ndcg@10`` and so on, because
+much published work reports it.
+
+A user's candidates depend on the seed and on the user's index alone: not on who else is judged,
+nor on block sizes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
+from recsys.evaluation.metrics import Places, metrics_of_places
+from recsys.evaluation.ranking import Task, Vectors, as_tensor, check_finite, pack, tie_order
+from recsys.evaluation.workers import worker_pool
+
+_USERS_PER_DRAW = 256  # users with neighbouring indices share a stream; changing it changes draws
+_USERS_PER_BLOCK = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The candidates of some users: what was held out, and what was drawn.
+
+    Attributes:
+        rows: position of the user of each held-out pair, (P,), not falling.
+        positives: held-out item of each pair, (P,).
+        negatives: drawn items of each user, (m, n_samples); -1 where too few are left to draw.
+    """
+
+    rows: IntArray
+    positives: IntArray
+    negatives: IntArray
+
+
+def sampled_metrics(
+    systems: Mapping[str, Vectors],
+    task: Task,
+    *,
+    n_samples: int,
+    ks: Sequence[int],
+    seed: int,
+    memory_limit_mb: int = 512,
+) -> dict[str, dict[str, FloatArray]]:
+    """Ranking metrics of several systems among the same sampled candidates.
+
+    Ties are broken as in the full ranking. Definitions are those of
+    :mod:`recsys.evaluation.metrics`.
+
+    Args:
+        systems: what to judge, by name; all over the same users and items.
+        task: users and their held-out items; known items are never drawn.
+        n_samples: negatives a user; all there are where fewer are left.
+        ks: list lengths.
+        seed: of the draws.
+        memory_limit_mb: bound on working memory, in MB of 2**20 bytes.
+
+    Returns:
+        For each system, keys such as ``"sampled_ndcg@10"``; values (n,) float64 in the order of
+        the task's users, NaN for a user with nothing to find.
+    """
+    order = np.argsort(task.users, kind="stable")
+    ordered = task.users[order]
+    rows, items = task.relevant.entries(ordered)
+    places = {name: np.empty(len(rows), dtype=np.int64) for name in systems}
+    budget = memory_limit_mb * 2**20 // (2 * torch.get_num_threads())
+    scorers = {name: _Scorer(vectors, ordered, budget) for name, vectors in systems.items()}
+
+    def work(group: slice) -> None:
+        drawn = draw_candidates(ordered[group], task.relevant, task.known, n_samples, seed)
+        pairs = slice(*np.searchsorted(rows, [group.start, group.stop]))
+        for name, scorer in scorers.items():
+            places[name][pairs] = scorer.places(ordered[group], drawn)
+
+    with worker_pool() as pool:
+        for _ in pool.map(work, _draw_groups(ordered)):
+            pass  # raises what a worker raised
+    metrics: dict[str, dict[str, FloatArray]] = {}
+    for name, found in places.items():
+        values = metrics_of_places(Places(rows, items, found, len(order)), ks)
+        back = np.argsort(order)  # to the order in which the users were given
+        metrics[name] = {f"sampled_{metric}": column[back] for metric, column in values.items()}
+    return metrics
+
+
+def _draw_groups(ordered: IntArray) -> Iterator[slice]:
+    """The users, ascending, cut where the stream of draws changes."""
+    cuts = np.flatnonzero(np.diff(ordered // _USERS_PER_DRAW)) + 1
+    bounds = [0, *cuts.tolist(), len(ordered)]
+    return (slice(start, stop) for start, stop in pairwise(bounds) if stop > start)
+
+
+def draw_candidates(
+    users: IntArray, relevant: Bags, known: Sequence[Bags], n_samples: int, seed: int
+) -> Candidates:
+    """The candidates of users that share a stream: equal ``index // 256``.
+
+    Half as many items again as needed are drawn with replacement; the first distinct, allowed ones
+    are kept. Where they do not suffice (small catalogues, long histories), the user's are drawn
+    from the list of allowed items.
+    """
+    n_items = relevant.n_columns
+    rng = np.random.default_rng([seed, int(users[0]) // _USERS_PER_DRAW])
+    width = n_samples + n_samples // 2 + 32
+    draws = rng.integers(n_items, size=(_USERS_PER_DRAW, width))[users % _USERS_PER_DRAW]
+    forbidden = [bag.entries(users) for bag in (relevant, *known)]
+    usable = _first_and_allowed(draws, n_items, forbidden)
+    usable &= np.cumsum(usable, axis=1) <= n_samples
+    negatives = np.full((len(users), n_samples), -1, dtype=np.int64)
+    enough = usable.sum(axis=1) == n_samples
+    negatives[enough] = draws[enough][usable[enough]].reshape(-1, n_samples)
+    for row in np.flatnonzero(~enough):
+        allowed = np.ones(n_items, dtype=bool)
+        for bag in (relevant, *known):
+            allowed[bag.row(users[row])] = False
+        own = np.random.default_rng([seed, 1, int(users[row])])
+        chosen = own.permutation(np.flatnonzero(allowed))[:n_samples]
+        negatives[row, : len(chosen)] = chosen
+    rows, positives = forbidden[0]
+    return Candidates(rows, positives, negatives)
+
+
+def _first_and_allowed(
+    draws: IntArray, n_items: int, forbidden: Sequence[tuple[IntArray, IntArray]]
+) -> BoolArray:
+    """Which draws are the first of their item in their row, and not forbidden; (m, width) bool."""
+    m, width = draws.shape
+    # One sorted list of (row, item, draw): equal items of a row are neighbours, the first first.
+    numbers = (np.arange(m)[:, None] * n_items + draws) * width + np.arange(width)
+    numbers = np.sort(numbers, axis=1).ravel()
+    cells = numbers // width
+    usable = np.ones(len(cells), dtype=bool)
+    usable[1:] = cells[1:] != cells[:-1]
+    for rows, items in forbidden:
+        wanted = rows * n_items + items
+        found = np.minimum(np.searchsorted(cells, wanted), len(cells) - 1)
+        usable[found[cells[found] == wanted]] = False
+    by_draw = np.empty((m, width), dtype=bool)
+    by_draw[cells // n_items, numbers % width] = usable
+    return by_draw
+
+
+class _Scorer:
+    """Ranks candidates by one system's scores."""
+
+    def __init__(self, vectors: Vectors, users: IntArray, budget: int) -> None:
+        check_finite(vectors, users)
+        self._users, self._items = vectors.users, as_tensor(vectors.items)
+        self._place = np.empty(len(vectors.items), dtype=np.int64)
+        self._place[tie_order(len(vectors.items))] = np.arange(len(vectors.items))
+        self._budget = budget  # bytes
+
+    def places(self, users: IntArray, candidates: Candidates) -> IntArray:
+        """Place of each held-out item among its user's candidates, (P,)."""
+        counts = np.bincount(candidates.rows, minlength=len(users))
+        ends = np.cumsum(counts)
+        places = np.empty(len(candidates.rows), dtype=np.int64)
+        block = self._block(int(counts.max()), candidates.negatives.shape[1])
+        for start in range(0, len(users), block):
+            stop = min(start + block, len(users))
+            pairs = slice(ends[start] - counts[start], ends[stop - 1])
+            owners = candidates.rows[pairs] - start
+            columns = np.arange(pairs.start, pairs.stop) - (ends - counts)[owners + start]
+            held = np.full((stop - start, int(counts[start:stop].max())), -1, dtype=np.int64)
+            held[owners, columns] = candidates.positives[pairs]
+            listed = np.concatenate([held, candidates.negatives[start:stop]], axis=1)
+            keys = self._keys(users[start:stop], listed)
+            places[pairs] = (keys[owners] > keys[owners, columns][:, None]).sum(axis=1)
+        return places
+
+    def _block(self, n_positives: int, n_samples: int) -> int:
+        """How many users fit in the budget at once."""
+        width = n_positives + n_samples
+        user_bytes = width * (4 * self._items.shape[1] + 64 + 9 * n_positives)
+        return min(max(1, self._budget // max(1, user_bytes)), _USERS_PER_BLOCK)
+
+    def _keys(self, users: IntArray, items: IntArray) -> IntArray:
+        """Packed (score, tie) of each listed item, (m, width) int64; the lowest for item -1."""
+        present = torch.from_numpy(np.maximum(items, 0))
+        gathered = self._items.index_select(0, present.view(-1))
+        # A sum over each product, not a matrix product: equal vectors must get bit-equal scores
+        # wherever they stand, or a collapsed model would not score like chance.
+        products = gathered.view(*present.shape, -1).mul_(as_tensor(self._users[users])[:, None])
+        keys = pack(products.sum(dim=-1).numpy(), self._place[np.maximum(items, 0)])
+        return np.where(items < 0, np.iinfo(np.int64).min, keys)

@@ -1,0 +1,365 @@
+"""The best items of every user over the whole catalogue, exactly and in bounded memory.
+
+Scores are computed for a block of users against a block of the catalogue, known items are set to
+minus infinity, and the best ``k`` of the block are merged into the best so far.
+
+Order is total. A score and the item's place in a fixed pseudo-random order of the catalogue are
+packed into one integer, so that equal scores are told apart by that place. Breaking ties by index
+instead would follow the order of the file, which is often an order of popularity, and would let a
+model that scores everything alike look well informed.
+
+The best ``k`` of a block are found in two steps. Its columns form groups of ``_GROUP`` items that
+are neighbours in the fixed order; the ``k`` groups with the best (largest member, earliest group)
+hold the best ``k`` items: an item outside them is beaten by one member of each. So only
+``_GROUP * k`` candidates are sorted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recsys.data.arrays import Bags, FloatArray, IntArray
+from recsys.errors import BookendsError
+from recsys.evaluation.workers import worker_pool
+
+_TIE_SEED = 20130401
+_GROUP = 16
+_USERS_PER_BLOCK = 96  # larger blocks leave the cache, smaller ones pay more for each call
+_USERS_WANTED = 32  # fewer make the matrix product slow; rather take fewer items
+_COLUMN_BYTES = 6  # a score, and its share of the largest of its group and that one's key
+_LOW = 0xFFFFFFFF
+_NOTHING = -(2**63)
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """What ranks: the score of a user for an item is the dot product of their vectors.
+
+    Popularity is a column of ones against the counts; a factor model of the world is its oracle.
+
+    Attributes:
+        users: (U, D) float32.
+        items: (I, D) float32.
+    """
+
+    users: FloatArray
+    items: FloatArray
+
+    def __post_init__(self) -> None:
+        """Check that the two sides can meet."""
+        assert self.users.ndim == self.items.ndim == 2
+        assert self.users.shape[1] == self.items.shape[1]
+        object.__setattr__(self, "users", np.asarray(self.users, dtype=np.float32))
+        object.__setattr__(self, "items", np.asarray(self.items, dtype=np.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The best items of some users.
+
+    Attributes:
+        users: (n,) indices.
+        items: (n, k) int32, best first; -1 where fewer than k items are allowed.
+        scores: (n, k) float32; minus infinity where there is no item.
+    """
+
+    users: IntArray
+    items: IntArray
+    scores: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What there is to be found, and what must not be shown.
+
+    Attributes:
+        users: whom to judge by, (n,) indices, each once.
+        relevant: held-out items, one bag a user of the vocabulary, no item twice in a bag.
+        known: items that are no longer news to the user, of the same form; several are united.
+    """
+
+    users: IntArray
+    relevant: Bags
+    known: tuple[Bags, ...]
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """How much is worked on at once: items, users against them, users whose best are kept."""
+
+    items: int
+    users: int
+    group: int
+
+
+def tie_order(n_items: int) -> IntArray:
+    """The catalogue in the fixed order in which ties are broken, earliest wins; (I,) int64.
+
+    It depends on the number of items alone. The legacy generator is used because its stream is
+    the same in every version of numpy.
+    """
+    order: IntArray = np.random.RandomState(_TIE_SEED).permutation(n_items)
+    return order
+
+
+def rank(
+    vectors: Vectors,
+    users: IntArray,
+    *,
+    masked: Sequence[Bags],
+    k: int,
+    memory_limit_mb: int = 512,
+) -> Ranking:
+    """The best ``k`` items of each user among the whole catalogue without the masked ones.
+
+    Exact and deterministic; equal scores are ordered by :func:`tie_order`. Neither users nor items
+    need to fit: when the catalogue does not, it is worked through in blocks. Scores of one block
+    against another may differ in the last bit from those of another block size, as sums of floats
+    do. As many threads work as torch is set to use.
+
+    Args:
+        vectors: what scores.
+        users: (n,) indices into ``vectors.users``.
+        masked: items that must not appear, one bag a user of the vocabulary; several are united.
+        k: length of the lists.
+        memory_limit_mb: bound on working memory, in MB of 2**20 bytes. The vectors given, the
+            ranking returned and 12 bytes an item for the tie order are not counted.
+
+    Returns:
+        The lists, in the order of ``users``; empty for no users.
+
+    Raises:
+        BookendsError: a vector holds NaN or infinity, or is so long that scores would overflow.
+    """
+    assert k >= 1
+    n_items, dim = vectors.items.shape
+    users = np.asarray(users, dtype=np.int64)
+    items = np.full((len(users), k), -1, dtype=np.int32)
+    scores = np.full((len(users), k), -np.inf, dtype=np.float32)
+    if not len(users) or not n_items:
+        return Ranking(users, items, scores)
+    check_finite(vectors, users)
+    longest = sum(int(mask.lengths[users].max()) for mask in masked)
+    blocks = _plan(n_items, dim, k, longest, memory_limit_mb, torch.get_num_threads())
+    catalogue = _Catalogue(vectors.items, blocks.items)
+    with worker_pool() as pool:
+        merger = _Merger(pool, blocks.users, catalogue.columns)
+        for start in range(0, len(users), blocks.group):
+            group = slice(start, start + blocks.group)
+            keys = np.full((len(users[group]), k), _NOTHING)
+            for block in catalogue.blocks():
+                merger.merge(block, vectors.users, users[group], masked, keys)
+            places, scores[group] = _unpack(keys)
+            items[group] = np.where(places < 0, -1, catalogue.order[np.maximum(places, 0)])
+    return Ranking(users, items, scores)
+
+
+def _plan(
+    n_items: int, dim: int, k: int, longest_mask: int, memory_limit_mb: int, n_threads: int
+) -> _Blocks:
+    """Block sizes whose buffers stay within the limit, at least one group of items and one user."""
+    # A quarter each: vectors of the item block, its scores, the lists kept, what libraries take.
+    quarter = memory_limit_mb * 2**20 // 4
+    own = quarter // n_threads
+    padded = -(-n_items // _GROUP) * _GROUP
+    items = min(quarter // (4 * dim + 24), own // (_COLUMN_BYTES * _USERS_WANTED), padded)
+    items = max(items // _GROUP, 1) * _GROUP
+    user_bytes = _COLUMN_BYTES * items + 8 * dim + 32 * _GROUP * k + 40 * longest_mask
+    users = min(max(own // user_bytes, 1), _USERS_PER_BLOCK)
+    return _Blocks(items, users, max(users, quarter // (64 * k)))
+
+
+def check_finite(vectors: Vectors, users: IntArray) -> None:
+    """Refuse vectors whose dot products could be NaN or infinite (Cauchy and Schwarz)."""
+    longest = [
+        _longest(vectors.users, users, "user"),
+        _longest(vectors.items, None, "item"),
+    ]
+    if longest[0] * longest[1] > float(np.finfo(np.float32).max):
+        raise BookendsError(
+            "scores must be finite, but vectors of length "
+            f"{longest[0]:.3g} and {longest[1]:.3g} overflow; did training diverge?"
+        )
+
+
+def _longest(values: FloatArray, rows: IntArray | None, what: str) -> float:
+    """Length of the longest of the given rows (all for None)."""
+    longest, chunk = 0.0, max(1, 2**20 // max(1, values.shape[1]))
+    for start in range(0, len(values) if rows is None else len(rows), chunk):
+        part = slice(start, start + chunk)
+        block = values[part] if rows is None else values[rows[part]]
+        lengths = torch.linalg.vector_norm(as_tensor(block), dim=1, dtype=torch.float64)
+        if not bool(torch.isfinite(lengths).all()):
+            row = start + int(torch.isfinite(lengths).logical_not().nonzero()[0])
+            index = row if rows is None else int(rows[row])
+            raise BookendsError(
+                f"scores must be finite, but the vector of {what} {index} holds NaN or infinity; "
+                "did training diverge?"
+            )
+        longest = max(longest, float(lengths.max()))
+    return longest
+
+
+@dataclass(frozen=True, eq=False)
+class _ItemBlock:
+    """Some items, neighbours in the tie order, padded to full groups.
+
+    Column ``j * n_groups + g`` is the item at place ``g * _GROUP + j`` of the block, so that the
+    members of a group lie one row of groups apart and their maximum runs along memory.
+
+    Attributes:
+        first: place of the first item in the tie order.
+        size: how many items there are.
+        vectors: (columns, D); padding repeats an item.
+        column_of: column of every item of the catalogue, -1 outside the block; (I,) int32.
+    """
+
+    first: int
+    size: int
+    vectors: Tensor
+    column_of: IntArray
+
+
+class _Catalogue:
+    """The items in tie order, a block at a time, all in the same memory."""
+
+    def __init__(self, items: FloatArray, block: int) -> None:
+        self.order = tie_order(len(items))
+        self.columns = min(block, -(-len(items) // _GROUP) * _GROUP)
+        self._items, self._block = items, block
+        self._vectors = np.empty((self.columns, items.shape[1]), dtype=np.float32)
+        self._column_of = np.empty(len(items), dtype=np.int32)
+        self._kept: _ItemBlock | None = None
+
+    def blocks(self) -> Iterator[_ItemBlock]:
+        """Every block in order; each is valid until the next. A lone one is gathered once."""
+        for start in range(0, len(self.order), self._block):
+            if self._kept is None or self._kept.first != start:
+                self._kept = self._gather(start)
+            yield self._kept
+
+    def _gather(self, start: int) -> _ItemBlock:
+        size = min(self._block, len(self.order) - start)
+        places = np.arange(-(-size // _GROUP) * _GROUP).reshape(-1, _GROUP).T.ravel()
+        rows = self.order[start + np.minimum(places, size - 1)]
+        vectors = self._vectors[: len(rows)]
+        np.take(self._items, rows, axis=0, out=vectors, mode="clip")  # "raise" would copy first
+        self._column_of.fill(-1)
+        real = np.flatnonzero(places < size)
+        self._column_of[rows[real]] = real
+        return _ItemBlock(start, size, torch.from_numpy(vectors), self._column_of)
+
+
+class _Merger:
+    """Puts the best items of a block among the best so far, blocks of users side by side."""
+
+    def __init__(self, pool: ThreadPoolExecutor, n_users: int, columns: int) -> None:
+        self._pool, self._n_users = pool, n_users
+        self._buffers: SimpleQueue[FloatArray] = SimpleQueue()
+        for _ in range(torch.get_num_threads()):
+            self._buffers.put(np.empty(n_users * columns, dtype=np.float32))
+
+    def merge(
+        self,
+        block: _ItemBlock,
+        user_vectors: FloatArray,
+        users: IntArray,
+        masked: Sequence[Bags],
+        keys: IntArray,
+    ) -> None:
+        """Change ``keys`` (n, k), packed and in any order, to the best of them and the block."""
+
+        def work(start: int) -> None:
+            part = slice(start, start + self._n_users)
+            buffer = self._buffers.get()
+            try:
+                scores = _masked_scores(block, user_vectors, users[part], masked, buffer)
+                found = _top(scores, block.first, keys.shape[1])
+            finally:
+                self._buffers.put(buffer)
+            keys[part] = _largest(np.concatenate([keys[part], found], axis=1), keys.shape[1])
+
+        for _ in self._pool.map(work, range(0, len(users), self._n_users)):
+            pass  # raises what a worker raised
+
+
+def _masked_scores(
+    block: _ItemBlock,
+    user_vectors: FloatArray,
+    users: IntArray,
+    masked: Sequence[Bags],
+    buffer: FloatArray,
+) -> FloatArray:
+    """Scores of some users for a block, (n, columns); minus infinity for masked and padding."""
+    width = len(block.vectors)
+    flat = buffer[: len(users) * width]
+    scores = flat.reshape(len(users), width)
+    torch.mm(as_tensor(user_vectors[users]), block.vectors.T, out=torch.from_numpy(scores))
+    for mask in masked:
+        owners, items = mask.entries(users)
+        columns = block.column_of[items]
+        inside = columns >= 0
+        flat[owners[inside] * width + columns[inside]] = -np.inf
+    padding = -block.size % _GROUP
+    if padding:
+        scores.reshape(len(users), _GROUP, -1)[:, _GROUP - padding :, -1] = -np.inf
+    return scores
+
+
+def _top(scores: FloatArray, first: int, k: int) -> IntArray:
+    """Packed keys of the best ``k`` of a block, in any order; (n, min(k, columns)) int64."""
+    groups = torch.from_numpy(scores.reshape(len(scores), _GROUP, -1))
+    maxima = groups.amax(dim=1).numpy()
+    kept = _largest(pack(maxima, np.arange(maxima.shape[1])), k)
+    best = _LOW - (kept & _LOW)[:, None, :]
+    wanted = torch.from_numpy(best).expand(-1, _GROUP, -1)
+    places = best * _GROUP + np.arange(first, first + _GROUP)[:, None]
+    keys = pack(groups.gather(2, wanted).numpy(), places)
+    return _largest(keys.reshape(len(scores), -1), k)
+
+
+def _largest(keys: IntArray, k: int) -> IntArray:
+    """The largest ``k`` of each row, in any order; all where there are fewer."""
+    rest = keys.shape[1] - k
+    return keys if rest <= 0 else np.partition(keys, rest, axis=1)[:, rest:]
+
+
+def pack(scores: FloatArray, places: IntArray) -> IntArray:
+    """Integers that sort as (score rising, place falling): the larger is the better; int64.
+
+    Args:
+        scores: float32, not NaN.
+        places: int64 below 2**32, of a shape that broadcasts with ``scores``.
+    """
+    bits = (scores + np.float32(0)).view(np.int32)  # + 0 makes -0.0 equal 0.0
+    # The bits of floats sort as integers once those below zero are turned round.
+    ordered = bits >> 31
+    ordered &= 0x7FFFFFFF
+    ordered ^= bits
+    keys = ordered.astype(np.int64)
+    keys <<= 32
+    keys += _LOW - places
+    return keys
+
+
+def _unpack(keys: IntArray) -> tuple[IntArray, FloatArray]:
+    """(places, scores) of packed keys, best first; -1 and minus infinity where there is no item."""
+    keys = np.sort(keys, axis=1)[:, ::-1]
+    ordered = (keys >> 32).astype(np.int32)
+    scores = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(np.float32)
+    # What was never filled has the bits of a NaN; what was masked is minus infinity.
+    empty = ~(scores > -np.inf)
+    return np.where(empty, -1, _LOW - (keys & _LOW)), np.where(empty, np.float32(-np.inf), scores)
+
+
+def as_tensor(values: FloatArray) -> Tensor:
+    """The array as a float32 tensor, sharing memory where torch can."""
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    return torch.from_numpy(values if values.flags.writeable else values.copy())

@@ -1,0 +1,245 @@
+from math import isnan, log2
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pytest import approx
+
+from recsys.config import EvaluationConfig, SegmentConfig
+from recsys.data.arrays import Bags, Interactions
+from recsys.data.splitting import SplitSummary
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import BookendsError
+from recsys.evaluation.evaluation import evaluate, popularity, validation_metrics
+from recsys.evaluation.ranking import Vectors
+
+CONFIG = EvaluationConfig(
+    ks=(2, 5),
+    candidate_samples=10,
+    bootstrap_samples=200,
+    segments=SegmentConfig(cold_max=3),
+)
+
+
+def interactions(users, items, n_users, n_items):
+    return Interactions(np.asarray(users), np.asarray(items), None, n_users, n_items)
+
+
+def prepared_of(train, validation, test, skipped=None, categories=None):
+    n_users, n_items = train.n_users, train.n_items
+    return SimpleNamespace(
+        users=Vocabulary(pa.array([f"user {i}" for i in range(n_users)])),
+        items=Vocabulary(pa.array([f"item {i}" for i in range(n_items)])),
+        train=train,
+        validation=validation,
+        test=test,
+        item_features=SimpleNamespace(
+            bags={} if categories is None else {"categories": categories}
+        ),
+        split=SplitSummary(
+            strategy="leave_latest_out",
+            order="rows",
+            skipped=skipped,
+            train=len(train),
+            validation=len(validation),
+            test=len(test),
+        ),
+    )
+
+
+@pytest.fixture
+def world():
+    """60 users of two kinds: even ones read even items, odd ones odd items; 40 items."""
+    rng = np.random.default_rng(0)
+    n_users, n_items = 60, 40
+    parts = {"train": [], "validation": [], "test": []}
+    for user in range(n_users):
+        own = rng.permutation(np.arange(user % 2, n_items, 2))[: 4 + user % 3]
+        for place, item in enumerate(own):
+            part = {0: "test", 1: "validation"}.get(place, "train")
+            parts[part].append((user, item))
+    made = {
+        name: interactions(*np.array(pairs).T, n_users, n_items) for name, pairs in parts.items()
+    }
+    categories = Bags.from_pairs(
+        np.arange(n_items), np.arange(n_items) % 2, n_rows=n_items, n_columns=2
+    )
+    return prepared_of(**made, categories=categories)
+
+
+@pytest.fixture
+def knowing():
+    """Vectors that know the two kinds, and nothing else."""
+    kinds = np.eye(2, dtype=np.float32)
+    return Vectors(kinds[np.arange(60) % 2], kinds[np.arange(40) % 2])
+
+
+def judged(vectors, prepared, config=CONFIG, seed=0, split="test", baselines=None):
+    return evaluate(
+        vectors, prepared, split=split, config=config, seed=seed, baselines=baselines or {}
+    )
+
+
+def test_known_items_are_not_recommended_again(world, knowing):
+    ranking = judged(knowing, world).ranking
+    for known in (world.train, world.validation):
+        assert not known.by_user.contains(ranking.users[:, None], ranking.items).any()
+
+
+def test_validation_items_may_be_found_on_validation(world):
+    perfect = perfect_vectors(world.validation)
+    assert judged(perfect, world, split="validation").model.means["recall@2"] == 1
+    assert judged(perfect, world, split="test").model.means["recall@2"] < 0.5
+
+
+def perfect_vectors(held_out):
+    """Every user's score is 1 for what is held out and 0 for the rest."""
+    scores = np.zeros((held_out.n_users, held_out.n_items), dtype=np.float32)
+    scores[held_out.users, held_out.items] = 1
+    return Vectors(scores, np.eye(held_out.n_items, dtype=np.float32))
+
+
+def test_a_perfect_model_is_perfect_in_both_views(world):
+    means = judged(perfect_vectors(world.test), world).model.means
+    for name in ("recall@2", "ndcg@5", "map@2", "mrr@2", "sampled_ndcg@5", "sampled_recall@2"):
+        assert means[name] == 1
+    assert means["precision@2"] == approx(1 / 2)
+
+
+def test_a_model_that_knows_the_kind_reaches_the_known_rate(world, knowing):
+    """20 items of the kind less those known: the held-out one is equally likely at each place."""
+    evaluation = judged(knowing, world)
+    n_known = (world.train.user_counts + 1)[evaluation.ranking.users]
+    rate = (5 / (20 - n_known)).mean()
+    spread = np.sqrt(rate * (1 - rate) / 60)
+    assert abs(evaluation.model.means["recall@5"] - rate) < 4 * spread
+
+
+def test_popularity_is_among_the_baselines_and_counts_train_only(world, knowing):
+    evaluation = judged(knowing, world)
+    assert list(evaluation.baselines) == ["popularity"]
+    expected = np.bincount(world.train.items, minlength=40)
+    assert popularity(world.train).items[:, 0].tolist() == expected.tolist()
+
+
+def test_given_baselines_are_judged_alike(world, knowing):
+    evaluation = judged(knowing, world, baselines={"oracle": knowing})
+    assert evaluation.baselines["oracle"] == evaluation.model
+    np.testing.assert_array_equal(
+        evaluation.baseline_rankings["oracle"].items, evaluation.ranking.items
+    )
+    assert "oracle_ndcg@5" in evaluation.segments.columns
+
+
+def test_every_metric_of_a_user_has_an_interval_around_its_mean(world, knowing):
+    model = judged(knowing, world).model
+    for name, (low, high) in model.intervals.items():
+        assert low <= model.means[name] <= high, name
+    without = {name for name in model.means if name not in model.intervals}
+    assert without == {"coverage@2", "coverage@5"}
+
+
+def test_all_promised_metrics_are_there(world, knowing):
+    means = judged(knowing, world).model.means
+    for name in ("coverage", "novelty", "popularity_lift", "intra_list_diversity"):
+        assert f"{name}@5" in means
+    for name in CONFIG.metric_names:
+        assert {name, f"sampled_{name}"} <= set(means)
+
+
+def test_without_candidate_samples_there_is_no_sampled_view(world, knowing):
+    config = CONFIG.model_copy(update={"candidate_samples": 0})
+    assert not any("sampled" in name for name in judged(knowing, world, config).model.means)
+
+
+def test_means_are_those_of_the_per_user_frame(world, knowing):
+    evaluation = judged(knowing, world)
+    frame = evaluation.per_user
+    assert len(frame) == evaluation.n_users == 60
+    assert frame["ndcg@5"].mean() == approx(evaluation.model.means["ndcg@5"])
+    popular = evaluation.baselines["popularity"].means["ndcg@5"]
+    assert frame["popularity_ndcg@5"].mean() == approx(popular)
+    assert frame["user_id"][7] == "user 7"
+    assert frame["n_train"].tolist() == world.train.user_counts.tolist()
+    assert frame["segment"][0] == "cold"
+
+
+def test_the_model_is_tested_against_popularity(world):
+    versus = judged(perfect_vectors(world.test), world).versus_popularity.to_frame()
+    row = versus.set_index("metric").loc["ndcg@5"]
+    assert row["model"] == 1
+    assert row["difference"] == approx(1 - row["popularity"])
+    assert row["low"] <= row["difference"] <= row["high"]
+    assert row["p_corrected"] < 0.01
+
+
+def test_the_same_seed_gives_the_same_evaluation(world, knowing):
+    first, second = judged(knowing, world), judged(knowing, world)
+    assert first.model == second.model
+    assert first.segments == second.segments
+    assert first.versus_popularity == second.versus_popularity
+
+
+def test_users_without_held_out_items_are_not_judged(world, knowing):
+    world.test = world.test.select(world.test.users < 10)
+    evaluation = judged(knowing, world)
+    assert evaluation.n_users == 10
+    assert evaluation.ranking.users.tolist() == list(range(10))
+
+
+def test_a_split_that_was_skipped_is_reported_as_skipped(world, knowing):
+    nothing = world.test.select(np.empty(0, dtype=np.int64))
+    prepared = prepared_of(world.train, nothing, nothing, skipped="there is no order in time")
+    evaluation = judged(knowing, prepared)
+    assert evaluation.skipped == "there is no order in time"
+    assert (evaluation.n_users, evaluation.model.means, evaluation.tables) == (0, {}, ())
+
+
+def test_an_empty_split_says_so(world, knowing):
+    world.test = world.test.select(np.empty(0, dtype=np.int64))
+    assert judged(knowing, world).skipped == "no interaction is held out for test"
+
+
+def test_lists_longer_than_the_catalogue_are_judged(world, knowing):
+    config = CONFIG.model_copy(update={"ks": (2, 100)})
+    assert judged(perfect_vectors(world.test), world, config).model.means["recall@100"] == 1
+
+
+def test_validation_metrics_are_those_of_the_full_evaluation(world, knowing):
+    everyone = np.arange(60)
+    cheap = validation_metrics(knowing, world, config=CONFIG, users=everyone)
+    full = judged(knowing, world, split="validation").model.means
+    assert set(cheap) == set(CONFIG.metric_names)
+    for name, value in cheap.items():
+        assert value == approx(full[name])
+
+
+def test_validation_metrics_of_some_users_are_means_over_them(world):
+    validation = world.validation
+    scores = perfect_vectors(validation)
+    scores.users[30:] = 0
+    some = validation_metrics(scores, world, config=CONFIG, users=np.arange(30))
+    assert some["mrr@5"] == 1
+    assert validation_metrics(scores, world, config=CONFIG, users=np.arange(60))["mrr@5"] < 1
+
+
+def test_validation_metrics_of_nobody_are_nan(world, knowing):
+    nobody = np.empty(0, dtype=np.int64)
+    values = validation_metrics(knowing, world, config=CONFIG, users=nobody)
+    assert all(isnan(value) for value in values.values())
+
+
+def test_a_diverged_model_is_refused(world, knowing):
+    knowing.items[3] = np.nan
+    with pytest.raises(BookendsError, match="item 3 holds NaN or infinity"):
+        validation_metrics(knowing, world, config=CONFIG, users=np.arange(60))
+
+
+def test_ndcg_of_one_held_out_item_is_the_discount_of_its_place(world, knowing):
+    evaluation = judged(knowing, world)
+    held = world.test.by_user
+    for row in range(60):
+        places = np.flatnonzero(evaluation.ranking.items[row] == held.row(row)[0])
+        expected = 1 / log2(places[0] + 2) if len(places) else 0
+        assert evaluation.per_user["ndcg@5"][row] == approx(expected)

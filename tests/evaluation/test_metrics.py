@@ -1,0 +1,203 @@
+from math import isnan, log2
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytest import approx
+from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
+
+from recsys.config import RANKING_METRICS
+from recsys.data.arrays import Bags
+from recsys.evaluation import metrics as module
+from recsys.evaluation.metrics import find_places, mean, means, ranking_metrics
+from recsys.evaluation.ranking import Ranking
+
+
+def ranking_of(lists, users=None):
+    items = np.array(lists, dtype=np.int32)
+    users = np.arange(len(items)) if users is None else np.asarray(users)
+    return Ranking(users, items, np.zeros(items.shape, dtype=np.float32))
+
+
+def bags_of(rows, n_items=50):
+    users = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    items = np.array([item for row in rows for item in row], dtype=np.int64)
+    return Bags.from_pairs(users, items, n_rows=len(rows), n_columns=n_items)
+
+
+def one(name, items, relevant):
+    k = int(name.split("@")[1])
+    return ranking_metrics(ranking_of([items]), bags_of([relevant]), (k,))[name][0]
+
+
+def test_recall_divides_by_the_number_of_relevant_items():
+    assert one("recall@2", [5, 6, 7], [6, 7, 8, 9]) == 1 / 4
+
+
+def test_precision_divides_by_k():
+    assert one("precision@3", [5, 6, 7], [6]) == approx(1 / 3)
+
+
+def test_precision_divides_by_k_even_when_the_list_is_shorter():
+    assert one("precision@3", [6, -1, -1], [6]) == approx(1 / 3)
+
+
+def test_hit_rate_is_one_for_any_hit():
+    assert one("hit_rate@3", [5, 6, 7], [6, 7]) == 1
+    assert one("hit_rate@1", [5, 6, 7], [6, 7]) == 0
+
+
+def test_ndcg_counts_position_by_log2():
+    assert one("ndcg@3", [5, 6, 7], [6]) == approx(1 / log2(3))
+
+
+def test_ndcg_is_measured_against_the_best_list_of_k():
+    ideal = 1 / log2(2) + 1 / log2(3)
+    assert one("ndcg@2", [5, 6, 7], [6, 7, 8]) == approx((1 / log2(3)) / ideal)
+
+
+def test_map_divides_by_what_k_places_can_hold():
+    assert one("map@3", [6, 5, 7], [6, 7, 8, 9]) == approx((1 / 1 + 2 / 3) / 3)
+    assert one("map@3", [6, 5, 7], [6, 7]) == approx((1 / 1 + 2 / 3) / 2)
+
+
+def test_mrr_is_the_reciprocal_of_the_first_hit_and_zero_beyond_k():
+    assert one("mrr@3", [5, 6, 7], [7, 6]) == 1 / 2
+    assert one("mrr@1", [5, 6, 7], [7, 6]) == 0
+
+
+@pytest.mark.parametrize("metric", RANKING_METRICS)
+def test_a_list_that_begins_with_all_relevant_items_is_perfect(metric):
+    expected = {"precision": 3 / 5}.get(metric, 1)
+    assert one(f"{metric}@5", [4, 2, 3, 0, 1], [2, 3, 4]) == approx(expected)
+
+
+def test_users_without_held_out_items_are_not_averaged():
+    values = ranking_metrics(ranking_of([[1, 2], [1, 2]]), bags_of([[1], []]), (2,))
+    assert all(isnan(column[1]) for column in values.values())
+    assert means(values)["recall@2"] == 1
+
+
+def test_the_mean_of_nobody_is_nan():
+    assert isnan(mean(np.array([np.nan])))
+    assert isnan(mean(np.array([])))
+
+
+def test_padding_is_never_a_hit():
+    values = ranking_metrics(ranking_of([[-1, -1]]), bags_of([[0, 49]]), (2,))
+    assert values["recall@2"][0] == 0
+
+
+def test_lists_are_matched_to_the_bags_of_their_users():
+    values = ranking_metrics(ranking_of([[1], [0]], users=[1, 0]), bags_of([[0], [1]]), (1,))
+    assert values["recall@1"].tolist() == [1, 1]
+
+
+def test_lists_shorter_than_k_are_our_mistake():
+    with pytest.raises(AssertionError, match="shorter than the largest k"):
+        ranking_metrics(ranking_of([[1, 2]]), bags_of([[1]]), (3,))
+
+
+def test_places_are_found_for_every_held_out_pair():
+    found = find_places(ranking_of([[7, 8, 9], [1, 2, 3]]), bags_of([[9, 4], [1]]))
+    assert found.rows.tolist() == [0, 0, 1]
+    assert found.items.tolist() == [9, 4, 1]
+    assert found.places.tolist() == [2, -1, 0]
+
+
+def slow_metrics(items, relevant, k):
+    """Straight from the definitions, one user at a time."""
+    if not relevant:
+        return dict.fromkeys(RANKING_METRICS, np.nan)
+    hits = [item in relevant for item in items[:k]]
+    gains = [1 / log2(place + 2) for place, hit in enumerate(hits) if hit]
+    ideal = sum(1 / log2(place + 2) for place in range(min(k, len(relevant))))
+    precisions = [sum(hits[: place + 1]) / (place + 1) for place, hit in enumerate(hits) if hit]
+    return {
+        "recall": sum(hits) / len(relevant),
+        "precision": sum(hits) / k,
+        "hit_rate": float(any(hits)),
+        "ndcg": sum(gains) / ideal,
+        "map": sum(precisions) / min(k, len(relevant)),
+        "mrr": 1 / (hits.index(True) + 1) if any(hits) else 0.0,
+    }
+
+
+users_lists = st.lists(
+    st.tuples(
+        st.permutations(range(12)).flatmap(
+            lambda order: st.integers(0, 12).map(lambda n: order[:n] + [-1] * (12 - n))
+        ),
+        st.sets(st.integers(0, 14)),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(users_lists, st.sampled_from([(1,), (2, 5), (3, 12)]))
+def test_metrics_equal_their_definitions(users, ks):
+    values = ranking_metrics(ranking_of([a for a, _ in users]), bags_of([b for _, b in users]), ks)
+    for k in ks:
+        slow = [slow_metrics(items, relevant, k) for items, relevant in users]
+        for metric in RANKING_METRICS:
+            np.testing.assert_allclose(values[f"{metric}@{k}"], [row[metric] for row in slow])
+
+
+def test_chunks_do_not_change_a_metric(monkeypatch):
+    rng = np.random.default_rng(0)
+    ranking = ranking_of([rng.permutation(50)[:10] for _ in range(23)])
+    relevant = bags_of([rng.permutation(50)[: rng.integers(6)] for _ in range(23)])
+    whole = ranking_metrics(ranking, relevant, (3, 10))
+    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(module, "_COMPARISONS", 30)
+    for name, values in ranking_metrics(ranking, relevant, (3, 10)).items():
+        np.testing.assert_array_equal(values, whole[name])
+
+
+@pytest.fixture
+def scored_world():
+    """Random scores of 40 items for 30 users, with their full lists and relevant items."""
+    rng = np.random.default_rng(3)
+    scores = rng.random((30, 40))
+    truth = rng.random((30, 40)) < 0.1
+    truth[:, 0] = True  # scikit-learn has no word for nothing to find
+    lists = np.argsort(-scores, axis=1)
+    return scores, truth, ranking_of(lists), bags_of([np.flatnonzero(row) for row in truth], 40)
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_ndcg_equals_that_of_scikit_learn(scored_world, k):
+    scores, truth, ranking, relevant = scored_world
+    ours = mean(ranking_metrics(ranking, relevant, (k,))[f"ndcg@{k}"])
+    assert ours == approx(ndcg_score(truth, scores, k=k))
+
+
+def test_map_over_the_whole_list_equals_average_precision_of_scikit_learn(scored_world):
+    scores, truth, ranking, relevant = scored_world
+    ours = mean(ranking_metrics(ranking, relevant, (40,))["map@40"])
+    assert ours == approx(label_ranking_average_precision_score(truth, scores))
+
+
+@pytest.mark.parametrize("k", [1, 5, 20])
+def test_metrics_equal_those_of_ranx(scored_world, k):
+    ranx = pytest.importorskip("ranx", reason="ranx is not installed")
+    _, truth, ranking, relevant = scored_world
+    qrels = ranx.Qrels(
+        {str(u): {str(i): 1 for i in np.flatnonzero(row)} for u, row in enumerate(truth)}
+    )
+    run = ranx.Run(
+        {
+            str(u): {str(i): float(-place) for place, i in enumerate(row)}
+            for u, row in enumerate(ranking.items)
+        }
+    )
+    names = {"recall": "recall", "precision": "precision", "hit_rate": "hit_rate"}
+    names |= {"ndcg": "ndcg", "mrr": "mrr"}  # its map divides by all relevant items, ours by k
+    theirs = ranx.evaluate(qrels, run, [f"{name}@{k}" for name in names.values()])
+    theirs = theirs if isinstance(theirs, dict) else {f"recall@{k}": theirs}
+    ours = means(ranking_metrics(ranking, relevant, (k,)))
+    for name, value in theirs.items():
+        assert ours[name] == approx(value), name

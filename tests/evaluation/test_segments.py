@@ -1,0 +1,76 @@
+from math import log2
+
+import numpy as np
+import pytest
+from pytest import approx
+
+from recsys.config import SegmentConfig
+from recsys.evaluation.metrics import Places
+from recsys.evaluation.segments import Judged, main_k, segment_table, segments_of
+
+CONFIG = SegmentConfig(cold_max=2, head_share=0.25)
+
+
+def test_cold_ends_at_cold_max():
+    segments = segments_of(np.array([0, 2, 3]), CONFIG)
+    assert list(segments) == ["cold", "cold", "tail"]
+
+
+def test_head_is_the_most_active_share_of_those_who_are_not_cold():
+    counts = np.array([1, 1, 1, 1, 3, 9, 4, 5, 6, 7, 8, 10])
+    assert list(np.flatnonzero(segments_of(counts, CONFIG) == "head")) == [5, 11]
+
+
+def test_equally_active_ones_are_never_torn_apart():
+    counts = np.array([9, 5, 5, 5, 4, 4, 4, 4, 4, 4])  # a quarter is 2.5: 1 is nearer than 4, tied
+    assert list(np.flatnonzero(segments_of(counts, CONFIG) == "head")) == [0]
+    assert "head" not in segments_of(np.full(8, 5), CONFIG)
+
+
+def test_nobody_beyond_cold_leaves_only_cold():
+    assert set(segments_of(np.array([0, 1, 2]), CONFIG)) == {"cold"}
+    assert len(segments_of(np.empty(0, dtype=int), CONFIG)) == 0
+
+
+@pytest.mark.parametrize(("ks", "expected"), [((5, 10, 20), 10), ((3, 7), 7)])
+def test_summaries_show_ten_where_it_is_there(ks, expected):
+    assert main_k(ks) == expected
+
+
+def table():
+    """Users 0 (cold, unseen), 1 (cold), 2 (tail), 3 (head), one held-out item each."""
+    found = Places(np.arange(4), np.array([0, 1, 2, 3]), np.array([0, -1, 2, 1]), 4)
+    ndcg = np.array([1.0, 0.0, 0.5, 1 / log2(3)])
+    model = Judged({"recall@3": np.array([1.0, 0, 1, 1]), "ndcg@3": ndcg}, found)
+    none = Places(np.arange(4), found.items, np.full(4, -1), 4)
+    nothing = Judged({"recall@3": np.zeros(4), "ndcg@3": np.zeros(4)}, none)
+    counts = np.array([0, 1, 3, 9])
+    return segment_table(
+        {"model": model, "popularity": nothing},
+        user_counts=counts,
+        item_counts=counts[::-1],
+        users=np.arange(4),
+        config=SegmentConfig(cold_max=1, head_share=0.5),
+        k=3,
+    ).to_frame()
+
+
+def test_users_are_averaged_within_their_segment():
+    users = table().query("kind == 'users'").set_index("segment")
+    assert users["n"].to_dict() == {"cold": 2, "unseen": 1, "tail": 1, "head": 1}
+    assert users.loc["cold", "ndcg@3"] == approx((1 + 0) / 2)
+    assert users.loc["unseen", "ndcg@3"] == 1
+
+
+def test_items_are_averaged_over_held_out_interactions():
+    """Item 3 (unseen) stands at place 1, item 2 (cold) at place 2, item 0 (head) at place 0."""
+    items = table().query("kind == 'items'").set_index("segment")
+    assert items["n"].to_dict() == {"cold": 2, "unseen": 1, "tail": 1, "head": 1}
+    assert items.loc["cold", "ndcg@3"] == approx((1 / log2(3) + 1 / log2(4)) / 2)
+    assert items.loc["unseen", "ndcg@3"] == approx(1 / log2(3))
+    assert items.loc["tail", "recall@3"] == 0
+    assert items.loc["head", "recall@3"] == 1
+
+
+def test_baselines_stand_beside_the_model_under_their_name():
+    assert (table()["popularity_ndcg@3"] == 0).all()
