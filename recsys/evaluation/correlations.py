@@ -1,0 +1,171 @@
+"""Which metadata the model's scores go along with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse, stats
+
+from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
+from recsys.data.features import Features
+from recsys.evaluation.ranking import Vectors
+from recsys.evaluation.significance import holm
+from recsys.evaluation.tables import Table
+
+MIN_BOOKS = 5
+NOTE = (
+    "Tests take the book as the unit, because pairs that share a book are not independent; what "
+    "readers differ in makes r_pairs smaller. books: books with a value other than 0. Constant "
+    "features have no correlation; a category or author that fewer than "
+    f"{MIN_BOOKS} books have, or lack, is not tested. A correlation says what high scores go along "
+    "with, not why."
+)
+_BLOCK = 16_384
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Feature columns of all books side by side, sparse.
+
+    Attributes:
+        values: (I, F), CSC.
+        names: label of each column.
+        kinds: "numeric", or the name of the bag.
+    """
+
+    values: sparse.csc_matrix
+    names: tuple[str, ...]
+    kinds: tuple[str, ...]
+
+
+def correlation_table(
+    vectors: Vectors, features: Features, *, n_pairs: int, top: int, rng: np.random.Generator
+) -> Table:
+    """The features whose values go most with the model's scores.
+
+    Pairs that share a book share its features, so they are no independent observations: a test
+    over pairs would find everything significant. The unit is therefore the book, with its mean
+    score over all readers, and n the number of books.
+
+    Args:
+        vectors: whose dot products are the scores.
+        features: metadata of every book.
+        n_pairs: random (reader, book) pairs behind ``r_pairs``.
+        top: how many features to show.
+        rng: draws the pairs.
+    """
+    columns = feature_columns(features)
+    support = np.diff(columns.values.indptr)
+    mean_scores = vectors.items @ vectors.users.mean(axis=0, dtype=np.float64)
+    r = pearson(columns.values, mean_scores)
+    r[_is_too_rare(columns, support)] = np.nan
+    p = p_values(r, len(mean_scores))
+    corrected = holm(p)
+    r_pairs = _pair_correlations(columns, vectors, n_pairs, rng)
+    order = np.argsort(-np.abs(np.where(np.isnan(r), 0, r)), kind="stable")
+    shown = [index for index in order[:top] if not np.isnan(r[index])]
+    tested = int((~np.isnan(r)).sum())
+    rows = tuple(
+        (columns.names[i], columns.kinds[i], support[i], r[i], p[i], corrected[i], r_pairs[i])
+        for i in shown
+    )
+    note = (
+        f"r: Pearson correlation of a feature with a book's mean score over all readers, over "
+        f"{len(mean_scores):,} books. p: two-sided, t distribution; p_corrected: Holm (1979) over "
+        f"the {tested:,} tested of {len(columns.names):,} features. r_pairs: the same correlation "
+        f"over {n_pairs:,} random (reader, book) pairs. {NOTE}"
+    )
+    names = ("feature", "kind", "books", "r", "p", "p_corrected", "r_pairs")
+    return Table("feature_correlations", "Feature correlations", note, names, rows)
+
+
+def feature_columns(features: Features) -> Columns:
+    """Dense columns and bags side by side; bags are never made dense."""
+    blocks = [sparse.csc_matrix(features.dense.astype(np.float64))]
+    names, kinds = list(features.dense_names), ["numeric"] * len(features.dense_names)
+    for kind, bag in features.bags.items():
+        blocks.append(_matrix(bag))
+        names += features.bag_labels[kind]
+        kinds += [kind] * bag.n_columns
+    return Columns(sparse.hstack(blocks, format="csc"), tuple(names), tuple(kinds))
+
+
+def pearson(columns: sparse.csc_matrix, values: FloatArray) -> FloatArray:
+    """Correlation of each column (n, F) with the values (n,), over rows; (F,).
+
+    NaN where the column or the values are constant.
+    """
+    centred = values - values.mean()
+    return _weighted_pearson(columns, np.ones(len(values)), centred, float(centred @ centred))
+
+
+def p_values(r: FloatArray, n: int) -> FloatArray:
+    """Two-sided p of each correlation under no correlation, t with n - 2 degrees of freedom.
+
+    NaN where r is NaN or n below 3.
+    """
+    if n < 3:
+        return np.full(len(r), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):  # r of 1 has t infinite and p 0
+        t = np.abs(r) * np.sqrt((n - 2) / np.maximum(1 - r**2, 0))
+    p: FloatArray = 2 * stats.t.sf(t, n - 2)
+    return p
+
+
+def _pair_correlations(
+    columns: Columns, vectors: Vectors, n_pairs: int, rng: np.random.Generator
+) -> FloatArray:
+    users = rng.integers(len(vectors.users), size=n_pairs)
+    items = rng.integers(len(vectors.items), size=n_pairs)
+    scores = np.empty(n_pairs)
+    for start in range(0, n_pairs, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        scores[block] = np.einsum(
+            "nd,nd->n", vectors.users[users[block]], vectors.items[items[block]]
+        )
+    scores -= scores.mean()
+    counts = np.bincount(items, minlength=len(vectors.items)).astype(np.float64)
+    sums: FloatArray = np.asarray(
+        np.bincount(items, weights=scores, minlength=len(vectors.items)), dtype=np.float64
+    )
+    return _weighted_pearson(columns.values, counts, sums, float(scores @ scores))
+
+
+def _weighted_pearson(
+    columns: sparse.csc_matrix,
+    counts: FloatArray,
+    sums: FloatArray,
+    sum_of_squares: float,
+) -> FloatArray:
+    """Correlation over observations, from what each row's sum to; their mean must be about 0.
+
+    Args:
+        columns: (n, F).
+        counts: observations of each row, (n,).
+        sums: the sum of each row's observations, (n,).
+        sum_of_squares: of all observations.
+    """
+    total = counts.sum()
+    means = columns.T @ counts / total
+    squares = columns.multiply(columns).T @ counts / total
+    variances = squares - means**2
+    variances[variances <= 1e-12 * squares] = np.nan  # constant up to rounding
+    if sum_of_squares <= 0:
+        return np.full(columns.shape[1], np.nan)
+    covariances = columns.T @ (sums - counts * (sums.sum() / total)) / total
+    r: FloatArray = np.clip(covariances / np.sqrt(variances * sum_of_squares / total), -1, 1)
+    return r
+
+
+def _is_too_rare(columns: Columns, support: IntArray) -> BoolArray:
+    """Whether too few books have, or lack, the value of a bag's column."""
+    is_bag = np.array([kind != "numeric" for kind in columns.kinds], dtype=bool)
+    rarer = np.minimum(support, columns.values.shape[0] - support)
+    return np.asarray(is_bag & (rarer < MIN_BOOKS))
+
+
+def _matrix(bag: Bags) -> sparse.csc_matrix:
+    matrix = bag.to_scipy().astype(np.float64).tocsc()
+    matrix.sum_duplicates()
+    return matrix
