@@ -1,0 +1,154 @@
+"""The charts of a run, each None where its data is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from recsys.evaluation.tables import Cell, Table
+from recsys.reporting.document import Figure
+from recsys.reporting.formatting import metric_label
+from recsys.reporting.record import RunRecord
+from recsys.reporting.results import Results
+from recsys.reporting.svg import Bars, Line, Steps, bar_chart, line_chart, step_chart
+
+SIDES = {"item": "books", "user": "readers"}
+
+
+def loss_figure(record: RunRecord) -> Figure | None:
+    """Train loss of every epoch, and its parts where there are several."""
+    lines = [_history_line("train loss", record.history, lambda epoch: epoch.get("train_loss"))]
+    names = list(dict.fromkeys(n for epoch in record.history for n in epoch.get("parts") or {}))
+    if len(names) > 1:
+        lines += [
+            _history_line(name.replace("_", " "), record.history, _part(name)) for name in names
+        ]
+    lines = [line for line in lines if _has_values(line)]
+    if not lines:
+        return None
+    title = "Train loss by epoch"
+    svg = line_chart(title, lines, x_label="epoch", marked=_best(record))
+    parts = ", whole and in its parts" if len(lines) > 1 else ""
+    return Figure("train_loss", title, f"Mean loss over an epoch's steps{parts}.", svg)
+
+
+def validation_figure(record: RunRecord, metric: str) -> Figure | None:
+    """The watched validation metric of every epoch."""
+    line = _history_line(
+        metric_label(metric),
+        record.history,
+        lambda epoch: (epoch.get("validation") or {}).get(metric),
+    )
+    if not _has_values(line):
+        return None
+    title = f"Validation {metric_label(metric)} by epoch"
+    svg = line_chart(title, [line], x_label="epoch", marked=_best(record))
+    kept = record.best_epoch is not None
+    caption = "The dashed line marks the epoch whose weights were kept." if kept else ""
+    return Figure("validation", title, caption, svg)
+
+
+def metrics_figure(
+    results: Results, metrics: Sequence[str], *, name: str, title: str
+) -> Figure | None:
+    """Some metrics, the model beside the baselines."""
+    labels = [metric_label(metric.removeprefix("sampled_").partition("@")[0]) for metric in metrics]
+    return _comparison(results, metrics, labels, name=name, title=title)
+
+
+def lengths_figure(results: Results) -> Figure | None:
+    """The headline metric at every list length, the model beside the baselines."""
+    stem = results.headline.partition("@")[0]
+    metrics = [metric for metric in results.ranking_metrics if metric.partition("@")[0] == stem]
+    if len(metrics) < 2:
+        return None
+    labels = [f"first {metric.partition('@')[2]}" for metric in metrics]
+    title = f"{metric_label(stem)} by length of the list"
+    return _comparison(results, metrics, labels, name="list_lengths", title=title)
+
+
+def _comparison(
+    results: Results, metrics: Sequence[str], labels: Sequence[str], *, name: str, title: str
+) -> Figure | None:
+    rows = [
+        Bars(recommender, tuple(results.value(recommender, metric) for metric in metrics))
+        for recommender in results.scores
+    ]
+    if not any(mean is not None for row in rows for mean, _, _ in row.values):
+        return None
+    caption = f"Whiskers: {results.level} confidence intervals over readers."
+    return Figure(name, title, caption, bar_chart(title, labels, rows))
+
+
+def gate_figure(gates: Table) -> Figure | None:
+    """Mean gate by number of train interactions, books beside readers."""
+    frame = _by_side(gates)
+    order = [str(label) for label in gates.column("train_interactions")]
+    labels = sorted(dict.fromkeys(order), key=lambda label: int(label.split("–")[0].rstrip("+")))
+    rows = []
+    for side, records in frame.items():
+        held = {str(row["train_interactions"]): row for row in records}
+        cells = [held.get(label, {}) for label in labels]
+        values = tuple(
+            (_float(cell.get("mean_gate")), _float(cell.get("p10")), _float(cell.get("p90")))
+            for cell in cells
+        )
+        rows.append(Bars(SIDES.get(side, side), values))
+    if not rows:
+        return None
+    title = "Gate by number of train interactions"
+    svg = bar_chart(title, labels, rows, x_label="train interactions", reach=1)
+    caption = "1: the id embedding alone, 0: the metadata alone. Whiskers: the middle 80 % of rows."
+    return Figure("gate_by_popularity", title, caption, svg)
+
+
+def norm_figures(histogram: Table) -> tuple[Figure, ...]:
+    """Norms of each kind of vector, books over readers; kinds of one bin have nothing to show."""
+    figures = []
+    for kind in dict.fromkeys(histogram.column("vector")):
+        rows = []
+        for side, records in _by_side(histogram).items():
+            bins = [row for row in records if row["vector"] == kind]
+            if len(bins) > 1:
+                edges = (*(_number(row["from"]) for row in bins), _number(bins[-1]["to"]))
+                heights = tuple(_number(row["share"]) for row in bins)
+                rows.append(Steps(SIDES.get(side, side), edges, heights))
+        if rows:
+            title = f"Norms of {kind} vectors"
+            svg = step_chart(title, rows, x_label="Euclidean length")
+            caption = "Share of books and of readers in each bin."
+            figures.append(Figure(f"norms_{kind}", title, caption, svg))
+    return tuple(figures)
+
+
+def _history_line(name: str, history: Sequence[dict[str, Any]], read: Any) -> Line:
+    return Line(name, tuple((float(epoch["number"]), read(epoch)) for epoch in history))
+
+
+def _part(name: str) -> Any:
+    return lambda epoch: (epoch.get("parts") or {}).get(name)
+
+
+def _has_values(line: Line) -> bool:
+    return any(y is not None for _, y in line.points)
+
+
+def _best(record: RunRecord) -> tuple[float, str] | None:
+    return None if record.best_epoch is None else (float(record.best_epoch), "kept")
+
+
+def _by_side(table: Table) -> dict[str, list[dict[str, Cell]]]:
+    sides: dict[str, list[dict[str, Cell]]] = {}
+    for row in table.rows:
+        record = dict(zip(table.columns, row, strict=True))
+        sides.setdefault(str(record["side"]), []).append(record)
+    return dict(sorted(sides.items()))  # books first
+
+
+def _float(value: Cell) -> float | None:
+    return None if value is None else _number(value)
+
+
+def _number(value: Cell) -> float:
+    assert isinstance(value, int | float), value
+    return float(value)

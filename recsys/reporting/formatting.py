@@ -1,0 +1,116 @@
+"""Numbers and names as a reader wants to see them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from recsys.evaluation.tables import Cell, Table
+
+GAP = "–"
+SHOWN_CATEGORIES = 5
+_NUMBERS = re.compile(r"[\d\s\[\].,%+×–-]+")
+_METRIC_LABELS = {
+    "ndcg": "NDCG",
+    "map": "MAP",
+    "mrr": "MRR",
+    "hit_rate": "Hit rate",
+    "intra_list_diversity": "Intra-list diversity",
+    "popularity_lift": "Popularity lift",
+}
+
+
+def metric_label(name: str) -> str:
+    """``ndcg@10`` as "NDCG@10", ``sampled_hit_rate@5`` as "Sampled hit rate@5"."""
+    if name.startswith("sampled_"):
+        inner = metric_label(name.removeprefix("sampled_"))
+        return "Sampled " + (inner if inner[:2].isupper() else inner[:1].lower() + inner[1:])
+    stem, at, k = name.partition("@")
+    return _METRIC_LABELS.get(stem, stem.replace("_", " ").capitalize()) + at + k
+
+
+def decimals(values: list[float]) -> int:
+    """How many decimals a column of such values needs: about four figures of the largest."""
+    largest = max((abs(value) for value in values), default=0.0)
+    bounds = ((1000, 0), (100, 1), (10, 2), (1.001, 3))
+    return next((places for bound, places in bounds if largest >= bound), 4)
+
+
+def number(value: float | None, places: int = 4) -> str:
+    """A number with so many decimals, in powers of ten where that would show only zeros."""
+    if value is None:
+        return GAP
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value != 0 and abs(value) < 0.5 * 10**-places:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    return f"{value:,.{places}f}"
+
+
+def interval(low: float | None, high: float | None, places: int = 4) -> str:
+    """An interval in brackets; a gap where it is not known."""
+    if low is None or high is None:
+        return GAP
+    return f"[{number(low, places)}, {number(high, places)}]"
+
+
+def moment(text: str) -> str:
+    """An ISO 8601 time to the minute, in UTC; other text as it is."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    if when.tzinfo is not None:
+        when = when.astimezone(UTC)
+    return f"{when:%Y-%m-%d %H:%M} UTC"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, in the two largest units."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def memory(megabytes: float) -> str:
+    """Mebibytes, gibibytes from 1,024 on."""
+    return f"{megabytes / 1024:.1f} GiB" if megabytes >= 1024 else f"{megabytes:.0f} MiB"
+
+
+def cells(table: Table, limit: int) -> list[list[str]]:
+    """The first rows of a table as text, numbers of a column with the same decimals."""
+    columns = []
+    for name, values in zip(table.columns, zip(*table.rows, strict=True), strict=False):
+        places = decimals([value for value in values if isinstance(value, float)])
+        columns.append([_cell(name, value, places) for value in values[:limit]])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def numeric_columns(table: Table) -> list[bool]:
+    """Whether each column holds numbers or intervals, which stand to the right."""
+    found = []
+    for position in range(len(table.columns)):
+        values = [row[position] for row in table.rows if row[position] is not None]
+        found.append(bool(values) and all(_is_number(value) for value in values))
+    return found
+
+
+def _is_number(value: Cell) -> bool:
+    return not isinstance(value, str) or _NUMBERS.fullmatch(value) is not None
+
+
+def _cell(column: str, value: Cell, places: int) -> str:
+    if not isinstance(value, str):
+        return number(value, places)
+    if column == "metric":
+        return metric_label(value)
+    if column == "categories":
+        parts = value.split("|")
+        more = len(parts) - SHOWN_CATEGORIES
+        shown = ", ".join(part.strip() for part in parts[:SHOWN_CATEGORIES])
+        return f"{shown} (+{more})" if more > 0 else shown
+    return value

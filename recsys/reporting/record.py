@@ -1,0 +1,180 @@
+"""What a run was and gave: the one value that reports and trackers are made from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self, cast, get_args
+
+import numpy as np
+
+from recsys.errors import ArtifactError
+from recsys.evaluation.tables import Table
+
+RunStatus = Literal["running", "finished", "interrupted", "failed"]
+FORMAT = 1
+RECORD_FILE = "record.json"
+TABLES_DIR = "tables"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything about a run but its tables and per-user values, as plain JSON values.
+
+    Whatever is given becomes what JSON gives back (tuples lists, paths and NumPy scalars text and
+    numbers, NaN and infinities None), so that a record read again equals the one written.
+
+    Attributes:
+        run_name: name of the run directory.
+        status: "running", "finished", "interrupted" or "failed".
+        created: start of the run, ISO 8601, UTC.
+        config: the resolved settings, nested.
+        dataset: fingerprint, sources {path: sha256}, n_users, n_items, n_warm_users, n_warm_items,
+            interactions in train, validation and test, and split {strategy, order, skipped}.
+        filter_steps: {name, users, items, interactions} left after each step, in order.
+        model_size: {parameters, bytes}.
+        history: one a finished epoch: {number (from 1), train_loss, parts {name: value},
+            validation {metric: value}, seconds}.
+        best_epoch: number of the epoch whose weights were kept; None without validation.
+        stop_reason: why training ended.
+        evaluation: {split, skipped, n_users, model {means, intervals}, baselines {name: {means,
+            intervals}}}; None where the run did not come so far.
+        oracle: expected metrics of the best possible ranking, where the world is known.
+        tables: names of the tables, in the order in which they are shown.
+        environment: python, platform, cpu_count, packages {name: version}, git_commit, command.
+        seconds: wall time of the whole run.
+        peak_memory_mb: largest resident memory of the process, in MiB.
+        error: one line, where the run failed.
+    """
+
+    run_name: str
+    status: RunStatus
+    created: str
+    config: dict[str, Any]
+    dataset: dict[str, Any]
+    filter_steps: list[dict[str, Any]] = field(default_factory=list)
+    model_size: dict[str, int] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int | None = None
+    stop_reason: str = ""
+    evaluation: dict[str, Any] | None = None
+    oracle: dict[str, Any] | None = None
+    tables: list[str] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.status not in get_args(RunStatus):
+            allowed = ", ".join(get_args(RunStatus))
+            raise ArtifactError(f"a run's 'status' must be one of {allowed}, got {self.status!r}")
+        for name in self.__dataclass_fields__:
+            object.__setattr__(self, name, _plain(getattr(self, name)))
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``json.dumps`` can write: the fields, and the format's number."""
+        return {"format": FORMAT} | dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """The record that ``to_json`` gave.
+
+        Raises:
+            ArtifactError: another format, or fields that a record must have or does not know.
+        """
+        content = dict(value)
+        given = content.pop("format", None)
+        if given != FORMAT:
+            raise ArtifactError(f"a run record must have 'format' {FORMAT}, got {given!r}")
+        missing = sorted(_REQUIRED - set(content))
+        unknown = sorted(set(content) - set(cls.__dataclass_fields__))
+        if missing or unknown:
+            problem = f"lacks {missing}" if missing else f"has unknown {unknown}"
+            raise ArtifactError(f"a run record must have the fields of its format, this {problem}")
+        return cls(**content)
+
+    def write(self, run_dir: Path) -> Path:
+        """Put the record into a run directory, whole or not at all; gives the file's path."""
+        return _write_json(run_dir / RECORD_FILE, self.to_json())
+
+    @classmethod
+    def read(cls, run_dir: Path) -> Self:
+        """The record of a run directory."""
+        path = run_dir / RECORD_FILE
+        content = _read_json(path)
+        try:
+            return cls.from_json(content)
+        except ArtifactError as error:
+            raise ArtifactError(f"{path}: {error}") from error
+
+
+_REQUIRED = frozenset({"run_name", "status", "created", "config", "dataset"})
+
+
+def write_tables(run_dir: Path, tables: Iterable[Table]) -> list[str]:
+    """Put tables into a run directory; gives their names, as a record lists them."""
+    folder = run_dir / TABLES_DIR
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for table in tables:
+        _write_json(folder / f"{table.name}.json", table.to_json())
+        names.append(table.name)
+    return names
+
+
+def read_tables(run_dir: Path, names: Iterable[str]) -> dict[str, Table]:
+    """The named tables of a run directory, in the given order."""
+    tables = {}
+    for name in names:
+        path = run_dir / TABLES_DIR / f"{name}.json"
+        content = _read_json(path)
+        try:
+            tables[name] = Table.from_json(content)
+        except ArtifactError as error:
+            raise ArtifactError(f"{path}: {error}") from error
+    return tables
+
+
+def _write_json(path: Path, content: object) -> Path:
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+    return path
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ArtifactError(f"{path}: must be a readable file, {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, not JSON
+        raise ArtifactError(f"{path}: must hold JSON, {error}") from error
+    if not isinstance(content, dict):
+        raise ArtifactError(f"{path}: must hold a JSON object, got {type(content).__name__}")
+    return content
+
+
+def _plain(value: object) -> Any:
+    """The value that JSON would give back."""
+    match value:
+        case np.generic():
+            return _plain(value.item())
+        case float():
+            return value if math.isfinite(value) else None
+        case None | bool() | int() | str():
+            return value
+        case Path():
+            return str(value)
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in cast("list[object]", value)]
+        case _:
+            raise TypeError(f"a run record holds plain values, got {type(value).__name__}")

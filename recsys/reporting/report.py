@@ -1,0 +1,65 @@
+"""From a run directory to its report, with no training, no tracker and no network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from recsys.evaluation.tables import Table
+from recsys.reporting.document import Report
+from recsys.reporting.formatting import moment
+from recsys.reporting.html import render_html
+from recsys.reporting.markdown import render_markdown
+from recsys.reporting.record import RunRecord, read_tables
+from recsys.reporting.results import paired_difference, results_of
+from recsys.reporting.sections import sections
+from recsys.reporting.summary import key_figures, notices, summary
+from recsys.reporting.svg import standalone
+
+MARKDOWN_FILE, HTML_FILE, FIGURES_DIR = "report.md", "report.html", "figures"
+
+
+def build_report(record: RunRecord, tables: Mapping[str, Table]) -> Report:
+    """The report of a run from its record and its tables, in the order in which they are shown."""
+    results = results_of(record)
+    paired = None if results is None else paired_difference(tables, results.headline)
+    return Report(
+        title=record.run_name,
+        subtitle=f"Two-tower book recommender · {moment(record.created)} · {record.status}",
+        summary=summary(record, results, paired),
+        notices=notices(record),
+        key_figures=key_figures(record, results),
+        sections=sections(record, tables, results),
+    )
+
+
+def write_report(run_dir: Path, *, also: Path | None = None) -> tuple[Path, Path]:
+    """Make report.md, report.html and figures/ of a run directory from its record.
+
+    Args:
+        run_dir: holds record.json and tables/.
+        also: a second place for the Markdown; the HTML goes beside it, named alike.
+
+    Returns:
+        The Markdown and the HTML file in the run directory. Files are replaced whole, and the
+        same record gives the same bytes.
+    """
+    record = RunRecord.read(run_dir)
+    report = build_report(record, read_tables(run_dir, record.tables))
+    for figure in report.figures:
+        _write(run_dir / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
+    texts = render_markdown(report), render_html(report)
+    written = run_dir / MARKDOWN_FILE, run_dir / HTML_FILE
+    copies = () if also is None else (also, also.with_suffix(".html"))
+    for paths in (written, copies):
+        for path, text in zip(paths, texts, strict=False):
+            _write(path, text)
+    return written
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8", newline="\n")
+    unfinished.replace(path)

@@ -1,0 +1,124 @@
+"""The evaluation of a record, opened: typed access to metrics, intervals and baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from recsys.config import RANKING_METRICS
+from recsys.evaluation.tables import Table
+from recsys.reporting.record import RunRecord
+
+
+class Value(NamedTuple):
+    """A mean and its confidence interval; None where not known."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the held-out interactions said.
+
+    Attributes:
+        split: "test" or "validation".
+        n_users: how many readers had something to find.
+        headline: the metric that stands for all, that which training watched.
+        scores: {recommender: {metric: value}}, the model first.
+        best: the best attainable value of the headline metric, where the world is known.
+        expected: metrics that the best possible ranking has in expectation, where known.
+        level: of the confidence intervals, such as "95 %".
+    """
+
+    split: str
+    n_users: int
+    headline: str
+    scores: dict[str, dict[str, Value]]
+    best: float | None
+    expected: dict[str, float]
+    level: str
+
+    @property
+    def model(self) -> dict[str, Value]:
+        """Metrics of the model."""
+        return self.scores["model"]
+
+    @property
+    def ranking_metrics(self) -> tuple[str, ...]:
+        """Ranking metrics over the whole catalogue."""
+        return tuple(name for name in self.model if _stem(name) in RANKING_METRICS)
+
+    @property
+    def sampled_metrics(self) -> tuple[str, ...]:
+        """Ranking metrics among sampled candidates."""
+        return tuple(name for name in self.model if name.startswith("sampled_"))
+
+    @property
+    def further_metrics(self) -> tuple[str, ...]:
+        """Everything that is not about finding the held-out books."""
+        known = {*self.ranking_metrics, *self.sampled_metrics}
+        return tuple(name for name in self.model if name not in known)
+
+    def value(self, recommender: str, metric: str) -> Value:
+        """One metric of one recommender; gaps where it was not measured."""
+        return self.scores.get(recommender, {}).get(metric, Value(None, None, None))
+
+
+def monitor_of(record: RunRecord) -> str:
+    """The metric that training watched."""
+    stopping = record.config.get("training", {}).get("early_stopping", {})
+    monitor: str = stopping.get("monitor", "ndcg@10")
+    return monitor
+
+
+def results_of(record: RunRecord) -> Results | None:
+    """The results of a record; None where nothing was evaluated."""
+    evaluation = record.evaluation
+    if evaluation is None or evaluation.get("skipped") or not evaluation["model"]["means"]:
+        return None
+    scores = {"model": _values(evaluation["model"])}
+    scores |= {name: _values(given) for name, given in evaluation.get("baselines", {}).items()}
+    headline = monitor_of(record)
+    best = scores.get("oracle", {}).get(headline, Value(None, None, None)).mean
+    known = {k.removeprefix("expected_"): v for k, v in (record.oracle or {}).items()}
+    expected = {name: value for name, value in known.items() if value is not None}
+    best = expected.get(headline) if best is None else best
+    confidence = record.config.get("evaluation", {}).get("confidence", 0.95)
+    level = f"{confidence * 100:g} %"
+    return Results(
+        split=evaluation["split"],
+        n_users=evaluation["n_users"],
+        headline=headline,
+        scores=scores,
+        best=best,
+        expected=expected,
+        level=level,
+    )
+
+
+def paired_difference(tables: Mapping[str, Table], metric: str) -> Value | None:
+    """Model minus popularity, paired over readers; None where it was not measured."""
+    table = tables.get("versus_popularity")
+    if table is None or metric not in table.column("metric"):
+        return None
+    row = table.column("metric").index(metric)
+    difference, low, high = (table.column(name)[row] for name in ("difference", "low", "high"))
+    assert (
+        not isinstance(difference, str) and not isinstance(low, str) and not isinstance(high, str)
+    )
+    return Value(difference, low, high)
+
+
+def _values(scores: Mapping[str, Any]) -> dict[str, Value]:
+    intervals = scores.get("intervals", {})
+    return {
+        name: Value(mean, *(intervals.get(name) or (None, None)))
+        for name, mean in scores["means"].items()
+    }
+
+
+def _stem(metric: str) -> str:
+    return metric.partition("@")[0]

@@ -1,0 +1,355 @@
+"""The parts of the report, in order, from a record and its tables."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from recsys.evaluation.tables import Cell, Table
+from recsys.reporting import figures
+from recsys.reporting.document import (
+    Block,
+    Callout,
+    Code,
+    Figure,
+    Figures,
+    Section,
+    TableView,
+    Text,
+)
+from recsys.reporting.formatting import GAP, decimals, interval, metric_label, number
+from recsys.reporting.record import RunRecord
+from recsys.reporting.results import Results, Value, monitor_of
+
+Tables = Mapping[str, Table]
+FOLDED = {"embedding_norm_histogram", "dimension_spread"}
+EMBEDDING_TABLES = (
+    *("category_cohesion", "alignment", "gates_by_popularity", "embedding_dimensions"),
+    *("embedding_norms", "embedding_norm_histogram", "dimension_spread"),
+)
+FURTHER_NOTE = (
+    "Coverage: share of the catalogue that is in anyone's list. Novelty: mean of -log2 of a listed "
+    "book's share of train interactions, in bits. Popularity lift: mean train count of the listed "
+    "books over that of the reader's own; above 1 the list is more popular than what the reader "
+    "reads. Intra-list diversity: 1 - mean cosine of the categories of each two listed books."
+)
+EXAMPLE_COLUMNS = {
+    "history": ("rank", "title", "author", "categories"),
+    "recommended": (
+        *("rank", "title", "author", "categories", "score"),
+        *("category_hit", "author_hit", "held_out"),
+    ),
+}
+
+
+def sections(record: RunRecord, tables: Tables, results: Results | None) -> tuple[Section, ...]:
+    """All parts that have something to say."""
+    found = [
+        ("results", "Results", _results(results, tables)),
+        ("sampled", "Second view: sampled candidates", _sampled(record, results)),
+        ("segments", "Cold, tail and head", _segments(tables)),
+        ("learning", "Learning curves", _learning(record, results)),
+        ("data", "Data and split", _data(record)),
+        ("embeddings", "Embeddings", _embeddings(tables)),
+        ("correlations", "Scores and metadata", _correlations(tables)),
+        ("examples", "Examples", _examples(tables)),
+        ("further", "Further tables", _further(tables)),
+        ("settings", "Settings", _settings(record)),
+        ("reproduce", "Environment and reproduction", _reproduction(record)),
+    ]
+    return tuple(Section(anchor, title, tuple(b)) for anchor, title, b in found if b)
+
+
+def metric_table(name: str, title: str, note: str, results: Results, metrics: list[str]) -> Table:
+    """Metrics by row; for each recommender the mean, then its interval where there is one."""
+    everything = [results.value(name, metric).mean for name in results.scores for metric in metrics]
+    places = decimals([mean for mean in everything if mean is not None])
+    columns = ["metric"]
+    parts: list[list[Cell]] = [list(metrics)]
+    for recommender in results.scores:
+        values = [results.value(recommender, metric) for metric in metrics]
+        columns.append(recommender)
+        parts.append([value.mean for value in values])
+        if any(value.low is not None for value in values):
+            columns.append(f"{recommender} interval")
+            parts.append([_interval(value, places) for value in values])
+    return Table(name, title, note, tuple(columns), tuple(zip(*parts, strict=True)))
+
+
+def _results(results: Results | None, tables: Tables) -> list[Block]:
+    if results is None:
+        return []
+    k = results.headline.partition("@")[2]
+    at, _ = _at(results.ranking_metrics, k)
+    note = (
+        "Each reader's whole catalogue is ranked, the books known to have been read before left "
+        "out, and judged by the held-out ones; readers with nothing to find do not count. "
+        f"Intervals: {results.level}, bootstrap over readers."
+    )
+    if "oracle" in results.scores:
+        note += " oracle ranks by the true preferences that generated the data."
+    if results.expected:
+        expected = [f"{metric_label(m)} {number(value)}" for m, value in results.expected.items()]
+        note += f" In expectation it attains {', '.join(expected)}."
+    title = "Finding the held-out books"
+    blocks = _figures(
+        figures.metrics_figure(results, at, name="metrics", title=f"Ranking metrics at {k}"),
+        figures.lengths_figure(results),
+    )
+    blocks += _metric_views("results", title, note, results, results.ranking_metrics)
+    if "versus_popularity" in tables:
+        blocks.append(TableView(tables["versus_popularity"]))
+    return blocks + _metric_views(
+        "beyond_accuracy", "Beyond accuracy", FURTHER_NOTE, results, results.further_metrics
+    )
+
+
+def _sampled(record: RunRecord, results: Results | None) -> list[Block]:
+    if results is None or not results.sampled_metrics:
+        return []
+    k = results.headline.partition("@")[2]
+    n_candidates = record.config.get("evaluation", {}).get("candidate_samples", "some")
+    caveat = (
+        f"Each held-out book is ranked among {n_candidates} random books, not among the whole "
+        "catalogue. Such figures are higher, depend on how many candidates are drawn, and can "
+        "order models differently (Krichene and Rendle, 2020). They are here to compare with work "
+        "that reports them; the results above are the ones to decide by."
+    )
+    at, _ = _at(results.sampled_metrics, k)
+    title = "Among sampled candidates"
+    figure = figures.metrics_figure(
+        results, at, name="sampled_metrics", title=f"{title}: metrics at {k}"
+    )
+    note = f"Intervals: {results.level}, bootstrap over readers."
+    views = _metric_views("sampled_results", title, note, results, results.sampled_metrics)
+    return [Callout(caveat), *_figures(figure), *views]
+
+
+def _metric_views(
+    name: str, title: str, note: str, results: Results, metrics: tuple[str, ...]
+) -> list[Block]:
+    """The metrics at the headline's list length, and folded those at the others."""
+    at, others = _at(metrics, results.headline.partition("@")[2])
+    blocks: list[Block] = []
+    if at:
+        blocks.append(TableView(metric_table(name, title, note, results, at), limit=1000))
+    if others:
+        table = metric_table(name, f"{title}: other list lengths", "", results, others)
+        blocks.append(TableView(table, limit=1000, is_folded=True))
+    return blocks
+
+
+def _segments(tables: Tables) -> list[Block]:
+    return [TableView(tables["segments"])] if "segments" in tables else []
+
+
+def _learning(record: RunRecord, results: Results | None) -> list[Block]:
+    if not record.history:
+        return []
+    monitor = monitor_of(record)
+    blocks = _figures(figures.loss_figure(record), figures.validation_figure(record, monitor))
+    return [*blocks, TableView(_epoch_table(record, monitor), limit=200, is_folded=True)]
+
+
+def _epoch_table(record: RunRecord, monitor: str) -> Table:
+    k = monitor.partition("@")[2]
+    records = []
+    for epoch in record.history:
+        validation = {
+            metric_label(name): value
+            for name, value in (epoch.get("validation") or {}).items()
+            if name.partition("@")[2] == k
+        }
+        parts = epoch.get("parts") or {}
+        records.append(
+            {"epoch": epoch["number"], "train loss": epoch.get("train_loss")}
+            | (parts if len(parts) > 1 else {})
+            | validation
+            | {"seconds": epoch.get("seconds")}
+        )
+    note = f"Validation metrics at {k}; those at other lengths are in record.json."
+    return Table.from_records("epochs", "Every epoch", note, records)
+
+
+def _data(record: RunRecord) -> list[Block]:
+    data = record.dataset
+    split = data.get("split") or {}
+    strategy = str(split.get("strategy", GAP)).replace("_", " ")
+    order = f", in the order of the {split['order']}" if split.get("order") else ""
+    skipped = split.get("skipped")
+    said = (
+        f"The split was skipped: {skipped.strip().removesuffix('.')}."
+        if skipped
+        else f"Split: {strategy}{order}."
+    )
+    facts: list[tuple[str, Cell]] = [
+        ("readers", data.get("n_users")),
+        ("readers with train books", data.get("n_warm_users")),
+        ("books", data.get("n_items")),
+        ("books with train readers", data.get("n_warm_items")),
+        *((f"{part} interactions", data.get(part)) for part in ("train", "validation", "test")),
+    ]
+    size = Table("dataset", "Data set", "", ("what", "count"), tuple(facts))
+    blocks: list[Block] = [Callout(said, "warning") if skipped else Text(said)]
+    blocks.append(TableView(size))
+    if record.filter_steps:
+        blocks.append(TableView(_filter_table(record)))
+    sources = tuple((path, digest) for path, digest in (data.get("sources") or {}).items())
+    rows = (("fingerprint of data and settings", data.get("fingerprint")), *sources)
+    note = "A file's line is the SHA-256 of its content."
+    origin = Table("origin", "Where the data came from", note, ("source", "digest"), rows)
+    return [*blocks, TableView(origin)]
+
+
+def _filter_table(record: RunRecord) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    before: dict[str, int] | None = None
+    for step in record.filter_steps:
+        left = [step[name] for name in ("users", "items", "interactions")]
+        dropped = (
+            None if before is None else before["interactions"] - step["interactions"],
+            None if before is None else before["users"] - step["users"],
+            None if before is None else before["items"] - step["items"],
+        )
+        rows.append((step["name"].replace("_", " "), *left, *dropped))
+        before = step
+    columns = ("step", "readers", "books", "interactions")
+    dropped_columns = ("interactions dropped", "readers dropped", "books dropped")
+    note = "What is left after each step, and what that step dropped."
+    return Table("filter_steps", "Filtering", note, (*columns, *dropped_columns), tuple(rows))
+
+
+def _embeddings(tables: Tables) -> list[Block]:
+    shown = [tables[name] for name in EMBEDDING_TABLES if name in tables]
+    if not shown:
+        return []
+    charts: list[Figure | None] = []
+    if "gates_by_popularity" in tables:
+        charts.append(figures.gate_figure(tables["gates_by_popularity"]))
+    if "embedding_norm_histogram" in tables:
+        charts += figures.norm_figures(tables["embedding_norm_histogram"])
+    return [*_figures(*charts), *(TableView(t, is_folded=t.name in FOLDED) for t in shown)]
+
+
+def _correlations(tables: Tables) -> list[Block]:
+    name = "feature_correlations"
+    return [TableView(tables[name])] if name in tables else []
+
+
+def _examples(tables: Tables) -> list[Block]:
+    blocks: list[Block] = []
+    if "qualitative_summary" in tables:
+        blocks.append(TableView(tables["qualitative_summary"]))
+    for name, table in tables.items():
+        if name.startswith("example_"):
+            blocks += _example(table)
+    return blocks
+
+
+def _example(table: Table) -> list[Block]:
+    """History and recommendations as two tables under one heading."""
+    views: list[Block] = []
+    for part, columns in EXAMPLE_COLUMNS.items():
+        places = [table.columns.index(column) for column in columns]
+        rows = tuple(tuple(row[i] for i in places) for row in table.rows if row[0] == part)
+        first = part == "history"
+        views.append(
+            TableView(
+                dataclasses.replace(
+                    table,
+                    name=f"{table.name}_{part}",
+                    title=table.title if first else "Recommended to this reader",
+                    note="Read before." if first else table.note,
+                    columns=columns,
+                    rows=rows,
+                ),
+                limit=1000,
+            )
+        )
+    return views
+
+
+def _further(tables: Tables) -> list[Block]:
+    shown = {
+        "versus_popularity",
+        "segments",
+        "feature_correlations",
+        "qualitative_summary",
+        *EMBEDDING_TABLES,
+    }
+    return [
+        TableView(table)
+        for name, table in tables.items()
+        if name not in shown and not name.startswith("example_")
+    ]
+
+
+def _settings(record: RunRecord) -> list[Block]:
+    rows = tuple(_flat(record.config))
+    if not rows:
+        return []
+    note = "Every setting of the run, defaults included; config.yaml holds the same."
+    table = Table("settings", "All settings", note, ("setting", "value"), rows)
+    return [TableView(table, limit=1000, is_folded=True)]
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> list[tuple[Cell, ...]]:
+    rows: list[tuple[Cell, ...]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", _setting(value)))
+    return rows
+
+
+def _setting(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case list():
+            return "[" + ", ".join(_setting(item) for item in value) + "]"
+        case _:
+            return str(value)
+
+
+def _reproduction(record: RunRecord) -> list[Block]:
+    environment = dict(record.environment)
+    packages, command = environment.pop("packages", None) or {}, environment.pop("command", None)
+    blocks: list[Block] = []
+    if command:
+        commit = environment.get("git_commit")
+        at = f", at commit {commit}" if commit else ""
+        blocks += [Text(f"The command of this run{at}:"), Code(str(command))]
+    blocks.append(
+        Text(
+            "The settings lie in config.yaml of the run directory. With the same settings, the "
+            "same data (see its fingerprint) and the same versions, one machine gives the same "
+            "history, bit for bit. This report is made again from the run directory, without "
+            "training:"
+        )
+    )
+    blocks.append(Code("bookends report RUN_DIR"))
+    rows = [(name.replace("_", " "), _setting(value)) for name, value in environment.items()]
+    rows += [(f"package {name}", str(version)) for name, version in sorted(packages.items())]
+    if rows:
+        table = Table("environment", "Environment", "", ("what", "value"), tuple(rows))
+        blocks.append(TableView(table, limit=1000, is_folded=True))
+    return blocks
+
+
+def _figures(*drawn: Figure | None) -> list[Block]:
+    kept = tuple(figure for figure in drawn if figure is not None)
+    return [Figures(kept)] if kept else []
+
+
+def _interval(value: Value, places: int) -> str | None:
+    return None if value.low is None else interval(value.low, value.high, places)
+
+
+def _at(metrics: tuple[str, ...], k: str) -> tuple[list[str], list[str]]:
+    """The metrics at list length k, and the others."""
+    at = [name for name in metrics if name.partition("@")[2] == k]
+    return at, [name for name in metrics if name not in at]

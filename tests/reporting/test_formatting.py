@@ -1,0 +1,76 @@
+"""Numbers as a reader wants to see them."""
+
+import pytest
+
+from recsys.evaluation.tables import Table
+from recsys.reporting.formatting import (
+    cells,
+    duration,
+    memory,
+    metric_label,
+    moment,
+    number,
+    numeric_columns,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("ndcg@10", "NDCG@10"),
+        ("hit_rate@5", "Hit rate@5"),
+        ("sampled_ndcg@10", "Sampled NDCG@10"),
+        ("sampled_hit_rate@10", "Sampled hit rate@10"),
+        ("made_up", "Made up"),
+    ],
+)
+def test_metrics_have_readable_names(name, label):
+    assert metric_label(name) == label
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "–"), (1234, "1,234"), (0.12345, "0.1235"), (0.0, "0.0000"), (3.2e-7, "3.2e-7")],
+)
+def test_numbers_are_never_rounded_to_nothing(value, shown):
+    assert number(value) == shown
+
+
+def test_numbers_of_a_column_share_their_decimals():
+    table = Table("t", "T", "", ("a", "b"), ((123.456, 0.5), (1.0, 0.25), (None, None)))
+    assert cells(table, 9) == [["123.5", "0.5000"], ["1.0", "0.2500"], ["–", "–"]]
+
+
+def test_many_categories_are_counted():
+    table = Table("t", "T", "", ("categories",), (("a|b|c|d|e|f|g",), ("a|b",)))
+    assert cells(table, 9) == [["a, b, c, d, e (+2)"], ["a, b"]]
+
+
+def test_numbers_and_intervals_stand_to_the_right():
+    rows = (("x", 1, "[0.1, 0.2]", None), (None, 2.5, "1–5", None))
+    table = Table("t", "T", "", ("text", "number", "interval", "empty"), rows)
+    assert numeric_columns(table) == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(3.21, "3.2 s"), (75, "1 min 15 s"), (3599.9, "1 h 0 min"), (7260, "2 h 1 min")],
+)
+def test_durations_have_two_units(seconds, shown):
+    assert duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("2026-01-02T03:04:05Z", "2026-01-02 03:04 UTC"),
+        ("2026-01-02T03:04:05+02:00", "2026-01-02 01:04 UTC"),
+        ("yesterday", "yesterday"),
+    ],
+)
+def test_moments_are_told_to_the_minute(text, shown):
+    assert moment(text) == shown
+
+
+def test_memory_grows_units():
+    assert (memory(700), memory(2048)) == ("700 MiB", "2.0 GiB")

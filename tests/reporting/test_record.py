@@ -1,0 +1,85 @@
+"""Records survive JSON, and what is no record is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.errors import ArtifactError
+from recsys.evaluation.tables import Table
+from recsys.reporting.record import RunRecord, read_tables, write_tables
+
+
+def test_a_record_read_again_equals_the_one_written(make_record, tmp_path):
+    record = make_record()
+    path = record.write(tmp_path)
+    assert path.name == "record.json"
+    assert RunRecord.read(tmp_path) == record
+    assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_numpy_paths_tuples_and_gaps_become_what_json_gives_back(make_record):
+    record = make_record(
+        config={"path": Path("a/b"), "ks": (5, 10), "seed": np.int64(3)},
+        history=[{"number": 1, "train_loss": float("nan"), "seconds": np.float32(0.5)}],
+        oracle={"expected_ndcg@10": float("inf")},
+    )
+    assert record.config == {"path": "a/b", "ks": [5, 10], "seed": 3}
+    assert record.history[0]["train_loss"] is None
+    assert record.oracle == {"expected_ndcg@10": None}
+    assert RunRecord.from_json(json.loads(json.dumps(record.to_json()))) == record
+
+
+def test_unicode_stays_readable_in_the_file(make_record, tmp_path):
+    path = make_record(run_name="Æther “x”").write(tmp_path)
+    assert "Æther “x”" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("version", [None, 0, 2, "1"])
+def test_another_format_is_refused(make_record, version):
+    content = make_record().to_json() | {"format": version}
+    with pytest.raises(ArtifactError, match="'format' 1, got"):
+        RunRecord.from_json(content)
+
+
+def test_a_missing_field_is_named(make_record):
+    content = make_record().to_json()
+    del content["dataset"]
+    with pytest.raises(ArtifactError, match=r"lacks \['dataset'\]"):
+        RunRecord.from_json(content)
+
+
+def test_an_unknown_field_is_named(make_record):
+    with pytest.raises(ArtifactError, match=r"unknown \['colour'\]"):
+        RunRecord.from_json(make_record().to_json() | {"colour": "red"})
+
+
+def test_a_status_must_be_known(make_record):
+    with pytest.raises(ArtifactError, match="got 'done'"):
+        make_record(status="done")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe"])
+def test_a_damaged_file_is_named(tmp_path, content):
+    (tmp_path / "record.json").write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"record\.json: must hold"):
+        RunRecord.read(tmp_path)
+
+
+def test_a_directory_without_record_is_named(tmp_path):
+    with pytest.raises(ArtifactError, match=r"record\.json: must be a readable file"):
+        RunRecord.read(tmp_path / "nowhere")
+
+
+def test_tables_read_again_equal_those_written_in_their_order(tables, tmp_path):
+    names = write_tables(tmp_path, tables.values())
+    assert names == list(tables)
+    assert list(read_tables(tmp_path, names).items()) == list(tables.items())
+
+
+def test_a_damaged_table_is_named(tmp_path):
+    write_tables(tmp_path, [Table("t", "T", "", ("a",), ())])
+    (tmp_path / "tables" / "t.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"t\.json: a table must have"):
+        read_tables(tmp_path, ["t"])
