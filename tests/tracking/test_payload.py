@@ -1,0 +1,104 @@
+"""A record becomes parameters, metrics, tags and a description."""
+
+import dataclasses
+import math
+
+from recsys.config import Config
+from tracking import payload
+from tracking.datasets import dataset_input
+
+
+def leaves(tree):
+    for value in tree.values():
+        if isinstance(value, dict) and value:
+            yield from leaves(value)
+        else:
+            yield value
+
+
+def test_every_setting_is_a_parameter(running_record):
+    settings = [key for key in payload.parameters(running_record) if key.startswith("cfg.")]
+    assert len(settings) == len(list(leaves(Config().model_dump(mode="json"))))
+
+
+def test_settings_are_logged_as_they_would_be_written(running_record):
+    values = payload.parameters(running_record)
+    assert values["cfg.model.sparse"] == "true"
+    assert values["cfg.model.max_norm"] == "null"
+    assert values["cfg.evaluation.ks"] == "[5, 10, 20]"
+    assert values["cfg.model.similarity"] == "cosine"
+
+
+def test_long_settings_that_differ_at_their_end_stay_different(running_record):
+    texts = []
+    for end in "ab":
+        config = {"data": {"books_path": "x" * 7000 + end}}
+        record = dataclasses.replace(running_record, config=config)
+        texts.append(payload.parameters(record)["cfg.data.books_path"])
+    assert [len(text) for text in texts] == [6000, 6000]
+    assert texts[0] != texts[1]
+
+
+def test_a_password_in_the_store_address_is_no_parameter(running_record):
+    config = {"experiment": {"tracking_uri": "https://ada:secret@mlflow.example/x"}}
+    values = payload.parameters(dataclasses.replace(running_record, config=config))
+    assert values["cfg.experiment.tracking_uri"] == "https://ada@mlflow.example/x"
+
+
+def test_summary_has_model_baseline_and_oracle_in_groups_of_their_own(finished_record):
+    values = payload.summary_metrics(finished_record)
+    assert values["test/ndcg_at_10"] == 0.3
+    assert values["test_ci_low/ndcg_at_10"] == 0.25
+    assert values["test_ci_high/ndcg_at_10"] == 0.35
+    assert values["test_sampled/ndcg_at_10"] == 0.5
+    assert values["popularity/ndcg_at_10"] == 0.1
+    assert values["oracle/expected_ndcg_at_10"] == 0.4
+    assert values["run/seconds"] == 12.5
+    assert values["run/peak_memory_mb"] == 321.0
+
+
+def test_a_metric_without_a_value_is_not_dropped(finished_record):
+    assert math.isnan(payload.summary_metrics(finished_record)["test/novelty_at_10"])
+
+
+def test_an_evaluation_on_validation_is_kept_apart_from_the_epochs(finished_record):
+    evaluation = finished_record.evaluation | {"split": "validation"}
+    record = dataclasses.replace(finished_record, evaluation=evaluation)
+    groups = {key.partition("/")[0] for key in payload.evaluation_metrics(record)}
+    assert "final_validation" in groups
+    assert "val" not in groups
+
+
+def test_a_skipped_evaluation_gives_no_metrics_and_says_why(finished_record):
+    evaluation = finished_record.evaluation | {"skipped": "no order"}
+    record = dataclasses.replace(finished_record, evaluation=evaluation)
+    assert payload.evaluation_metrics(record) == {}
+    assert "no order" in payload.description(record)
+
+
+def test_the_description_ends_with_the_key_figures(finished_record):
+    last = payload.description(finished_record).splitlines()[-2:]
+    assert last[1] == "| ndcg@10 | 0.3000 | 0.1000 | 0.2500 to 0.3500 |"
+
+
+def test_runs_of_one_name_begun_at_different_times_have_different_keys(running_record):
+    later = dataclasses.replace(running_record, created="2026-01-02T03:04:06+00:00")
+    assert payload.key_of(running_record) != payload.key_of(later)
+
+
+def test_the_data_set_carries_our_own_fingerprint(running_record):
+    dataset = dataset_input(running_record)
+    assert dataset.dataset.digest == running_record.dataset["fingerprint"]
+    assert dataset.dataset.name == "sample/books.csv+users.csv"
+    assert [(tag.key, tag.value) for tag in dataset.tags] == [("mlflow.data.context", "training")]
+
+
+def test_before_the_data_are_prepared_there_is_no_data_set(running_record):
+    assert dataset_input(dataclasses.replace(running_record, dataset={})) is None
+
+
+def test_uncommitted_changes_are_told_beside_the_commit(running_record):
+    environment = running_record.environment | {"git_commit": "c0ffee-dirty"}
+    tags = payload.source_tags(dataclasses.replace(running_record, environment=environment))
+    assert tags["mlflow.source.git.commit"] == "c0ffee"
+    assert tags["mlflow.source.git.dirty"] == "True"

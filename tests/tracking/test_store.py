@@ -1,0 +1,103 @@
+"""Where runs go."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from recsys.errors import TrackingError
+from tracking.store import (
+    connect,
+    ensure_experiment,
+    limit_waiting,
+    resolve_uri,
+    without_password,
+)
+
+ROOT = Path(__file__).parents[2]
+OPEN = "import sys; from tracking.store import connect; connect(sys.argv[1]).search_experiments()"
+
+
+def test_the_setting_goes_before_the_environment():
+    assert resolve_uri("http://one", {"MLFLOW_TRACKING_URI": "http://two"}) == "http://one"
+
+
+def test_the_environment_goes_before_the_default():
+    assert resolve_uri(None, {"MLFLOW_TRACKING_URI": "http://two"}) == "http://two"
+
+
+def test_the_default_is_a_file_in_the_working_directory(tmp_path):
+    assert resolve_uri(None, {}) == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "ftp://somewhere"])
+def test_an_address_that_can_be_no_store_is_refused(uri):
+    with pytest.raises(TrackingError, match="must start with sqlite"):
+        resolve_uri(uri, {})
+
+
+def test_a_password_is_not_shown():
+    assert without_password("postgresql://ada:pw@db:5432/x") == "postgresql://ada@db:5432/x"
+
+
+def test_patience_that_the_user_set_stays():
+    environ = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "9"}
+    limit_waiting(environ)
+    assert environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
+    assert environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "20"
+
+
+def test_a_database_without_its_driver_is_an_error_that_names_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
+    with pytest.raises(TrackingError, match="psycopg2"):
+        connect("postgresql+psycopg2://nobody@127.0.0.1:1/none")
+
+
+def test_a_store_that_is_made_keeps_a_write_ahead_log(template_store):
+    with sqlite3.connect(template_store) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+@pytest.mark.slow
+def test_four_processes_may_touch_a_fresh_store_at_once(tmp_path):
+    """Without the lock nearly every such race leaves a store that nobody can open again."""
+    uri = f"sqlite:///{tmp_path}/fresh/mlflow.db"
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN, uri], env=environ, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, errors
+    connect(uri).search_experiments()
+
+
+def test_an_experiment_is_made_once(client, store):
+    assert ensure_experiment(client, "shelf", store) == ensure_experiment(client, "shelf", store)
+
+
+def test_artifacts_lie_beside_the_store(client, store, tmp_path):
+    experiment = client.get_experiment(ensure_experiment(client, "my shelf", store))
+    location = unquote(experiment.artifact_location)
+    assert location == f"file://{tmp_path}/store/mlruns/my shelf"
+
+
+def test_an_experiment_made_by_another_process_meanwhile_is_used(client, store, monkeypatch):
+    made = client.create_experiment("shelf")
+    answers = iter([None, client.get_experiment(made)])
+    monkeypatch.setattr(client, "get_experiment_by_name", lambda name: next(answers))
+    assert ensure_experiment(client, "shelf", store) == made
+
+
+def test_a_deleted_experiment_is_an_error_that_says_how_to_restore_it(client, store):
+    made = client.create_experiment("shelf")
+    client.delete_experiment(made)
+    with pytest.raises(TrackingError, match=f"restore --experiment-id {made}"):
+        ensure_experiment(client, "shelf", store)

@@ -1,0 +1,242 @@
+"""A run followed while it trains."""
+
+import dataclasses
+import json
+import logging
+import sqlite3
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+
+from recsys.errors import ArtifactError, TrackingError
+from recsys.reporting.record import RunRecord
+from tracking.ledger import Ledger
+from tracking.mirror import mirror
+from tracking.processes import Owner
+from tracking.tracker import open_run
+
+
+def read_ledger(run_dir):
+    return json.loads((run_dir / "tracking.json").read_text())
+
+
+@pytest.fixture
+def attached_id(client, store, monkeypatch):
+    """A run that a launcher opened for this process."""
+    run = client.create_run("0", run_name="amused-bee-123", tags={"mlflow.source.name": "project"})
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    return run.info.run_id
+
+
+def test_a_run_made_here_shows_settings_data_and_origin_at_once(run_dir, store, client):
+    tracked = open_run(run_dir, store)
+    run = client.get_run(tracked.run_id)
+    assert run.info.status == "RUNNING"
+    assert run.info.run_name == run_dir.name
+    assert run.data.params["cfg.model.embedding_dim"] == "96"
+    assert run.inputs.dataset_inputs[0].dataset.digest.startswith("sha256:")
+    assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+    assert run.data.tags["bookends.status"] == "running"
+    assert run.data.tags["bookends.run_dir"] == str(run_dir)
+    assert Owner.from_tags(run.data.tags).life() == "alive"
+    assert client.get_experiment(run.info.experiment_id).name == "bookends"
+
+
+def test_an_epoch_is_one_call_at_its_own_step(run_dir, store, client, epochs, monkeypatch):
+    tracked = open_run(run_dir, store)
+    calls = []
+    log_batch = type(client).log_batch
+    monkeypatch.setattr(
+        type(client), "log_batch", lambda *a, **k: calls.append(1) or log_batch(*a, **k)
+    )
+    for epoch in epochs:
+        tracked.log_epoch(epoch)
+    assert len(calls) == 3
+    points = client.get_metric_history(tracked.run_id, "val/ndcg_at_10")
+    assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2), (3, 0.3)]
+    assert client.get_run(tracked.run_id).data.metrics["train/loss_bce"] == 1 / 3
+
+
+def test_a_description_sent_later_adds_what_was_learned(run_dir, store, client, running_record):
+    dataclasses.replace(running_record, dataset={}).write(run_dir)
+    tracked = open_run(run_dir, store)
+    assert not client.get_run(tracked.run_id).inputs.dataset_inputs
+    running_record.write(run_dir)
+    tracked.describe()
+    run = client.get_run(tracked.run_id)
+    assert len(run.inputs.dataset_inputs) == 1
+    assert run.data.params["dataset.n_users"] == "20"
+
+
+def test_under_mlflow_run_the_open_run_is_used_and_no_other_made(
+    run_dir, client, attached_id, epochs, finish
+):
+    tracked = open_run(run_dir)
+    tracked.log_epoch(epochs[0])
+    finish(run_dir)
+    tracked.close()
+    assert tracked.run_id == attached_id
+    assert len(client.search_runs(["0"])) == 1
+    assert client.get_experiment_by_name("bookends") is None
+    run = client.get_run(attached_id)
+    assert run.data.tags["mlflow.source.name"] == "project"
+    assert run.info.run_name == run_dir.name
+    assert run.info.status == "FINISHED"
+
+
+def test_a_name_that_the_user_gave_to_mlflow_run_stays(run_dir, client, attached_id):
+    client.update_run(attached_id, name="my run")
+    open_run(run_dir)
+    assert client.get_run(attached_id).info.run_name == "my run"
+
+
+def test_under_mlflow_run_its_store_goes_before_the_setting(run_dir, attached_id, tmp_path, caplog):
+    tracked = open_run(run_dir, f"sqlite:///{tmp_path}/other.db")
+    assert tracked.run_id == attached_id
+    assert not (tmp_path / "other.db").exists()
+    assert "store" in caplog.text
+
+
+def test_a_run_to_attach_to_that_does_not_exist_is_an_error(run_dir, store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    with pytest.raises(TrackingError, match="MLFLOW_RUN_ID must name a run"):
+        open_run(run_dir)
+
+
+def test_the_parameters_that_mlflow_run_logged_by_itself_are_no_obstacle(
+    run_dir, client, attached_id
+):
+    client.log_param(attached_id, "training.num_epochs", "'3'")
+    assert open_run(run_dir).is_live
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"),
+    [("finished", "FINISHED"), ("failed", "FAILED"), ("interrupted", "KILLED")],
+)
+def test_status_says_how_the_run_ended(run_dir, store, client, finish, outcome, status):
+    tracked = open_run(run_dir, store)
+    finish(run_dir, status=outcome)
+    tracked.close()
+    run = client.get_run(tracked.run_id)
+    assert (run.info.status, run.data.tags["bookends.status"]) == (status, outcome)
+    assert run.info.end_time is not None
+
+
+def test_the_reason_of_a_failure_is_told(run_dir, store, client, finish):
+    tracked = open_run(run_dir, store)
+    finish(run_dir, status="failed", error="the loss is not a number")
+    tracked.close()
+    tags = client.get_run(tracked.run_id).data.tags
+    assert tags["bookends.error"] == "the loss is not a number"
+
+
+def test_a_run_whose_record_does_not_say_how_it_ended_is_not_closed(run_dir, store):
+    with pytest.raises(ArtifactError, match="must say how it ended"):
+        open_run(run_dir, store).close()
+
+
+def test_a_resumed_run_goes_on_in_its_own_run(run_dir, store, client, epochs, finish):
+    first = open_run(run_dir, store)
+    first.log_epoch(epochs[0])
+    first.log_epoch(epochs[1])
+    finish(run_dir, status="interrupted", history=[])
+    first.close()
+    dataclasses.replace(RunRecord.read(run_dir), status="running").write(run_dir)
+    second = open_run(run_dir, store)
+    assert second.run_id == first.run_id
+    assert client.get_run(second.run_id).info.status == "RUNNING"
+    for epoch in epochs[1:]:  # the second epoch's checkpoint was not written any more
+        second.log_epoch(epoch)
+    points = client.get_metric_history(second.run_id, "train/loss")
+    assert [point.step for point in points] == [1, 2, 3]
+
+
+def test_a_setting_changed_on_resume_is_told_beside_the_first(run_dir, store, client):
+    first = open_run(run_dir, store)
+    record = RunRecord.read(run_dir)
+    record.config["training"]["num_epochs"] = 99
+    record.write(run_dir)
+    open_run(run_dir, store)
+    run = client.get_run(first.run_id)
+    assert run.data.params["cfg.training.num_epochs"] == "20"
+    assert run.data.tags["changed.cfg.training.num_epochs"] == "99"
+
+
+def test_a_store_that_fails_is_warned_about_once_and_caught_up_at_the_end(
+    run_dir, store, client, epochs, finish, monkeypatch, caplog
+):
+    tracked = open_run(run_dir, store)
+    tracked.log_epoch(epochs[0])
+
+    def away(*_, **__):
+        raise MlflowException("connection refused\nand a page of details")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(client), "log_batch", away)
+        tracked.log_epoch(epochs[1])
+        tracked.log_epoch(epochs[2])
+    assert [record.levelno for record in caplog.records].count(logging.WARNING) == 1
+    assert "log epoch 2 (connection refused)" in caplog.text
+    delivery = next(iter(read_ledger(run_dir)["deliveries"].values()))
+    assert delivery["error"] == "log epoch 2: connection refused"
+    finish(run_dir)
+    assert tracked.close() is not None
+    points = client.get_metric_history(tracked.run_id, "train/loss")
+    assert [point.step for point in points] == [1, 2, 3]
+
+
+def test_a_store_away_from_the_start_to_the_end_loses_nothing(
+    run_dir, store, client, epochs, finish, monkeypatch, caplog, tmp_path
+):
+    def away(*_, **__):
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tracking.tracker.connect", away)
+        patch.setattr("tracking.mirror.connect", away)
+        tracked = open_run(run_dir, store)
+        tracked.log_epoch(epochs[0])
+        finish(run_dir)
+        assert tracked.close() is None
+    assert tracked.run_id is None
+    assert f"bookends track {run_dir}" in caplog.text
+    sent = mirror(run_dir, store)
+    assert client.get_run(sent.run_id).info.status == "FINISHED"
+    assert len(client.get_metric_history(sent.run_id, "train/loss")) == 3
+
+
+def test_a_run_attached_while_the_store_was_away_is_found_again(
+    run_dir, store, client, attached_id, finish, monkeypatch
+):
+    def away(*_, **__):
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tracking.tracker.connect", away)
+        tracked = open_run(run_dir)
+    finish(run_dir)
+    assert tracked.close().run_id == attached_id
+
+
+def test_no_run_is_active_in_mlflows_own_sense(run_dir, store):
+    before = mlflow.get_tracking_uri()
+    open_run(run_dir, store)
+    assert mlflow.active_run() is None
+    assert mlflow.get_tracking_uri() == before
+
+
+def test_a_ledger_read_again_equals_the_one_written(run_dir, store):
+    open_run(run_dir, store)
+    ledger = Ledger.read(run_dir)
+    ledger.write(run_dir)
+    assert Ledger.read(run_dir) == ledger
+
+
+def test_a_damaged_ledger_is_an_error_that_names_it(run_dir):
+    (run_dir / "tracking.json").write_text("{")
+    with pytest.raises(ArtifactError, match=r"tracking\.json: must be a tracking ledger"):
+        Ledger.read(run_dir)

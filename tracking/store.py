@@ -1,0 +1,194 @@
+"""Where runs go: the tracking store's address, and a client for it that fails soon."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import requests
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from sqlalchemy.exc import SQLAlchemyError
+
+from recsys.errors import TrackingError
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+STORE_ERRORS = (
+    MlflowException,
+    SQLAlchemyError,
+    requests.RequestException,
+    sqlite3.Error,
+    OSError,
+)
+"""What an MLflow call raises where the store is away, full, locked or broken."""
+
+_SQL = ("postgresql", "mysql", "mssql")
+_REMOTE = ("http", "https", "databricks")
+_READY = "ready\n"
+_IMPATIENCE = {  # MLflow's own values keep a call waiting for minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+
+
+def resolve_uri(setting: str | None, environ: Mapping[str, str] = os.environ) -> str:
+    """The store's address: the setting, else ``MLFLOW_TRACKING_URI``, else a file in the cwd.
+
+    A relative SQLite path becomes absolute, so that the address means the same from anywhere.
+
+    Raises:
+        TrackingError: an address that MLflow has no working store for.
+    """
+    uri = setting or environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    scheme = urlsplit(uri).scheme.partition("+")[0] or uri
+    if scheme == "sqlite":
+        path = sqlite_path(uri)
+        return uri if path is None else f"sqlite:///{path}"
+    if scheme in (*_SQL, *_REMOTE):
+        return uri
+    raise TrackingError(
+        "the tracking URI must start with sqlite:///, postgresql://, mysql://, mssql://, http:// "
+        f"or https:// (MLflow no longer takes directories), got '{without_password(uri)}'"
+    )
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The absolute path of a SQLite store's file; None for any other store."""
+    if not uri.startswith("sqlite:///") or uri == "sqlite:///:memory:":
+        return None
+    return Path(uri.removeprefix("sqlite:///")).absolute()
+
+
+def without_password(uri: str) -> str:
+    """The address as it may be shown and stored."""
+    parts = urlsplit(uri)
+    if parts.password is None:
+        return uri
+    name, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{name.partition(':')[0]}@{host}"))
+
+
+def one_line(error: BaseException) -> str:
+    """The head of an error's message; MLflow's go on for pages."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def limit_waiting(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Bound MLflow's HTTP retries, where the user did not: about a minute for a silent server."""
+    for name, value in _IMPATIENCE.items():
+        environ.setdefault(name, value)
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of the store at a resolved address.
+
+    A SQLite store that does not exist is made; processes that come at once wait for the first,
+    because a schema that two of them make together is broken for good.
+
+    Raises:
+        STORE_ERRORS: the store cannot be reached.
+        TrackingError: its database driver is not installed.
+    """
+    limit_waiting()
+    path = sqlite_path(uri)
+    if path is None:
+        if urlsplit(uri).scheme.partition("+")[0] in _SQL:
+            _probe(uri)
+        return MlflowClient(uri)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(path.name + ".lock")
+    with file_lock(lock, shared=True):
+        if path.exists() and path.stat().st_size and lock.read_text() == _READY:
+            return MlflowClient(uri)
+    with file_lock(lock), _quiet_migration():
+        client = MlflowClient(uri)
+        _write_ahead(path)
+        lock.write_text(_READY)
+    return client
+
+
+def ensure_experiment(client: MlflowClient, name: str, uri: str) -> str:
+    """The id of the experiment with this name, made where there is none.
+
+    Raises:
+        TrackingError: it was deleted, and its name stays taken until it is restored.
+    """
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return client.create_experiment(name, artifact_location=_artifact_location(name, uri))
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+        experiment = client.get_experiment_by_name(name)  # made by another process meanwhile
+        if experiment is None:
+            raise TrackingError(f"experiment '{name}' must exist in the store, but was not found")
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"experiment '{name}' must not be deleted; 'mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}' brings it back"
+        )
+    return str(experiment.experiment_id)
+
+
+@contextmanager
+def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a file, made where absent, or a directory against other processes."""
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _artifact_location(name: str, uri: str) -> str | None:
+    """Beside a SQLite file, not wherever the process happens to stand; a server knows its own."""
+    path = sqlite_path(uri)
+    return None if path is None else (path.parent / "mlruns" / quote(name, safe=" ")).as_uri()
+
+
+def _probe(uri: str) -> None:
+    """Fail at once where a database is away: MLflow would try for more than a minute."""
+    try:
+        engine = sqlalchemy.create_engine(uri)
+    except ImportError as error:
+        raise TrackingError(
+            f"the store {without_password(uri)} needs its driver installed, got: {error}"
+        ) from error
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
+def _write_ahead(path: Path) -> None:
+    """Let readers and one writer work at once; the mode stays in the file."""
+    with closing(sqlite3.connect(path, timeout=5)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+@contextmanager
+def _quiet_migration() -> Iterator[None]:
+    """Keep the hundred lines of a schema's making to ourselves."""
+    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

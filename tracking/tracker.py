@@ -1,0 +1,191 @@
+"""A run that is tracked while it trains."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import importlib.metadata
+import logging
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from recsys.errors import ArtifactError, TrackingError
+from recsys.reporting.record import RunRecord
+from tracking import payload
+from tracking.ledger import Ledger
+from tracking.mirror import Mirrored, mirror, send_head
+from tracking.processes import Owner
+from tracking.remote_run import RemoteRun, attached_run, find_or_create_run
+from tracking.store import STORE_ERRORS, connect, file_lock, one_line, resolve_uri, without_password
+
+_logger = logging.getLogger(__name__)
+_MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
+
+
+class TrackedRun:
+    """A run directory and the MLflow run that follows it, epoch by epoch.
+
+    The directory is the source. A store that fails is warned about once and left alone until
+    ``close``, which sends all that is missing; training never fails, and waits at most about a
+    minute, because of the store. Made by ``open_run``.
+
+    Attributes:
+        tracking_uri: the store, without a password.
+        run_id: the MLflow run; None where the store was away from the start.
+        experiment_id: its experiment; None likewise.
+        is_live: whether epochs are sent as they end.
+    """
+
+    def __init__(self, run_dir: Path, uri: str, attached_id: str | None) -> None:
+        self.tracking_uri = without_password(uri)
+        self.run_id: str | None = None
+        self.experiment_id: str | None = None
+        self.is_live = True
+        self._run_dir = run_dir
+        self._uri = uri
+        self._attached_id = attached_id
+        self._run: RemoteRun | None = None
+        self._sent = set[int]()
+
+    def describe(self) -> None:
+        """Send what the record says now: settings, data set, description.
+
+        To be called when the record has learned something, as after the data were prepared.
+        """
+        record = RunRecord.read(self._run_dir)
+        self._live("describe the run", lambda run: send_head(run, record))
+
+    def log_epoch(self, epoch: payload.Epoch) -> None:
+        """Send an epoch in one call; one that the store holds, as after a resume, is left out."""
+        if epoch.number in self._sent:
+            return
+        metrics = payload.epoch_metrics(
+            train_loss=epoch.train_loss,
+            parts=epoch.parts,
+            validation=epoch.validation,
+            seconds=epoch.seconds,
+        )
+        self._live(f"log epoch {epoch.number}", lambda run: run.send_epoch(epoch.number, metrics))
+        self._sent.add(epoch.number)
+
+    def close(self) -> Mirrored | None:
+        """Send all of the run directory, its status included.
+
+        The record must say how the run ended, so it is to be written before. Never fails because
+        of the store: where that is away, says how to send the run later and gives None.
+        """
+        if RunRecord.read(self._run_dir).status == "running":
+            raise ArtifactError(
+                f"{self._run_dir}: the record of a run to close must say how it ended, got "
+                "'running'"
+            )
+        try:
+            return mirror(self._run_dir, self._uri)
+        except TrackingError as error:
+            _logger.warning(
+                "%s; nothing is lost, send it later with: bookends track %s", error, self._run_dir
+            )
+            return None
+
+    def _begin(self, record: RunRecord) -> None:
+        client = connect(self._uri)
+        with file_lock(self._run_dir):
+            ledger = Ledger.read(self._run_dir)
+            delivery = ledger.delivery(self._uri)
+            if self._attached_id:
+                self._run = attached_run(client, self._attached_id)
+            else:
+                self._run = find_or_create_run(client, self._uri, record, delivery.run_id)
+            delivery.begin(self._run.run_id, self._run.experiment_id)
+            ledger.write(self._run_dir)
+        self.run_id, self.experiment_id = self._run.run_id, self._run.experiment_id
+        if self._attached_id:
+            _name_run(self._run, record.run_name)
+        self._run.send_status(None)
+        send_head(self._run, record, _origin_tags(self._run_dir))
+        self._sent = set(self._run.epochs_sent())
+
+    def _live(self, action: str, call: Callable[[RemoteRun], None]) -> None:
+        """Call the store unless it failed before."""
+        if not self.is_live or self._run is None:
+            return
+        try:
+            call(self._run)
+        except STORE_ERRORS as error:
+            self._stop(action, error)
+
+    def _stop(self, action: str, error: BaseException) -> None:
+        self.is_live = False
+        _logger.warning(
+            "tracking store %s could not %s (%s); training goes on, and the run is sent at its end",
+            self.tracking_uri,
+            action,
+            one_line(error),
+        )
+        with file_lock(self._run_dir):
+            ledger = Ledger.read(self._run_dir)
+            delivery = ledger.delivery(self._uri)
+            delivery.complete, delivery.error = False, f"{action}: {one_line(error)}"
+            ledger.write(self._run_dir)
+
+
+def open_run(run_dir: Path, tracking_uri: str | None = None) -> TrackedRun:
+    """Follow a run directory, whose record says "running", in MLflow.
+
+    Under ``mlflow run`` the run that is open there is used, and its store goes before the setting.
+    A directory that was tracked before (a resumed run) goes on in its own run. Else a run is made,
+    in the experiment of the settings.
+
+    Args:
+        run_dir: holds ``record.json``.
+        tracking_uri: the setting; None takes ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` here.
+
+    Raises:
+        TrackingError: the address can be no store, the experiment was deleted, or the run to attach
+            to does not exist. A store that is merely away is no error.
+    """
+    record = RunRecord.read(run_dir)
+    attached_id = os.environ.get("MLFLOW_RUN_ID")
+    uri = resolve_uri(None if attached_id else tracking_uri)
+    if attached_id and tracking_uri and resolve_uri(tracking_uri) != uri:
+        _logger.warning(
+            "under mlflow run the open run's store %s is used, not 'experiment.tracking_uri'",
+            without_password(uri),
+        )
+    with file_lock(run_dir):
+        ledger = Ledger.read(run_dir)
+        ledger.owner = Owner.current()
+        if attached_id:  # so that it is found again even where the store is away now
+            ledger.delivery(uri).begin(attached_id, "")
+        ledger.write(run_dir)
+    run = TrackedRun(run_dir, uri, attached_id)
+    try:
+        run._begin(record)
+    except STORE_ERRORS as error:
+        run._stop("open the run", error)
+    return run
+
+
+def _name_run(run: RemoteRun, name: str) -> None:
+    """Replace a name that MLflow made up; one that the user gave stays."""
+    if _MADE_UP_NAME.fullmatch(run.name) or not run.name:
+        run.client.update_run(run.run_id, name=name)
+
+
+def _origin_tags(run_dir: Path) -> dict[str, str]:
+    tags = Owner.current().to_tags() | {
+        "bookends.run_dir": str(run_dir.absolute()),
+        "bookends.version": _version(),
+    }
+    with contextlib.suppress(KeyError, OSError):  # a container's user need not have a name
+        tags["mlflow.user"] = getpass.getuser()
+    return tags
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("bookends")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
