@@ -1,0 +1,143 @@
+"""Names of the columns, what each must hold, and which of a file's columns they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Literal
+
+from recsys.config import BookField, DataConfig, InteractionField
+from recsys.errors import ConfigError, DataError
+
+USER_ID = "user_id"
+ITEM_ID = "item_id"
+RATING = "rating"
+TIMESTAMP = "timestamp"
+TITLE = "title"
+AUTHOR = "author"
+CATEGORIES = "categories"
+TEXT_FIELDS = (TITLE, AUTHOR, CATEGORIES)
+
+CATEGORY_SEPARATOR = "|"
+AUTHOR_SEPARATOR = ","
+
+# What stands for a missing number in a CSV file.
+MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+
+ColumnKind = Literal["id", "text", "rating", "time", "number"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column that is read.
+
+    Attributes:
+        name: our name for it.
+        source: the file's name for it.
+        kind: id (never empty), text (may be empty), rating (a finite number), time (seconds or
+            milliseconds since 1970) or number (finite or missing).
+        required: whether a file without it cannot be read.
+        setting: where the file's name for it is set, or the column left out.
+    """
+
+    name: str
+    source: str
+    kind: ColumnKind
+    required: bool
+    setting: str
+
+
+def book_columns(config: DataConfig) -> tuple[Column, ...]:
+    """The columns of the books file that the settings ask for."""
+    clash = sorted({ITEM_ID, *TEXT_FIELDS} & set(config.numeric_columns))
+    if clash:
+        raise ConfigError(f"'data.numeric_columns' must name numeric columns, got '{clash[0]}'")
+    features = config.features
+    needed: dict[BookField, bool] = {
+        "item_id": True,
+        "title": features.title,
+        "author": features.authors.size > 0,
+        "categories": features.categories.size > 0,
+    }
+    columns = []
+    for name, required in needed.items():
+        source = config.book_columns.get(name, name)
+        kind: ColumnKind = "id" if name == ITEM_ID else "text"
+        mapped = name in config.book_columns
+        columns.append(Column(name, source, kind, required or mapped, "data.book_columns"))
+    sources: dict[str, str] = {str(field): name for field, name in config.book_columns.items()}
+    for number in config.numeric_columns:
+        source = sources.get(number, number)
+        columns.append(Column(number, source, "number", True, "data.numeric_columns"))
+    return tuple(columns)
+
+
+def interaction_columns(config: DataConfig) -> tuple[Column, ...]:
+    """The columns of the interactions file that the settings ask for.
+
+    The rating is checked wherever the file has one; the timestamp is read only where it is the
+    order.
+    """
+    by_time = config.split.order == "timestamp"
+    decays = config.features.user_aggregate == "time_decayed_mean"
+    if decays and not by_time:
+        raise ConfigError(
+            "'data.features.user_aggregate: time_decayed_mean' needs "
+            "'data.split.order: timestamp', got 'rows', which says nothing of days"
+        )
+    wanted: list[tuple[InteractionField, ColumnKind, bool]] = [
+        ("user_id", "id", True),
+        ("item_id", "id", True),
+        ("rating", "rating", config.min_rating is not None),
+    ]
+    if by_time:
+        wanted.append(("timestamp", "time", decays))
+    mapped = config.interaction_columns
+    return tuple(
+        Column(
+            name,
+            mapped.get(name, name),
+            kind,
+            required or name in mapped,
+            "data.interaction_columns",
+        )
+        for name, kind, required in wanted
+    )
+
+
+def present_columns(
+    columns: Sequence[Column], header: Sequence[str], path: Path
+) -> tuple[Column, ...]:
+    """Those of ``columns`` that the file has.
+
+    Raises:
+        DataError: a required column is missing, or the file names a needed column twice.
+    """
+    missing = [column for column in columns if column.required and column.source not in header]
+    if missing:
+        raise DataError(_missing_message(columns, missing[0], header, path))
+    present = tuple(column for column in columns if column.source in header)
+    for column in present:
+        if list(header).count(column.source) > 1:
+            raise DataError(f"{path}: column '{column.source}' must be there once, is there twice")
+    return present
+
+
+def _missing_message(
+    columns: Sequence[Column], missing: Column, header: Sequence[str], path: Path
+) -> str:
+    needed = ", ".join(column.source for column in columns if column.required)
+    by_lower = {name.lower(): name for name in reversed(header)}
+    close = get_close_matches(missing.source.lower(), by_lower, n=1)
+    closest = f" (closest: '{by_lower[close[0]]}')" if close else ""
+    example = by_lower[close[0]] if close else "its_name_in_the_file"
+    how = f"set '{missing.setting}: {{{missing.name}: {example}}}'"
+    if missing.kind == "number":
+        how = f"name it in 'data.book_columns' or leave it out of '{missing.setting}'"
+    has = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
+    return (
+        f"{path}: column '{missing.source}' is missing{closest}; needed: {needed}; "
+        f"the file has: {has}; if it is there under another name, {how}"
+    )

@@ -1,0 +1,390 @@
+"""The prepared data set: from two files to arrays, and its cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.config import DataConfig
+from recsys.data.arrays import Bags, BoolArray, IntArray, Interactions
+from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
+from recsys.data.features import (
+    Features,
+    ItemFeaturizer,
+    aggregate_user_features,
+    featurize_items,
+)
+from recsys.data.files import content_sha256, file_format, file_state
+from recsys.data.filtering import FilterStep, filter_interactions
+from recsys.data.splitting import (
+    SplitSummary,
+    order_by_user_and_time,
+    split_interactions,
+)
+from recsys.data.storage import Content, read_directory, write_directory
+from recsys.data.tables import Tables, read_tables
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import ArtifactError, DataError
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+PARTS = ("train", "validation", "test")
+SIDES = ("user", "item")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Everything that training and evaluation need of the data.
+
+    Indices of users and items with train interactions ("warm") come first; within warm and cold,
+    indices follow the raw ids as text, so that they say nothing of popularity or file order.
+
+    Attributes:
+        users: raw ids of users, by index.
+        items: raw ids of items, by index; the catalogue is the books left after filtering.
+        n_warm_users: users from this index on have no train interaction.
+        n_warm_items: items from this index on have no train interaction.
+        train: sorted by user, then time, then row in the file.
+        validation: in the same order.
+        test: in the same order.
+        user_features: fitted on train, (U, ...).
+        item_features: fitted on train, (I, ...).
+        item_featurizer: what made ``item_features``, for further books.
+        books: item_id, title, author, categories as in the file, by index.
+        filter_steps: what was left after each step of filtering.
+        split: how the interactions were split.
+        fingerprint: "sha256:" and 24 hexadecimal digits, of the content of the files and of the
+            settings that the result depends on.
+        sources: SHA-256 of the content of each file read, by path.
+    """
+
+    users: Vocabulary
+    items: Vocabulary
+    n_warm_users: int
+    n_warm_items: int
+    train: Interactions
+    validation: Interactions
+    test: Interactions
+    user_features: Features
+    item_features: Features
+    item_featurizer: ItemFeaturizer
+    books: pa.Table
+    filter_steps: tuple[FilterStep, ...]
+    split: SplitSummary
+    fingerprint: str
+    sources: dict[str, str]
+
+    def save(self, path: Path) -> None:
+        """Write it as a directory, whole or not at all.
+
+        Raises:
+            ArtifactError: the directory cannot be written.
+        """
+        write_directory(path, _to_content(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Prepared:
+        """What :meth:`save` wrote, memory-mapped and read-only.
+
+        Raises:
+            ArtifactError: the directory is missing, damaged, or of another version.
+        """
+        content = read_directory(path)
+        if content.values.get("format") != FORMAT_VERSION:
+            raise ArtifactError(
+                f"{path}: must be of format {FORMAT_VERSION}, is {content.values.get('format')}"
+            )
+        try:
+            return _from_content(content)
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{path}: must hold a prepared data set ({error})") from error
+
+
+def fingerprint(config: DataConfig, hashes: tuple[str, str], seed: int) -> str:
+    """What identifies a prepared data set: the files' content and all that decides the result.
+
+    Paths do not count, nor the place of the cache, nor the seed where the split draws nothing.
+    """
+    settings = config.model_dump(
+        mode="json", exclude={"books_path", "interactions_path", "cache_dir"}
+    )
+    identity = {
+        "format": FORMAT_VERSION,
+        "books": hashes[0],
+        "interactions": hashes[1],
+        "settings": settings,
+        "seed": seed if config.split.strategy == "random" else None,
+    }
+    text = json.dumps(identity, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+
+def source_hashes(config: DataConfig) -> tuple[str, str]:
+    """SHA-256 of the content of the books file and of the interactions file.
+
+    Raises:
+        DataError: a file is missing or of an unknown format.
+    """
+    paths = (config.books_path, config.interactions_path)
+    for path in paths:
+        file_format(path)
+    with ThreadPoolExecutor(2) as pool:
+        books, interactions = pool.map(content_sha256, paths)
+    return books, interactions
+
+
+def prepare(config: DataConfig, seed: int) -> Prepared:
+    """The data set that the settings describe, in memory.
+
+    Args:
+        config: files and settings.
+        seed: what a random split draws from; nothing else is random.
+
+    Raises:
+        ConfigError: settings that contradict each other.
+        DataError: files that do not hold what they must, or of which nothing is left.
+    """
+    tables, hashes = _read_unchanging(config)
+    books = tables.books
+    log, steps = _keep_and_order(tables, config)
+    del tables  # frees what filtering left out
+    rng = np.random.default_rng(seed)
+    split = split_interactions(log.interactions.users, log.interactions.times, config.split, rng)
+    interactions, users, items = _warm_first(log.interactions, split.train)
+    train = interactions.select(split.train)
+    books = books.take(pa.array(log.book_rows[items.order])).combine_chunks()
+    featurizer, item_features = featurize_items(
+        books, items.n_warm, config.features, config.numeric_columns
+    )
+    return Prepared(
+        users=Vocabulary(log.user_ids.take(pa.array(users.order))),
+        items=Vocabulary(books[ITEM_ID].combine_chunks()),
+        n_warm_users=users.n_warm,
+        n_warm_items=items.n_warm,
+        train=train,
+        validation=interactions.select(split.validation),
+        test=interactions.select(split.test),
+        user_features=aggregate_user_features(item_features, train, config.features),
+        item_features=item_features,
+        item_featurizer=featurizer,
+        books=books.select([ITEM_ID, *TEXT_FIELDS]),
+        filter_steps=steps,
+        split=split.summary(config.split),
+        fingerprint=fingerprint(config, hashes, seed),
+        sources=_sources(config, hashes),
+    )
+
+
+def prepare_cached(config: DataConfig, seed: int) -> Prepared:
+    """The same, memory-mapped from ``config.cache_dir``, where it is put unless it is there.
+
+    Raises:
+        ArtifactError: the cache cannot be written.
+        ConfigError: settings that contradict each other.
+        DataError: files that do not hold what they must, or of which nothing is left.
+    """
+    hashes = source_hashes(config)
+    path = _cache_path(config, fingerprint(config, hashes, seed))
+    if path.exists():
+        try:
+            found = replace(Prepared.load(path), sources=_sources(config, hashes))
+        except ArtifactError as error:
+            logger.warning("the cached data set is not usable and is made anew: %s", error)
+        else:
+            logger.info("%s: prepared before, used again", path)
+            return found
+    prepared = prepare(config, seed)
+    path = _cache_path(config, prepared.fingerprint)  # of what was read, should a file have changed
+    prepared.save(path)
+    return replace(Prepared.load(path), sources=prepared.sources)
+
+
+def _cache_path(config: DataConfig, name: str) -> Path:
+    return config.cache_dir / name.replace(":", "-")
+
+
+def _read_unchanging(config: DataConfig) -> tuple[Tables, tuple[str, str]]:
+    """Both files and their hashes, of one and the same content."""
+    paths = (config.books_path, config.interactions_path)
+    for path in paths:
+        file_format(path)
+    before = [file_state(path) for path in paths]
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(source_hashes, config)  # beside the reading
+        tables = read_tables(config)
+        hashes = pending.result()
+    for path, state in zip(paths, before, strict=True):
+        if file_state(path) != state:
+            raise DataError(f"{path}: must not change while it is read")
+    return tables, hashes
+
+
+def _sources(config: DataConfig, hashes: tuple[str, str]) -> dict[str, str]:
+    return {str(config.books_path): hashes[0], str(config.interactions_path): hashes[1]}
+
+
+@dataclass(frozen=True, eq=False)
+class _OrderedLog:
+    """The interactions that are kept, sorted by user, then time, then row.
+
+    Users and items are numbered by their raw ids, sorted as text.
+    """
+
+    interactions: Interactions
+    user_ids: pa.Array  # (U,)
+    book_rows: IntArray  # (I,) row of each item in the books table
+
+
+def _keep_and_order(
+    tables: Tables, config: DataConfig
+) -> tuple[_OrderedLog, tuple[FilterStep, ...]]:
+    log, steps = filter_interactions(tables, config)
+    kept_users, users = _renumber(log.users, tables.user_ids)
+    kept_items, items = _renumber(log.items, tables.books[ITEM_ID])
+    order = order_by_user_and_time(users, log.times)
+    times = None if log.times is None else log.times[order]
+    if times is not None and tables.ticks > 1:
+        times //= tables.ticks
+    interactions = Interactions(users[order], items[order], times, len(kept_users), len(kept_items))
+    return _OrderedLog(interactions, tables.user_ids.take(pa.array(kept_users)), kept_items), steps
+
+
+def _renumber(codes: IntArray, ids: pa.Array) -> tuple[IntArray, IntArray]:
+    """The codes in use, sorted by their raw id, and the place among them of each of ``codes``."""
+    used = np.flatnonzero(np.bincount(codes, minlength=len(ids)))
+    used = used[pc.sort_indices(ids.take(pa.array(used))).to_numpy()]
+    places = np.zeros(len(ids), dtype=np.int32)
+    places[used] = np.arange(len(used), dtype=np.int32)
+    return used, places[codes]
+
+
+@dataclass(frozen=True, eq=False)
+class _WarmFirst:
+    """A numbering that puts what is in train first, otherwise in the old order."""
+
+    order: IntArray  # (n,) old number of each new one
+    n_warm: int
+
+    @classmethod
+    def of(cls, train: IntArray, n: int) -> _WarmFirst:
+        is_warm = np.zeros(n, dtype=bool)
+        is_warm[train] = True
+        order = np.concatenate([np.flatnonzero(is_warm), np.flatnonzero(~is_warm)])
+        return cls(order, int(np.count_nonzero(is_warm)))
+
+    def apply(self, numbers: IntArray) -> IntArray:
+        new = np.zeros(len(self.order), dtype=np.int32)
+        new[self.order] = np.arange(len(self.order), dtype=np.int32)
+        return new[numbers]
+
+
+def _warm_first(
+    interactions: Interactions, train: BoolArray
+) -> tuple[Interactions, _WarmFirst, _WarmFirst]:
+    """The interactions renumbered, and the numberings of users and items."""
+    users = _WarmFirst.of(interactions.users[train], interactions.n_users)
+    items = _WarmFirst.of(interactions.items[train], interactions.n_items)
+    renumbered = replace(
+        interactions,
+        users=users.apply(interactions.users),
+        items=items.apply(interactions.items),
+    )
+    return renumbered, users, items
+
+
+# To and from files -------------------------------------------------------------------------------
+
+
+def _to_content(prepared: Prepared) -> Content:
+    arrays: dict[str, np.ndarray] = {}
+    values: dict[str, Any] = {}
+    for part in PARTS:
+        interactions: Interactions = getattr(prepared, part)
+        arrays[f"{part}_users"] = interactions.users
+        arrays[f"{part}_items"] = interactions.items
+        if interactions.times is not None:
+            arrays[f"{part}_times"] = interactions.times
+    for side in SIDES:
+        features: Features = getattr(prepared, f"{side}_features")
+        arrays[f"{side}_dense"] = features.dense
+        for name, bags in features.bags.items():
+            arrays[f"{side}_{name}_offsets"] = bags.offsets
+            arrays[f"{side}_{name}_indices"] = bags.indices
+            if bags.weights is not None:
+                arrays[f"{side}_{name}_weights"] = bags.weights
+        values[f"{side}_features"] = {
+            "dense_names": features.dense_names,
+            "bag_labels": features.bag_labels,
+        }
+    values |= {
+        "format": FORMAT_VERSION,
+        "n_warm_users": prepared.n_warm_users,
+        "n_warm_items": prepared.n_warm_items,
+        "item_featurizer": prepared.item_featurizer.to_json(),
+        "filter_steps": [asdict(step) for step in prepared.filter_steps],
+        "split": asdict(prepared.split),
+        "fingerprint": prepared.fingerprint,
+        "sources": prepared.sources,
+    }
+    tables = {"users": pa.table({USER_ID: prepared.users.ids}), "books": prepared.books}
+    return Content(arrays, tables, values)
+
+
+def _from_content(content: Content) -> Prepared:
+    values = content.values
+    users = Vocabulary(content.tables["users"][USER_ID].combine_chunks())
+    books = content.tables["books"]
+    items = Vocabulary(books[ITEM_ID].combine_chunks())
+    train, validation, test = (
+        Interactions(
+            content.arrays[f"{part}_users"],
+            content.arrays[f"{part}_items"],
+            content.arrays.get(f"{part}_times"),
+            len(users),
+            len(items),
+        )
+        for part in PARTS
+    )
+    return Prepared(
+        users=users,
+        items=items,
+        n_warm_users=values["n_warm_users"],
+        n_warm_items=values["n_warm_items"],
+        train=train,
+        validation=validation,
+        test=test,
+        user_features=_features(content, "user"),
+        item_features=_features(content, "item"),
+        item_featurizer=ItemFeaturizer.from_json(values["item_featurizer"]),
+        books=books,
+        filter_steps=tuple(FilterStep(**step) for step in values["filter_steps"]),
+        split=SplitSummary(**values["split"]),
+        fingerprint=values["fingerprint"],
+        sources=values["sources"],
+    )
+
+
+def _features(content: Content, side: str) -> Features:
+    saved = content.values[f"{side}_features"]
+    arrays = content.arrays
+    labels = {name: tuple(texts) for name, texts in saved["bag_labels"].items()}
+    bags = {
+        name: Bags(
+            arrays[f"{side}_{name}_offsets"],
+            arrays[f"{side}_{name}_indices"],
+            len(texts),
+            arrays.get(f"{side}_{name}_weights"),
+        )
+        for name, texts in labels.items()
+    }
+    return Features(arrays[f"{side}_dense"], tuple(saved["dense_names"]), bags, labels)

@@ -1,0 +1,558 @@
+"""From two files to a prepared data set, and its cache."""
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys.config import DataConfig
+from recsys.data import dataset
+from recsys.data.arrays import Bags, Interactions
+from recsys.data.dataset import Prepared, prepare, prepare_cached
+from recsys.data.features import Features, ItemFeaturizer
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import ArtifactError, ConfigError, DataError
+
+N_USERS, N_BOOKS = 30, 12
+START = 1_500_000_000
+REAL = Path(__file__).parents[2] / "../shared/data"
+
+
+def book_rows(rng) -> list[list]:
+    """Title, author, categories, average rating, rating number, price."""
+    return [
+        [
+            f"Title {'x' * book}",
+            f"Author {book % 4}, Author {book % 5}",
+            "|".join(sorted({f"c{c}" for c in rng.integers(0, 6, 3)})),
+            round(float(rng.normal(4, 0.3)), 2),
+            int(rng.pareto(1) * 10),
+            "" if book % 3 == 0 else round(float(rng.gamma(2, 5)), 2),
+        ]
+        for book in range(N_BOOKS)
+    ]
+
+
+def interaction_rows(rng) -> list[tuple[int, int, int]]:
+    """(user, book, time): six distinct books a user, the last two held out."""
+    rows = []
+    for user in range(N_USERS):
+        times = START + np.sort(rng.choice(10**7, 6, replace=False))
+        rows += [
+            (user, int(book), int(time))
+            for book, time in zip(rng.choice(N_BOOKS, 6, replace=False), times, strict=True)
+        ]
+    return rows
+
+
+def write(directory: Path, books, rows, **settings) -> DataConfig:
+    directory.mkdir(exist_ok=True)
+    lines = ["item_id,title,author,categories,average_rating,rating_number,price"]
+    for number, (title, author, *rest) in enumerate(books):
+        lines.append(f'b{number},"{title}","{author}",' + ",".join(str(value) for value in rest))
+    (directory / "books.csv").write_text("\n".join(lines) + "\n")
+    lines = ["user_id,item_id,rating,timestamp"]
+    lines += [f"u{user},b{book},5,{time}" for user, book, time in rows]
+    (directory / "users.csv").write_text("\n".join(lines) + "\n")
+    defaults = {"min_user_interactions": 1, "min_item_interactions": 1}
+    return DataConfig(
+        books_path=directory / "books.csv",
+        interactions_path=directory / "users.csv",
+        cache_dir=directory / "cache",
+        **(defaults | settings),
+    )
+
+
+def small_world(directory: Path, seed=0, **settings) -> DataConfig:
+    rng = np.random.default_rng(seed)
+    return write(directory, book_rows(rng), interaction_rows(rng), **settings)
+
+
+def bytes_of(value) -> object:
+    """A value as something that compares bit by bit."""
+    match value:
+        case np.ndarray():
+            return (value.dtype.str, value.shape, value.tobytes())
+        case Vocabulary():
+            return value.ids.to_pylist()
+        case pa.Table():
+            return value.to_pylist()
+        case dict():
+            return {name: bytes_of(item) for name, item in value.items()}
+        case Bags() | Interactions() | Features() | Prepared():
+            return {field.name: bytes_of(getattr(value, field.name)) for field in fields(value)}
+        case _:
+            return value
+
+
+def raw_triples(prepared: Prepared, part: str) -> list[tuple[str, str, int]]:
+    interactions: Interactions = getattr(prepared, part)
+    users = prepared.users.id_of(interactions.users)
+    items = prepared.items.id_of(interactions.items)
+    return list(zip(users, items, interactions.times.tolist(), strict=True))
+
+
+# prepare -----------------------------------------------------------------------------------------
+
+
+def test_every_interaction_is_in_one_part_under_its_own_ids(tmp_path):
+    rng = np.random.default_rng(0)
+    books, rows = book_rows(rng), interaction_rows(rng)
+    shuffled = [rows[place] for place in rng.permutation(len(rows))]
+    prepared = prepare(write(tmp_path, books, shuffled), seed=0)
+    expected = {"train": [], "validation": [], "test": []}
+    for user in range(N_USERS):
+        own = [(f"u{u}", f"b{b}", time) for u, b, time in rows if u == user]
+        expected["train"] += own[:4]
+        expected["validation"] += own[4:5]
+        expected["test"] += own[5:]
+    for part, triples in expected.items():
+        assert sorted(raw_triples(prepared, part)) == sorted(triples)
+    assert prepared.split.train == 4 * N_USERS
+
+
+def test_train_is_sorted_by_user_and_time(tmp_path):
+    train = prepare(small_world(tmp_path), seed=0).train
+    keys = list(zip(train.users.tolist(), train.times.tolist(), strict=True))
+    assert keys == sorted(keys)
+    assert (train.users.dtype, train.items.dtype, train.times.dtype) == ("int32", "int32", "int64")
+
+
+def test_books_are_in_index_order_with_their_raw_text(tmp_path):
+    prepared = prepare(small_world(tmp_path), seed=0)
+    assert prepared.books.column_names == ["item_id", "title", "author", "categories"]
+    assert prepared.books["item_id"].to_pylist() == prepared.items.ids.to_pylist()
+    row = prepared.books.to_pylist()[prepared.items.index_of(["b3"])[0]]
+    assert row["title"] == "Title xxx"
+    assert row["author"] == "Author 3, Author 3"
+
+
+def test_warm_comes_first_and_each_group_is_sorted_by_id(tmp_path):
+    """Cut in time: user u0 and book b1 appear only late, so they are cold."""
+    rows = [(user, 2 + (user + k) % 8, START + k) for user in range(2, 9) for k in range(5)]
+    late = [(0, 2, START + 100), (0, 3, START + 101), (5, 1, START + 102), (1, 0, START + 103)]
+    split = {"strategy": "global_time", "test_fraction": 0.1, "validation_fraction": 0.01}
+    rng = np.random.default_rng(0)
+    prepared = prepare(write(tmp_path, book_rows(rng), rows + late, split=split), seed=0)
+    assert prepared.users.ids.to_pylist() == [f"u{n}" for n in (*range(2, 9), 0, 1)]
+    assert prepared.n_warm_users == 7
+    assert prepared.items.ids.to_pylist() == [f"b{n}" for n in (*range(2, 10), 0, 1)]
+    assert prepared.n_warm_items == 8
+    assert prepared.train.items.max() < 8
+    assert (prepared.train.n_users, prepared.train.n_items) == (9, 10)
+    assert len(prepared.item_features) == 10
+    assert len(prepared.user_features) == 9
+
+
+def test_the_order_of_books_in_the_file_changes_nothing(tmp_path):
+    config = small_world(tmp_path / "one")
+    header, *lines = config.books_path.read_text().splitlines()
+    other = small_world(tmp_path / "two")
+    other.books_path.write_text("\n".join([header, *reversed(lines)]))
+    one, two = (bytes_of(prepare(c, seed=0)) for c in (config, other))
+    for name in ("sources", "fingerprint"):
+        one.pop(name), two.pop(name)
+    assert one == two
+
+
+def test_milliseconds_become_seconds_after_they_gave_the_order(tmp_path):
+    """Two readings within a second: the milliseconds say which was first, not the rows."""
+    rows = [(0, 0, START * 1000), (0, 1, START * 1000 + 1900), (0, 2, START * 1000 + 1100)]
+    prepared = prepare(write(tmp_path, book_rows(np.random.default_rng(0)), rows), seed=0)
+    assert raw_triples(prepared, "test") == [("u0", "b1", START + 1)]
+    assert raw_triples(prepared, "validation") == [("u0", "b2", START + 1)]
+    assert prepared.train.times.tolist() == [START]
+
+
+def test_rows_can_be_the_order(tmp_path):
+    rows = [(0, 3, 9), (0, 1, 5), (0, 2, 1)]
+    config = write(tmp_path, book_rows(np.random.default_rng(0)), rows, split={"order": "rows"})
+    prepared = prepare(config, seed=0)
+    assert raw_triples(prepared, "test") == [("u0", "b2", 3)]
+    assert prepared.split.order == "rows"
+
+
+def test_without_times_all_is_train_and_the_split_says_why(tmp_path):
+    config = small_world(tmp_path)
+    lines = config.interactions_path.read_text().splitlines()
+    config.interactions_path.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
+    prepared = prepare(config, seed=0)
+    assert (len(prepared.train), len(prepared.validation), len(prepared.test)) == (180, 0, 0)
+    assert "timestamp" in prepared.split.skipped
+    assert prepared.train.times is None
+
+
+def test_filter_steps_lead_from_the_file_to_the_parts(tmp_path):
+    config = small_world(tmp_path, min_user_interactions=2, min_item_interactions=3)
+    prepared = prepare(config, seed=0)
+    assert prepared.filter_steps[0].interactions == 6 * N_USERS
+    last = prepared.filter_steps[-1]
+    assert (last.users, last.items) == (len(prepared.users), len(prepared.items))
+    assert last.interactions == sum(
+        len(part) for part in (prepared.train, prepared.validation, prepared.test)
+    )
+
+
+def test_sources_are_the_hashes_of_the_files(tmp_path):
+    config = small_world(tmp_path)
+    expected = {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (config.books_path, config.interactions_path)
+    }
+    assert prepare(config, seed=0).sources == expected
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    config = small_world(tmp_path)
+    read_tables = dataset.read_tables
+
+    def read_and_change(given):
+        tables = read_tables(given)
+        with given.interactions_path.open("a") as file:
+            file.write("u0,b0,5,1500000000\n")
+        return tables
+
+    monkeypatch.setattr(dataset, "read_tables", read_and_change)
+    with pytest.raises(DataError, match=r"users\.csv: must not change while it is read"):
+        prepare(config, seed=0)
+
+
+# Nothing of what is held out reaches the train side ----------------------------------------------
+
+
+def train_side(prepared: Prepared) -> dict[str, object]:
+    """Everything that a model may learn from."""
+    warm = prepared.n_warm_items
+    item = prepared.item_features
+    return {
+        "users": prepared.users.ids.to_pylist(),
+        "warm items": prepared.items.ids.to_pylist()[:warm],
+        "train": [bytes_of(part) for part in (prepared.train.users, prepared.train.items)],
+        "times": bytes_of(prepared.train.times),
+        "popularity": prepared.train.item_counts[:warm].tolist(),
+        "featurizer": prepared.item_featurizer,
+        "item dense": bytes_of(item.dense[:warm]),
+        "item names": (item.dense_names, item.bag_labels),
+        "item bags": bytes_of({name: b.take(np.arange(warm)) for name, b in item.bags.items()}),
+        "user features": bytes_of(prepared.user_features),
+    }
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "sum", "max", "time_decayed_mean"])
+def test_what_is_held_out_leaves_no_trace_on_the_train_side(tmp_path, aggregate):
+    """Other held-out books, ratings and times, and other texts and prices of cold books."""
+    rng = np.random.default_rng(5)
+    books, rows = book_rows(rng), interaction_rows(rng)
+    warm_books = N_BOOKS - 3
+    rows = [
+        (user, book % warm_books if place % 6 < 4 else book, time)
+        for place, (user, book, time) in enumerate(rows)
+    ]
+    rows = list({(user, book): (user, book, time) for user, book, time in rows}.values())
+    latest_train = {}
+    held = []
+    for user in range(N_USERS):
+        own = sorted((row for row in rows if row[0] == user), key=lambda row: row[2])
+        held += own[-2:]
+        latest_train[user] = own[-3][2]
+    changed_books = [
+        row if number < warm_books else [f"Other {number} 99", "Nobody", "new|c1", 1.0, 9999, 77.0]
+        for number, row in enumerate(books)
+    ]
+    changed_rows = []
+    for user, book, time in rows:
+        if (user, book, time) in held:
+            train_books = {b for u, b, t in rows if u == user and (u, b, t) not in held}
+            used = {b for u, b, _ in changed_rows if u == user}
+            free = [b for b in range(N_BOOKS) if b not in train_books | used | {book}]
+            later = latest_train[user] + 1 + int(rng.integers(0, 10**6))
+            changed_rows.append((user, int(rng.choice(free)), later))
+        else:
+            changed_rows.append((user, book, time))
+    settings = {"features": {"user_aggregate": aggregate}, "min_user_interactions": 3}
+    before = prepare(write(tmp_path / "one", books, rows, **settings), seed=0)
+    after = prepare(write(tmp_path / "two", changed_books, changed_rows, **settings), seed=0)
+    assert raw_triples(before, "test") != raw_triples(after, "test")
+    assert len(before.items) > before.n_warm_items
+    assert train_side(before) == train_side(after)
+
+
+def test_the_leak_test_would_see_a_leak(tmp_path):
+    """One more train interaction changes the train side."""
+    rng = np.random.default_rng(5)
+    books, rows = book_rows(rng), interaction_rows(rng)
+    before = prepare(write(tmp_path / "one", books, rows), seed=0)
+    after = prepare(write(tmp_path / "two", books, rows[1:]), seed=0)
+    one, two = train_side(before), train_side(after)
+    for part in ("train", "popularity", "user features"):
+        assert one[part] != two[part]
+
+
+# Fingerprints ------------------------------------------------------------------------------------
+
+
+def fingerprint_of(config, seed=0) -> str:
+    return prepare(config, seed).fingerprint
+
+
+def test_a_fingerprint_has_its_form(tmp_path):
+    name, digits = fingerprint_of(small_world(tmp_path)).split(":")
+    assert name == "sha256"
+    assert len(digits) == 24
+    int(digits, 16)
+
+
+def test_the_place_of_files_and_cache_does_not_count(tmp_path):
+    one, two = small_world(tmp_path / "one"), small_world(tmp_path / "two")
+    assert fingerprint_of(one) == fingerprint_of(two)
+
+
+@pytest.mark.parametrize("name", ["books_path", "interactions_path"])
+def test_a_changed_byte_makes_another_fingerprint(tmp_path, name):
+    config = small_world(tmp_path)
+    before = fingerprint_of(config)
+    path = getattr(config, name)
+    path.write_text(path.read_text() + "\n")
+    assert fingerprint_of(config) != before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"min_user_interactions": 2},
+        {"min_item_interactions": 2},
+        {"min_rating": 1},
+        {"books_limit": 500},
+        {"interactions_limit": 500},
+        {"bad_rows": "drop"},
+        {"numeric_columns": ["price"]},
+        {"interaction_columns": {"rating": "rating"}},
+        {"split": {"order": "rows"}},
+        {"split": {"strategy": "global_time"}},
+        {"features": {"title": False}},
+        {"features": {"log_skewness": None}},
+        {"features": {"authors": {"size": 3}}},
+        {"features": {"categories": {"kind": "hashed"}}},
+        {"features": {"user_aggregate": "max"}},
+    ],
+    ids=str,
+)
+def test_a_changed_setting_makes_another_fingerprint(tmp_path, settings):
+    plain = fingerprint_of(small_world(tmp_path))
+    assert fingerprint_of(small_world(tmp_path, **settings)) != plain
+
+
+def test_the_seed_counts_only_where_the_split_draws(tmp_path):
+    by_time = small_world(tmp_path)
+    assert fingerprint_of(by_time, 0) == fingerprint_of(by_time, 1)
+    drawn = small_world(tmp_path, split={"strategy": "random"})
+    assert fingerprint_of(drawn, 0) != fingerprint_of(drawn, 1)
+
+
+def test_the_same_seed_draws_the_same_split(tmp_path):
+    config = small_world(tmp_path, split={"strategy": "random"})
+    assert bytes_of(prepare(config, 4)) == bytes_of(prepare(config, 4))
+    assert bytes_of(prepare(config, 4).test) != bytes_of(prepare(config, 5).test)
+
+
+# Saved and cached --------------------------------------------------------------------------------
+
+
+WORLDS = {
+    "plain": {},
+    "random without times": {"split": {"strategy": "random", "order": "rows"}},
+    "max": {"features": {"user_aggregate": "max"}},
+    "no bags": {"features": {"authors": {"size": 0}, "categories": {"size": 0}}},
+    "hashed": {"features": {"categories": {"kind": "hashed", "size": 7}}},
+}
+
+
+@pytest.mark.parametrize("settings", WORLDS.values(), ids=WORLDS.keys())
+def test_a_loaded_data_set_is_the_saved_one(tmp_path, settings):
+    prepared = prepare(small_world(tmp_path, **settings), seed=0)
+    prepared.save(tmp_path / "saved")
+    assert bytes_of(Prepared.load(tmp_path / "saved")) == bytes_of(prepared)
+
+
+def test_a_data_set_of_another_version_is_refused(tmp_path, monkeypatch):
+    prepare(small_world(tmp_path), seed=0).save(tmp_path / "saved")
+    monkeypatch.setattr(dataset, "FORMAT_VERSION", 999)
+    with pytest.raises(ArtifactError, match="must be of format 999, is 1"):
+        Prepared.load(tmp_path / "saved")
+
+
+def test_cached_is_what_prepare_gives(tmp_path):
+    config = small_world(tmp_path)
+    expected = bytes_of(prepare(config, seed=0))
+    assert bytes_of(prepare_cached(config, seed=0)) == expected
+    assert bytes_of(prepare_cached(config, seed=0)) == expected
+
+
+@pytest.fixture
+def count_preparations(monkeypatch):
+    """A list that grows by one whenever the files are read."""
+    calls = []
+    read_tables = dataset.read_tables
+
+    def counted(config):
+        calls.append(config)
+        return read_tables(config)
+
+    monkeypatch.setattr(dataset, "read_tables", counted)
+    return calls
+
+
+def test_the_second_use_reads_no_table(tmp_path, count_preparations):
+    config = small_world(tmp_path)
+    prepare_cached(config, seed=0)
+    prepared = prepare_cached(config, seed=0)
+    assert len(count_preparations) == 1
+    assert isinstance(prepared.train.users.base, np.memmap)
+    assert not prepared.train.users.flags.writeable
+
+
+def test_a_changed_byte_is_prepared_anew(tmp_path, count_preparations):
+    config = small_world(tmp_path)
+    prepare_cached(config, seed=0)
+    text = config.interactions_path.read_text()
+    config.interactions_path.write_text(text.replace("u3,", "v3,"))
+    assert "v3" in prepare_cached(config, seed=0).users.ids.to_pylist()
+    assert len(count_preparations) == 2
+
+
+def test_the_same_content_elsewhere_is_found_under_its_own_paths(tmp_path, count_preparations):
+    prepare_cached(small_world(tmp_path / "one"), seed=0)
+    moved = small_world(tmp_path / "two").model_copy(
+        update={"cache_dir": tmp_path / "one" / "cache"}
+    )
+    prepared = prepare_cached(moved, seed=0)
+    assert len(count_preparations) == 1
+    assert list(prepared.sources) == [str(moved.books_path), str(moved.interactions_path)]
+
+
+def cached_files(config):
+    (directory,) = config.cache_dir.iterdir()
+    return sorted(directory.iterdir())
+
+
+def test_each_file_of_the_cache_is_needed(tmp_path, count_preparations, caplog):
+    """Whichever file is cut short: the cache is noticed, made anew, and whole again."""
+    config = small_world(tmp_path)
+    expected = bytes_of(prepare_cached(config, seed=0))
+    names = [path.name for path in cached_files(config)]
+    for number, name in enumerate(names, start=2):
+        path = next(path for path in cached_files(config) if path.name == name)
+        path.write_bytes(path.read_bytes()[:-1])
+        with caplog.at_level(logging.WARNING):
+            assert bytes_of(prepare_cached(config, seed=0)) == expected
+        assert len(count_preparations) == number
+        assert "is not usable and is made anew" in caplog.text
+        caplog.clear()
+    assert bytes_of(prepare_cached(config, seed=0)) == expected
+
+
+PREPARE = """
+import os, sys
+from pathlib import Path
+from recsys.config import DataConfig
+from recsys.data import dataset, storage
+where = Path(sys.argv[1])
+config = DataConfig(books_path=where / "books.csv", interactions_path=where / "users.csv",
+                    cache_dir=where / "cache", min_user_interactions=1, min_item_interactions=1)
+"""
+
+
+def start(script: str, where: Path) -> subprocess.Popen:
+    command = [sys.executable, "-c", PREPARE + script, str(where)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def test_a_process_killed_while_writing_leaves_no_cache(tmp_path, count_preparations):
+    config = small_world(tmp_path)
+    kill = """
+save = storage.np.save
+def save_and_die(path, *args, **keywords):
+    save(path, *args, **keywords)
+    if "test_items" in str(path):
+        os.kill(os.getpid(), 9)
+storage.np.save = save_and_die
+dataset.prepare_cached(config, 0)
+"""
+    process = start(kill, tmp_path)
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+    assert any(config.cache_dir.iterdir())  # what it left behind
+    assert len(prepare_cached(config, seed=0).train) == 4 * N_USERS
+    assert len(count_preparations) == 1
+
+
+def test_two_processes_at_once_both_end_with_a_whole_data_set(tmp_path):
+    """Each waits with its finished files until the other has begun to write as well."""
+    config = small_world(tmp_path)
+    wait = """
+import time
+move = storage._move_into_place
+def wait_and_move(temporary, path):
+    while len(list(path.parent.glob(".*.tmp"))) < 2 and not path.exists():
+        time.sleep(0.01)
+    move(temporary, path)
+storage._move_into_place = wait_and_move
+print(len(dataset.prepare_cached(config, 0).train))
+"""
+    processes = [start(wait, tmp_path) for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert outputs == [str(4 * N_USERS)] * 2
+    assert [path.name[:7] for path in config.cache_dir.iterdir()] == ["sha256-"]
+
+
+def test_an_unwritable_cache_is_named(tmp_path):
+    config = small_world(tmp_path)
+    config.cache_dir.write_text("a file in the way")
+    with pytest.raises(ArtifactError, match=r"cache.*: must be writable"):
+        prepare_cached(config, seed=0)
+
+
+def test_a_contradiction_in_the_settings_makes_no_cache(tmp_path):
+    config = small_world(tmp_path, numeric_columns=["title"])
+    with pytest.raises(ConfigError):
+        prepare_cached(config, seed=0)
+    assert not config.cache_dir.exists()
+
+
+# Real data ---------------------------------------------------------------------------------------
+
+
+def real(name: str, **settings) -> DataConfig:
+    folder = REAL / name
+    if not folder.is_dir():
+        pytest.skip(f"needs {name} in {REAL}")
+    return DataConfig(
+        books_path=folder / "books.csv.gz", interactions_path=folder / "users.csv.gz", **settings
+    )
+
+
+def test_goodbooks_heavy_is_prepared_in_row_order():
+    prepared = prepare(real("goodbooks-heavy", split={"order": "rows"}), seed=0)
+    assert prepared.filter_steps[0].interactions == 298_176
+    assert len(prepared.users) == 2_672
+    assert (prepared.split.test, prepared.split.validation) == (2_672, 2_672)
+    assert "price" not in prepared.item_features.dense_names
+    assert prepared.item_features.bags["categories"].n_columns == 300
+    assert isinstance(prepared.item_featurizer, ItemFeaturizer)
+
+
+@pytest.mark.slow
+def test_goodbooks_is_prepared_with_a_random_split():
+    prepared = prepare(real("goodbooks", split={"strategy": "random"}), seed=0)
+    assert prepared.filter_steps[0].interactions == 979_478
+    assert prepared.filter_steps[-1].interactions == 930_580
+    assert prepared.split.test / 930_580 == pytest.approx(0.1, abs=0.001)
+    assert prepared.split.skipped is None

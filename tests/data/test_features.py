@@ -1,0 +1,311 @@
+"""What is known of books and readers beside their ids."""
+
+import json
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest import approx
+
+from recsys.config import FeatureConfig
+from recsys.data import features as features_module
+from recsys.data.arrays import Bags, Interactions
+from recsys.data.features import (
+    Features,
+    ItemFeaturizer,
+    aggregate_user_features,
+    featurize_items,
+    skewness,
+    title_statistics,
+)
+from recsys.errors import ConfigError
+
+PLAIN = FeatureConfig(title=False)
+
+
+def books_of(n=None, **columns) -> pa.Table:
+    n = n or max(len(values) for values in columns.values())
+    empty = {name: [""] * n for name in ("title", "author", "categories")}
+    return pa.table({"item_id": [str(i) for i in range(n)]} | empty | columns)
+
+
+def column(features: Features, name: str) -> list[float]:
+    return features.dense[:, features.dense_names.index(name)].tolist()
+
+
+def fit_transform(books, config=PLAIN, numeric=("price",), n_train=None) -> Features:
+    return featurize_items(books, n_train or len(books), config, numeric)[1]
+
+
+# Items -------------------------------------------------------------------------------------------
+
+
+def test_numbers_become_z_scores():
+    features = fit_transform(books_of(price=[1.0, 2.0, 3.0]))
+    assert column(features, "price") == approx([-np.sqrt(1.5), 0, np.sqrt(1.5)])
+    assert features.dense.dtype == np.float32
+
+
+def test_a_missing_number_is_average_and_flagged():
+    features = fit_transform(books_of(price=[1.0, None, 3.0, float("nan")]))
+    assert features.dense_names == ("price", "price_missing")
+    assert column(features, "price") == [-1, 0, 1, 0]
+    assert column(features, "price_missing") == [0, 1, 0, 1]
+
+
+def test_no_flag_where_no_train_book_misses_the_number():
+    features = fit_transform(books_of(price=[1.0, 3.0, None]), n_train=2)
+    assert features.dense_names == ("price",)
+    assert column(features, "price") == [-1, 1, 0]
+
+
+def test_a_number_that_only_is_there_or_not_is_its_flag():
+    features = fit_transform(books_of(price=[5.0, None, 5.0]))
+    assert column(features, "price") == [0, 0, 0]
+    assert column(features, "price_missing") == [0, 1, 0]
+
+
+@pytest.mark.parametrize("values, word", [([None, None], "empty"), ([2.0, 2.0], "the same")])
+def test_a_column_that_says_nothing_is_left_out_and_logged(values, word, caplog):
+    price = pa.array(values, pa.float64())
+    with caplog.at_level(logging.WARNING):
+        features = fit_transform(books_of(price=price))
+    assert features.dense.shape == (2, 0)
+    assert f"feature 'price' is {word}" in caplog.text
+
+
+def test_a_skewed_column_is_taken_by_its_logarithm():
+    values = [0.0] * 9 + [np.e - 1, np.e**2 - 1]  # log(1 + x): nine 0, a 1 and a 2
+    assert skewness(np.array(values)) > 2
+    logs = np.array([0.0] * 9 + [1, 2])
+    features = fit_transform(books_of(price=values))
+    assert column(features, "price") == approx((logs - logs.mean()) / logs.std(), abs=1e-6)
+
+
+@pytest.mark.parametrize("limit", [None, 10.0])
+def test_the_logarithm_is_left_out_below_the_limit(limit):
+    values = np.array([0.0] * 9 + [np.e - 1, np.e**2 - 1])
+    config = FeatureConfig(title=False, log_skewness=limit)
+    scores = column(fit_transform(books_of(price=values), config), "price")
+    assert scores == approx((values - values.mean()) / values.std(), abs=1e-6)
+
+
+def test_a_column_with_negative_values_is_never_taken_by_its_logarithm():
+    values = np.array([-1.0] * 20 + [100.0])
+    scores = column(fit_transform(books_of(price=values)), "price")
+    assert scores == approx((values - values.mean()) / values.std(), abs=1e-6)
+
+
+def test_a_negative_number_after_training_counts_as_zero_under_the_logarithm():
+    values = [0.0] * 9 + [np.e - 1, np.e**2 - 1]
+    featurizer = ItemFeaturizer.fit(books_of(price=values), PLAIN, ["price"])
+    negative, zero = featurizer.transform(books_of(price=[-5.0, 0.0])).dense[:, 0]
+    assert negative == zero
+
+
+def test_skewness_is_the_third_standardised_moment():
+    assert skewness(np.array([0.0, 0.0, 3.0])) == approx(((-1) ** 3 * 2 + 2**3) / 3 / 2**1.5)
+    assert skewness(np.array([4.0, 4.0])) == 0
+
+
+def test_title_statistics_count_words_and_characters():
+    statistics = title_statistics(pa.chunked_array([["The 39 Steps", "Été", " ", ""]]))
+    assert statistics["title_words"].tolist() == approx([3, 1, np.nan, np.nan], nan_ok=True)
+    assert statistics["title_characters"][:2].tolist() == [12, 3]
+    assert statistics["title_word_length"][:2] == approx([10 / 3, 3])
+    assert statistics["title_digit_share"][:2] == approx([2 / 10, 0])
+    assert statistics["title_capital_share"][:2] == approx([2 / 10, 1 / 3])
+    assert all(np.isnan(values[2:]).all() for values in statistics.values())
+
+
+def test_titles_are_used_unless_switched_off():
+    books = books_of(title=["One", "One Two"])
+    assert "title_words" in fit_transform(books, FeatureConfig(), ()).dense_names
+    assert fit_transform(books, PLAIN, ()).dense_names == ()
+
+
+def test_categories_and_authors_become_bags():
+    books = books_of(categories=["b|a", "a"], author=["Ann, Bo", ""])
+    features = fit_transform(books, numeric=())
+    assert features.bag_labels == {"categories": ("a", "b"), "authors": ("Ann", "Bo")}
+    assert features.bags["categories"].to_scipy().toarray().tolist() == [[1, 1], [1, 0]]
+    assert features.bags["authors"].to_scipy().toarray().tolist() == [[1, 1], [0, 0]]
+
+
+def test_a_field_of_size_0_and_an_empty_field_are_absent():
+    books = books_of(categories=["a"], author=[""])
+    config = FeatureConfig(title=False, categories={"size": 0})
+    assert fit_transform(books, config, ()).bags == {}
+
+
+MIXED = books_of(
+    title=["A Tale", "Two", "Three words here", "X"],
+    author=["Ann", "Bo, Ann", "", "Cy"],
+    categories=["a|b", "b", "c", "d|a"],
+    price=[1.0, None, 30.0, 4.0],
+)
+
+
+@pytest.mark.parametrize("kind", ["top_k", "hashed"])
+def test_fitting_looks_at_train_books_alone(kind):
+    config = FeatureConfig(categories={"kind": kind, "size": 5})
+    expected = ItemFeaturizer.fit(MIXED.slice(0, 2), config, ["price"])
+    assert featurize_items(MIXED, 2, config, ["price"])[0] == expected
+    assert ItemFeaturizer.fit(MIXED, config, ["price"]) != expected
+
+
+def test_a_saved_featurizer_makes_the_same_features():
+    featurizer, features = featurize_items(MIXED, 3, FeatureConfig(), ["price"])
+    saved = ItemFeaturizer.from_json(json.loads(json.dumps(featurizer.to_json())))
+    again = saved.transform(MIXED)
+    assert np.array_equal(again.dense, features.dense)
+    assert again.dense_names == features.dense_names
+    assert again.bag_labels == features.bag_labels
+    for name, bags in features.bags.items():
+        assert np.array_equal(again.bags[name].offsets, bags.offsets)
+        assert np.array_equal(again.bags[name].indices, bags.indices)
+
+
+def test_a_book_of_which_only_the_id_is_known_has_features():
+    featurizer, features = featurize_items(MIXED, 4, FeatureConfig(), ["price"])
+    unknown = featurizer.transform(pa.table({"item_id": ["new"]}))
+    assert unknown.dense.shape == (1, features.dense.shape[1])
+    assert column(unknown, "price_missing") == [1]
+    assert column(unknown, "title_words") == [0]
+    assert all(bags.lengths.tolist() == [0] for bags in unknown.bags.values())
+
+
+# Users -------------------------------------------------------------------------------------------
+
+DAY = 86_400
+
+
+def interactions_of(triples, n_users, n_items) -> Interactions:
+    columns = np.array(triples, dtype=np.int64).reshape(-1, 3)
+    users, items = columns[:, 0].astype(np.int32), columns[:, 1].astype(np.int32)
+    return Interactions(users, items, columns[:, 2], n_users, n_items)
+
+
+def item_features_of(dense, bags) -> Features:
+    rows = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
+    columns = np.array([value for bag in bags for value in bag], dtype=np.int64)
+    n_columns = 4
+    return Features(
+        np.array(dense, dtype=np.float32).reshape(len(bags), -1),
+        ("height",),
+        {"categories": Bags.from_pairs(rows, columns, n_rows=len(bags), n_columns=n_columns)},
+        {"categories": tuple("abcd")},
+    )
+
+
+def slow_aggregate(rows, times, aggregate, half_life_days):
+    """Aggregate of one user's item rows (n, F), as a definition."""
+    match aggregate:
+        case "mean":
+            return np.mean(rows, axis=0)
+        case "sum":
+            return np.sum(rows, axis=0)
+        case "max":
+            return np.max(rows, axis=0)
+        case "time_decayed_mean":
+            weights = 0.5 ** ((max(times) - np.array(times)) / DAY / half_life_days)
+            return weights @ rows / weights.sum()
+
+
+def config_of(aggregate) -> FeatureConfig:
+    half_life = 30 if aggregate == "time_decayed_mean" else None
+    return FeatureConfig(user_aggregate=aggregate, half_life_days=half_life)
+
+
+AGGREGATES = ["mean", "sum", "max", "time_decayed_mean"]
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+@given(
+    triples=st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 200 * DAY)),
+        unique_by=lambda triple: triple[:2],
+    ),
+    block=st.integers(1, 6),
+)
+def test_aggregates_are_those_of_each_users_items(aggregate, triples, block):
+    heights = np.array([0.5, -1, 2, 0, 3])
+    bags = [[0, 1], [1], [], [0, 3], [2]]
+    one_hot = np.array([[column in bag for column in range(4)] for bag in bags], dtype=float)
+    train = interactions_of(triples, n_users=5, n_items=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(features_module, "BLOCK_ENTRIES", block)
+        features = aggregate_user_features(
+            item_features_of(heights, bags), train, config_of(aggregate)
+        )
+    dense, expected_bags = np.zeros(5), np.zeros((5, 4))
+    for user in range(5):
+        own = [(item, time) for u, item, time in triples if u == user]
+        if own:
+            items, times = (list(part) for part in zip(*own, strict=True))
+            dense[user] = slow_aggregate(heights[items, None], times, aggregate, 30)[0]
+            expected_bags[user] = slow_aggregate(one_hot[items], times, aggregate, 30)
+    assert features.bags["categories"].to_scipy().toarray() == approx(expected_bags, abs=1e-6)
+    active = train.user_counts > 0
+    spread = dense[active].std() if active.any() else 0
+    if spread > 1e-3:
+        dense = np.where(active, (dense - dense[active].mean()) / spread, 0)
+        assert column(features, f"{aggregate}_height") == approx(dense.tolist(), abs=1e-3)
+    elif spread == 0:
+        assert not features.dense[:, 1].any()
+
+
+def test_bags_of_a_max_have_no_weights_and_those_of_a_mean_have():
+    train = interactions_of([(0, 0, 0)], 1, 1)
+    items = item_features_of([1], [[0, 2]])
+    assert (
+        aggregate_user_features(items, train, config_of("max")).bags["categories"].weights is None
+    )
+    mean = aggregate_user_features(items, train, config_of("mean")).bags["categories"]
+    assert mean.weights.tolist() == [1, 1]
+    assert mean.indices.dtype == np.int32
+
+
+def test_the_number_of_train_interactions_is_a_standardised_logarithm():
+    train = interactions_of([(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 2, 0)], 2, 3)
+    features = aggregate_user_features(item_features_of([0, 0, 0], [[]] * 3), train, PLAIN)
+    assert column(features, "log_train_interactions") == approx([-1, 1])
+
+
+def test_a_user_without_train_interactions_has_zeros_and_an_empty_bag():
+    train = interactions_of([(0, 0, 0), (2, 0, 0), (2, 1, 0)], 3, 2)
+    features = aggregate_user_features(item_features_of([1, 2], [[0], [1]]), train, PLAIN)
+    assert column(features, "mean_height")[1] == 0
+    assert features.bags["categories"].lengths.tolist() == [1, 0, 2]
+    logs = np.log1p([1, 2])
+    assert column(features, "log_train_interactions")[1] == approx(-logs.mean() / logs.std())
+
+
+def test_decay_is_relative_to_the_users_own_latest_interaction():
+    """A reader who stopped years ago is described as on the last day they read."""
+    recent = [(0, 0, 1000 * DAY), (0, 1, 1030 * DAY)]
+    long_ago = [(1, 0, 0), (1, 1, 30 * DAY)]
+    train = interactions_of(recent + long_ago, 2, 2)
+    items = item_features_of([1, 2], [[0], [1]])
+    bags = aggregate_user_features(items, train, config_of("time_decayed_mean")).bags
+    expected = [[1 / 3, 2 / 3, 0, 0]] * 2
+    assert bags["categories"].to_scipy().toarray().tolist() == approx(np.array(expected))
+
+
+def test_decay_without_times_is_refused():
+    train = Interactions(np.zeros(1, np.int32), np.zeros(1, np.int32), None, 1, 1)
+    with pytest.raises(ConfigError, match="needs interactions with timestamps"):
+        aggregate_user_features(item_features_of([1], [[0]]), train, config_of(AGGREGATES[3]))
+
+
+def test_the_order_of_train_rows_does_not_matter():
+    triples = [(1, 0, 5), (0, 1, 3), (1, 1, 9), (0, 0, 4)]
+    items = item_features_of([1, 5], [[0], [1, 2]])
+    config = config_of("time_decayed_mean")
+    one = aggregate_user_features(items, interactions_of(triples, 2, 2), config)
+    two = aggregate_user_features(items, interactions_of(sorted(triples), 2, 2), config)
+    assert one.dense == approx(two.dense)
+    assert one.bags["categories"].weights == approx(two.bags["categories"].weights)

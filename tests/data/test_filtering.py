@@ -1,0 +1,198 @@
+"""Which interactions are kept."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.config import DataConfig
+from recsys.data.filtering import FilterStep, Log, filter_interactions, k_core
+from recsys.data.tables import Tables
+from recsys.errors import DataError
+
+
+def tables_of(pairs, *, books, ratings=None, times=None) -> Tables:
+    """Tables with the given (user id, item id) pairs and book ids."""
+    user_ids = sorted({user for user, _ in pairs})
+    item_ids = sorted({item for _, item in pairs})
+    return Tables(
+        books=pa.table({"item_id": pa.array(books, pa.string())}),
+        user_ids=pa.array(user_ids),
+        item_ids=pa.array(item_ids),
+        users=np.array([user_ids.index(user) for user, _ in pairs], dtype=np.int32),
+        items=np.array([item_ids.index(item) for _, item in pairs], dtype=np.int32),
+        ratings=None if ratings is None else np.array(ratings, dtype=np.float32),
+        times=None if times is None else np.array(times, dtype=np.int64),
+        ticks=1,
+        rows=None,
+    )
+
+
+def config_of(users=1, items=1, **settings) -> DataConfig:
+    return DataConfig(min_user_interactions=users, min_item_interactions=items, **settings)
+
+
+def log_of(pairs) -> Log:
+    users, items = (np.array(column, dtype=np.int32) for column in zip(*pairs, strict=True))
+    return Log(users, items, None, None, int(users.max()) + 1, int(items.max()) + 1)
+
+
+def pairs_of(log: Log) -> list[tuple[int, int]]:
+    return list(zip(log.users.tolist(), log.items.tolist(), strict=True))
+
+
+def slow_k_core(pairs, least_by_user, least_by_item):
+    """One user or item at a time, until none has too few."""
+    pairs = list(pairs)
+    while True:
+        users, items = [user for user, _ in pairs], [item for _, item in pairs]
+        few_users = [user for user in users if users.count(user) < least_by_user]
+        few_items = [item for item in items if items.count(item) < least_by_item]
+        if few_users:
+            pairs = [(user, item) for user, item in pairs if user != few_users[0]]
+        elif few_items:
+            pairs = [(user, item) for user, item in pairs if item != few_items[0]]
+        else:
+            return pairs
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, unique=True),
+    st.integers(1, 4),
+    st.integers(1, 4),
+)
+@settings(deadline=None)
+def test_the_k_core_is_what_is_left_when_one_at_a_time_goes(pairs, users, items):
+    log, _ = k_core(log_of(pairs), min_user_interactions=users, min_item_interactions=items)
+    assert pairs_of(log) == slow_k_core(pairs, users, items)
+
+
+def test_each_round_of_the_k_core_is_a_step():
+    """A chain, user 0 - items 0 and 1, user 1 - items 1 and 2, ...: each round takes both ends."""
+    chain = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3), (3, 3)]
+    log, steps = k_core(log_of(chain), min_user_interactions=2, min_item_interactions=2)
+    assert len(log) == 0
+    assert steps == (
+        FilterStep("k-core round 1", 3, 3, 5),
+        FilterStep("k-core round 2", 2, 2, 3),
+        FilterStep("k-core round 3", 1, 1, 1),
+        FilterStep("k-core round 4", 0, 0, 0),
+    )
+
+
+def test_a_k_core_that_leaves_out_nothing_is_one_step():
+    log, steps = k_core(log_of([(0, 0), (1, 0)]), min_user_interactions=1, min_item_interactions=2)
+    assert steps == (FilterStep("k-core round 1", 2, 1, 2),)
+    assert len(log) == 2
+
+
+def test_interactions_without_a_book_are_left_out_counted_and_the_first_is_named(caplog):
+    pairs = [("u", "b1"), ("u", "gone"), ("v", "lost"), ("v", "b1"), ("w", "gone")]
+    with caplog.at_level(logging.WARNING):
+        log, steps = filter_interactions(tables_of(pairs, books=["b0", "b1"]), config_of())
+    assert pairs_of(log) == [(0, 1), (1, 1)]
+    assert steps[:2] == (FilterStep("read", 3, 3, 5), FilterStep("known books", 2, 1, 2))
+    assert "3 values missing from data/sample/books.csv, first 'gone' in row 2" in caplog.text
+
+
+def test_ids_that_only_dropped_rows_had_do_not_count(caplog):
+    tables = tables_of([("u", "b")], books=["b"])
+    tables = replace(tables, user_ids=pa.array(["u", ""]), item_ids=pa.array(["b", "gone"]))
+    with caplog.at_level(logging.WARNING):
+        _, steps = filter_interactions(tables, config_of())
+    assert steps[0] == FilterStep("read", 1, 1, 1)
+    assert caplog.text == ""
+
+
+def test_no_known_book_at_all_is_an_error():
+    with pytest.raises(DataError, match=r"no item_id of data/sample/users\.csv is in"):
+        filter_interactions(tables_of([("u", "x")], books=["y"]), config_of())
+
+
+PAIRS = [("u", "a"), ("u", "b"), ("u", "a"), ("v", "a"), ("u", "a")]
+
+
+def test_of_repeated_pairs_the_latest_in_time_is_kept():
+    tables = tables_of(PAIRS, books=["a", "b"], times=[5, 1, 9, 2, 7])
+    log, steps = filter_interactions(tables, config_of())
+    assert log.times.tolist() == [1, 9, 2]
+    assert steps[2] == FilterStep("latest of each pair", 2, 2, 3)
+
+
+def test_of_repeated_pairs_at_one_time_the_last_row_is_kept():
+    tables = tables_of(PAIRS, books=["a", "b"], ratings=[1, 1, 2, 1, 3], times=[9, 1, 9, 2, 9])
+    log, _ = filter_interactions(tables, config_of(min_rating=2))
+    assert log.times.tolist() == [9]
+    assert pairs_of(log) == [(0, 0)]
+
+
+@pytest.mark.parametrize("order", ["rows", "timestamp"])
+def test_of_repeated_pairs_without_times_the_last_row_is_kept(order):
+    tables = tables_of(PAIRS, books=["a", "b"], ratings=[1, 1, 1, 1, 3])
+    log, _ = filter_interactions(tables, config_of(min_rating=2, split={"order": order}))
+    assert pairs_of(log) == [(0, 0)]
+
+
+def test_a_reader_who_changed_their_mind_is_taken_at_their_last_word():
+    tables = tables_of([("u", "a"), ("u", "a"), ("u", "b")], books=["a", "b"], ratings=[5, 1, 5])
+    log, _ = filter_interactions(tables, config_of(min_rating=3))
+    assert pairs_of(log) == [(0, 1)]
+
+
+def test_row_numbers_are_the_times_where_rows_are_the_order():
+    tables = tables_of(PAIRS[:2], books=["a", "b"])
+    log, _ = filter_interactions(tables, config_of(split={"order": "rows"}))
+    assert log.times.tolist() == [1, 2]
+
+
+def test_min_rating_keeps_what_is_rated_as_high():
+    tables = tables_of([("u", "a"), ("u", "b")], books=["a", "b"], ratings=[4.1, 4.0])
+    log, steps = filter_interactions(tables, config_of(min_rating=4.1))
+    assert pairs_of(log) == [(0, 0)]
+    assert steps[3] == FilterStep("min_rating", 1, 1, 1)
+
+
+def test_a_min_rating_above_all_ratings_says_the_highest():
+    tables = tables_of([("u", "a")], books=["a"], ratings=[4.5])
+    with pytest.raises(DataError, match=r"min_rating=5; the highest is 4\.5"):
+        filter_interactions(tables, config_of(min_rating=5))
+
+
+def grid(n_users, n_items):
+    return [(f"u{user}", f"b{item}") for user in range(n_users) for item in range(n_items)]
+
+
+def message_of(tables, config) -> str:
+    with pytest.raises(DataError) as caught:
+        filter_interactions(tables, config)
+    return str(caught.value)
+
+
+def test_when_nothing_is_left_the_error_says_what_would_survive():
+    tables = tables_of(grid(4, 6), books=[f"b{item}" for item in range(6)])
+    assert message_of(tables, config_of(users=5, items=10)) == (
+        "nothing is left after min_user_interactions=5, min_item_interactions=10; "
+        "with min_item_interactions=4 there would be 4 users, 6 items, 24 interactions"
+    )
+
+
+def test_when_both_thresholds_are_too_high_both_are_named():
+    tables = tables_of(grid(4, 3), books=["b0", "b1", "b2"])
+    assert message_of(tables, config_of(users=5, items=10)) == (
+        "nothing is left after min_user_interactions=5, min_item_interactions=10; "
+        "with min_user_interactions=3 and min_item_interactions=3 "
+        "there would be 4 users, 3 items, 12 interactions"
+    )
+
+
+def test_either_threshold_is_offered_where_either_is_enough():
+    """Two stars: lowering one threshold to 1 saves one of them."""
+    pairs = [("hub", f"b{item}") for item in range(5)] + [(f"u{user}", "best") for user in range(6)]
+    books = [f"b{item}" for item in range(5)] + ["best"]
+    message = message_of(tables_of(pairs, books=books), config_of(users=2, items=2))
+    assert "with min_item_interactions=1 there would be 1 users, 5 items, 5" in message
+    assert "with min_user_interactions=1 there would be 6 users, 1 items, 6" in message

@@ -1,0 +1,126 @@
+"""What is held out."""
+
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.config import SplitConfig
+from recsys.data.splitting import SplitSummary, order_by_user_and_time, split_interactions
+from recsys.errors import DataError
+
+
+def split_of(users, times=None, seed=0, **settings):
+    users = np.array(users, dtype=np.int32)
+    times = None if times is None else np.array(times, dtype=np.int64)
+    return split_interactions(users, times, SplitConfig(**settings), np.random.default_rng(seed))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([-7, 0, 3, 10**12]))))
+def test_rows_are_sorted_by_user_then_time_then_row(rows):
+    users = np.array([user for user, _ in rows], dtype=np.int32)
+    times = np.array([time for _, time in rows], dtype=np.int64)
+    expected = sorted(range(len(rows)), key=lambda row: (*rows[row], row))
+    assert order_by_user_and_time(users, times).tolist() == expected
+
+
+def test_keys_too_wide_for_one_number_are_sorted_as_well():
+    times = np.array([2**62, -(2**61), 2**62, 0])
+    assert order_by_user_and_time(np.zeros(4, dtype=np.int32), times).tolist() == [1, 3, 0, 2]
+
+
+def test_rows_without_times_keep_their_order_within_a_user():
+    users = np.array([1, 0, 1, 0], dtype=np.int32)
+    assert order_by_user_and_time(users, None).tolist() == [1, 3, 0, 2]
+
+
+def test_the_latest_is_test_and_the_one_before_validation():
+    split = split_of([0, 0, 0, 1, 1, 1, 1], times=[1, 2, 3, 1, 2, 3, 4])
+    assert np.flatnonzero(split.test).tolist() == [2, 6]
+    assert np.flatnonzero(split.validation).tolist() == [1, 5]
+
+
+def test_users_with_fewer_than_three_interactions_stay_in_train():
+    split = split_of([0, 1, 1, 2, 2, 2], times=[1, 1, 2, 1, 2, 3])
+    assert np.flatnonzero(split.train).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("strategy", ["leave_latest_out", "global_time"])
+def test_without_an_order_the_split_is_skipped_and_says_why(strategy, caplog):
+    config = SplitConfig(strategy=strategy)
+    with caplog.at_level(logging.WARNING):
+        split = split_of([0, 0, 0, 0], strategy=strategy)
+    summary = split.summary(config)
+    assert (summary.train, summary.validation, summary.test) == (4, 0, 0)
+    assert "there is no timestamp column" in summary.skipped
+    assert summary.skipped in caplog.text
+
+
+def test_random_needs_no_order():
+    split = split_of([0] * 100, strategy="random")
+    assert split.skipped is None
+    assert np.count_nonzero(split.test) == 10
+    assert np.count_nonzero(split.validation) == 10
+
+
+def test_a_summary_counts_the_parts():
+    config = SplitConfig()
+    split = split_of([0, 0, 0, 0, 1], times=[1, 2, 3, 4, 1])
+    expected = SplitSummary("leave_latest_out", "timestamp", None, train=3, validation=1, test=1)
+    assert split.summary(config) == expected
+
+
+def test_a_cut_in_time_is_one_for_all_users():
+    users, times = [0] * 5 + [1] * 5, [0, 1, 2, 3, 9, 4, 5, 6, 7, 8]
+    split = split_of(
+        users, times, strategy="global_time", test_fraction=0.2, validation_fraction=0.1
+    )
+    assert sorted(np.array(times)[split.test].tolist()) == [8, 9]
+    assert np.array(times)[split.validation].tolist() == [7]
+
+
+def test_a_cut_in_time_parts_no_interactions_of_the_same_time():
+    split = split_of([0] * 10, [0] * 5 + [1] * 5, strategy="global_time", test_fraction=0.2)
+    assert np.flatnonzero(split.test).tolist() == [5, 6, 7, 8, 9]
+    assert not split.validation.any()
+
+
+def test_a_cut_that_leaves_nothing_to_train_on_is_an_error():
+    with pytest.raises(DataError, match="all 4 interactions are held out"):
+        split_of([0, 0, 1, 1], [7, 7, 7, 7], strategy="global_time")
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.integers(0, 5))
+def test_random_leaves_every_user_something_to_train_on(counts, seed):
+    users = np.repeat(np.arange(len(counts)), counts)
+    shares = {"test_fraction": 0.5, "validation_fraction": 0.4}
+    split = split_of(users, seed=seed, strategy="random", **shares)
+    assert not (split.test & split.validation).any()
+    assert (np.bincount(users[split.train], minlength=len(counts)) >= 1).all()
+    held = np.bincount(users[~split.train], minlength=len(counts))
+    assert (np.abs(held - np.minimum(0.9 * np.array(counts), np.array(counts) - 1)) <= 1).all()
+
+
+def test_random_holds_out_its_share_even_of_short_histories():
+    """Of 5 interactions a tenth is half a one: half of the users lose one to test."""
+    users = np.repeat(np.arange(4000), 5)
+    split = split_of(users, strategy="random")
+    assert 0.09 < split.test.mean() < 0.11
+    assert 0.09 < split.validation.mean() < 0.11
+
+
+def test_random_draws_from_the_seed_alone():
+    users = np.repeat(np.arange(50), 10)
+    assert np.array_equal(*(split_of(users, seed=3, strategy="random").test for _ in range(2)))
+    others = (split_of(users, seed=seed, strategy="random").test for seed in (3, 4))
+    assert not np.array_equal(*others)
+
+
+def test_random_takes_any_place_in_a_history():
+    users = np.repeat(np.arange(2000), 10)
+    split = split_of(users, strategy="random")
+    by_place = split.test.reshape(2000, 10).mean(axis=0)
+    assert (by_place > 0.06).all()
+    assert (by_place < 0.14).all()

@@ -1,0 +1,138 @@
+"""Directories that are read whole or not at all."""
+
+import json
+import os
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys.data import storage
+from recsys.data.storage import Content, is_whole, read_directory, write_directory
+from recsys.errors import ArtifactError
+
+CONTENT = Content(
+    arrays={"numbers": np.arange(1000, dtype=np.int32), "empty": np.zeros((0, 3), np.float32)},
+    tables={"ids": pa.table({"id": ["a", "ü"]})},
+    values={"answer": [42, None, "ü"]},
+)
+
+
+@pytest.fixture
+def directory(tmp_path):
+    path = tmp_path / "below" / "whole"
+    write_directory(path, CONTENT)
+    return path
+
+
+def test_what_is_written_is_read(directory):
+    content = read_directory(directory)
+    assert content.arrays["numbers"].tolist() == list(range(1000))
+    assert content.arrays["empty"].shape == (0, 3)
+    assert content.tables["ids"].equals(CONTENT.tables["ids"])
+    assert content.values == CONTENT.values
+
+
+def test_arrays_are_mapped_and_read_only(directory):
+    numbers = read_directory(directory).arrays["numbers"]
+    assert type(numbers) is np.ndarray
+    assert isinstance(numbers.base, np.memmap)
+    assert not numbers.flags.writeable
+
+
+def test_tables_are_mapped(directory):
+    before = pa.total_allocated_bytes()
+    table = read_directory(directory).tables["ids"]
+    assert pa.total_allocated_bytes() == before
+    assert len(table) == 2
+
+
+def test_nothing_else_is_left_beside(directory):
+    assert [path.name for path in directory.parent.iterdir()] == ["whole"]
+
+
+FILES = ["numbers.npy", "empty.npy", "ids.arrow", "values.json", "manifest.json"]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["cut", "grown", "gone"])
+def test_a_damaged_file_is_noticed(directory, name, damage):
+    file = directory / name
+    raw = file.read_bytes()
+    match damage:
+        case "cut":
+            file.write_bytes(raw[: len(raw) // 2])
+        case "grown":
+            file.write_bytes(raw + b"x")
+        case "gone":
+            file.unlink()
+    assert not is_whole(directory)
+    with pytest.raises(ArtifactError):
+        read_directory(directory)
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", '{"sizes": 3}', '{"sizes": {}}'])
+def test_a_manifest_that_holds_something_else_is_noticed(directory, manifest):
+    (directory / "manifest.json").write_text(manifest)
+    with pytest.raises(ArtifactError):
+        read_directory(directory)
+
+
+def test_a_file_whose_content_is_nonsense_of_the_right_size_is_noticed(directory):
+    for name in ("numbers.npy", "ids.arrow", "values.json"):
+        write_directory(directory.parent / name, CONTENT)
+        file = directory.parent / name / name
+        file.write_bytes(b"?" * file.stat().st_size)
+        with pytest.raises(ArtifactError):
+            read_directory(directory.parent / name)
+
+
+def test_a_directory_that_is_not_there_is_not_whole(tmp_path):
+    assert not is_whole(tmp_path / "gone")
+
+
+def test_a_damaged_directory_is_replaced(directory):
+    (directory / "numbers.npy").unlink()
+    write_directory(directory, CONTENT)
+    assert is_whole(directory)
+    assert [path.name for path in directory.parent.iterdir()] == ["whole"]
+
+
+def test_a_whole_directory_of_another_process_stays(directory):
+    other = Content({}, {}, {"answer": 43})
+    write_directory(directory, other)
+    assert read_directory(directory).values == CONTENT.values
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def fail(*_args, **_keywords):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(storage.np, "save", fail)
+    with pytest.raises(ArtifactError, match=r"must be writable \(no space left"):
+        write_directory(tmp_path / "whole", CONTENT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ArtifactError, match="must be writable"):
+        write_directory(tmp_path / "file" / "whole", CONTENT)
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path):
+    old, recent = (tmp_path / f".whole.{name}.tmp" for name in ("old", "recent"))
+    old.mkdir()
+    recent.mkdir()
+    two_days_ago = time.time() - 2 * storage.ABANDONED_SECONDS
+    os.utime(old, (two_days_ago, two_days_ago))
+    write_directory(tmp_path / "whole", CONTENT)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [recent.name, "whole"]
+
+
+def test_the_manifest_holds_the_size_of_every_other_file(directory):
+    sizes = json.loads((directory / "manifest.json").read_text())["sizes"]
+    others = {path.name: path.stat().st_size for path in directory.iterdir()}
+    del others["manifest.json"]
+    assert sizes == others

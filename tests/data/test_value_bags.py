@@ -1,0 +1,105 @@
+"""Multi-valued text fields."""
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.config import BagConfig
+from recsys.data import value_bags
+from recsys.data.value_bags import BagColumns, split_values
+
+
+def split(texts, separator="|"):
+    return split_values(pa.chunked_array([pa.array(texts, pa.string())]), separator)
+
+
+def labels_of(lists, bags, columns):
+    return [[columns.labels[c] for c in bags.row(row)] for row in range(bags.n_rows)]
+
+
+def values_of(lists):
+    names = lists.values.to_pylist()
+    return [{names[code] for code in lists.bags.row(row)} for row in range(lists.bags.n_rows)]
+
+
+@given(st.lists(st.text(alphabet="ab| ü", max_size=8)), st.integers(1, 4))
+def test_values_are_parted_stripped_and_counted_once(texts, chunk):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(value_bags, "CHUNK_ROWS", chunk)
+        lists = split(texts)
+    expected = [{part.strip() for part in text.split("|")} - {""} for text in texts]
+    assert values_of(lists) == expected
+    assert lists.bags.lengths.tolist() == [len(values) for values in expected]
+
+
+def test_authors_are_parted_at_commas():
+    assert values_of(split(["J.K. Rowling, Mary GrandPré"], ",")) == [
+        {"J.K. Rowling", "Mary GrandPré"}
+    ]
+
+
+def test_the_most_frequent_values_get_columns_and_ties_go_by_name():
+    lists = split(["c|a|b", "c|b|a", "c|d", "a|a|a"])  # c and a: 3 books, b: 2, d: 1
+    columns = BagColumns.fit(lists, BagConfig(size=3))
+    assert columns.labels == ("a", "c", "b")
+    assert labels_of(lists, columns.bags(lists), columns) == [
+        ["a", "c", "b"],
+        ["a", "c", "b"],
+        ["c"],
+        ["a"],
+    ]
+
+
+def test_ties_at_the_last_place_go_by_name():
+    columns = BagColumns.fit(split(["z", "y", "x", "w|z"]), BagConfig(size=2))
+    assert columns.labels == ("z", "w")
+
+
+def test_fewer_values_than_columns_make_fewer_columns():
+    assert BagColumns.fit(split(["a", "b"]), BagConfig(size=300)).size == 2
+
+
+@pytest.mark.parametrize("texts", [[], ["", "|"]])
+def test_a_field_without_values_has_no_columns(texts):
+    lists = split(texts)
+    columns = BagColumns.fit(lists, BagConfig(size=5))
+    assert columns.size == 0
+    assert columns.bags(lists).n_rows == len(texts)
+
+
+def test_values_unseen_in_training_have_no_column():
+    columns = BagColumns.fit(split(["a"]), BagConfig(size=5))
+    assert columns.bags(split(["new", "new|a"])).lengths.tolist() == [0, 1]
+
+
+def test_hashed_values_all_have_a_bucket_and_a_collision_counts_once():
+    lists = split(["a|b|c|d|e", "x"])
+    bags = BagColumns.fit(split([]), BagConfig(kind="hashed", size=2)).bags(lists)
+    assert bags.row(0).tolist() in ([0, 1], [0], [1])
+    assert bags.lengths[1] == 1
+
+
+def test_buckets_are_the_same_in_every_process():
+    """Also pins CRC-32: 'romance' must not move when the library is updated."""
+    code = (
+        "import pyarrow as pa; from recsys.config import BagConfig;"
+        "from recsys.data.value_bags import BagColumns, split_values;"
+        "lists = split_values(pa.chunked_array([['romance']]), '|');"
+        "columns = BagColumns.fit(lists, BagConfig(kind='hashed', size=1000));"
+        "print(columns.bags(lists).indices[0])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lists = split(["romance"])
+    here = BagColumns.fit(lists, BagConfig(kind="hashed", size=1000)).bags(lists).indices[0]
+    assert int(run.stdout) == here == 576
+
+
+@pytest.mark.parametrize("kind", ["top_k", "hashed"])
+def test_columns_survive_json(kind):
+    columns = BagColumns.fit(split(["a|ü", "a"]), BagConfig(kind=kind, size=7))
+    assert BagColumns.from_json(json.loads(json.dumps(columns.to_json()))) == columns

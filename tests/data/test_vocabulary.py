@@ -1,0 +1,40 @@
+"""Raw ids and indices."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recsys.data.vocabulary import Vocabulary
+
+LETTERS = Vocabulary(pa.array(["b", "a", "ü"]))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["a", "ü", "x", "b"],
+        pa.array(["a", "ü", "x", "b"]),
+        pa.chunked_array([["a", "ü"], ["x", "b"]]),
+    ],
+    ids=["list", "array", "chunks"],
+)
+def test_an_index_is_the_place_of_an_id_and_minus_one_where_unknown(asked):
+    found = LETTERS.index_of(asked)
+    assert found.tolist() == [1, 2, -1, 0]
+    assert found.dtype == np.int64
+
+
+def test_ids_come_back_by_index():
+    assert LETTERS.id_of(np.array([2, 0, 2])) == ["ü", "b", "ü"]
+    assert len(LETTERS) == 3
+
+
+def test_asking_for_nothing_gives_nothing():
+    assert LETTERS.index_of([]).shape == (0,)
+    assert LETTERS.id_of(np.array([], dtype=np.int64)) == []
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_an_index_outside_is_an_error(index):
+    with pytest.raises(IndexError, match=r"indices must be in 0\.\.2"):
+        LETTERS.id_of(np.array([index]))
