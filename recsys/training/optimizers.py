@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer, SparseAdam
 
 from recsys.config import DenseOptimizer, TrainingConfig
+from recsys.errors import ConfigError
 from recsys.models.two_tower import TwoTower
 
 
@@ -93,7 +94,16 @@ def parameter_size(model: nn.Module) -> tuple[int, int]:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a CUDA device where there is one, else the CPU."""
+    """The device of that name; ``auto`` is a CUDA device where there is one, else the CPU.
+
+    Raises:
+        ConfigError: ``cuda`` where PyTorch sees no such device.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "'training.device: cuda' needs a CUDA device that PyTorch can use, and there is none; "
+            "'auto' takes one where there is"
+        )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)

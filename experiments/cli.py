@@ -1,0 +1,167 @@
+"""The command line: every command imports what it needs, when it is called."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from recsys.errors import BookendsError
+
+PATH = click.Path(path_type=Path)
+OVERRIDES = {"ignore_unknown_options": True, "allow_interspersed_args": True}
+
+
+class _OneLineErrors(click.Group):
+    """Prints what the user can mend as one line and exits with 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except BookendsError as error:
+            click.echo(f"bookends: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="bookends")
+def main() -> None:
+    """Experiment-tracked two-tower book recommenders."""
+
+
+@main.command(context_settings=OVERRIDES)
+@click.option("--config", type=PATH, help="YAML with differences from the defaults.")
+@click.option("--resume", type=PATH, help="Run directory of a run to go on with.")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+def run(config: Path | None, resume: Path | None, overrides: tuple[str, ...]) -> None:
+    """Train, evaluate and report one model.
+
+    Any setting can be given by its dotted name, for example --training.num_epochs 3;
+    'bookends config show' lists them all.
+    """
+    from experiments.console import RunConsole
+    from experiments.run_directory import RunDirectory
+    from experiments.runner import run as run_job
+    from experiments.settings import load_config
+    from experiments.signals import Interrupted
+
+    if config is not None and resume is not None:
+        raise click.UsageError("--resume takes the settings of the run; --config is not for it")
+    directory = None if resume is None else RunDirectory.open(resume)
+    settings = load_config(config if directory is None else directory.config_path, overrides)
+    console = RunConsole()
+    console.logging_to_console()
+    try:
+        run_job(settings, console, resume=directory)
+    except Interrupted as interrupted:
+        sys.exit(interrupted.exit_code)
+
+
+@main.command()
+@click.argument("run_dir", type=PATH)
+def report(run_dir: Path) -> None:
+    """Write the report of a run again from what its directory holds."""
+    from recsys.reporting.record import RunRecord
+    from recsys.reporting.report import write_report
+
+    report_path = RunRecord.read(run_dir).config["diagnostics"]["report_path"]
+    for path in write_report(run_dir, also=Path(report_path)):
+        click.echo(path)
+
+
+@main.command()
+@click.argument("run_dir", type=PATH)
+@click.option("--tracking-uri", help="MLflow store or server; default as in the run.")
+def track(run_dir: Path, tracking_uri: str | None) -> None:
+    """Send a run directory to MLflow; what is there already stays as it is."""
+    from tracking.mirror import mirror
+
+    sent = mirror(run_dir, tracking_uri)
+    click.echo(f"{run_dir} is run {sent.run_id} in {sent.tracking_uri}")
+
+
+@main.command()
+@click.option("--tracking-uri", help="MLflow store or server.")
+@click.option("--experiment", help="Only this experiment.")
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    metavar="HOURS",
+    help="Also end runs of other machines that began longer ago.",
+)
+@click.option(
+    "--include-foreign", is_flag=True, help="Also end runs that no process of ours took up."
+)
+def reconcile(
+    tracking_uri: str | None,
+    experiment: str | None,
+    older_than: float | None,
+    include_foreign: bool,
+) -> None:
+    """Mend the status of runs whose process died without a word (kill -9, power)."""
+    from datetime import timedelta
+
+    from tracking.reconcile import reconcile as mend
+
+    age = None if older_than is None else timedelta(hours=older_than)
+    found = mend(tracking_uri, experiment, older_than=age, include_foreign=include_foreign)
+    for run in found.mended:
+        click.echo(f"ended   {run.run_id}  {run.name}: {run.reason}")
+    for run in found.left:
+        click.echo(f"left    {run.run_id}  {run.name}: {run.reason}")
+    click.echo(f"{len(found.mended)} runs ended, {len(found.left)} left as they are")
+
+
+@main.group()
+def config() -> None:
+    """Look at settings."""
+
+
+@config.command(context_settings=OVERRIDES)
+@click.option("--config", "path", type=PATH, help="YAML with differences from the defaults.")
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+def show(path: Path | None, overrides: tuple[str, ...]) -> None:
+    """Print the resolved settings as YAML, each with what it means."""
+    from experiments.settings import explain_yaml, load_config
+
+    click.echo(explain_yaml(load_config(path, overrides)), nl=False)
+
+
+@config.command()
+def template() -> None:
+    """Print all settings at their defaults: a file to start your own from."""
+    from experiments.settings import default_yaml
+
+    click.echo(default_yaml(), nl=False)
+
+
+@main.group()
+def data() -> None:
+    """Make or import data sets."""
+
+
+@data.command()
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--out", type=PATH, default=Path("data/sample"), show_default=True)
+def sample(seed: int, out: Path) -> None:
+    """Generate the sample bookshop."""
+    from recsys.data.synthetic import write_sample
+
+    shop = write_sample(out, seed)
+    click.echo(f"{out}: {shop.books.num_rows:,} books, {shop.interactions.num_rows:,} interactions")
+
+
+@data.command("import")
+@click.argument("kind", type=click.Choice(["amazon-2023", "goodbooks", "movielens"]))
+@click.argument("source", type=PATH)
+@click.argument("destination", type=PATH)
+def import_data(kind: str, source: Path, destination: Path) -> None:
+    """Turn a public dump in SOURCE into books.csv and users.csv in DESTINATION."""
+    from typing import cast
+
+    from recsys.data.importers import import_dump
+    from recsys.data.importers.dump import DumpKind
+
+    click.echo(import_dump(cast("DumpKind", kind), source, destination))

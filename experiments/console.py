@@ -1,0 +1,155 @@
+"""What the user sees while a run goes on: a bar and tables in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from recsys.training.trainer import EpochResult, Step
+
+PLAIN_LINE_SECONDS = 30.0
+"""Outside a terminal an epoch says how far it has come at most this often."""
+
+
+class RunConsole:
+    """Prints a run's progress and results.
+
+    Args:
+        console: where to print.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._epoch_started = time.monotonic()
+        self._last_line = time.monotonic()
+        self._n_positives = 0
+
+    def say(self, text: str) -> None:
+        """Print one line as it is."""
+        self._console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def heading(self, text: str) -> None:
+        """Print one line that begins a part of the run."""
+        self._console.print(f"[bold]{escape(text)}[/bold]", highlight=False, soft_wrap=True)
+
+    def logging_to_console(self) -> None:
+        """Let log records of the library appear between the other lines."""
+        if self._console.is_terminal:
+            handler: logging.Handler = RichHandler(
+                console=self._console, show_path=False, show_time=False
+            )
+        else:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        for name in ("recsys", "tracking", "experiments"):
+            logger = logging.getLogger(name)
+            logger.handlers = [handler]
+            logger.setLevel(logging.INFO)
+            logger.propagate = False
+
+    @contextmanager
+    def training(self, num_epochs: int, n_positives: int) -> Iterator[None]:
+        """Show the progress of epochs of ``n_positives`` each within this context."""
+        self._n_positives = n_positives
+        if not self._console.is_terminal:
+            yield
+            return
+        self._progress = Progress(
+            TextColumn("epoch {task.fields[epoch]}/" + str(num_epochs)),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[pace]}"),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=n_positives, epoch=1, loss="", pace="")
+        with self._progress:
+            yield
+        self._progress = None
+
+    def step(self, step: Step) -> None:
+        """Take in one training step; what is shown is refreshed a few times a second."""
+        now = time.monotonic()
+        if step.positives <= 0 or now - self._last_line < self._refresh_seconds:
+            return
+        self._last_line = now
+        pace = step.positives / max(now - self._epoch_started, 1e-9)
+        loss = f"{step.loss.item():.4f}"
+        if self._progress is not None and self._task is not None:
+            self._progress.update(
+                self._task,
+                completed=step.positives,
+                epoch=step.epoch,
+                loss=loss,
+                pace=f"{pace:,.0f} positives/s",
+            )
+        else:
+            left = (self._n_positives - step.positives) / pace
+            share = step.positives / self._n_positives
+            self.say(
+                f"epoch {step.epoch}: {share:.0%}, loss {loss}, {pace:,.0f} positives/s, "
+                f"{left:.0f} s left in this epoch"
+            )
+
+    @property
+    def _refresh_seconds(self) -> float:
+        return 0.2 if self._progress is not None else PLAIN_LINE_SECONDS
+
+    def epoch(self, result: EpochResult, monitor: str) -> None:
+        """Print one line for a finished epoch."""
+        line = f"epoch {result.number:>3}  loss {result.train_loss:.4f}"
+        if monitor in result.validation:
+            star = " *" if result.is_best else ""
+            line += f"  validation {monitor} {result.validation[monitor]:.4f}{star}"
+        self.say(f"{line}  {result.seconds:.1f} s")
+        self._epoch_started = self._last_line = time.monotonic()
+        if self._progress is not None and self._task is not None:
+            self._progress.reset(self._task, epoch=result.number + 1, loss="", pace="")
+
+    def results(self, evaluation: dict[str, Any], ks: tuple[int, ...]) -> None:
+        """Print the ranking metrics of the model beside the baselines'."""
+        if evaluation["skipped"]:
+            self.say(f"evaluation was skipped: {evaluation['skipped']}")
+            return
+        baselines = evaluation["baselines"]
+        table = Table(title=f"{evaluation['split']}, {evaluation['n_users']:,} readers")
+        table.add_column("metric")
+        for name in ("model", *baselines):
+            table.add_column(name, justify="right")
+        for metric in ("ndcg", "recall", "precision", "hit_rate", "map", "mrr"):
+            for k in ks:
+                key = f"{metric}@{k}"
+                low, high = evaluation["model"]["intervals"].get(key, (None, None))
+                interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
+                rows = [baseline["means"].get(key) for baseline in baselines.values()]
+                table.add_row(
+                    key,
+                    _number(evaluation["model"]["means"].get(key)) + interval,
+                    *[_number(value) for value in rows],
+                )
+        self._console.print(table)
+
+    def where(self, report: Path, run_dir: Path, ui_command: str | None) -> None:
+        """Print where the report lies and how to look at the run."""
+        self.say(f"report      {report} and {report.with_suffix('.html').name} beside it")
+        self.say(f"run         {run_dir}")
+        if ui_command:
+            self.say(f"MLflow UI   {ui_command}")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

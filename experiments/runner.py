@@ -1,0 +1,284 @@
+"""The main job: prepare, train, evaluate, report, and mirror it all to the tracker."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.console import RunConsole
+from experiments.environment import describe_environment, peak_memory_mb
+from experiments.run_directory import RunDirectory
+from experiments.settings import dump_yaml, flatten
+from experiments.signals import Interrupted, interruptible
+from recsys.config import Config
+from recsys.data.dataset import Prepared, prepare_cached
+from recsys.data.synthetic import load_world
+from recsys.errors import BookendsError, ConfigError
+from recsys.evaluation.evaluation import Evaluation
+from recsys.pipeline import build_trainer, judge
+from recsys.recommender import Recommender
+from recsys.reporting.record import RunRecord, RunStatus, write_tables
+from recsys.reporting.report import write_report
+from recsys.training.checkpoint import load_checkpoint, save_checkpoint
+from recsys.training.optimizers import parameter_size, resolve_device
+from recsys.training.trainer import Trainer
+from tracking.tracker import TrackedRun, open_run
+
+MLFLOW = Path(sys.executable).parent / "mlflow"
+MAY_CHANGE_ON_RESUME = (
+    "training.num_epochs",
+    "training.early_stopping.patience",
+    "training.device",
+    "training.num_threads",
+    "evaluation.memory_limit_mb",
+    "diagnostics.",
+    "experiment.tracking",
+    "experiment.tracking_uri",
+)
+"""None of these changes what an epoch gives, only how many there are or what is made of them."""
+
+
+@dataclass(eq=False)
+class _Run:
+    """A run under way: the one place where its record changes."""
+
+    config: Config
+    directory: RunDirectory
+    prepared: Prepared
+    trainer: Trainer
+    console: RunConsole
+    tracked: TrackedRun | None
+    record: RunRecord
+    started: float
+    seconds_before: float = 0.0
+
+    def update(self, **changes: Any) -> None:
+        """Change the record and put it on disk."""
+        self.record = dataclasses.replace(
+            self.record,
+            seconds=self.seconds_before + time.monotonic() - self.started,
+            peak_memory_mb=peak_memory_mb(),
+            **changes,
+        )
+        self.record.write(self.directory.path)
+
+
+def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = None) -> RunRecord:
+    """Do the whole job.
+
+    Args:
+        config: all settings.
+        console: told of the progress.
+        resume: the directory of an earlier run to go on with; None makes a new one.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        Interrupted: a signal ended the run; what was done is saved and the record says so.
+        BookendsError: something the user can mend.
+    """
+    started = time.monotonic()
+    with interruptible():
+        configure_torch(config)
+        console.say(f"reading {config.data.books_path} and {config.data.interactions_path}")
+        prepared = prepare_cached(config.data, config.experiment.seed)
+        trainer = build_trainer(config, prepared)
+        directory, state = _open_directory(config, prepared, resume)
+        if state is not None:
+            trainer.load_state_dict(state["trainer"])
+        current = _start(config, directory, prepared, trainer, console, started, resume)
+        try:
+            _train(current)
+            _judge(current)
+        except BaseException as error:
+            _end_early(current, error)
+            raise
+        _finish(current, "finished")
+    return current.record
+
+
+def configure_torch(config: Config) -> None:
+    """Process-wide settings of torch: threads, and deterministic kernels on a GPU."""
+    if config.training.num_threads is not None:
+        torch.set_num_threads(config.training.num_threads)
+    if resolve_device(config.training.device).type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def check_resumable(before: Config, now: Config) -> None:
+    """Refuse to go on with settings under which the first epochs would have been others.
+
+    Raises:
+        ConfigError: names the first setting that differs.
+    """
+    old, new = flatten(before.model_dump(mode="json")), flatten(now.model_dump(mode="json"))
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name) and not name.startswith(MAY_CHANGE_ON_RESUME):
+            raise ConfigError(
+                f"a resumed run must keep '{name}': it was {old.get(name)!r}, got {new.get(name)!r}"
+            )
+
+
+def _open_directory(
+    config: Config, prepared: Prepared, resume: RunDirectory | None
+) -> tuple[RunDirectory, dict[str, Any] | None]:
+    if resume is None:
+        return RunDirectory.create(config), None
+    check_resumable(resume.read_config(), config)
+    state = load_checkpoint(resume.checkpoint_path)
+    if state["fingerprint"] != prepared.fingerprint:
+        raise ConfigError(
+            f"a resumed run must have the data it began with: {resume.path} was trained on "
+            f"{state['fingerprint']}, got {prepared.fingerprint}"
+        )
+    resume.config_path.write_text(dump_yaml(config), encoding="utf-8")
+    return resume, state
+
+
+def _start(
+    config: Config,
+    directory: RunDirectory,
+    prepared: Prepared,
+    trainer: Trainer,
+    console: RunConsole,
+    started: float,
+    resume: RunDirectory | None,
+) -> _Run:
+    earlier = None if resume is None else RunRecord.read(resume.path)
+    parameters, n_bytes = parameter_size(trainer.model)
+    record = RunRecord(
+        run_name=directory.name,
+        status="running",
+        created=datetime.now(UTC).isoformat() if earlier is None else earlier.created,
+        config=config.model_dump(mode="json"),
+        dataset=describe_dataset(prepared),
+        filter_steps=[dataclasses.asdict(step) for step in prepared.filter_steps],
+        model_size={"parameters": parameters, "bytes": n_bytes},
+        history=[dataclasses.asdict(result) for result in trainer.history],
+        environment=describe_environment(),
+    )
+    record.write(directory.path)
+    tracked = None
+    if config.experiment.tracking:
+        tracked = open_run(directory.path, config.experiment.tracking_uri)
+    current = _Run(
+        config=config,
+        directory=directory,
+        prepared=prepared,
+        trainer=trainer,
+        console=console,
+        tracked=tracked,
+        record=record,
+        started=started,
+        seconds_before=0.0 if earlier is None else earlier.seconds,
+    )
+    console.heading(f"run {directory.name}")
+    console.say(
+        f"{len(prepared.users):,} readers, {len(prepared.items):,} books, "
+        f"{len(prepared.train):,} train / {len(prepared.validation):,} validation / "
+        f"{len(prepared.test):,} test interactions; {parameters:,} parameters"
+    )
+    return current
+
+
+def describe_dataset(prepared: Prepared) -> dict[str, Any]:
+    """What a record says of the data."""
+    return {
+        "fingerprint": prepared.fingerprint,
+        "sources": prepared.sources,
+        "n_users": len(prepared.users),
+        "n_items": len(prepared.items),
+        "n_warm_users": prepared.n_warm_users,
+        "n_warm_items": prepared.n_warm_items,
+        "train": len(prepared.train),
+        "validation": len(prepared.validation),
+        "test": len(prepared.test),
+        "split": dataclasses.asdict(prepared.split),
+    }
+
+
+def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """What a record says of the evaluation; tables and per-user values lie beside it."""
+    return {
+        "split": evaluation.split,
+        "skipped": evaluation.skipped,
+        "n_users": evaluation.n_users,
+        "model": dataclasses.asdict(evaluation.model),
+        "baselines": {
+            name: dataclasses.asdict(scores) for name, scores in evaluation.baselines.items()
+        },
+    }
+
+
+def _train(current: _Run) -> None:
+    trainer, config = current.trainer, current.config
+    with current.console.training(config.training.num_epochs, trainer.n_positives):
+        for result in trainer.epochs(on_step=current.console.step):
+            state = {"fingerprint": current.prepared.fingerprint, "trainer": trainer.state_dict()}
+            save_checkpoint(current.directory.checkpoint_path, state)
+            history = [*current.record.history, dataclasses.asdict(result)]
+            current.update(history=history, best_epoch=trainer.best_epoch)
+            if current.tracked is not None:
+                current.tracked.log_epoch(result)
+            current.console.epoch(result, config.training.early_stopping.monitor)
+    current.update(stop_reason=trainer.stop_reason or "", best_epoch=trainer.best_epoch)
+    current.console.say(f"{trainer.stop_reason}; best epoch {trainer.best_epoch}")
+
+
+def _judge(current: _Run) -> None:
+    current.trainer.restore_best()
+    world = load_world(current.config.data.books_path, current.config.data.interactions_path)
+    outcome = judge(current.trainer.model, current.prepared, current.config, world)
+    current.directory.write_per_user(outcome.evaluation.per_user)
+    tables = write_tables(current.directory.path, outcome.tables)
+    provenance = {
+        "run_name": current.directory.name,
+        "fingerprint": current.prepared.fingerprint,
+        "git_commit": current.record.environment["git_commit"],
+    }
+    Recommender.of(outcome.vectors, current.prepared, provenance).save(current.directory.model_path)
+    evaluation = describe_evaluation(outcome.evaluation)
+    current.update(evaluation=evaluation, oracle=outcome.oracle, tables=tables)
+    current.console.results(evaluation, current.config.evaluation.ks)
+
+
+def _finish(current: _Run, status: RunStatus, error: str | None = None) -> None:
+    current.update(status=status, error=error)
+    report_path = current.config.diagnostics.report_path
+    write_report(current.directory.path, also=report_path)
+    ui_command = None
+    if current.tracked is not None:
+        current.tracked.close()
+        ui_command = show_tracked(current.tracked.tracking_uri)
+    current.console.where(report_path, current.directory.path, ui_command)
+
+
+def show_tracked(tracking_uri: str) -> str:
+    """How to look at a store: the address of a server, else the command that starts one."""
+    if tracking_uri.startswith(("http://", "https://")):
+        return tracking_uri
+    return f"{MLFLOW} ui --backend-store-uri {tracking_uri}"
+
+
+def _end_early(current: _Run, error: BaseException) -> None:
+    if isinstance(error, Interrupted):
+        done = len(current.record.history)
+        current.console.say(
+            f"{error}: {done} epochs are saved; go on with "
+            f"'bookends run --resume {current.directory.path}'"
+        )
+        _finish(current, "interrupted", f"ended by {error}")
+    else:
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        name = "" if isinstance(error, BookendsError) else f"{type(error).__name__}: "
+        _finish(current, "failed", f"{name}{line}")

@@ -1,0 +1,219 @@
+"""From a YAML file and dotted overrides to a checked configuration, every error in one line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_settings import BaseSettings, CliSettingsSource
+from pydantic_settings.exceptions import SettingsError
+
+from recsys.config import Config
+from recsys.errors import ConfigError
+
+Tree = dict[str, Any]
+COMMAND_LINE = "command line"
+SHOWN_PROBLEMS = 3
+
+
+class _Overrides(BaseSettings, Config):  # type: ignore[misc]  # both name their model_config
+    """The configuration as command line options, each under its dotted name."""
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The defaults, changed by the YAML file, changed by the overrides.
+
+    Args:
+        path: YAML with differences from the defaults; None for none.
+        overrides: as on the command line, ``["--training.num_epochs", "3"]``.
+
+    Raises:
+        ConfigError: an unknown setting, an impossible value, or settings at odds.
+    """
+    changes = parse_overrides(overrides)
+    base = {} if path is None else read_yaml(path)
+    return check_config(base, changes, origin=str(path or "defaults"))
+
+
+def check_config(base: Tree, changes: Tree, *, origin: str) -> Config:
+    """The configuration of a tree of settings with changes on top.
+
+    Args:
+        base: nested settings, differences from the defaults.
+        changes: nested settings that win over ``base``.
+        origin: what to call ``base`` in an error.
+    """
+    try:
+        return Config.model_validate(merge(base, changes))
+    except ValidationError as error:
+        raise ConfigError(_describe(error, changes, origin)) from None
+
+
+def parse_overrides(arguments: Sequence[str]) -> Tree:
+    """The nested settings that dotted options name; ``null`` is None."""
+    known = set(setting_names())
+    for argument in arguments:
+        name = argument.removeprefix("--").partition("=")[0]
+        if argument.startswith("--") and name not in known:
+            raise ConfigError(f"{COMMAND_LINE}: {_unknown(name, known)}")
+    try:
+        source = CliSettingsSource[_Overrides](
+            _Overrides,
+            cli_prog_name="bookends run",
+            cli_parse_args=list(arguments),
+            cli_parse_none_str="null",
+            cli_exit_on_error=False,
+        )
+        return dict(source())
+    except SettingsError as error:
+        message = str(error).removeprefix("error parsing CLI: ")
+        raise ConfigError(f"{COMMAND_LINE}: {message}") from None
+
+
+def read_yaml(path: Path) -> Tree:
+    """The mapping in a YAML file; an empty file is an empty mapping."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: must be a readable file ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = re.sub(r"\s+", " ", str(error))
+        raise ConfigError(f"{path}: must be valid YAML: {reason}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold a mapping of settings, got {content!r:.60}")
+    return content
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
+    """A new tree: ``changes`` over ``base``, mapping by mapping."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def dump_yaml(config: Config) -> str:
+    """The resolved configuration as YAML that :func:`load_config` reads back."""
+    tree = config.model_dump(mode="json")
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def explain_yaml(config: Config) -> str:
+    """The same with what each setting means above it."""
+    return _explained(config.model_dump(mode="json"))
+
+
+def default_yaml() -> str:
+    """All settings as declared, with what each means: a file to start one's own from.
+
+    A setting that another one fills in is null here, so that changing the other is enough.
+    """
+    return _explained(_declared(Config))
+
+
+def _declared(section: type[BaseModel]) -> Tree:
+    tree: Tree = {}
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            given = field.default.model_dump(mode="json", exclude_unset=True)
+            tree[name] = merge(_declared(kind), given)
+        else:
+            tree[name] = TypeAdapter(Any).dump_python(field.default, mode="json")
+    return tree
+
+
+def _explained(tree: Tree) -> str:
+    return "\n".join(_explain(Config, tree, indent="")).lstrip("\n") + "\n"
+
+
+def _explain(section: type[BaseModel], tree: Tree, indent: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        text = " ".join((field.description or "").split())
+        kind = field.annotation
+        if not indent:
+            yield ""
+        yield from textwrap.wrap(
+            text, width=96, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
+        )
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield f"{indent}{name}:"
+            yield from _explain(kind, tree[name], f"{indent}  ")
+        else:
+            shown = yaml.safe_dump([tree[name]], default_flow_style=True, width=10_000).strip()
+            yield f"{indent}{name}: {shown[1:-1]}"
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted name; lists are values, empty mappings too."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings and of the sections that hold them."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}{name}"
+        kinds = [field.annotation, *get_args(field.annotation)]
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from setting_names(kind, f"{prefix}{name}.")
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    by_leaf: dict[str, str] = {}
+    for candidate in sorted(known):
+        by_leaf.setdefault(candidate.rpartition(".")[2], candidate)
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+    if not close:
+        leaves = difflib.get_close_matches(name.rpartition(".")[2], list(by_leaf), n=1, cutoff=0.75)
+        close = [by_leaf[leaf] for leaf in leaves]
+    hint = f"; did you mean '{close[0]}'?" if close else "; 'bookends config show' lists them all"
+    return f"'{name}' is not a setting{hint}"
+
+
+def _describe(error: ValidationError, changes: Tree, origin: str) -> str:
+    known = set(setting_names())
+    problems = []
+    for problem in error.errors(include_url=False):
+        parts = [str(part) for part in problem["loc"] if part != "[key]"]
+        name = ".".join(parts)
+        source = COMMAND_LINE if _holds(changes, parts) else origin
+        if problem["type"] == "extra_forbidden":
+            text = _unknown(name, known)
+        elif problem["type"] == "value_error":
+            message = problem["msg"].removeprefix("Value error, ")
+            text = f"'{name}': {message}" if name else message
+        else:
+            message = problem["msg"]
+            text = f"'{name}': {message[0].lower()}{message[1:]}, got {problem['input']!r:.80}"
+        problems.append(f"{source}: {text}")
+    more = len(problems) - SHOWN_PROBLEMS
+    tail = f" (and {more} more)" if more > 0 else ""
+    return "; ".join(problems[:SHOWN_PROBLEMS]) + tail
+
+
+def _holds(tree: Any, parts: Sequence[str]) -> bool:
+    for part in parts:
+        if not isinstance(tree, Mapping) or part not in tree:
+            return False
+        tree = tree[part]
+    return bool(parts)

@@ -1,0 +1,236 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from experiments.settings import dump_yaml
+from recsys.reporting.record import RunRecord
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": str(ROOT),
+    "OMP_NUM_THREADS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+STREAM = ("number", "train_loss", "parts", "validation", "is_best")
+
+
+@pytest.fixture
+def shop(tmp_path, board_config):
+    """A directory to run in, with a config of the checkerboard and a tracker of its own."""
+    config = board_config({"experiment": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}})
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+    return tmp_path
+
+
+def bookends(shop, *arguments):
+    command = [sys.executable, "-m", "experiments", *arguments]
+    return subprocess.run(
+        command, cwd=shop, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def start(shop, *arguments):
+    command = [sys.executable, "-m", "experiments", "run", "--config", "config.yaml", *arguments]
+    return subprocess.Popen(
+        command, cwd=shop, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def record_of(shop, name):
+    return RunRecord.read(shop / "artifacts" / "runs" / name)
+
+
+def stream(record):
+    return [{key: epoch[key] for key in STREAM} for epoch in record.history]
+
+
+def tracked_run(shop, name):
+    client = MlflowClient(f"sqlite:///{shop}/mlflow.db")
+    tracking = json.loads((shop / "artifacts" / "runs" / name / "tracking.json").read_text())
+    run_ids = [value for value in _values(tracking) if _is_run_id(value)]
+    return client.get_run(run_ids[0])
+
+
+def _values(tree):
+    if isinstance(tree, dict):
+        return [value for item in tree.values() for value in _values(item)]
+    return [value for item in tree for value in _values(item)] if isinstance(tree, list) else [tree]
+
+
+def _is_run_id(value):
+    return isinstance(value, str) and len(value) == 32 and set(value) <= set("0123456789abcdef")
+
+
+def wait_for_epochs(shop, name, n_epochs, process):
+    path = shop / "artifacts" / "runs" / name / "record.json"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and process.poll() is None:
+        if path.exists() and len(json.loads(path.read_text())["history"]) >= n_epochs:
+            return
+        time.sleep(0.02)
+    raise AssertionError(process.stdout.read().decode())
+
+
+def test_a_run_leaves_a_model_a_report_and_a_tracked_run(shop):
+    done = bookends(shop, "run", "--config", "config.yaml", "--experiment.run_name", "first")
+    assert done.returncode == 0, done.stderr
+    directory = shop / "artifacts" / "runs" / "first"
+    assert record_of(shop, "first").status == "finished"
+    for name in ("config.yaml", "checkpoint.pt", "per_user.parquet", "report.md", "report.html"):
+        assert (directory / name).stat().st_size > 0
+    report = shop / "artifacts" / "reports" / "recommendation_report.md"
+    assert report.read_bytes() == (directory / "report.md").read_bytes()
+    assert str(report.relative_to(shop)) in done.stdout
+    assert "popularity" in done.stdout and "mlflow ui" in done.stdout
+    run = tracked_run(shop, "first")
+    assert run.info.status == "FINISHED" and run.info.run_name == "first"
+
+
+def test_a_run_leaves_the_same_history_with_and_without_a_tracker(shop):
+    bookends(shop, "run", "--config", "config.yaml", "--experiment.run_name", "with")
+    arguments = ("--experiment.run_name", "without", "--experiment.tracking", "false")
+    bookends(shop, "run", "--config", "config.yaml", *arguments)
+    with_tracker, without = record_of(shop, "with"), record_of(shop, "without")
+    assert stream(with_tracker) == stream(without)
+    assert with_tracker.evaluation == without.evaluation
+    assert not (shop / "artifacts" / "runs" / "without" / "tracking.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+def test_a_run_that_was_stopped_is_resumed_to_what_it_would_have_been(shop, number, exit_code):
+    epochs = ("--training.num_epochs", "40")
+    process = start(shop, "--experiment.run_name", "stopped", *epochs)
+    wait_for_epochs(shop, "stopped", 2, process)
+    process.send_signal(number)
+    output = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == exit_code, output
+    stopped = record_of(shop, "stopped")
+    assert 2 <= len(stopped.history) < 40
+    if number != signal.SIGKILL:
+        assert stopped.status == "interrupted" and "--resume" in output
+        run = tracked_run(shop, "stopped")
+        assert run.info.status == "KILLED"
+        assert run.data.tags["bookends.status"] == "interrupted"
+
+    resumed = bookends(shop, "run", "--resume", "artifacts/runs/stopped")
+    assert resumed.returncode == 0, resumed.stderr
+    bookends(shop, "run", "--config", "config.yaml", "--experiment.run_name", "whole", *epochs)
+    assert stream(record_of(shop, "stopped")) == stream(record_of(shop, "whole"))
+    assert record_of(shop, "stopped").evaluation == record_of(shop, "whole").evaluation
+    assert tracked_run(shop, "stopped").info.status == "FINISHED"
+
+
+def test_reconcile_ends_what_a_kill_left_running(shop):
+    process = start(shop, "--experiment.run_name", "killed", "--training.num_epochs", "500")
+    wait_for_epochs(shop, "killed", 1, process)
+    process.kill()
+    process.communicate(timeout=60)
+    assert tracked_run(shop, "killed").info.status == "RUNNING"
+    mended = bookends(shop, "reconcile", "--tracking-uri", f"sqlite:///{shop}/mlflow.db")
+    assert "1 runs ended" in mended.stdout
+    run = tracked_run(shop, "killed")
+    assert (run.info.status, run.data.tags["bookends.status"]) == ("FAILED", "killed")
+
+
+def test_resuming_with_more_epochs_goes_on_and_with_another_setting_is_refused(shop):
+    bookends(shop, "run", "--config", "config.yaml", "--experiment.run_name", "short")
+    directory = "artifacts/runs/short"
+    refused = bookends(shop, "run", "--resume", directory, "--training.batch_size", "7")
+    assert refused.returncode == 2
+    assert refused.stderr.strip().endswith("keep 'training.batch_size': it was 32, got 7")
+    longer = bookends(shop, "run", "--resume", directory, "--training.num_epochs", "5")
+    assert longer.returncode == 0, longer.stderr
+    epochs = ("--training.num_epochs", "5", "--experiment.run_name", "long")
+    bookends(shop, "run", "--config", "config.yaml", *epochs)
+    assert stream(record_of(shop, "short")) == stream(record_of(shop, "long"))
+
+
+def test_resuming_on_other_data_is_refused(shop, board_settings):
+    own = shop / "users.csv"
+    content = Path(board_settings["data"]["interactions_path"]).read_text()
+    own.write_text(content)
+    arguments = ("--data.interactions_path", str(own), "--experiment.run_name", "moved")
+    assert bookends(shop, "run", "--config", "config.yaml", *arguments).returncode == 0
+    own.write_text(content.replace(",5,", ",4,", 1))
+    refused = bookends(shop, "run", "--resume", "artifacts/runs/moved")
+    assert refused.returncode == 2 and "must have the data it began with" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--trainig.num_epochs", "3"), "did you mean 'training.num_epochs'?"),
+        (("--data.books_path", "nowhere.csv"), "nowhere.csv"),
+        (("--config", "nowhere.yaml"), "nowhere.yaml: must be a readable file"),
+        (("--resume", "nowhere"), "nowhere: must be a run directory"),
+        (("--data.min_item_interactions", "1000"), "min_item_interactions"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line_and_exit_code_2(shop, arguments, message):
+    if "--config" not in arguments and "--resume" not in arguments:
+        arguments = ("--config", "config.yaml", *arguments)
+    done = bookends(shop, "run", *arguments)
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(("INFO", "WARN"))]
+    assert len(lines) == 1 and lines[0].startswith("bookends: ") and message in lines[0]
+
+
+def test_a_run_that_fails_says_so_everywhere(shop):
+    arguments = ("--training.learning_rate", "1e30", "--experiment.run_name", "diverged")
+    done = bookends(shop, "run", "--config", "config.yaml", *arguments)
+    assert done.returncode != 0
+    record = record_of(shop, "diverged")
+    assert record.status == "failed" and record.error
+    run = tracked_run(shop, "diverged")
+    assert (run.info.status, run.data.tags["bookends.status"]) == ("FAILED", "failed")
+
+
+def test_a_run_name_is_not_used_twice(shop):
+    arguments = ("run", "--config", "config.yaml", "--experiment.run_name", "same")
+    assert bookends(shop, *arguments).returncode == 0
+    again = bookends(shop, *arguments)
+    assert again.returncode == 2 and "--resume" in again.stderr
+
+
+def test_the_report_is_written_again_byte_for_byte(shop):
+    bookends(shop, "run", "--config", "config.yaml", "--experiment.run_name", "first")
+    path = shop / "artifacts" / "runs" / "first" / "report.html"
+    before = path.read_bytes()
+    path.unlink()
+    assert bookends(shop, "report", "artifacts/runs/first").returncode == 0
+    assert path.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_under_mlflow_run_the_open_run_is_used(shop):
+    command = [
+        *(sys.executable, "-m", "mlflow", "run", str(ROOT), "--env-manager", "local"),
+        *("--experiment-name", "projects", "-P", f"config={shop}/config.yaml"),
+        *("-P", "training.num_epochs=2", "-P", f"experiment.runs_dir={shop}/runs"),
+        *("-P", f"diagnostics.report_path={shop}/report.md"),
+    ]
+    environment = ENVIRONMENT | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{shop}/mlflow.db",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        command, cwd=shop, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(f"sqlite:///{shop}/mlflow.db")
+    experiment = client.get_experiment_by_name("projects")
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED"]
+    assert runs[0].data.params["cfg.training.num_epochs"] == "2"
+    assert len(client.get_metric_history(runs[0].info.run_id, "train/loss")) == 2
+    assert yaml.safe_load((next((shop / "runs").iterdir()) / "config.yaml").read_text())
