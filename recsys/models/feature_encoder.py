@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recsys.models.dropout import ByteDropout
 from recsys.models.feature_table import BagTable, FeatureTable
 
 DENSE_COLUMNS_PER_ENTRY = 12
@@ -124,7 +125,7 @@ class FeatureEncoder(nn.Module):
         dense += [bag(tables[name], rows) for name, bag in self.embeddings.items()]
         first = torch.addmm(self.bias, torch.cat(dense, dim=1), self.dense_weight)
         for name, projection in self.projections.items():
-            first = first + projection(tables[name], rows)
+            first += projection(tables[name], rows)
         return first if self.hidden is None else self.hidden(first)
 
 
@@ -132,5 +133,5 @@ def build_hidden(dims: Sequence[int], dropout: float) -> nn.Sequential:
     """What follows the first layer: ReLU, dropout and a linear layer for each further width."""
     layers: list[nn.Module] = []
     for width, next_width in pairwise(dims):
-        layers += [nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, next_width)]
+        layers += [nn.ReLU(inplace=True), ByteDropout(dropout), nn.Linear(width, next_width)]
     return nn.Sequential(*layers)
