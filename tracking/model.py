@@ -15,6 +15,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, M
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
 import recsys
+from tracking.store import quiet
 
 with warnings.catch_warnings():
     # MLflow warns of type hints of its own while it is imported.
@@ -169,5 +170,6 @@ def _upload(
     )
     with TemporaryDirectory() as directory:
         path = Path(directory) / MODEL_NAME
-        save_model(bundle, path, readers=readers, description=description)
+        with quiet("mlflow.pyfunc"):
+            save_model(bundle, path, readers=readers, description=description)
         client.log_model_artifacts(model.model_id, str(path))

@@ -111,7 +111,7 @@ def connect(uri: str) -> MlflowClient:
     with file_lock(lock, shared=True):
         if path.exists() and path.stat().st_size and lock.read_text() == _READY:
             return MlflowClient(uri)
-    with file_lock(lock), _quiet_migration():
+    with file_lock(lock), quiet("mlflow.store.db.utils", "alembic"):
         client = MlflowClient(uri)
         _write_ahead(path)
         lock.write_text(_READY)
@@ -181,9 +181,9 @@ def _write_ahead(path: Path) -> None:
 
 
 @contextmanager
-def _quiet_migration() -> Iterator[None]:
-    """Keep the hundred lines of a schema's making to ourselves."""
-    loggers = [logging.getLogger(name) for name in ("mlflow.store.db.utils", "alembic")]
+def quiet(*names: str) -> Iterator[None]:
+    """Let the loggers of these names say warnings and worse only."""
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)

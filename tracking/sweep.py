@@ -1,0 +1,411 @@
+"""A sweep in MLflow: one parent run, and a run nested under it for every trial.
+
+Of a trial MLflow is told when it begins and when it ends; its epochs go out together, every few
+seconds while it lasts and at its end, since a call costs the same for one epoch as for twenty.
+A store that fails is warned about once; the sweep goes on without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from tracking.names import metric_key, parameter_key
+from tracking.payload import LONGEST_PARAMETER, Epoch, epoch_metrics
+from tracking.processes import Owner
+from tracking.remote_run import KEY_TAG, MOST_METRICS, RemoteRun, attached_run, existing_run
+from tracking.store import (
+    STORE_ERRORS,
+    connect,
+    ensure_experiment,
+    one_line,
+    resolve_uri,
+    without_password,
+)
+
+TrialEnd = Literal["complete", "pruned", "failed", "interrupted"]
+FLUSH_SECONDS = 10.0
+"""A trial that lasts longer shows its epochs while it runs, at most this late."""
+_ENDS = {
+    "complete": ("COMPLETE", "finished", "FINISHED"),
+    "pruned": ("PRUNED", "pruned", "KILLED"),
+    "failed": ("FAIL", "failed", "FAILED"),
+    "interrupted": ("FAIL", "interrupted", "FAILED"),
+}
+"""For each end of a trial: Optuna's word, ours, and MLflow's status."""
+_KEPT_HOME = (".lock", ".turn", ".log", ".npz", ".parquet", ".npy")
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SweepRun:
+    """The parent run of a sweep; made by :func:`open_sweep`.
+
+    Attributes:
+        uri: the store, as resolved.
+        run: the run in it.
+    """
+
+    uri: str
+    run: RemoteRun
+    _sent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def run_id(self) -> str:
+        """MLflow's id."""
+        return self.run.run_id
+
+    @property
+    def experiment_id(self) -> str:
+        """Its experiment, which the trials share."""
+        return self.run.experiment_id
+
+    def send_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, those of a description among them."""
+        self._try("set tags", lambda: self.run.send_tags(tags))
+
+    def send_progress(self, points: Sequence[Mapping[str, float]]) -> None:
+        """Log the series of the sweep: one point a trial that ended, in the order of their end.
+
+        Args:
+            points: all since the start; those that the store holds are left out.
+        """
+
+        def send() -> None:
+            sent = len(self.run.client.get_metric_history(self.run_id, "sweep/n_ended"))
+            batch = list(_series(points, sent))
+            for start in range(0, len(batch), MOST_METRICS):
+                self.run.client.log_batch(self.run_id, metrics=batch[start : start + MOST_METRICS])
+
+        self._try("log the progress", send)
+
+    def send_metrics(self, group: str, values: Mapping[str, float | None]) -> None:
+        """Log single numbers under a group."""
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(metric_key(group, name), float(value), now, 0)
+            for name, value in values.items()
+            if value is not None
+        ]
+        self._try("log metrics", lambda: self.run.client.log_batch(self.run_id, metrics=metrics))
+
+    def send_files(self, sweep_dir: Path) -> None:
+        """Upload what lies in the sweep's directory, except the study's storage and vectors."""
+
+        def send() -> None:
+            tables = []
+            for path in sorted(sweep_dir.rglob("*")):
+                place = PurePosixPath(path.relative_to(sweep_dir).as_posix())
+                hidden = any(part.startswith(".") for part in place.parts)
+                if not path.is_file() or hidden or path.name.endswith(_KEPT_HOME):
+                    continue
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                if self._sent.get(str(place)) != digest:
+                    self.run.send_file(path, place)
+                    self._sent[str(place)] = digest
+                if place.parts[0] == "tables":
+                    tables.append(str(place))
+            self.run.declare_tables(tables)
+
+        self._try("upload files", send)
+
+    def end_lost(self, run_id: str | None, reason: str) -> None:
+        """Mark a trial's run whose process is gone."""
+
+        def end() -> None:
+            if run_id is not None and existing_run(self.run.client, run_id) is not None:
+                tags = {"bookends.status": "killed", "bookends.reason": reason}
+                _end(self.run.client, run_id, "FAILED", tags | {"optuna.state": "FAIL"})
+
+        self._try("mark a lost trial", end)
+
+    def running_trials(self) -> list[tuple[str, int, Owner | None]]:
+        """(run id, trial, process) of every child that the store shows as running."""
+        found = list[tuple[str, int, Owner | None]]()
+
+        def read() -> None:
+            runs = self.run.client.search_runs(
+                [self.experiment_id],
+                f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}' "
+                "and attributes.status = 'RUNNING'",
+                max_results=500,
+            )
+            for run in runs:
+                number = int(run.data.tags.get("optuna.trial", -1))
+                found.append((run.info.run_id, number, Owner.from_tags(run.data.tags)))
+
+        self._try("look for lost trials", read)
+        return found
+
+    def finish(self, status: str) -> None:
+        """End the run: "finished", "interrupted" or "failed"."""
+        word = {"finished": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED")
+
+        def end() -> None:
+            self.run.send_tags({"bookends.status": status})
+            self.run.send_status(word)
+
+        self._try("end the sweep's run", end)
+
+    def _try(self, action: str, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except STORE_ERRORS as error:
+            _logger.warning(
+                "tracking store %s could not %s (%s); the sweep goes on",
+                without_password(self.uri),
+                action,
+                one_line(error),
+            )
+
+
+def open_sweep(
+    tracking_uri: str | None,
+    *,
+    experiment: str,
+    name: str,
+    created: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, str],
+    run_id: str | None,
+) -> SweepRun:
+    """The parent run of a sweep: the one it had, else the one that ``mlflow run`` opened, or new.
+
+    Under ``mlflow run`` the environment's run is used up: the variable is taken away, so that the
+    winner's run becomes one of its own.
+
+    Args:
+        tracking_uri: the setting; None takes the usual one.
+        experiment: name of the experiment where the run is made.
+        name: of the sweep.
+        created: start of the sweep's first session.
+        params: nested settings to log under ``cfg.`` and ``sweep.``.
+        tags: to set.
+        run_id: the run that the sweep had in an earlier session.
+
+    Raises:
+        TrackingError: the address can be no store, or names one that does not hold the run.
+        STORE_ERRORS: the store cannot be reached.
+    """
+    attached_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    uri = resolve_uri(None if attached_id else tracking_uri)
+    client = connect(uri)
+    run = existing_run(client, run_id) if run_id else None
+    if run is None and attached_id:
+        run = attached_run(client, attached_id)
+        client.update_run(run.run_id, name=name)
+    elif run is None:
+        run = _find_or_create(client, uri, experiment, name, created)
+    elif attached_id and attached_id != run.run_id:
+        note = f"Resumed the sweep **{name}**, whose run is `{run.run_id}`."
+        attached_run(client, attached_id).send_tags(
+            {"mlflow.note.content": note, "bookends.sweep_run": run.run_id}
+        )
+    key = _key(name, created)
+    run.send_status(None)
+    run.send_settings(
+        _flat_params(params),
+        dict(tags) | Owner.current().to_tags() | {KEY_TAG: key, "bookends.status": "running"},
+    )
+    return SweepRun(uri, run)
+
+
+class TrialTracker:
+    """What a worker tells MLflow of its trials.
+
+    Args:
+        uri: the store, as resolved.
+        experiment_id: the parent's.
+        parent_id: the sweep's run.
+    """
+
+    def __init__(self, uri: str, experiment_id: str, parent_id: str) -> None:
+        self._uri = uri
+        self._experiment_id = experiment_id
+        self._parent_id = parent_id
+        self._owner = Owner.current()
+        self._client: MlflowClient | None = None
+        self._is_live = True
+        self._run_id: str | None = None
+        self._params: dict[str, str] = {}
+        self._points: list[Metric] = []
+        self._flushed = time.monotonic()
+
+    @property
+    def run_id(self) -> str | None:
+        """The present trial's run; None where the store is away."""
+        return self._run_id
+
+    def connect(self) -> None:
+        """Reach the store, before the first trial: this takes about a second."""
+        self._try("be reached", self._connect)
+
+    def begin(self, number: int, name: str, tags: Mapping[str, str]) -> None:
+        """Make the run of a trial."""
+        self._run_id, self._points, self._params = None, [], {}
+        self._flushed = time.monotonic()
+
+        def create() -> None:
+            run = self._connect().create_run(
+                self._experiment_id,
+                run_name=name,
+                tags={
+                    MLFLOW_PARENT_RUN_ID: self._parent_id,
+                    "optuna.trial": str(number),
+                    "optuna.state": "RUNNING",
+                    "bookends.status": "running",
+                }
+                | self._owner.to_tags()
+                | dict(tags),
+            )
+            self._run_id = run.info.run_id
+
+        self._try("make a trial's run", create)
+
+    def params(self, params: Mapping[str, Any]) -> None:
+        """Take in the trial's values by dotted setting; they go out with its epochs."""
+        for name, value in params.items():
+            self._params[parameter_key(tuple(name.split(".")))] = _text(value)
+
+    def log_epoch(self, epoch: Epoch) -> None:
+        """Take in an epoch; it goes out at the trial's end, or when the last went out long ago."""
+        metrics = epoch_metrics(
+            train_loss=epoch.train_loss,
+            parts=epoch.parts,
+            validation=epoch.validation,
+            seconds=epoch.seconds,
+        )
+        now = int(time.time() * 1000)
+        self._points += [Metric(key, value, now, epoch.number) for key, value in metrics.items()]
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._flush({})
+
+    def end(
+        self, how: TrialEnd, *, summary: Mapping[str, float | None], tags: Mapping[str, str]
+    ) -> None:
+        """Send what is left, and how the trial ended."""
+        state, ours, status = _ENDS[how]
+        now = int(time.time() * 1000)
+        self._points += [
+            Metric(metric_key("trial", name), float(value), now, 0)
+            for name, value in summary.items()
+            if value is not None
+        ]
+        self._flush({"optuna.state": state, "bookends.status": ours} | dict(tags))
+        self._try("end a trial's run", lambda: self._terminate(status))
+
+    def _flush(self, tags: Mapping[str, str]) -> None:
+        points, self._points = self._points, []
+        params, self._params = self._params, {}
+
+        def send() -> None:
+            first = points[:MOST_METRICS]
+            _log(self._connect(), self._run_id, first, params, tags)
+            for start in range(MOST_METRICS, len(points), MOST_METRICS):
+                _log(self._connect(), self._run_id, points[start : start + MOST_METRICS], {}, {})
+
+        if self._run_id is not None:
+            self._try("log a trial", send)
+        self._flushed = time.monotonic()
+
+    def _terminate(self, status: str) -> None:
+        if self._run_id is not None:
+            self._connect().set_terminated(self._run_id, status)
+
+    def _connect(self) -> MlflowClient:
+        if self._client is None:
+            self._client = connect(self._uri)
+        return self._client
+
+    def _try(self, action: str, call: Callable[[], object]) -> None:
+        if not self._is_live:
+            return
+        try:
+            call()
+        except STORE_ERRORS as error:
+            self._is_live = False
+            _logger.warning(
+                "tracking store %s could not %s (%s); trials go on without it",
+                without_password(self._uri),
+                action,
+                one_line(error),
+            )
+
+
+def _find_or_create(
+    client: MlflowClient, uri: str, experiment: str, name: str, created: str
+) -> RemoteRun:
+    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID") or ensure_experiment(
+        client, experiment, uri
+    )
+    key = _key(name, created)
+    runs = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
+    if runs:
+        return RemoteRun(client, runs[0])
+    run = client.create_run(experiment_id, tags={KEY_TAG: key}, run_name=name)
+    return RemoteRun(client, run)
+
+
+def _key(name: str, created: str) -> str:
+    return hashlib.sha256(f"sweep\n{name}\n{created}".encode()).hexdigest()[:20]
+
+
+def _end(client: MlflowClient, run_id: str, status: str, tags: Mapping[str, str]) -> None:
+    _log(client, run_id, [], {}, tags)
+    client.set_terminated(run_id, status)
+
+
+def _log(
+    client: MlflowClient,
+    run_id: str | None,
+    metrics: Sequence[Metric],
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> None:
+    client.log_batch(
+        run_id,
+        metrics=metrics,
+        params=[Param(key, value) for key, value in params.items()],
+        tags=[RunTag(key, value) for key, value in tags.items()],
+    )
+
+
+def _series(points: Sequence[Mapping[str, float]], sent: int) -> Iterator[Metric]:
+    now = int(time.time() * 1000)
+    for step, point in enumerate(points[sent:], start=sent + 1):
+        for name, value in ({"n_ended": float(step)} | dict(point)).items():
+            yield Metric(metric_key("sweep", name), float(value), now, step)
+
+
+def _flat_params(params: Mapping[str, Any]) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for group, values in params.items():
+        for path, value in _leaves(values):
+            flat[parameter_key(path, f"{group}.")] = _text(value)
+    return flat
+
+
+def _leaves(
+    tree: Mapping[str, Any], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*above, str(key)))
+        else:
+            yield (*above, str(key)), value
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST_PARAMETER else text[: LONGEST_PARAMETER - 3] + "..."
