@@ -239,7 +239,8 @@ def _judge(current: _Run) -> None:
     current.trainer.restore_best()
     world = load_world(current.config.data.books_path, current.config.data.interactions_path)
     outcome = judge(current.trainer.model, current.prepared, current.config, world)
-    current.directory.write_per_user(outcome.evaluation.per_user)
+    if outcome.evaluation.skipped is None:
+        current.directory.write_per_user(outcome.evaluation.per_user)
     tables = write_tables(current.directory.path, outcome.tables)
     provenance = {
         "run_name": current.directory.name,

@@ -104,6 +104,20 @@ def test_a_run_leaves_the_same_history_with_and_without_a_tracker(shop):
     assert not (shop / "artifacts" / "runs" / "without" / "tracking.json").exists()
 
 
+def test_without_an_order_the_run_ends_well_and_says_that_evaluation_was_skipped(
+    shop, board_settings
+):
+    lines = Path(board_settings["data"]["interactions_path"]).read_text().splitlines()
+    (shop / "bare.csv").write_text("\n".join(",".join(line.split(",")[:2]) for line in lines))
+    arguments = ("--data.interactions_path", "bare.csv", "--experiment.run_name", "bare")
+    done = bookends(shop, "run", "--config", "config.yaml", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "evaluation was skipped: 'leave_latest_out' needs to know" in done.stdout
+    report = (shop / "artifacts" / "runs" / "bare" / "report.md").read_text()
+    assert "Evaluation was skipped" in report
+    assert tracked_run(shop, "bare").info.status == "FINISHED"
+
+
 @pytest.mark.parametrize(
     ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
