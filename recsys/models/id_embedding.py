@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-INITIAL_STD = 0.1
-"""Small against the metadata embedding at the start, large against one step of Adam."""
+INITIAL_STD = 0.01
+"""Small against the metadata embedding, so that an id with few interactions adds little noise."""
 
 
 class IdEmbedding(nn.Module):

@@ -29,5 +29,6 @@ def test_sparse_decides_the_kind_of_gradient():
 def test_max_norm_bounds_the_vectors_that_are_used():
     torch.manual_seed(0)
     embedding = IdEmbedding(50, 96, sparse=False, max_norm=0.5)
+    torch.nn.init.normal_(embedding.embedding.weight, std=0.1)  # norms of about 1
     norms = embedding(torch.arange(1, 51)).norm(dim=1)
     assert (norms <= 0.5 + 1e-6).all() and (norms > 0.49).any()
