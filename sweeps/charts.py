@@ -1,0 +1,400 @@
+"""Small static charts of a sweep for its report, each None where there is nothing to draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from recsys.reporting.document import Figure
+from recsys.reporting.formatting import metric_label
+from recsys.reporting.svg import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Line,
+    line_chart,
+)
+from sweeps.record import Finalists, Importances, SweepRecord, TrialRecord
+from sweeps.replica import label
+
+FLOOR = HEIGHT - BOTTOM
+SHOWN_SLICES = 3
+SHOWN_BARS = 7
+SHOWN_CURVES = 40
+COMPLETE, PRUNED, LAST = 0, 2, 3  # colours of the chart's style
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mark at (x, y); ``group`` picks its colour, ``name`` shows when it is pointed at."""
+
+    x: float
+    y: float
+    name: str
+    group: int = 0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What stands along the bottom: numbers, evenly or by their logarithm, or named places."""
+
+    label: str
+    log: bool = False
+    names: tuple[str, ...] = ()
+
+
+def history_figure(record: SweepRecord) -> Figure | None:
+    """Values by trial, the pruned marked, with the best so far."""
+    found = [(trial, last_value(trial)) for trial in record.trials]
+    points = [
+        Point(t.number, value, f"trial {t.number}, {t.state}: {value:.4g}", _group(t))
+        for t, value in found
+        if value is not None
+    ]
+    if not points:
+        return None
+    metric = metric_label(record.objectives[0].metric)
+    title = f"{metric} by trial"
+    steps = [(float(number), value) for number, value in best_so_far(record)]
+    svg = scatter_chart(
+        title,
+        points,
+        Axis("trial"),
+        groups={COMPLETE: "complete", PRUNED: "pruned"},
+        steps=("best so far", steps),
+    )
+    caption = "Pruned trials stand at the last value that they reported. Trial 0 is the default."
+    return Figure("history", title, caption, svg)
+
+
+def best_so_far(record: SweepRecord, objective: int = 0) -> list[tuple[int, float]]:
+    """(trial, best value until then) for every completed trial within the constraints."""
+    better = max if record.objectives[objective].direction == "maximize" else min
+    steps: list[tuple[int, float]] = []
+    for trial in record.in_state("complete"):
+        if trial.values is None or not record.is_feasible(trial):
+            continue
+        value = trial.values[objective]
+        steps.append((trial.number, better(steps[-1][1], value) if steps else value))
+    return steps
+
+
+def last_value(trial: TrialRecord, objective: int = 0) -> float | None:
+    """A trial's value, or the last that it reported before it was pruned; None without."""
+    if trial.values is not None:
+        return trial.values[objective]
+    reported = [value for _, value in sorted(trial.intermediate.items()) if value is not None]
+    return reported[-1] if reported and objective == 0 else None
+
+
+def cost_figure(record: SweepRecord) -> Figure | None:
+    """The best value so far over the time that trials took until then."""
+    spent, best = 0.0, dict(best_so_far(record))
+    steps: list[tuple[float, float]] = []
+    points = []
+    for trial in record.trials:
+        spent += trial.seconds
+        if trial.number in best:
+            steps.append((spent, best[trial.number]))
+            value = last_value(trial)
+            assert value is not None  # it is among the completed
+            points.append(Point(spent, value, f"trial {trial.number}: {value:.4g}"))
+    if len(steps) < 2:
+        return None
+    metric = metric_label(record.objectives[0].metric)
+    title = f"Best {metric} over time spent"
+    steps.append((spent, steps[-1][1]))
+    svg = scatter_chart(
+        title,
+        points,
+        Axis("seconds of all trials"),
+        groups={COMPLETE: "complete"},
+        steps=("best so far", steps),
+    )
+    return Figure("best_over_time", title, "Wall time of all trials until then, added up.", svg)
+
+
+def importance_figure(found: Importances) -> Figure | None:
+    """Shares of importance as bars, largest first."""
+    if not found.values:
+        return None
+    title = f"What {metric_label(found.metric)} depended on"
+    svg = share_chart(title, list(found.values.items())[:SHOWN_BARS])
+    return Figure(f"importances_{_file_safe(found.metric)}", title, f"By {found.evaluator}.", svg)
+
+
+def share_chart(title: str, shares: Sequence[tuple[str, float]]) -> str:
+    """Bars from left to right, each under its name, the number at its end."""
+    height, room = min(44.0, (HEIGHT - 8) / max(len(shares), 1)), WIDTH - 2 * RIGHT - 34
+    largest = max(max((share for _, share in shares), default=0.0), 1e-9)
+    parts = []
+    for place, (name, share) in enumerate(shares):
+        y, wide = 6 + height * place, max(1.0, room * share / largest)
+        parts.append(_text(RIGHT, y + 10, name, "start"))
+        parts.append(
+            f'<rect class="f0" x="{RIGHT}" y="{y + 14:.1f}" width="{wide:.1f}" height="9" rx="2"/>'
+        )
+        parts.append(_text(RIGHT + wide + 5, y + 22, f"{share:.2f}", "start", "strong"))
+    return _chart(title, parts)
+
+
+def slice_figures(record: SweepRecord, names: Sequence[str]) -> tuple[Figure, ...]:
+    """Values of completed trials by one setting each, for the first few names."""
+    drawn = [_slice_figure(record, name) for name in names[:SHOWN_SLICES]]
+    return tuple(figure for figure in drawn if figure is not None)
+
+
+def _slice_figure(record: SweepRecord, name: str) -> Figure | None:
+    trials = [t for t in record.in_state("complete") if name in t.params and t.values is not None]
+    if len(trials) < 2:
+        return None
+    values = [trial.params[name] for trial in trials]
+    spec = record.space.get(name)
+    axis, places = _axis(name, values, spec if isinstance(spec, dict) else {})
+    metric = metric_label(record.objectives[0].metric)
+    points = [
+        Point(
+            place, trial.values[0], f"trial {trial.number}, {label(value)}: {trial.values[0]:.4g}"
+        )
+        for place, trial, value in zip(places, trials, values, strict=True)
+        if trial.values is not None
+    ]
+    title = f"{metric} by {name.rpartition('.')[2].replace('_', ' ')}"
+    svg = scatter_chart(title, points, axis, groups={})
+    return Figure(f"slice_{_file_safe(name)}", title, f"Completed trials by {name}.", svg)
+
+
+def _axis(name: str, values: Sequence[Any], spec: dict[str, Any]) -> tuple[Axis, list[float]]:
+    if "choice" not in spec and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    ):
+        log = bool(spec.get("log")) and min(values) > 0
+        return Axis(name, log=log), [float(value) for value in values]
+    declared = [str(label(value)) for value in spec.get("choice", ())]
+    texts = [str(label(value)) for value in values]
+    names = tuple(dict.fromkeys([*declared, *texts]))
+    return Axis(name, names=names), [float(names.index(text)) for text in texts]
+
+
+def front_figure(record: SweepRecord) -> Figure | None:
+    """The first two objectives of all completed trials, the Pareto front marked."""
+    trials = [trial for trial in record.in_state("complete") if trial.values is not None]
+    if len(record.objectives) < 2 or not trials:
+        return None
+    front = {trial.number for trial in record.front()}
+    points = [
+        Point(
+            trial.values[1],
+            trial.values[0],
+            f"trial {trial.number}",
+            COMPLETE if trial.number in front else 1,
+        )
+        for trial in trials
+        if trial.values is not None
+    ]
+    first, second = (metric_label(objective.metric) for objective in record.objectives[:2])
+    title = f"{first} against {second}"
+    svg = scatter_chart(title, points, Axis(second), groups={COMPLETE: "front", 1: "others"})
+    caption = "The front: trials that none is as good as in everything and better in something."
+    return Figure("pareto_front", title, caption, svg)
+
+
+def curves_figure(record: SweepRecord) -> Figure | None:
+    """What trials reported by epoch: the best, the default, and where pruned ones ended."""
+    ranked = record.ranked()
+    default = record.trial(0)
+    lines = []
+    if ranked:
+        lines.append(_curve(f"trial {ranked[0].number}, best", ranked[0]))
+    if default is not None and (not ranked or ranked[0].number != 0):
+        lines.append(_curve("default", default))
+    ends = [trial for trial in record.in_state("pruned") if trial.intermediate][:SHOWN_CURVES]
+    dots = sorted((float(max(t.intermediate)), last_value(t)) for t in ends)
+    gaps = [point for x, y in dots for point in ((x, y), (x, None))]  # apart, not joined
+    lines.append(Line("pruned here", tuple(gaps)))
+    lines = [line for line in lines if any(y is not None for _, y in line.points)]
+    if not lines:
+        return None
+    title = f"{metric_label(record.objectives[0].metric)} by epoch"
+    svg = line_chart(title, lines, x_label="epoch")
+    return Figure("intermediate_values", title, "Validation, as the pruner was told.", svg)
+
+
+def _curve(name: str, trial: TrialRecord) -> Line:
+    return Line(name, tuple((float(e), v) for e, v in sorted(trial.intermediate.items())))
+
+
+def finalists_figure(finalists: Finalists) -> Figure | None:
+    """Each finalist's value on every seed, beside what the search had found."""
+    rows = [row for row in finalists.rows if row.mean is not None]
+    if not rows:
+        return None
+    points = [
+        Point(place, value, f"trial {row.trial}, seed {seed}: {value:.4g}", COMPLETE)
+        for place, row in enumerate(rows)
+        for seed, value in zip(finalists.seeds, row.values, strict=False)
+        if value is not None
+    ]
+    points += [
+        Point(place, row.search_value, f"trial {row.trial} in the search", PRUNED)
+        for place, row in enumerate(rows)
+        if row.search_value is not None
+    ]
+    metric = metric_label(finalists.metric)
+    title = f"{metric} of the finalists"
+    names = tuple("default" if row.is_default else f"trial {row.trial}" for row in rows)
+    groups = {COMPLETE: "a fresh seed", PRUNED: "in the search"}
+    svg = scatter_chart(title, points, Axis("", names=names), groups=groups)
+    return Figure("finalists", title, "Validation; best mean first.", svg)
+
+
+def timeline_figure(record: SweepRecord) -> Figure | None:
+    """Seconds of each trial, the overhead apart."""
+    trials = [trial for trial in record.trials if trial.seconds > 0]
+    if len(trials) < 2:
+        return None
+    lines = [
+        Line("whole trial", tuple((float(t.number), t.seconds) for t in trials)),
+        Line("overhead", tuple((float(t.number), t.overhead_seconds) for t in trials)),
+    ]
+    title = "Seconds by trial"
+    svg = line_chart(title, lines, x_label="trial")
+    return Figure("seconds", title, "Overhead: time in tracking and in the storage.", svg)
+
+
+def scatter_chart(
+    title: str,
+    points: Sequence[Point],
+    axis: Axis,
+    *,
+    groups: dict[int, str],
+    steps: tuple[str, Sequence[tuple[float, float]]] | None = None,
+) -> str:
+    """Marks in a plane; ``steps`` adds a line that keeps each value until the next."""
+    path = [] if steps is None else list(steps[1])
+    xs = [_scaled(x, axis) for x in [*(p.x for p in points), *(x for x, _ in path)]]
+    ys = [*(point.y for point in points), *(y for _, y in path)]
+    x_ends = (-0.5, len(axis.names) - 0.5) if axis.names else _padded(min(xs), max(xs), 0.03)
+    y_ends = _padded(min(ys), max(ys), 0.08)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = (_scaled(x, axis) - x_ends[0]) / (x_ends[1] - x_ends[0])
+        up = (y - y_ends[0]) / (y_ends[1] - y_ends[0])
+        return LEFT + across * (WIDTH - LEFT - RIGHT), FLOOR - up * (FLOOR - TOP)
+
+    parts = _grid(y_ends, place) + _bottom(axis, x_ends, place)
+    parts += _legend({**groups, **({LAST: steps[0]} if steps and path else {})})
+    if path:
+        parts.append(_step_path([place(x, y) for x, y in path]))
+    for point in points:
+        x, y = place(point.x, point.y)
+        parts.append(
+            f'<circle class="f{point.group}" cx="{x:.1f}" cy="{y:.1f}" r="3" fill-opacity=".8">'
+            f"<title>{escape(point.name)}</title></circle>"
+        )
+    return _chart(title, parts)
+
+
+def _chart(title: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    )
+
+
+def _grid(ends: tuple[float, float], place: Any) -> list[str]:
+    parts = []
+    for tick in _ticks(*ends, 4):
+        y = place(1.0, tick)[1]
+        parts.append(
+            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
+        parts.append(_text(LEFT - 6, y + 3.5, _tick_text(tick), "end"))
+    return parts
+
+
+def _bottom(axis: Axis, ends: tuple[float, float], place: Any) -> list[str]:
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts = [_text(middle, HEIGHT - 6, axis.label, "middle")] if axis.label else []
+    y = FLOOR + 14
+    if axis.names:
+        css = "small" if len(axis.names) > 4 else ""
+        room = max(4, 60 // len(axis.names))
+        for number, name in enumerate(axis.names):
+            parts.append(_text(place(float(number), 0.0)[0], y, _short(name, room), "middle", css))
+        return parts
+    ticks = _log_ticks(*ends) if axis.log else _ticks(*ends, 5)
+    return parts + [_text(place(t, 0.0)[0], y, _tick_text(t), "middle") for t in ticks]
+
+
+def _legend(groups: dict[int, str]) -> list[str]:
+    parts, x = [], float(LEFT)
+    for colour, name in groups.items():
+        parts.append(f'<rect class="f{colour}" x="{x:.1f}" y="9" width="9" height="9" rx="2"/>')
+        parts.append(_text(x + 13, 17, name, "start"))
+        x += 26 + 5.9 * len(name)
+    return parts
+
+
+def _step_path(places: Sequence[tuple[float, float]]) -> str:
+    (x, y), *rest = places
+    drawn = f"M{x:.1f} {y:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in rest)
+    return f'<path class="line l{LAST}" d="{drawn}"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str, css: str = "") -> str:
+    kind = f' class="{css}"' if css else ""
+    return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _scaled(x: float, axis: Axis) -> float:
+    return math.log10(x) if axis.log else x
+
+
+def _padded(low: float, high: float, share: float) -> tuple[float, float]:
+    margin = share * (high - low) or 0.1 * abs(high) or 1.0
+    return low - margin, high + margin
+
+
+def _ticks(low: float, high: float, about: int) -> list[float]:
+    """Round numbers within the range."""
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 12) for index in range(first, last + 1)]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten within the range, the powers alone where that is enough."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(inside) >= 3:
+            return inside
+    return inside or [10.0**low, 10.0**high]
+
+
+def _tick_text(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _short(name: str, letters: int) -> str:
+    """The last part of a dotted name, cut where it is long."""
+    last = name.rpartition(".")[2] if name.replace(".", "").isidentifier() else name
+    return last if len(last) <= letters else f"{last[: letters - 1]}…"
+
+
+def _file_safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name).lower()
+
+
+def _group(trial: TrialRecord) -> int:
+    return PRUNED if trial.state == "pruned" else COMPLETE

@@ -1,0 +1,295 @@
+"""The last round: the best configurations on fresh seeds, and which of them can be told apart.
+
+A configuration that led the search was lucky as well as good. Trained again on several seeds its
+mean is a fair value, and two sources of chance are left, which are judged apart and together:
+
+- *readers*: other readers might prefer another model. Each reader's values are averaged over the
+  seeds and compared in pairs, by a bootstrap interval and a randomisation test.
+- *seeds*: the same configuration might turn out otherwise. The error of a mean over seeds comes
+  from the spread within finalists, pooled; with the error from readers it makes a t-test
+  (Satterthwaite's degrees of freedom).
+
+With many readers the first test alone calls two seeds of one configuration different, so a finding
+is clear only where both agree. All pairs are tested and corrected together (Holm), since the
+winner was chosen by looking at all of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from recsys.data.arrays import FloatArray
+from recsys.errors import ConfigError
+from recsys.evaluation.significance import Comparison as Difference
+from recsys.evaluation.significance import compare, holm
+from recsys.reporting.formatting import interval, number
+from sweeps.optimism import estimate_optimism, pooled_std
+from sweeps.record import Comparison, Direction, Finalist, Finalists
+
+USER = "user_id"
+DEFAULT_TRIAL = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Retraining:
+    """One configuration, trained once on each seed of the last round.
+
+    Attributes:
+        trial: number of its trial in the search; 0 is the default configuration.
+        params: as in that trial.
+        search_value: what that trial reached; None where it was not completed.
+        per_user: one frame a seed, in the order of the seeds: ``user_id`` and a column of
+            validation values for the metric, NaN for a reader with nothing to find, as
+            ``Evaluation.per_user`` has them. None for a training that failed.
+    """
+
+    trial: int
+    params: Mapping[str, Any]
+    search_value: float | None
+    per_user: tuple[pd.DataFrame | None, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How finalists are compared.
+
+    Attributes:
+        metric: a column of the frames.
+        direction: which way is better.
+        confidence: of intervals; one less it is the level of the tests.
+        n_samples: bootstrap resamples, and sign flips of the randomisation test.
+    """
+
+    metric: str
+    direction: Direction = "maximize"
+    confidence: float = 0.95
+    n_samples: int = 2000
+
+
+def judge_finalists(
+    candidates: Sequence[Retraining],
+    judgement: Judgement,
+    *,
+    seeds: Sequence[int],
+    search_values: Sequence[float],
+    rng: np.random.Generator,
+) -> Finalists:
+    """Name the winner by its mean over seeds, and say what it can be told from.
+
+    Args:
+        candidates: the finalists and the default configuration, each trial once, in any order.
+        judgement: how they are compared.
+        seeds: of the last round, other than that of the search, or the estimate of optimism is
+            worth nothing.
+        search_values: first objective of every completed trial of the search.
+        rng: for resamples and flips.
+
+    Raises:
+        ConfigError: the metric has no value for each reader.
+    """
+    values = {each.trial: _reader_values(each, judgement.metric) for each in candidates}
+    sign = 1.0 if judgement.direction == "maximize" else -1.0
+    rows = [_row(each, judgement.metric) for each in candidates]
+    rows.sort(key=lambda row: (math.inf if row.mean is None else -sign * row.mean, row.trial))
+    ranked = [row for row in rows if row.mean is not None]
+    winner = ranked[0] if ranked else None
+    others = [row for row in ranked[1:] if not row.is_default]
+    runner_up = others[0] if others else None
+    comparisons = _comparisons(ranked, values, judgement, rng)
+    roles = _roles(winner, runner_up, ranked)
+    named = [_with_role(found, roles, judgement) for found in comparisons]
+    named.sort(key=lambda found: not found.roles)  # stable: better pairs first among equals
+    return Finalists(
+        metric=judgement.metric,
+        direction=judgement.direction,
+        seeds=tuple(int(seed) for seed in seeds),
+        rows=tuple(rows),
+        winner=None if winner is None else winner.trial,
+        runner_up=None if runner_up is None else runner_up.trial,
+        comparisons=tuple(named),
+        verdict=_verdict(winner, named),
+        optimism=estimate_optimism(search_values, rows, direction=judgement.direction, rng=rng),
+    )
+
+
+def _row(candidate: Retraining, metric: str) -> Finalist:
+    means = [
+        None if frame is None or frame[metric].isna().all() else float(frame[metric].mean())
+        for frame in candidate.per_user
+    ]
+    kept = np.array([mean for mean in means if mean is not None])
+    return Finalist(
+        trial=candidate.trial,
+        params=dict(candidate.params),
+        is_default=candidate.trial == DEFAULT_TRIAL,
+        search_value=candidate.search_value,
+        values=tuple(means),
+        mean=float(kept.mean()) if len(kept) else None,
+        std=float(kept.std(ddof=1)) if len(kept) > 1 else None,
+    )
+
+
+def _reader_values(candidate: Retraining, metric: str) -> pd.Series[float]:
+    """Each reader's value, averaged over the seeds; indexed by user id."""
+    frames = [frame for frame in candidate.per_user if frame is not None]
+    for frame in frames:
+        if USER not in frame.columns or metric not in frame.columns:
+            raise ConfigError(
+                "finalists must be judged by a metric that has a value for each reader, "
+                f"got '{metric}' (trial {candidate.trial})"
+            )
+    if not frames:
+        return pd.Series(dtype="float64")
+    by_seed = pd.concat([frame.set_index(USER)[metric] for frame in frames], axis=1)
+    averaged: pd.Series[float] = by_seed.mean(axis=1, skipna=False)
+    return averaged
+
+
+def _comparisons(
+    ranked: Sequence[Finalist],
+    values: Mapping[int, pd.Series[float]],
+    judgement: Judgement,
+    rng: np.random.Generator,
+) -> list[Comparison]:
+    """Every two finalists, the better first, corrected together; no verdicts yet."""
+    noise, degrees = pooled_std(ranked)
+    pairs = list(itertools.combinations(ranked, 2))
+    found, errors, ps = [], [], []
+    for first, second in pairs:
+        paired = pd.concat([values[first.trial], values[second.trial]], axis=1)
+        one, other = paired.to_numpy(dtype=np.float64).T
+        difference = compare(
+            one, other, rng=rng, n_samples=judgement.n_samples, confidence=judgement.confidence
+        )
+        error = None if noise is None else noise * math.sqrt(1 / _count(first) + 1 / _count(second))
+        found.append(difference)
+        errors.append(error)
+        ps.append(_p_with_seeds(one - other, error, degrees))
+    corrected = holm(np.array([each.p_value for each in found], dtype=np.float64))
+    corrected_seeds = holm(np.array(ps, dtype=np.float64))
+    return [
+        _comparison(pair, difference, judgement.confidence, error, chances)
+        for pair, difference, error, *chances in zip(
+            pairs, found, errors, corrected, ps, corrected_seeds, strict=True
+        )
+    ]
+
+
+def _comparison(
+    pair: tuple[Finalist, Finalist],
+    difference: Difference,
+    confidence: float,
+    seed_error: float | None,
+    chances: Sequence[float],
+) -> Comparison:
+    p_holm, p_seeds, p_seeds_holm = (float(p) for p in chances)
+    level = 1 - confidence
+    # a p that is not known (NaN: one seed) cannot speak against a finding, and the verdict says so
+    is_clear = p_holm <= level and not p_seeds_holm > level
+    return Comparison(
+        first=pair[0].trial,
+        second=pair[1].trial,
+        roles="",
+        difference=difference.difference,
+        low=difference.interval[0],
+        high=difference.interval[1],
+        confidence=confidence,
+        p=difference.p_value,
+        p_holm=p_holm,
+        seed_error=seed_error,
+        p_seeds=p_seeds,
+        p_seeds_holm=p_seeds_holm,
+        n_users=difference.n,
+        is_clear=is_clear,
+        verdict="",
+    )
+
+
+def _p_with_seeds(differences: FloatArray, seed_error: float | None, degrees: int) -> float:
+    """Two-sided p of the mean difference against its errors from readers and seeds; NaN unknown."""
+    kept = differences[~np.isnan(differences)]
+    if seed_error is None or len(kept) < 2:
+        return math.nan
+    reader_variance = float(kept.var(ddof=1)) / len(kept)
+    seed_variance = seed_error**2
+    total = reader_variance + seed_variance
+    if total == 0:
+        return 1.0 if kept.mean() == 0 else 0.0
+    freedom = total**2 / (reader_variance**2 / (len(kept) - 1) + seed_variance**2 / degrees)
+    return float(2 * stats.t.sf(abs(kept.mean()) / math.sqrt(total), freedom))
+
+
+def _roles(
+    winner: Finalist | None, runner_up: Finalist | None, ranked: Sequence[Finalist]
+) -> dict[int, str]:
+    names = {row.trial: "default" for row in ranked if row.is_default}
+    if runner_up is not None:
+        names[runner_up.trial] = "runner-up"
+    if winner is not None:
+        names[winner.trial] = "winner, the default" if winner.is_default else "winner"
+    return names
+
+
+def _with_role(found: Comparison, names: Mapping[int, str], judgement: Judgement) -> Comparison:
+    both = [names.get(trial) for trial in (found.first, found.second)]
+    roles = f"{both[0]} against {both[1]}" if all(both) else ""
+    other = names.get(found.second)
+    named = f"the {other}" if other else f"trial {found.second}"
+    content = {name: getattr(found, name) for name in found.__dataclass_fields__}
+    verdict = _words(found, named, judgement)
+    return Comparison(**content | {"roles": roles, "verdict": verdict})
+
+
+def _words(found: Comparison, other: str, judgement: Judgement) -> str:
+    """The finding in words, about the first."""
+    if found.difference is None or found.p_holm is None:
+        return f"cannot be compared with {other}: no reader has a value under both"
+    # one size for both directions: how much better the first is
+    sign = 1.0 if judgement.direction == "maximize" else -1.0
+    ends = (found.low, found.high) if sign > 0 else (_negated(found.high), _negated(found.low))
+    by = f"{number(sign * found.difference)} {interval(*ends)}, {_chance(found.p_holm)}"
+    seeds = (
+        "with one seed each, the noise between seeds is unknown"
+        if found.p_seeds_holm is None
+        else f"counting the noise between seeds too, {_chance(found.p_seeds_holm)}"
+    )
+    if found.is_clear:
+        return f"better than {other} by {by} after Holm; {seeds}"
+    if found.p_holm <= 1 - found.confidence:
+        return (
+            f"not distinguishable from {other}: its models are better by {by} after Holm, but that "
+            f"is within what other seeds do ({seeds})"
+        )
+    return f"not distinguishable from {other}: difference {by} after Holm; {seeds}"
+
+
+def _verdict(winner: Finalist | None, comparisons: Sequence[Comparison]) -> str:
+    if winner is None:
+        return "No finalist could be trained again, so there is no winner."
+    name = "The default configuration" if winner.is_default else f"Trial {winner.trial}"
+    said = [found.verdict for found in comparisons if found.first == winner.trial and found.roles]
+    # against the default first: that is what a sweep is for
+    said.sort(key=lambda text: "the default" not in text)
+    if not said:
+        return f"{name} wins by the mean over seeds; there is nothing to compare it with."
+    return f"{name} wins by the mean over seeds. It is {'. It is '.join(said)}."
+
+
+def _count(row: Finalist) -> int:
+    return sum(value is not None for value in row.values)
+
+
+def _negated(value: float | None) -> float | None:
+    return None if value is None else -value
+
+
+def _chance(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.0005 else "p < 0.001"

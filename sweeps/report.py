@@ -1,0 +1,252 @@
+"""From a sweep directory to its report, with no study, no training, no tracker and no network."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recsys.evaluation.tables import Table
+from recsys.reporting.document import Block, Callout, Code, Figure, Figures, Report, Section, Text
+from recsys.reporting.document import TableView as View
+from recsys.reporting.formatting import metric_label, moment
+from recsys.reporting.html import render_html
+from recsys.reporting.markdown import render_markdown
+from recsys.reporting.record import write_tables
+from recsys.reporting.svg import standalone
+from sweeps import charts
+from sweeps.importances import importances_of
+from sweeps.plots import PLOTS_DIR, PLOTS_FILE, write_plots
+from sweeps.record import SweepRecord
+from sweeps.replica import label
+from sweeps.summary import key_figures, notices, summary
+from sweeps.tables import sweep_tables
+
+MARKDOWN_FILE, HTML_FILE, FIGURES_DIR = "sweep_report.md", "sweep_report.html", "figures"
+Tables = Mapping[str, Table]
+
+
+def build_sweep_report(record: SweepRecord) -> Report:
+    """The report of a sweep, from its record alone."""
+    if not record.importances:
+        record = dataclasses.replace(record, importances=importances_of(record))
+    tables = sweep_tables(record)
+    return Report(
+        title=record.name,
+        subtitle=f"Sweep · {moment(record.created)} · {record.status}",
+        summary=summary(record),
+        notices=notices(record),
+        key_figures=key_figures(record),
+        sections=_sections(record, tables),
+    )
+
+
+def write_sweep_report(sweep_dir: Path) -> tuple[Path, Path]:
+    """Make sweep_report.md, sweep_report.html, figures/, tables/ and plots/ of a sweep directory.
+
+    Everything comes from study.json, whatever state the sweep is in. Files are replaced whole, and
+    the same record gives the same bytes.
+
+    Returns:
+        The Markdown and the HTML file.
+    """
+    record = SweepRecord.read(sweep_dir)
+    report = build_sweep_report(record)
+    write_tables(sweep_dir, sweep_tables(record).values())
+    write_plots(sweep_dir, record)
+    for figure in report.figures:
+        _write(sweep_dir / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
+    _write(sweep_dir / MARKDOWN_FILE, render_markdown(_without_figures(report)))
+    _write(sweep_dir / HTML_FILE, render_html(report))
+    return sweep_dir / MARKDOWN_FILE, sweep_dir / HTML_FILE
+
+
+def _sections(record: SweepRecord, tables: Tables) -> tuple[Section, ...]:
+    found = [
+        ("finalists", "Finalists and significance", _finalists(record, tables)),
+        ("optimism", "Luck in the best value", _views(tables, "optimism")),
+        ("test", "The test split", _test(record, tables)),
+        ("search", "The search", _search(record, tables)),
+        ("mattered", "What mattered", _mattered(record, tables)),
+        ("baselines", "Baselines", _views(tables, "baselines")),
+        ("fidelity", "Agreement between fidelities", _fidelity(record, tables)),
+        ("cost", "What it cost", _cost(record, tables)),
+        ("space", "Space and budget", _space(record, tables)),
+        ("trials", "Trials", _trials(tables)),
+        ("settings", "Settings", _settings(record)),
+        ("reproduce", "How to reproduce", _reproduction(record)),
+    ]
+    return tuple(Section(anchor, title, tuple(b)) for anchor, title, b in found if b)
+
+
+def _finalists(record: SweepRecord, tables: Tables) -> list[Block]:
+    if record.finalists is None:
+        return []
+    blocks: list[Block] = [Callout(record.finalists.verdict)]
+    blocks += _figures(charts.finalists_figure(record.finalists))
+    return blocks + _views(tables, "finalists", "comparisons")
+
+
+def _test(record: SweepRecord, tables: Tables) -> list[Block]:
+    count = len(record.test_looks)
+    times = {0: "never opened", 1: "opened once"}.get(count, f"opened {count} times")
+    said = (
+        f"Every trial and every finalist was judged on validation. The test split was {times} in "
+        "this sweep."
+    )
+    return [Text(said), *_views(tables, "test_looks")]
+
+
+def _search(record: SweepRecord, tables: Tables) -> list[Block]:
+    front = charts.front_figure(record)
+    curves = charts.curves_figure(record) if len(record.objectives) == 1 else None
+    blocks = _figures(charts.history_figure(record), front, curves)
+    if blocks:
+        blocks.append(Text(f"Plots to move about in are in {PLOTS_DIR}/{PLOTS_FILE}."))
+    return blocks + _views(tables, "best_trials")
+
+
+def _mattered(record: SweepRecord, tables: Tables) -> list[Block]:
+    blocks: list[Block] = []
+    for place, found in enumerate(record.importances):
+        if found.reason is not None:
+            name = metric_label(found.metric)
+            blocks.append(Text(f"No importances for {name}: {found.reason}."))
+        names = list(found.values) if place == 0 else []
+        blocks += _figures(charts.importance_figure(found), *charts.slice_figures(record, names))
+    return blocks + _views(tables, *(n for n in tables if n.startswith("importances_")))
+
+
+def _fidelity(record: SweepRecord, tables: Tables) -> list[Block]:
+    if record.fidelity is None:
+        return []
+    verdict = record.fidelity.verdict
+    return [Text(f"{verdict[:1].upper()}{verdict[1:]}."), *_views(tables, "fidelity")]
+
+
+def _cost(record: SweepRecord, tables: Tables) -> list[Block]:
+    blocks = _figures(charts.cost_figure(record), charts.timeline_figure(record))
+    return blocks + _views(tables, "cost_per_point", "epochs_spared", "time_spent")
+
+
+def _space(record: SweepRecord, tables: Tables) -> list[Block]:
+    objectives = ", ".join(f"{o.direction} {metric_label(o.metric)}" for o in record.objectives)
+    rules = [
+        f"{metric_label(rule.metric)} {sign} {bound:g}"
+        for rule in record.constraints
+        for sign, bound in (("at most", rule.maximum), ("at least", rule.minimum))
+        if bound is not None
+    ]
+    facts = [
+        ("objectives", objectives),
+        ("constraints", ", ".join(rules)),
+        ("trials asked for", f"{record.n_trials:,}"),
+        ("workers", str(record.workers)),
+        ("sessions", str(record.sessions)),
+        ("sampler", _named(record.sampler)),
+        ("pruner", _named(record.pruner)),
+        ("seed", str(record.seed)),
+        ("prepared data", record.fingerprint),
+    ]
+    rows = tuple((name, text) for name, text in facts if text)
+    budget = Table("budget", "Budget and method", "", ("what", "value"), rows)
+    return [*_views(tables, "space"), View(budget)]
+
+
+def _trials(tables: Tables) -> list[Block]:
+    blocks = _views(tables, "failed_trials")
+    if "trials" in tables:
+        blocks.append(View(tables["trials"], limit=500, is_folded=True))
+    return blocks
+
+
+def _settings(record: SweepRecord) -> list[Block]:
+    blocks: list[Block] = []
+    trees = (
+        ("sweep_settings", "Settings of the sweep", "sweep.yaml holds the same.", record.settings),
+        ("base_config", "Settings that trials start from", "", record.base_config),
+    )
+    for name, title, note, tree in trees:
+        rows = tuple(_flat(tree))
+        if rows:
+            table = Table(name, title, note, ("setting", "value"), rows)
+            blocks.append(View(table, limit=1000, is_folded=True))
+    return blocks
+
+
+def _reproduction(record: SweepRecord) -> list[Block]:
+    environment = dict(record.environment)
+    packages, command = environment.pop("packages", None) or {}, environment.pop("command", None)
+    blocks: list[Block] = []
+    if command:
+        commit = environment.get("git_commit")
+        at = f", at commit {commit}" if commit else ""
+        blocks += [Text(f"The command of this sweep{at}:"), Code(str(command))]
+    blocks.append(
+        Text(
+            "With one worker, the same seed, data and versions give the same trials with the same "
+            "values; with several, what the sampler has seen depends on which trial ends first. "
+            "The same command goes on with a sweep that was stopped."
+        )
+    )
+    if record.ranked():
+        blocks += [Text("The winning configuration as a run:")]
+        blocks.append(Code("bookends run --config best.yaml"))
+    rows = [(name.replace("_", " "), str(label(value))) for name, value in environment.items()]
+    rows += [(f"package {name}", str(version)) for name, version in sorted(packages.items())]
+    if rows:
+        table = Table("environment", "Environment", "", ("what", "value"), tuple(rows))
+        blocks.append(View(table, limit=1000, is_folded=True))
+    return blocks
+
+
+def _named(settings: Mapping[str, Any]) -> str:
+    rest = [
+        f"{k.replace('_', ' ')} {v}" for k, v in settings.items() if k != "name" and v is not None
+    ]
+    name = str(settings.get("name", ""))
+    return f"{name} ({', '.join(rest)})" if rest and name else name
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", str(label(value))))
+    return rows
+
+
+def _views(tables: Tables, *names: str) -> list[Block]:
+    return [View(tables[name]) for name in names if name in tables]
+
+
+def _figures(*drawn: Figure | None) -> list[Block]:
+    kept = tuple(figure for figure in drawn if figure is not None)
+    return [Figures(kept)] if kept else []
+
+
+def _without_figures(report: Report) -> Report:
+    """The report with the names of charts in their place."""
+    sections = tuple(
+        dataclasses.replace(section, blocks=tuple(_in_words(block) for block in section.blocks))
+        for section in report.sections
+    )
+    return dataclasses.replace(report, sections=sections)
+
+
+def _in_words(block: Block) -> Block:
+    if not isinstance(block, Figures):
+        return block
+    names = ", ".join(f"{FIGURES_DIR}/{figure.name}.svg" for figure in block.figures)
+    return Text(f"Charts, in {HTML_FILE} and beside it: {names}.")
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8", newline="\n")
+    unfinished.replace(path)

@@ -1,0 +1,250 @@
+"""The outcome of a sweep in plain words, and the numbers that matter."""
+
+from __future__ import annotations
+
+from recsys.reporting.document import Callout, KeyFigure
+from recsys.reporting.formatting import duration, metric_label, number
+from sweeps.outcome import default_value, savings, time_use
+from sweeps.record import SweepRecord
+from sweeps.tables import gain_over_default
+
+
+def summary(record: SweepRecord) -> str:
+    """One paragraph: what was searched, with what budget, what was found, and what to believe."""
+    sentences = [_searched(record), _counts(record), _best(record), _winner(record)]
+    return " ".join(
+        sentence for sentence in [*sentences, _optimism(record), _test(record)] if sentence
+    )
+
+
+def notices(record: SweepRecord) -> tuple[Callout, ...]:
+    """What a reader must know before the numbers."""
+    said = [_status(record), _nothing_completed(record), _no_finalists(record)]
+    said += [_beyond_constraints(record), _seed_twice(record), _looks(record)]
+    return tuple(Callout(text, "warning") for text in said if text)
+
+
+def key_figures(record: SweepRecord) -> tuple[KeyFigure, ...]:
+    """The numbers for the head of the report."""
+    figures = []
+    metric = metric_label(record.objectives[0].metric)
+    finalists, ranked = record.finalists, record.ranked()
+    winner = None if finalists is None else finalists.winner
+    row = next((r for r in finalists.rows if r.trial == winner), None) if finalists else None
+    if row is not None and row.mean is not None:
+        n = sum(value is not None for value in row.values)
+        detail = (
+            f"trial {row.trial}, mean of {n} seeds" if n > 1 else f"trial {row.trial}, one seed"
+        )
+        figures.append(KeyFigure(f"Winner's {metric}", number(row.mean), detail))
+    elif ranked and ranked[0].values is not None:
+        detail = f"trial {ranked[0].number}, a single training"
+        figures.append(KeyFigure(f"Best {metric}", number(ranked[0].values[0]), detail))
+    figures += _default_figure(record)
+    figures.append(KeyFigure("Trials", str(len(record.trials)), _states(record)))
+    saved = savings(record)
+    if saved.spared is not None and saved.n_pruned:
+        share = saved.spared / (saved.spared + saved.trained)
+        detail = f"{share * 100:.0f} % of those without pruning, estimated"
+        figures.append(KeyFigure("Epochs spared", f"{saved.spared:.0f}", detail))
+    figures.append(KeyFigure("Time", duration(record.seconds), _workers(record)))
+    used = time_use(record)
+    if used.share is not None and used.median_overhead is not None:
+        detail = f"{used.share * 100:.1f} % of a trial"
+        value = f"{used.median_overhead * 1000:.0f} ms"
+        figures.append(KeyFigure("Overhead a trial", value, detail))
+    return tuple(figures)
+
+
+def _default_figure(record: SweepRecord) -> list[KeyFigure]:
+    metric = metric_label(record.objectives[0].metric)
+    finalists = record.finalists
+    row = next((r for r in finalists.rows if r.is_default), None) if finalists else None
+    if row is not None and row.mean is not None:
+        return [KeyFigure(f"Default's {metric}", number(row.mean), "on the same seeds")]
+    value = default_value(record)
+    return [] if value is None else [KeyFigure(f"Default's {metric}", number(value), "trial 0")]
+
+
+def _searched(record: SweepRecord) -> str:
+    names = [name.rpartition(".")[2].replace("_", " ") for name in record.space]
+    what = f"{_count(len(names), 'setting')} ({_listed(names)})" if names else "the settings"
+    goal = " and ".join(
+        f"{'high' if o.direction == 'maximize' else 'low'} {metric_label(o.metric)}"
+        for o in record.objectives
+    )
+    sampler, pruner = record.sampler.get("name"), record.pruner.get("name")
+    how = f" with the sampler {sampler}" if sampler else ""
+    if pruner and pruner != "none":
+        how += f" and the pruner {pruner}"
+    return f"The sweep searched {what} for a {goal} on validation{how}."
+
+
+def _counts(record: SweepRecord) -> str:
+    ended = len(record.trials) - len(record.in_state("running"))
+    return (
+        f"Of {_count(record.n_trials, 'trial')} asked for, {ended} ended ({_states(record)}); the "
+        f"sweep took {duration(record.seconds)} on {_workers(record)}."
+    )
+
+
+def _states(record: SweepRecord) -> str:
+    counts = {state: len(record.in_state(state)) for state in ("complete", "pruned", "failed")}
+    if record.in_state("running"):
+        counts["unfinished"] = len(record.in_state("running"))
+    return ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+def _best(record: SweepRecord) -> str:
+    ranked = record.ranked()
+    if not ranked or ranked[0].values is None:
+        return ""
+    value = number(ranked[0].values[0])
+    metric = metric_label(record.objectives[0].metric)
+    default, gain = default_value(record), gain_over_default(record)
+    if len(record.objectives) > 1:
+        return (
+            f"{_count(len(record.front()), 'trial')} make up the Pareto front; the best of them in "
+            f"{metric} is trial {ranked[0].number} with {value}."
+        )
+    if default is None or gain is None:
+        return f"The best trial is {ranked[0].number} with {metric} {value}."
+    if ranked[0].number == 0:
+        return f"No trial was better than the default configuration, with {metric} {value}."
+    return (
+        f"The best single trial is {ranked[0].number} with {metric} {value}, against "
+        f"{number(default)} for the default configuration."
+    )
+
+
+def _winner(record: SweepRecord) -> str:
+    finalists = record.finalists
+    if finalists is None:
+        return ""
+    again = f"Trained again on {_count(len(finalists.seeds), 'fresh seed')}, "
+    if finalists.winner is None:
+        return again + "no finalist gave a value."
+    row = next(row for row in finalists.rows if row.trial == finalists.winner)
+    named = "the default configuration" if row.is_default else f"trial {row.trial}"
+    against = [found for found in finalists.comparisons if found.first == row.trial and found.roles]
+    # against the default, that is what a sweep is for
+    against.sort(key=lambda found: "default" not in found.roles)
+    said = f", {against[0].verdict}" if against else ""
+    return f"{again}the winner is {named}{said}."
+
+
+def _optimism(record: SweepRecord) -> str:
+    found = record.finalists.optimism if record.finalists else None
+    if found is None:
+        return ""
+    parts = []
+    if found.retrained is not None:
+        way = "better" if found.retrained >= 0 else "worse"
+        parts.append(
+            f"the best value of the search was {number(abs(found.retrained))} {way} than the mean "
+            "of its configuration on fresh seeds"
+        )
+    if found.modelled is not None:
+        parts.append(
+            f"the best of {found.n_trials} such trials is expected to look "
+            f"{number(found.modelled)} too good"
+        )
+    said = "; ".join(parts)
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
+
+
+def _test(record: SweepRecord) -> str:
+    looks = record.test_looks
+    if not looks:
+        return "The test split was not opened."
+    times = "once" if len(looks) == 1 else f"{len(looks)} times"
+    purposes = "; ".join(dict.fromkeys(look.purpose for look in looks))
+    opened = f"The test split was opened {times} ({purposes})"
+    metric = record.objectives[0].metric
+    shown = [look for look in looks if look.metrics.get(metric) is not None]
+    if not shown:
+        return f"{opened}."
+    # the look that holds the default too compares like with like: a mean over seeds, not one run
+    fair = next((look for look in shown if "default" in look.baselines), shown[-1])
+    default = fair.baselines.get("default", {}).get(metric)
+    against = "" if default is None else f", the default {number(default)}"
+    value = number(fair.metrics[metric])
+    return f"{opened}: the winner reached {metric_label(metric)} {value}{against}."
+
+
+def _status(record: SweepRecord) -> str | None:
+    match record.status:
+        case "failed":
+            return f"This sweep failed{f': {record.error}' if record.error else ''}."
+        case "interrupted":
+            return (
+                "This sweep was interrupted; what follows is what was saved until then. The same "
+                "command goes on where it stopped."
+            )
+        case "running":
+            return "This sweep had not ended when its record was written."
+        case "finished":
+            return None
+
+
+def _nothing_completed(record: SweepRecord) -> str | None:
+    if record.in_state("complete"):
+        return None
+    if record.trials and len(record.in_state("pruned")) == len(record.trials):
+        return (
+            "Every trial was pruned, so there is no best one. Let the pruner wait longer, or let "
+            "some trials complete first."
+        )
+    return "No trial was completed, so there is no best one."
+
+
+def _no_finalists(record: SweepRecord) -> str | None:
+    if record.finalists is not None or not record.ranked():
+        return None
+    return (
+        "No finalist was trained again: the best value is that of a single training, and nothing "
+        "here shows whether it was merit or luck."
+    )
+
+
+def _beyond_constraints(record: SweepRecord) -> str | None:
+    complete = record.in_state("complete")
+    if complete and not record.ranked():
+        return f"None of the {len(complete)} completed trials keeps to the constraints."
+    return None
+
+
+def _seed_twice(record: SweepRecord) -> str | None:
+    seed = (record.base_config.get("experiment") or {}).get("seed")
+    if record.finalists is None or seed is None or seed not in record.finalists.seeds:
+        return None
+    return (
+        f"The finalists were trained on seed {seed}, which was also the search's: their means and "
+        "the estimate of optimism are not those of fresh seeds."
+    )
+
+
+def _looks(record: SweepRecord) -> str | None:
+    """A look once the winner is named chooses nothing; one for another winner may have."""
+    looks = record.test_looks
+    winners = {look.trial for look in looks}
+    if len(winners) < 2 and len({look.purpose for look in looks}) == len(looks):
+        return None
+    return (
+        f"The test split was opened {len(looks)} times, again after its outcome could be known. "
+        "Choosing between configurations by what was seen there makes its figures too good."
+    )
+
+
+def _workers(record: SweepRecord) -> str:
+    return _count(record.workers, "worker")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) > 6:
+        return f"{', '.join(names[:5])} and {len(names) - 5} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]

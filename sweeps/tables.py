@@ -1,0 +1,433 @@
+"""The findings of a sweep as tables, for its report and its tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from recsys.config import RANKING_METRICS
+from recsys.evaluation.tables import Cell, Table
+from recsys.reporting.formatting import decimals, metric_label, moment, number
+from sweeps.importances import importances_of
+from sweeps.outcome import default_trial, default_value, gains, savings, time_use
+from sweeps.record import Comparison, Finalists, Importances, Optimism, SweepRecord, TrialRecord
+from sweeps.replica import label
+
+SHOWN_BEST = 10
+OTHERS_NOTE = "Further metrics are in study.json."
+
+
+def sweep_tables(record: SweepRecord) -> dict[str, Table]:
+    """Every table of a sweep that has rows, by name, in the order in which they are shown."""
+    tables = [
+        finalists_table(record),
+        comparisons_table(record),
+        optimism_table(record),
+        test_table(record),
+        baselines_table(record),
+        best_table(record),
+        *_importance_tables(record),
+        space_table(record),
+        fidelity_table(record),
+        gains_table(record),
+        savings_table(record),
+        time_table(record),
+        failed_table(record),
+        trials_table(record),
+    ]
+    return {table.name: table for table in tables if table.rows}
+
+
+def short_names(record: SweepRecord) -> dict[str, str]:
+    """{dotted setting: the shortest end of its name that no other setting shares}."""
+    names = list(dict.fromkeys([*record.space, *(n for t in record.trials for n in t.params)]))
+    return {name: _shortest(name, names) for name in names}
+
+
+def _shortest(name: str, names: list[str]) -> str:
+    parts = name.split(".")
+    for count in range(1, len(parts)):
+        end = ".".join(parts[-count:])
+        if sum(other == end or other.endswith(f".{end}") for other in names) == 1:
+            return end
+    return name
+
+
+def setting_text(value: Any) -> Cell:
+    """A setting's value as a cell: numbers stay numbers."""
+    match value:
+        case bool() | None:
+            return str(label(value)).lower() if value is not None else "null"
+        case int() | float() | str():
+            return value
+        case _:
+            return str(label(value))
+
+
+def _shown(record: SweepRecord, metrics: Iterable[str]) -> list[str]:
+    """Of the given metrics the objectives, then ranking metrics at the first one's list length."""
+    known, wanted = list(metrics), [objective.metric for objective in record.objectives]
+    k = wanted[0].partition("@")[2] or next((name.partition("@")[2] for name in known), "")
+    beside = [name for name in known if name in {f"{stem}@{k}" for stem in RANKING_METRICS}]
+    return list(dict.fromkeys(name for name in [*wanted, *beside] if name in known))
+
+
+def best_table(record: SweepRecord) -> Table:
+    """The best trials of the search, and the default beside them."""
+    front = {trial.number for trial in record.front()}
+    many = len(record.objectives) > 1
+    shown = list(record.front() if many else record.ranked())[:SHOWN_BEST]
+    default = default_trial(record)
+    if default is not None and default not in shown and default.values is not None:
+        shown.append(default)
+    names = short_names(record)
+    rows = []
+    for trial in shown:
+        is_default = default is not None and trial.number == default.number
+        row: dict[str, Cell] = {"trial": trial.number, "what": "default" if is_default else None}
+        row |= _objective_values(record, trial) | _settings(trial, names)
+        rows.append(row | {"epochs": trial.epochs, "seconds": trial.seconds})
+    what = f"Pareto front, {len(front)} trials" if many else "Best trials"
+    note = (
+        "Validation, each value from a single training and chosen as one of many: too good on "
+        "average. A gap: the setting did not apply, or the default lies outside the space."
+    )
+    return _without_gaps(Table.from_records("best_trials", what, note, rows))
+
+
+def trials_table(record: SweepRecord) -> Table:
+    """Every trial."""
+    names = short_names(record)
+    rows = []
+    for trial in record.trials:
+        row: dict[str, Cell] = {"trial": trial.number, "state": trial.state}
+        row |= _objective_values(record, trial) | _settings(trial, names)
+        row |= {rule.metric: trial.constraints.get(rule.metric) for rule in record.constraints}
+        if record.constraints:
+            row["within constraints"] = "yes" if record.is_feasible(trial) else "no"
+        row |= {"epochs": trial.epochs, "seconds": trial.seconds}
+        row |= {"overhead": trial.overhead_seconds, "worker": trial.worker}
+        row |= {"why it ended": trial.error or trial.stop_reason or None}
+        rows.append(row)
+    note = "Overhead: seconds in tracking and in the study's storage, part of the trial's seconds."
+    return _without_gaps(Table.from_records("trials", "Every trial", note, rows))
+
+
+def failed_table(record: SweepRecord) -> Table:
+    """Trials that failed, with the reason and what became of their configuration."""
+    retries = {
+        trial.retry_of: trial.number for trial in record.trials if trial.retry_of is not None
+    }
+    rows: list[dict[str, Cell]] = [
+        {
+            "trial": trial.number,
+            "reason": trial.error or "no reason was left",
+            "run again as": retries.get(trial.number),
+            "worker": trial.worker,
+            "seconds": trial.seconds,
+        }
+        for trial in record.in_state("failed")
+    ]
+    return _without_gaps(Table.from_records("failed_trials", "Failed trials", "", rows))
+
+
+def finalists_table(record: SweepRecord) -> Table:
+    """Each finalist with its values on fresh seeds."""
+    finalists = record.finalists
+    if finalists is None:
+        return Table("finalists", "Finalists", "", ("trial",), ())
+    names, rows = short_names(record), []
+    for row in finalists.rows:
+        cells: dict[str, Cell] = {"trial": row.trial, "role": _role(finalists, row.trial)}
+        cells |= {"mean": row.mean, "std": row.std, "in the search": row.search_value}
+        cells |= {f"seed {s}": v for s, v in zip(finalists.seeds, row.values, strict=False)}
+        cells |= {names.get(name, name): setting_text(value) for name, value in row.params.items()}
+        rows.append(cells)
+    metric = metric_label(finalists.metric)
+    note = (
+        f"{metric} on validation. Mean and standard deviation over fresh seeds; the winner has the "
+        "best mean. In the search: the value of the one trial by which it became a finalist."
+    )
+    return _without_gaps(Table.from_records("finalists", "Finalists on fresh seeds", note, rows))
+
+
+def comparisons_table(record: SweepRecord) -> Table:
+    """Every two finalists."""
+    finalists = record.finalists
+    rows = []
+    for found in () if finalists is None else finalists.comparisons:
+        rows.append(
+            {
+                "better by the mean": _named(finalists, found.first),
+                "than": _named(finalists, found.second),
+                "clear": "yes" if found.is_clear else "no",
+                "difference": found.difference,
+                "interval": _interval(found),
+                "p": found.p,
+                "Holm": found.p_holm,
+                "p with seeds": found.p_seeds,
+                "Holm with seeds": found.p_seeds_holm,
+            }
+        )
+    first = finalists.comparisons[0] if finalists and finalists.comparisons else None
+    readers, level = (first.n_users, first.confidence) if first else (0, 0.95)
+    error = first.seed_error if first else None
+    between = "" if error is None else f", about {number(error)} by the pooled spread of finalists"
+    note = (
+        f"Paired over {readers:,} readers, whose values are averaged over the seeds. Interval: "
+        f"{level * 100:g} %, bootstrap over readers; p: randomisation test over readers; with "
+        "seeds: t-test that counts also the error of a difference from the noise between seeds"
+        f"{between}. Holm: corrected for all pairs, since the winner was chosen by looking at all. "
+        "Clear: both corrected values are small."
+    )
+    return Table.from_records("comparisons", "What can be told apart", note, rows)
+
+
+def optimism_table(record: SweepRecord) -> Table:
+    """By how much the best value flatters."""
+    found = record.finalists.optimism if record.finalists else None
+    rows = () if found is None else tuple(_optimism_rows(found))
+    note = "" if found is None else found.note
+    columns = ("estimate", "value", "how")
+    return Table("optimism", "How optimistic the best value is", note, columns, rows)
+
+
+def _optimism_rows(found: Optimism) -> list[tuple[Cell, ...]]:
+    error = found.retrained_error
+    spread = "" if error is None else f", give or take {number(error)}"
+    rows: list[tuple[Cell, ...]] = [
+        ("best value of the search", found.best_value, f"best of {found.n_trials} trials"),
+        ("noise between seeds", found.seed_std, "standard deviation, pooled over the finalists"),
+        ("retrained", found.retrained, f"best value minus its mean on fresh seeds{spread}"),
+        ("modelled", found.modelled, f"expected luck of the best of {found.n_trials}"),
+        ("at most", found.bound, "were all trials equally good"),
+        ("second round", found.second_round, "the winner's own mean, at most"),
+    ]
+    return [row for row in rows if row[1] is not None]
+
+
+def test_table(record: SweepRecord) -> Table:
+    """Every opening of the test split."""
+    rows = []
+    for place, look in enumerate(record.test_looks, start=1):
+        winner = "the winner" if look.trial is None else f"trial {look.trial}, the winner"
+        given = [(winner, look.metrics), *look.baselines.items()]
+        for name, metrics in given:
+            row: dict[str, Cell] = {"look": place, "recommender": name}
+            named: dict[str, Cell] = {
+                metric_label(name): metrics.get(name) for name in _shown(record, metrics)
+            }
+            rows.append(row | named)
+    said = [
+        f"Look {place}, {moment(look.opened)}: {look.purpose}"
+        + (f" ({look.run_name})." if look.run_name else ".")
+        for place, look in enumerate(record.test_looks, start=1)
+    ]
+    note = " ".join([*said, OTHERS_NOTE])
+    title = "Openings of the test split"
+    return _without_gaps(Table.from_records("test_looks", title, note, rows))
+
+
+test_table.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
+
+
+def baselines_table(record: SweepRecord) -> Table:
+    """Baselines on validation, beside the default and the best trial."""
+    every = dict.fromkeys(name for row in record.baselines.values() for name in row)
+    metrics = _shown(record, every)
+    rows: list[dict[str, Cell]] = [
+        {"recommender": name} | {metric_label(m): values.get(m) for m in metrics}
+        for name, values in record.baselines.items()
+    ]
+    default, ranked = default_trial(record), record.ranked()
+    beside = [("default configuration", default)] if default is not None else []
+    beside += [("best trial", ranked[0])] if ranked else []
+    for name, trial in beside if rows else ():
+        rows.append(
+            {"recommender": name} | {metric_label(m): trial.metrics.get(m) for m in metrics}
+        )
+    note = f"Validation, under the same protocol as the trials. {OTHERS_NOTE}"
+    return Table.from_records("baselines", "Beside the trials", note, rows)
+
+
+def _importance_tables(record: SweepRecord) -> list[Table]:
+    """One an objective; the caveat stands with the last."""
+    found = record.importances or importances_of(record)
+    last = len(found) - 1
+    return [_importance_table(each, with_caveat=place == last) for place, each in enumerate(found)]
+
+
+def _importance_table(found: Importances, *, with_caveat: bool) -> Table:
+    safe = "".join(letter if letter.isalnum() else "_" for letter in found.metric).lower()
+    title = f"What {metric_label(found.metric)} depended on"
+    caveat = f" {found.caveat}" if with_caveat else ""
+    note = f"Share of importance by {found.evaluator}, {found.n_trials} trials.{caveat}"
+    rows = tuple((name, share) for name, share in found.values.items())
+    return Table(f"importances_{safe}", title, note, ("setting", "share"), rows)
+
+
+def space_table(record: SweepRecord) -> Table:
+    """What was searched."""
+    default = default_trial(record)
+    rows: list[dict[str, Cell]] = []
+    for name, spec in record.space.items():
+        given = spec if isinstance(spec, Mapping) else {"choice": [spec]}
+        row: dict[str, Cell] = {"setting": name, "values": _range(given)}
+        row["condition"] = _condition(given.get("when"))
+        also = given.get("with")
+        row["together with"] = (
+            None if not also else ", ".join([also] if isinstance(also, str) else also)
+        )
+        if default is not None and name in default.params:
+            row["default"] = str(label(default.params[name]))
+        rows.append(row)
+    note = "A default that is not shown lies outside the space, or its setting does not apply."
+    return _without_gaps(Table.from_records("space", "What was searched", note, rows))
+
+
+def _range(spec: Mapping[str, Any]) -> str:
+    if "choice" in spec:
+        return ", ".join(str(label(value)) for value in spec["choice"])
+    kind = "int" if "int" in spec else "float"
+    low, high = spec.get(kind, ("?", "?"))
+    scale = ", by the logarithm" if spec.get("log") else ""
+    step = f", in steps of {spec['step']}" if spec.get("step") else ""
+    return f"{low} to {high}{step}{scale}"
+
+
+def _condition(when: Any) -> str | None:
+    if not isinstance(when, Mapping):
+        return None
+    parts = []
+    for name, allowed in when.items():
+        values = allowed if isinstance(allowed, list) else [allowed]
+        parts.append(f"{name} is {' or '.join(str(value) for value in values)}")
+    return " and ".join(parts)
+
+
+def fidelity_table(record: SweepRecord) -> Table:
+    """Agreement of a cheap look with the full one."""
+    found = record.fidelity
+    columns = ("cheap look", "full look", "configurations", "Kendall's tau", "Spearman's rho")
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    if found is not None:
+        rows = (
+            (
+                *(found.low_fidelity, found.high_fidelity, found.n),
+                *(found.kendall_tau, found.spearman),
+            ),
+        )
+    note = (
+        "1: the same order, 0: none in common. Only configurations that the cheap look let through "
+        "are compared; among all of them the orders would agree more."
+    )
+    return Table("fidelity", "Does the cheap look agree with the full one?", note, columns, rows)
+
+
+def gains_table(record: SweepRecord) -> Table:
+    """Each improvement of the best value, and what it cost."""
+    metric = metric_label(record.objectives[0].metric)
+    rows: list[dict[str, Cell]] = [
+        {
+            "trial": gain.trial,
+            f"best {metric}": gain.value,
+            "over the default": gain.gained,
+            "seconds spent": gain.spent,
+            "seconds a point": gain.seconds_a_point,
+        }
+        for gain in gains(record)
+    ]
+    note = (
+        "Seconds spent: wall time of all trials until then, added up over workers. A point: 0.01 "
+        "of the metric over the default configuration, as the search saw it."
+    )
+    return Table.from_records("cost_per_point", "What each improvement cost", note, rows)
+
+
+def savings_table(record: SweepRecord) -> Table:
+    """Epochs that pruning spared."""
+    found = savings(record)
+    rows: list[tuple[Cell, ...]] = [
+        ("trials pruned", found.n_pruned),
+        ("epochs trained by all trials", found.trained),
+        ("mean epochs of a completed trial", found.usual),
+        ("epochs spared, against that mean", found.spared),
+        ("epochs spared, at most", found.at_most),
+    ]
+    kept = tuple(row for row in rows if row[1] is not None) if found.n_pruned else ()
+    note = (
+        "How long a pruned trial would have been is not known. Against the mean: had it been as "
+        "long as a completed one. At most: had it trained all its epochs, without stopping early."
+    )
+    return Table("epochs_spared", "What pruning spared", note, ("what", "count"), kept)
+
+
+def time_table(record: SweepRecord) -> Table:
+    """Time spent per trial, and the share of overhead."""
+    used = time_use(record)
+    rows: list[tuple[Cell, ...]] = [
+        ("the sweep, by the clock", record.seconds, "s"),
+        ("all trials, added up", used.seconds, "s"),
+        ("a trial, mean", used.mean, "s"),
+        ("overhead a trial, median", _milliseconds(used.median_overhead), "ms"),
+        ("overhead a trial, mean", _milliseconds(used.mean_overhead), "ms"),
+        ("overhead a trial, largest", _milliseconds(used.largest_overhead), "ms"),
+    ]
+    kept = tuple(row for row in rows if row[1] is not None) if used.n_trials else ()
+    share = "" if used.share is None else f" It is {used.share * 100:.1f} % of the trials' time."
+    note = f"Completed and pruned trials. Overhead: time in tracking and in the storage.{share}"
+    return Table("time_spent", "Time spent", note, ("what", "time", "unit"), kept)
+
+
+def _interval(found: Comparison) -> str | None:
+    """Always with decimals, never in powers of ten, so that the column is one of numbers."""
+    if found.low is None or found.high is None:
+        return None
+    places = max(4, decimals([found.low, found.high]))
+    return f"[{found.low:.{places}f}, {found.high:.{places}f}]"
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def _role(finalists: Finalists, trial: int) -> str | None:
+    row = next(row for row in finalists.rows if row.trial == trial)
+    roles = ["winner"] if trial == finalists.winner else []
+    roles += ["runner-up"] if trial == finalists.runner_up else []
+    roles += ["default"] if row.is_default else []
+    return ", ".join(roles) or None
+
+
+def _named(finalists: Finalists | None, trial: int) -> str:
+    role = None if finalists is None else _role(finalists, trial)
+    return f"trial {trial} ({role})" if role else f"trial {trial}"
+
+
+def _objective_values(record: SweepRecord, trial: TrialRecord) -> dict[str, Cell]:
+    values = trial.values or (None,) * len(record.objectives)
+    return {metric_label(o.metric): v for o, v in zip(record.objectives, values, strict=True)}
+
+
+def _settings(trial: TrialRecord, names: Mapping[str, str]) -> dict[str, Cell]:
+    return {
+        short: setting_text(trial.params[n]) if n in trial.params else None
+        for n, short in names.items()
+    }
+
+
+def _without_gaps(table: Table) -> Table:
+    """The table less the columns that hold nothing."""
+    kept = [i for i in range(len(table.columns)) if any(row[i] is not None for row in table.rows)]
+    columns = tuple(table.columns[i] for i in kept)
+    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
+    return Table(table.name, table.title, table.note, columns, rows)
+
+
+def gain_over_default(record: SweepRecord) -> float | None:
+    """Best value minus that of the default, better is positive; None without both."""
+    ranked, default = record.ranked(), default_value(record)
+    if not ranked or default is None or ranked[0].values is None:
+        return None
+    sign = 1 if record.objectives[0].direction == "maximize" else -1
+    return sign * (ranked[0].values[0] - default)

@@ -1,0 +1,194 @@
+import numpy as np
+import pandas as pd
+import pytest
+from pytest import approx
+
+from recsys.errors import ConfigError
+from recsys.evaluation.significance import holm
+from sweeps.finalists import Judgement, Retraining, judge_finalists
+
+METRIC = "ndcg@10"
+N_USERS = 300
+
+
+def frame(values, order=None):
+    data = pd.DataFrame({"user_id": [f"u{i}" for i in range(len(values))], METRIC: values})
+    return data if order is None else data.iloc[order]
+
+
+def candidate(trial, per_seed, search_value=0.5):
+    frames = tuple(None if values is None else frame(values) for values in per_seed)
+    return Retraining(trial, {"a": trial}, search_value, frames)
+
+
+def world(merits, rng, *, n_seeds=3, seed_noise=0.0, reader_noise=0.02):
+    """Candidates of the given true merits, for the same readers, whose tastes they share."""
+    taste = rng.normal(0, 0.1, N_USERS)
+    taste -= taste.mean()
+    return [
+        candidate(
+            trial,
+            [
+                merit + rng.normal(0, seed_noise) + taste + rng.normal(0, reader_noise, N_USERS)
+                for _ in range(n_seeds)
+            ],
+        )
+        for trial, merit in merits.items()
+    ]
+
+
+def judge(candidates, *, seed=0, search_values=(0.5, 0.6), **judgement):
+    settings = Judgement(METRIC, **{"n_samples": 200} | judgement)
+    n_seeds = len(candidates[0].per_user)
+    return judge_finalists(
+        candidates,
+        settings,
+        seeds=range(100, 100 + n_seeds),
+        search_values=search_values,
+        rng=np.random.default_rng(seed),
+    )
+
+
+def pair(found, first, second):
+    return next(c for c in found.comparisons if (c.first, c.second) == (first, second))
+
+
+def test_the_winner_has_the_best_mean_over_seeds_not_the_best_value():
+    lucky = candidate(1, [[0.9, 0.9], [0.1, 0.1]], search_value=0.95)
+    steady = candidate(2, [[0.6, 0.6], [0.6, 0.6]], search_value=0.6)
+    found = judge([lucky, steady])
+    assert found.winner == 2
+    assert [row.mean for row in found.rows] == [approx(0.6), approx(0.5)]
+
+
+def test_the_spread_between_seeds_divides_by_one_less():
+    found = judge([candidate(1, [[0.1, 0.1], [0.3, 0.3]])])
+    assert found.rows[0].std == approx(np.sqrt(0.02))
+
+
+def test_the_lowest_mean_wins_where_less_is_better():
+    found = judge(world({1: 0.3, 2: 0.5, 0: 0.6}, np.random.default_rng(0)), direction="minimize")
+    assert (found.winner, found.runner_up) == (1, 2)
+    assert pair(found, 1, 0).difference == approx(-0.3, abs=0.01)
+    assert -pair(found, 1, 0).high > 0.29
+    assert (
+        f"better than the default by {-pair(found, 1, 0).difference:.4f}"
+        in pair(found, 1, 0).verdict
+    )
+
+
+def test_the_default_is_not_the_runner_up():
+    found = judge(world({1: 0.3, 2: 0.1, 0: 0.2}, np.random.default_rng(0)))
+    assert (found.winner, found.runner_up) == (1, 2)
+
+
+def test_the_default_can_win():
+    found = judge(world({1: 0.3, 0: 0.5}, np.random.default_rng(0)))
+    assert found.winner == 0
+    assert found.verdict.startswith("The default configuration wins")
+    assert found.comparisons[0].roles == "winner, the default against runner-up"
+
+
+def test_a_real_difference_is_clear_and_said_so():
+    found = judge(world({1: 0.30, 2: 0.29, 0: 0.20}, np.random.default_rng(0), seed_noise=0.002))
+    against_default = pair(found, 1, 0)
+    assert against_default.is_clear
+    assert against_default.low < against_default.difference < against_default.high
+    assert "better than the default by 0.1" in found.verdict
+    assert "after Holm" in found.verdict
+
+
+def test_two_seeds_of_one_configuration_are_rarely_told_apart():
+    """Equal merits, noise between seeds: at the level of 5 % above 9 of 60 has odds of 1:500."""
+    rng = np.random.default_rng(0)
+    by_readers = clear = 0
+    for _ in range(60):
+        found = judge(world({1: 0.3, 0: 0.3}, rng, seed_noise=0.01), n_samples=100)
+        by_readers += found.comparisons[0].p_holm <= 0.05
+        clear += found.comparisons[0].is_clear
+    assert by_readers > 30  # readers alone would take every other pair for different
+    assert clear <= 9
+
+
+def test_a_difference_within_the_noise_between_seeds_is_not_claimed():
+    rng = np.random.default_rng(3)
+    found = judge(world({1: 0.31, 0: 0.3}, rng, seed_noise=0.02, reader_noise=0.001))
+    assert "not distinguishable from" in found.verdict
+    assert "within what other seeds do" in found.verdict
+
+
+def test_every_pair_is_corrected_for_all():
+    found = judge(world({1: 0.31, 2: 0.30, 3: 0.305, 0: 0.3}, np.random.default_rng(1)))
+    assert len(found.comparisons) == 6
+    for plain, corrected in (("p", "p_holm"), ("p_seeds", "p_seeds_holm")):
+        before = np.array([getattr(c, plain) for c in found.comparisons])
+        after = [getattr(c, corrected) for c in found.comparisons]
+        assert after == approx(holm(before))
+
+
+def test_winner_runner_up_and_default_come_first():
+    found = judge(world({1: 0.31, 2: 0.30, 3: 0.29, 0: 0.28}, np.random.default_rng(1)))
+    roles = [c.roles for c in found.comparisons]
+    expected = ["winner against runner-up", "winner against default", "runner-up against default"]
+    assert roles == [*expected, "", "", ""]
+
+
+def test_readers_are_matched_by_id_not_by_row():
+    rng = np.random.default_rng(0)
+    one, other = world({1: 0.31, 0: 0.3}, rng)
+    shuffled = tuple(f.iloc[rng.permutation(N_USERS)] for f in other.per_user)
+    mixed = Retraining(0, other.params, other.search_value, shuffled)
+    straight, crossed = judge([one, other]), judge([one, mixed])
+    assert crossed.comparisons[0].low == approx(straight.comparisons[0].low)
+    assert crossed.comparisons[0].p == approx(straight.comparisons[0].p)
+
+
+def test_a_reader_counts_by_the_mean_over_seeds():
+    """Readers' means are 0.3 and 0.5 under the first, 0.2 and 0.2 under the second."""
+    found = judge([candidate(1, [[0.1, 0.4], [0.5, 0.6]]), candidate(0, [[0.2, 0.2]] * 2)])
+    assert found.comparisons[0].difference == approx((0.1 + 0.3) / 2)
+
+
+def test_readers_with_nothing_to_find_do_not_count():
+    values = np.linspace(0.2, 0.4, 10)
+    gaps = values.copy()
+    gaps[:4] = np.nan
+    found = judge([candidate(1, [gaps + 0.1] * 2), candidate(0, [gaps] * 2)])
+    assert found.comparisons[0].n_users == 6
+    assert found.rows[1].mean == approx(values[4:].mean())
+
+
+def test_a_failed_training_leaves_the_other_seeds():
+    found = judge([candidate(1, [[0.5, 0.6], None]), candidate(0, [[0.4, 0.4], [0.4, 0.4]])])
+    assert found.rows[0].values == (approx(0.55), None)
+    assert found.rows[0].mean == approx(0.55)
+
+
+def test_nobody_wins_where_every_training_failed():
+    found = judge([candidate(1, [None, None]), candidate(0, [None, None])])
+    assert found.winner is None
+    assert found.comparisons == ()
+    assert "no winner" in found.verdict
+
+
+def test_with_one_seed_the_verdict_says_what_is_unknown():
+    found = judge(world({1: 0.4, 0: 0.3}, np.random.default_rng(0), n_seeds=1))
+    assert found.comparisons[0].p_seeds is None
+    assert "the noise between seeds is unknown" in found.verdict
+
+
+def test_a_metric_without_a_value_for_each_reader_is_refused():
+    with pytest.raises(ConfigError, match="a value for each reader, got 'coverage@10'"):
+        judge_finalists(
+            [candidate(1, [[0.1, 0.2]])],
+            Judgement("coverage@10"),
+            seeds=[1],
+            search_values=[0.1],
+            rng=np.random.default_rng(0),
+        )
+
+
+def test_the_same_rng_gives_the_same_findings():
+    rng = np.random.default_rng(0)
+    candidates = world({1: 0.31, 2: 0.3, 0: 0.3}, rng, seed_noise=0.01)
+    assert judge(candidates, seed=5) == judge(candidates, seed=5)

@@ -1,0 +1,104 @@
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from sweeps.plots import draw_plots, render_plots, short_name, write_plots
+
+MIXED = (*("complete",) * 12, "pruned", "failed", "running")
+
+
+def drawn(record):
+    return {plot.name: plot for plot in draw_plots(record)}
+
+
+def test_every_plot_of_a_mixed_sweep_is_drawn(make_sweep):
+    plots = drawn(make_sweep(MIXED))
+    assert list(plots) == [
+        "history",
+        "importances",
+        "slices",
+        "parallel_coordinates",
+        "intermediate_values",
+        "timeline",
+        "cost",
+    ]
+    assert all(plot.figure is not None for plot in plots.values())
+
+
+def test_pruned_trials_are_marked_in_the_history(make_sweep):
+    traces = {trace.name: trace for trace in drawn(make_sweep(MIXED))["history"].figure.data}
+    assert list(traces["pruned"].x) == [12]
+    assert traces["pruned"].marker.color != traces["complete"].marker.color
+
+
+def test_the_best_so_far_never_falls(make_sweep):
+    traces = {trace.name: trace for trace in drawn(make_sweep())["history"].figure.data}
+    best = list(traces["best so far"].y)
+    assert best == sorted(best)
+    assert best[-1] == max(traces["complete"].y)
+
+
+def test_two_objectives_have_a_front(two_objectives):
+    plots = drawn(two_objectives)
+    traces = {trace.name: trace for trace in plots["pareto_front"].figure.data}
+    front = [trial.values for trial in two_objectives.front()]
+    assert list(zip(traces["front"].x, traces["front"].y, strict=True)) == front
+    assert len(traces["beyond a constraint"].x) == 5
+    assert {"history_0", "history_1", "slices_0", "slices_1"} <= set(plots)
+
+
+@pytest.mark.parametrize("states", [(), ("pruned",) * 3, ("failed",), ("running",), ("complete",)])
+def test_a_sweep_in_any_state_has_a_page(make_sweep, states):
+    page = render_plots(make_sweep(states))
+    missing = [plot for plot in draw_plots(make_sweep(states)) if plot.figure is None]
+    assert page.count("Nothing to draw") == len(missing)
+    assert all(plot.reason for plot in missing)
+
+
+def test_the_page_fetches_nothing_and_holds_the_script_once(make_sweep):
+    page = render_plots(make_sweep(MIXED))
+    assert not re.search(r"<(script|link|img|iframe)[^>]*\s(src|href)=", page)
+    assert "default-src 'none'" in page
+    assert page.count("* plotly.js v") == 1
+    assert len(page) < 6_000_000
+
+
+def test_the_same_record_gives_the_same_bytes(make_sweep, tmp_path):
+    first = write_plots(tmp_path, make_sweep(MIXED)).read_bytes()
+    assert write_plots(tmp_path, make_sweep(MIXED)).read_bytes() == first
+    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["index.html"]
+
+
+def test_a_value_that_looks_like_markup_stays_text(make_sweep):
+    page = render_plots(make_sweep(name="<script>alert(1)</script>"))
+    assert "<script>alert(1)" not in page
+
+
+def test_axes_go_by_the_last_part_of_a_name(make_sweep):
+    ticks = drawn(make_sweep())["parallel_coordinates"].figure.layout.xaxis.ticktext
+    assert set(ticks) == {
+        *("NDCG@10", "fusion", "hidden_dims", "learning_rate", "optimizer", "weight_decay"),
+    }
+
+
+def test_long_names_of_axes_are_cut():
+    assert short_name("training.a_name_of_twenty_five_let") == "a_name_of_twenty_five…"
+
+
+@pytest.mark.slow
+def test_a_browser_without_a_network_draws_every_plot(make_sweep, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("needs chromium")
+    record = make_sweep(MIXED)
+    page = write_plots(tmp_path, record)
+    switches = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+    switches += " --disable-background-networking --disable-component-update --disable-sync"
+    command = [browser, *switches.split(), f"--user-data-dir={tmp_path / 'profile'}"]
+    command += ["--host-resolver-rules=MAP * 0.0.0.0", "--virtual-time-budget=10000"]
+    command += ["--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    ready = re.findall(r'<div id="plot_(\w+)"[^>]*class="[^"]*js-plotly-plot', done.stdout)
+    assert ready == [plot.name for plot in draw_plots(record)]

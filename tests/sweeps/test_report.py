@@ -1,0 +1,238 @@
+import dataclasses
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.evaluation.tables import Table
+from sweeps.finalists import Judgement, Retraining, judge_finalists
+from sweeps.outcome import default_trial, gains, savings, time_use
+from sweeps.record import RankAgreement, TestLook
+from sweeps.report import build_sweep_report, write_sweep_report
+from sweeps.tables import short_names, sweep_tables
+
+MIXED = (*("complete",) * 12, "pruned", "pruned", "failed")
+LOOK = TestLook("2026-01-02T04:00:00+00:00", "the winner", trial=3, metrics={"ndcg@10": 0.19})
+
+
+def with_finalists(record):
+    rng = np.random.default_rng(0)
+    candidates = []
+    for trial in {t.number: t for t in [*record.ranked()[:3], record.trials[0]]}.values():
+        frames = tuple(
+            pd.DataFrame(
+                {"user_id": range(50), "ndcg@10": trial.values[0] + rng.normal(0, 0.01, 50)}
+            )
+            for _ in range(2)
+        )
+        candidates.append(Retraining(trial.number, trial.params, trial.values[0], frames))
+    values = [trial.values[0] for trial in record.in_state("complete")]
+    judgement = Judgement("ndcg@10", n_samples=100)
+    found = judge_finalists(candidates, judgement, seeds=[7, 8], search_values=values, rng=rng)
+    return dataclasses.replace(record, finalists=found)
+
+
+def written(record, tmp_path):
+    record.write(tmp_path)
+    markdown, html = write_sweep_report(tmp_path)
+    return markdown.read_text(encoding="utf-8"), html.read_text(encoding="utf-8")
+
+
+def headings(record):
+    return [section.title for section in build_sweep_report(record).sections]
+
+
+@pytest.mark.parametrize(
+    "states",
+    [(), ("complete",), ("pruned",) * 5, ("failed",), ("complete", "running"), MIXED],
+    ids=["none", "one", "all pruned", "failed", "interrupted", "mixed"],
+)
+def test_a_sweep_in_any_state_has_a_report(make_sweep, states, tmp_path):
+    markdown, html = written(make_sweep(states, status="interrupted"), tmp_path)
+    assert "## Space and budget" in markdown
+    assert "</html>" in html
+    assert not re.search(r"\bNone\b(?! of)|\bnan\b", markdown)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("running", "had not ended"),
+        ("interrupted", "was interrupted"),
+        ("failed", "This sweep failed: no disk."),
+    ],
+)
+def test_a_sweep_that_did_not_finish_says_so_first(make_sweep, status, said):
+    report = build_sweep_report(make_sweep(status=status, error="no disk"))
+    assert said in report.notices[0].text
+
+
+def test_two_objectives_have_a_report_with_their_front(two_objectives, tmp_path):
+    markdown, html = written(two_objectives, tmp_path)
+    assert f"Pareto front, {len(two_objectives.front())} trials" in markdown
+    assert 'aria-label="NDCG@10 against Model bytes"' in html
+
+
+def test_the_same_record_gives_the_same_bytes(make_sweep, tmp_path):
+    record = with_finalists(make_sweep(MIXED))
+    written(record, tmp_path)
+    first = {p: p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
+    write_sweep_report(tmp_path)
+    second = {p: p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
+    assert second == first
+
+
+def test_a_full_report_has_every_part(make_sweep):
+    agreement = RankAgreement("a tenth", "all readers", 5, 0.6, 0.7, "they agree in part")
+    record = make_sweep(MIXED, test_looks=(LOOK,), fidelity=agreement)
+    assert headings(with_finalists(record)) == [
+        "Finalists and significance",
+        "Luck in the best value",
+        "The test split",
+        "The search",
+        "What mattered",
+        "Baselines",
+        "Agreement between fidelities",
+        "What it cost",
+        "Space and budget",
+        "Trials",
+        "Settings",
+        "How to reproduce",
+    ]
+
+
+def test_the_summary_says_what_was_found_and_what_to_believe(make_sweep):
+    record = with_finalists(make_sweep(MIXED, test_looks=(LOOK,)))
+    text = build_sweep_report(record).summary
+    best = record.ranked()[0]
+    assert "12 complete, 2 pruned, 1 failed" in text
+    assert f"The best single trial is {best.number} with NDCG@10 {best.values[0]:.4f}" in text
+    assert f"against {record.trials[0].values[0]:.4f} for the default" in text
+    assert "better than the default by" in text or "not distinguishable from" in text
+    assert "The test split was opened once" in text
+
+
+def test_a_best_value_without_finalists_is_called_a_single_training(make_sweep):
+    notices = build_sweep_report(make_sweep()).notices
+    assert any("a single training" in notice.text for notice in notices)
+
+
+def test_an_untouched_test_split_is_said_to_be_untouched(make_sweep):
+    assert "The test split was not opened." in build_sweep_report(make_sweep()).summary
+
+
+OTHER_WINNER = dataclasses.replace(LOOK, trial=4)
+
+
+@pytest.mark.parametrize("again", [LOOK, OTHER_WINNER], ids=["the same", "another winner"])
+def test_opening_the_test_split_again_is_a_warning(make_sweep, again):
+    notices = build_sweep_report(make_sweep(test_looks=(LOOK, again))).notices
+    assert any("opened 2 times" in notice.text for notice in notices)
+
+
+def test_running_the_named_winner_in_full_is_no_warning(make_sweep):
+    full = dataclasses.replace(LOOK, purpose="winner, re-run in full", run_name="rates-best")
+    report = build_sweep_report(make_sweep(test_looks=(LOOK, full)))
+    assert "opened 2 times (the winner; winner, re-run in full)" in report.summary
+    assert not any("test split" in notice.text for notice in report.notices)
+
+
+def test_winner_and_default_on_test_come_from_the_same_look(make_sweep):
+    fair = dataclasses.replace(
+        LOOK, metrics={"ndcg@10": 0.18}, baselines={"default": {"ndcg@10": 0.17}}
+    )
+    full = dataclasses.replace(LOOK, purpose="in full", metrics={"ndcg@10": 0.5})
+    text = build_sweep_report(make_sweep(test_looks=(fair, full))).summary
+    assert "the winner reached NDCG@10 0.1800, the default 0.1700." in text
+
+
+def test_finalists_on_the_seed_of_the_search_are_a_warning(make_sweep):
+    record = with_finalists(make_sweep())
+    fresh = build_sweep_report(record).notices
+    same = dataclasses.replace(record, base_config={"experiment": {"seed": 7}})
+    assert len(build_sweep_report(same).notices) == len(fresh) + 1
+
+
+def test_trials_that_all_break_a_constraint_have_no_best(two_objectives):
+    rule = dataclasses.replace(two_objectives.constraints[0], maximum=1.0)
+    report = build_sweep_report(dataclasses.replace(two_objectives, constraints=(rule,)))
+    assert any("None of the 12 completed trials" in notice.text for notice in report.notices)
+
+
+def test_reasons_of_failed_trials_are_shown_as_text(make_sweep, tmp_path):
+    markdown, html = written(make_sweep(MIXED), tmp_path)
+    assert "out of &lt;memory&gt; &amp; luck" in html
+    assert r"out of \<memory> & luck" in markdown
+
+
+def test_the_page_of_the_report_fetches_and_runs_nothing(make_sweep, tmp_path):
+    _, html = written(make_sweep(MIXED), tmp_path)
+    assert "<script" not in html
+    assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+
+
+def test_every_chart_that_the_markdown_names_is_there(make_sweep, tmp_path):
+    markdown, _ = written(with_finalists(make_sweep(MIXED)), tmp_path)
+    named = re.findall(r"figures/[\w\\]+\.svg", markdown)
+    assert len(named) >= 6
+    assert all((tmp_path / name.replace("\\", "")).is_file() for name in named)
+
+
+def test_tables_are_written_beside_the_report(make_sweep, tmp_path):
+    record = make_sweep(MIXED)
+    written(record, tmp_path)
+    names = {path.stem for path in (tmp_path / "tables").iterdir()}
+    assert names == set(sweep_tables(record))
+    assert {"trials", "best_trials", "failed_trials", "cost_per_point"} <= names
+
+
+def test_pruned_trials_spare_what_completed_ones_train_longer(make_sweep):
+    """Two trials pruned after 3 epochs, completed ones took 10, all could have taken 20."""
+    found = savings(make_sweep(MIXED))
+    assert (found.n_pruned, found.trained) == (2, 12 * 10 + 2 * 3)
+    assert (found.spared, found.at_most) == (2 * 7, 2 * 17)
+
+
+def test_what_pruning_spared_is_unknown_without_a_completed_trial(make_sweep):
+    assert savings(make_sweep(("pruned",))).spared is None
+
+
+def test_overhead_is_a_share_of_the_time_of_trials(make_sweep):
+    used = time_use(make_sweep(MIXED))
+    assert used.share == pytest.approx(14 * 0.06 / (12 * 15 + 2 * 4.5))
+    assert used.median_overhead == pytest.approx(0.06)
+
+
+def test_each_improvement_costs_the_time_until_then(make_sweep):
+    record = make_sweep()
+    found = gains(record)
+    assert [gain.value for gain in found] == sorted({gain.value for gain in found})
+    last = found[-1]
+    assert last.spent == pytest.approx(15.0 * (last.trial + 1))
+    gained = last.value - record.trials[0].values[0]
+    assert last.seconds_a_point == pytest.approx(last.spent / (gained * 100))
+
+
+def test_a_lost_default_is_the_trial_that_repeated_it(make_sweep):
+    first, *others = make_sweep(("failed", "complete", "complete")).trials
+    retry = dataclasses.replace(others[-1], retry_of=0)
+    record = make_sweep(trials=(first, others[0], retry))
+    assert default_trial(record) == retry
+
+
+def test_settings_go_by_their_shortest_name_of_their_own(make_sweep):
+    space = {name: {"choice": [1]} for name in ("a.lr", "b.c.dim", "d.c.dim", "c.dim")}
+    names = short_names(make_sweep((), space=space))
+    assert names == {"a.lr": "lr", "b.c.dim": "b.c.dim", "d.c.dim": "d.c.dim", "c.dim": "c.dim"}
+
+
+def test_baselines_are_shown_at_the_list_length_of_the_objective(make_sweep):
+    values = {"recall@5": 0.1, "recall@10": 0.2, "ndcg@10": 0.3, "sampled_ndcg@10": 0.9}
+    table = sweep_tables(make_sweep(baselines={"popularity": values}))["baselines"]
+    assert table.columns == ("recommender", "NDCG@10", "Recall@10")
+
+
+def test_tables_survive_json(make_sweep):
+    for table in sweep_tables(with_finalists(make_sweep(MIXED))).values():
+        assert Table.from_json(table.to_json()) == table
