@@ -1,0 +1,73 @@
+"""What ends trials early that their first epochs show to be hopeless."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, assert_never
+
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PatientPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+)
+
+from sweeps.settings import SweepSettings
+
+_USES = {
+    "none": (),
+    "median": ("pruner_startup_trials", "pruner_warmup_epochs"),
+    "percentile": ("percentile", "pruner_startup_trials", "pruner_warmup_epochs"),
+    "asha": ("pruner_warmup_epochs", "reduction_factor"),
+    "hyperband": ("pruner_warmup_epochs", "reduction_factor"),
+    "patient": ("pruner_patience", "pruner_startup_trials", "pruner_warmup_epochs"),
+}
+
+
+def build_pruner(settings: SweepSettings, num_epochs: int) -> BasePruner:
+    """The pruner of a study; its steps are epochs, counted from 1.
+
+    Args:
+        settings: say which.
+        num_epochs: most epochs of a trial.
+    """
+    first = settings.pruner_warmup_epochs + 1
+    startup, factor = settings.pruner_startup_trials, settings.reduction_factor
+    match settings.pruner:
+        case "none" | None:
+            return NopPruner()
+        case "median":
+            return _median(settings)
+        case "percentile":
+            return PercentilePruner(
+                settings.percentile, n_startup_trials=startup, n_warmup_steps=first
+            )
+        case "asha":
+            return SuccessiveHalvingPruner(min_resource=first, reduction_factor=factor)
+        case "hyperband":
+            return HyperbandPruner(
+                min_resource=first, max_resource=max(num_epochs, first), reduction_factor=factor
+            )
+        case "patient":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return PatientPruner(_median(settings), patience=settings.pruner_patience)
+        case _:
+            assert_never(settings.pruner)
+
+
+def describe_pruner(settings: SweepSettings) -> dict[str, Any]:
+    """What a record says of the pruner: its name and the settings that it uses."""
+    name = settings.pruner or "none"
+    return {"name": name} | {used: getattr(settings, used) for used in _USES[name]}
+
+
+def _median(settings: SweepSettings) -> MedianPruner:
+    return MedianPruner(
+        n_startup_trials=settings.pruner_startup_trials,
+        n_warmup_steps=settings.pruner_warmup_epochs + 1,
+    )

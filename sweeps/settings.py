@@ -1,0 +1,170 @@
+"""The settings of a sweep: what is searched, how, and what a trial is judged by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from recsys.config import Section, require
+from recsys.errors import ConfigError
+from sweeps.record import Constraint, Direction, Objective
+
+SamplerName = Literal["tpe", "random", "grid", "gp", "qmc"]
+PrunerName = Literal["none", "median", "percentile", "asha", "hyperband", "patient"]
+COSTS = ("train_seconds", "model_bytes", "model_parameters", "epochs")
+"""Measures of what a trial costs; smaller is better."""
+SMALLER_IS_BETTER = (*COSTS, "popularity_lift")
+_COMPARISON = re.compile(r"\s*([\w@]+)\s*(<=|>=)\s*(\S+)\s*")
+MAY_CHANGE = ("n_trials", "workers", "finalists", "finalist_seeds", "final_run", "confidence")
+"""What a later session of the same sweep may give otherwise."""
+
+
+class SweepSettings(Section):
+    """Everything that decides a sweep, beside the data."""
+
+    space: dict[str, Any]
+    """Dotted setting: its specification, as in the space's YAML."""
+    base: dict[str, Any]
+    """Nested differences from the defaults that every trial starts from."""
+    n_trials: Annotated[int, Field(ge=1)] = 30
+    """Trials in all, over all workers and sessions, the default configuration among them."""
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Processes that run trials on this machine."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """What the search draws from; what a trial draws from is experiment.seed."""
+    sampler: SamplerName = "tpe"
+    """How configurations are chosen."""
+    startup_trials: Annotated[int, Field(ge=1)] = 10
+    """tpe and gp: trials drawn at random before the sampler learns from them."""
+    pruner: PrunerName | None = None
+    """What ends hopeless trials early; null is median where there is one objective that each epoch
+    has a value of, else none."""
+    pruner_startup_trials: Annotated[int, Field(ge=0)] = 5
+    """median and percentile: complete trials to wait for before any is pruned."""
+    pruner_warmup_epochs: Annotated[int, Field(ge=0)] = 1
+    """No trial is pruned in its first so many epochs."""
+    percentile: Annotated[float, Field(ge=0, le=100)] = 25.0
+    """percentile: go on with the best so many per cent."""
+    pruner_patience: Annotated[int, Field(ge=0)] = 2
+    """patient: epochs without gain before the median decides."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """asha and hyperband: one in so many trials goes on at each rung."""
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]
+    """What is searched for; finalists are judged by the first."""
+    constraints: tuple[Constraint, ...] = ()
+    """Bounds that a trial must keep to."""
+    user_share: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Run all trials on this share of the readers first, and the best of them on all."""
+    promoted: Annotated[int, Field(ge=1)] | None = None
+    """user_share: how many of the best are run on all readers (a third where not given)."""
+    finalists: Annotated[int, Field(ge=0)] = 3
+    """How many of the best are trained again on fresh seeds; 0 leaves that out."""
+    finalist_seeds: Annotated[int, Field(ge=1)] = 3
+    """On how many."""
+    final_run: bool = True
+    """Run the winner in full at the end."""
+    epoch_metrics: tuple[str, ...]
+    """Metrics that every epoch has a value of."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [objective.metric for objective in self.objectives]
+        require(len(set(names)) == len(names), f"'objective' must name a metric once, got {names}")
+        can_prune = len(names) == 1 and names[0] in self.epoch_metrics
+        if self.pruner is None:
+            object.__setattr__(self, "pruner", "median" if can_prune else "none")
+        require(
+            can_prune or self.pruner == "none",
+            f"'pruner' must be none with objectives {names}: pruning needs a single one that every "
+            f"epoch has a value of, got '{self.pruner}'",
+        )
+        if self.user_share is not None:
+            promoted = self.promoted or -(-self.n_trials // 3)
+            object.__setattr__(self, "promoted", min(promoted, self.n_trials))
+        else:
+            require(self.promoted is None, "'promoted' has a meaning only with 'user_share'")
+        return self
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """All metrics that objectives and constraints ask for."""
+        names = [part.metric for part in self.objectives]
+        return tuple(dict.fromkeys([*names, *(rule.metric for rule in self.constraints)]))
+
+    @property
+    def pruning_metric(self) -> str | None:
+        """The metric that the pruner is told; None where nothing is pruned."""
+        return None if self.pruner == "none" else self.objectives[0].metric
+
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same for a sweep to be the same."""
+        content = self.model_dump(mode="json")
+        return {name: value for name, value in content.items() if name not in MAY_CHANGE}
+
+    def digest(self, fingerprint: str) -> str:
+        """Eight hexadecimal digits of what makes this sweep the same as another, data included."""
+        text = json.dumps([self.identity(), fingerprint], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def build_settings(**given: Any) -> SweepSettings:
+    """Checked settings; those given as None keep their default.
+
+    Raises:
+        ConfigError: an impossible value, or settings at odds.
+    """
+    try:
+        return SweepSettings.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        shown = f"'{name}': {message[0].lower()}{message[1:]}, got {problem['input']!r:.80}"
+        raise ConfigError(f"sweep: {shown if name else message}") from None
+
+
+def parse_objective(text: str) -> Objective:
+    """``ndcg@10``, or with the direction, ``ndcg@10:maximize``.
+
+    Raises:
+        ConfigError: there is no such direction.
+    """
+    metric, _, direction = text.partition(":")
+    match direction:
+        case "":
+            return Objective(metric, _usual_direction(metric))
+        case "maximize" | "minimize":
+            return Objective(metric, direction)
+        case _:
+            raise ConfigError(
+                f"objective '{text}': the direction must be maximize or minimize, got '{direction}'"
+            )
+
+
+def parse_constraint(text: str) -> Constraint:
+    """``train_seconds<=60`` or ``coverage@10>=0.2``.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    match = _COMPARISON.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError
+        bound = float(match[3])
+    except ValueError:
+        raise ConfigError(
+            f"a constraint must be such as 'train_seconds<=60' or 'coverage@10>=0.2', got '{text}'"
+        ) from None
+    if match[2] == "<=":
+        return Constraint(match[1], maximum=bound)
+    return Constraint(match[1], minimum=bound)
+
+
+def _usual_direction(metric: str) -> Direction:
+    smaller = metric.partition("@")[0] in SMALLER_IS_BETTER
+    return "minimize" if smaller else "maximize"

@@ -1,0 +1,283 @@
+"""Where a study is kept: an embedded journal file, or a database that many machines share."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import OptunaError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal._storage import JournalOperation
+from sqlalchemy.exc import SQLAlchemyError
+
+from recsys.errors import ConfigError, TrackingError
+
+STORAGE_ERRORS = (OptunaError, SQLAlchemyError, OSError)
+HEARTBEAT_SECONDS = 60
+"""Shorter ones take trials for dead that a busy machine only held up."""
+_DATABASES = ("sqlite", "postgresql", "mysql")
+_JOURNAL = "journal:///"
+_FORCED = (
+    JournalOperation.CREATE_STUDY,
+    JournalOperation.SET_STUDY_USER_ATTR,
+    JournalOperation.SET_TRIAL_STATE_VALUES,
+)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A study's storage.
+
+    Attributes:
+        url: its address; ``journal:///PATH`` for a journal file.
+        backend: what Optuna writes to.
+        lock_path: a file that processes of this machine lock to act one at a time; None where
+            other machines may take part.
+    """
+
+    url: str
+    backend: BaseStorage
+    lock_path: Path | None
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes from acting, where they can be kept."""
+        with _turn(self.lock_path):
+            yield
+
+    @property
+    def has_heartbeat(self) -> bool:
+        """Whether running trials say so from time to time."""
+        return isinstance(self.backend, RDBStorage)
+
+    def beat(self, trial_id: int) -> None:
+        """Say that a trial is alive, where the storage has a heartbeat."""
+        if isinstance(self.backend, RDBStorage):
+            self.backend.record_heartbeat(trial_id)
+
+    def silent_trials(self, study_id: int) -> list[int]:
+        """Ids of running trials that have not said so for too long."""
+        if isinstance(self.backend, RDBStorage):
+            return list(self.backend._get_stale_trial_ids(study_id))
+        return []
+
+    def close(self) -> None:
+        """Let go of connections."""
+        if isinstance(self.backend, RDBStorage):
+            self.backend.remove_session()
+            self.backend.engine.dispose()
+
+
+class FileLock(BaseJournalFileLock):
+    """A lock that the system takes back when its process dies, however it dies.
+
+    Optuna's own locks stay behind, and all others wait half a minute for them.
+
+    Args:
+        path: the file to lock; made where absent.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._among_threads = threading.Lock()
+        self._descriptor = -1
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        self._among_threads.acquire()
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        return True
+
+    def release(self) -> None:
+        """Give the lock back."""
+        os.close(self._descriptor)
+        self._among_threads.release()
+
+
+class Journal(JournalFileBackend):
+    """A journal file that is forced to the disk when a study is made or changed or a trial ends.
+
+    Optuna forces every entry, each report of an epoch included, which takes milliseconds. What was
+    written outlives a killed process anyway; only a power failure loses what was not forced, and
+    that is part of a trial that is then run again.
+
+    Args:
+        path: of the file.
+        lock: taken for every entry.
+    """
+
+    def __init__(self, path: Path, lock: FileLock) -> None:
+        super().__init__(str(path), lock_obj=lock)
+        self._path = path
+        self._file_lock = lock
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Add entries, in one piece."""
+        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        self._file_lock.acquire()
+        try:
+            with open(self._path, "ab", buffering=0) as file:
+                file.write(text.encode())
+                if any(log["op_code"] in _FORCED for log in logs):
+                    os.fsync(file.fileno())
+        finally:
+            self._file_lock.release()
+
+
+def open_storage(url: str) -> Storage:
+    """The storage at an address, made where there is none.
+
+    Args:
+        url: ``journal:///PATH`` or a bare path for a journal file, or a database URL.
+
+    Raises:
+        ConfigError: an address of no kind, or of MLflow's database.
+        TrackingError: the storage cannot be reached.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    scheme = urlsplit(url).scheme.partition("+")[0]
+    if scheme in _DATABASES:
+        return _open_database(url, scheme)
+    if scheme and not url.startswith(_JOURNAL):
+        raise ConfigError(
+            "the storage must be a journal file or start with sqlite:///, postgresql:// or "
+            f"mysql://, got '{without_password(url)}'"
+        )
+    path = _in_directory(Path(url.removeprefix(_JOURNAL)))
+    lock = FileLock(path.with_name(path.name + ".lock"))
+    _mend_journal(path, lock)
+    backend = JournalStorage(Journal(path, lock))
+    return Storage(journal_url(path), backend, path.with_name(path.name + ".turn"))
+
+
+def journal_url(path: Path) -> str:
+    """The address of a journal file."""
+    return f"{_JOURNAL}{path.absolute()}"
+
+
+def refuse_shared(url: str, tracking_uri: str) -> None:
+    """Refuse a storage in the tracker's database: each would destroy the other's schema.
+
+    Raises:
+        ConfigError: both addresses mean the same database.
+    """
+    if _identity(url) == _identity(tracking_uri):
+        raise ConfigError(
+            "the storage must be a database of its own, got MLflow's tracking store "
+            f"'{without_password(url)}': both keep their schema version in the same table"
+        )
+
+
+def without_password(url: str) -> str:
+    """The address as it may be shown and stored."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    name, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{name.partition(':')[0]}@{host}"))
+
+
+def _in_directory(path: Path) -> Path:
+    """The absolute path, its directory made where absent."""
+    path = path.absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the storage {path} must lie in a directory that can be written ({error.strerror})"
+        ) from None
+    return path
+
+
+def _open_database(url: str, scheme: str) -> Storage:
+    lock_path = None
+    try:
+        engine = sqlalchemy.create_engine(url)
+    except (ImportError, SQLAlchemyError) as error:
+        raise ConfigError(f"the storage {without_password(url)} cannot be used: {error}") from None
+    if scheme == "sqlite":
+        path = _in_directory(Path(url.partition(":///")[2]))
+        url = f"sqlite:///{path}"
+        lock_path = path.with_name(path.name + ".turn")
+    try:
+        tables = set(sqlalchemy.inspect(engine).get_table_names())
+        if "alembic_version" in tables and "studies" not in tables:
+            raise ConfigError(
+                f"the storage must be a database of its own, got '{without_password(url)}', which "
+                f"holds {'MLflow' if 'experiments' in tables else 'another program'}'s tables"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # heartbeats are experimental
+            with _turn(lock_path):
+                backend = _connect(url)
+    except (*STORAGE_ERRORS, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TrackingError(
+            f"the storage {without_password(url)} cannot be used ({reason[:300]})"
+        ) from error
+    finally:
+        engine.dispose()
+    return Storage(url, backend, lock_path)
+
+
+@contextmanager
+def _turn(path: Path | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _connect(url: str) -> RDBStorage:
+    for attempt in (1, 2, 3):
+        try:
+            return RDBStorage(url, heartbeat_interval=HEARTBEAT_SECONDS)
+        except SQLAlchemyError:  # another machine made the tables at the same moment
+            if attempt == 3:
+                raise
+    raise AssertionError
+
+
+def _mend_journal(path: Path, lock: FileLock) -> None:
+    """Cut off a last line that a power failure left unfinished; the next would be lost with it."""
+    if not path.exists():
+        return
+    lock.acquire()
+    try:
+        with open(path, "r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(size - 1_000_000, 0)
+            file.seek(start)
+            tail = file.read()
+            if tail and not tail.endswith(b"\n"):
+                file.truncate(start + tail.rfind(b"\n") + 1)
+                logging.getLogger(__name__).warning(
+                    "%s: the last entry was unfinished and is left out", path
+                )
+    finally:
+        lock.release()
+
+
+def _identity(url: str) -> tuple[str, ...]:
+    parts = urlsplit(url)
+    if parts.scheme.startswith("sqlite"):
+        return ("sqlite", str(Path(url.partition(":///")[2]).absolute()))
+    scheme = parts.scheme.partition("+")[0]
+    return (scheme, parts.hostname or "", str(parts.port or ""), parts.path.strip("/"))

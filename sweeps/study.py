@@ -1,0 +1,403 @@
+"""A study whose trials are told out, judged, lost and found again by any number of processes.
+
+Of each trial the study keeps two notes: one when it begins (which process runs it) and one when it
+ends. A trial that ended without the second lost its process, or was interrupted: it is marked as
+failed and its configuration queued again. So nothing that any process does alone must be done for
+the study to be whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.pruners import BasePruner
+from optuna.trial import FrozenTrial, TrialState
+
+from recsys.errors import ConfigError
+from sweeps.record import Constraint, SweepStatus, TrialRecord
+from sweeps.samplers import build_sampler
+from sweeps.settings import SweepSettings
+from sweeps.space import Params, Space
+from sweeps.stopwatch import Stopwatch
+from sweeps.storage import Storage
+
+logger = logging.getLogger(__name__)
+
+MOST_RETRIES = 2
+MOST_EARLY_FAILURES = 5
+BEGIN, END = "begin", "end"
+RETRY_OF, DEFAULT, SURPLUS = "retry_of", "default", "surplus"
+SETTINGS_KEY = "settings"
+_HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+_STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What is known of a trial when it ends.
+
+    Attributes:
+        metrics: of the best epoch, by name, and what it cost.
+        epochs: how many were trained.
+        planned_epochs: how many could have been.
+        seconds: wall time.
+        overhead_seconds: of these, time in tracking and in the study's storage.
+        stop_reason: why training ended.
+        error: one line, where it failed.
+    """
+
+    metrics: Mapping[str, float | None]
+    epochs: int
+    planned_epochs: int
+    seconds: float
+    overhead_seconds: float
+    stop_reason: str = ""
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
+            "metrics": dict(self.metrics)
+        }
+
+
+@dataclass(eq=False)
+class SweepStudy:
+    """One Optuna study and how a sweep uses it; made by :func:`open_study`.
+
+    Attributes:
+        study: Optuna's.
+        storage: where it is kept.
+        space: what its trials draw from; None where they are all queued with what they need.
+        limit: how many trials it may have.
+        stopwatch: time in the storage and the sampler.
+    """
+
+    study: optuna.Study
+    storage: Storage
+    space: Space | None
+    limit: int
+    stopwatch: Stopwatch
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return self.study.study_name
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, by number."""
+        return self.study.get_trials(deepcopy=False)
+
+    def attribute(self, name: str) -> Any:
+        """Something that the study keeps beside its trials; None where it has none."""
+        return self.study.user_attrs.get(name)
+
+    def keep(self, name: str, value: Any) -> None:
+        """Let the study keep something beside its trials: plain values."""
+        self.study.set_user_attr(name, value)
+
+    # Telling trials out ---------------------------------------------------------------------------
+
+    def queue(self, params: Params, **notes: Any) -> None:
+        """Queue a trial with given values, drawn no more; ``notes`` stay with it."""
+        labels = params if self.space is None else self.space.labels(params)
+        self.study.enqueue_trial(labels, user_attrs=notes)
+
+    def next_trial(self) -> optuna.Trial | None:
+        """The next trial to run; None where all places are taken."""
+        with self.stopwatch, self.storage.exclusive():
+            if self.n_free(queued=False) <= 0 or self._is_hopeless():
+                return None
+            trial = self._ask()
+            if self._is_surplus(trial.number):
+                trial.set_user_attr(SURPLUS, True)
+                self.study.tell(trial, state=TrialState.FAIL)
+                return None
+        return trial
+
+    def begin(self, trial: optuna.Trial, note: Mapping[str, Any]) -> Params:
+        """Say who runs a trial; gives its values, drawn now."""
+        with self.stopwatch:
+            trial.set_user_attr(BEGIN, dict(note))
+            if self.space is None:
+                return {}
+            return self.space.suggest(trial, only=trial.user_attrs.get(DEFAULT))
+
+    def n_free(self, *, queued: bool = True) -> int:
+        """Places that no trial holds, nor (``queued``) will hold."""
+        held = _held(self.trials())
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return self.limit - len(held) - (len(waiting) if queued else 0)
+
+    def is_done(self) -> bool:
+        """Whether every place is held by a trial that ended."""
+        held = _held(self.trials())
+        ended = sum(trial.state.is_finished() for trial in held)
+        return ended >= self.limit or (ended == len(held) and self._is_hopeless())
+
+    def _ask(self) -> optuna.Trial:
+        with warnings.catch_warnings():
+            # Optuna would have heartbeats used by its own loop only.
+            warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
+            return self.study.ask()
+
+    def _is_surplus(self, number: int) -> bool:
+        """Whether two processes asked for one place at once, or queued one retry twice."""
+        trials = self.trials()
+        earlier = [trial for trial in _held(trials) if trial.number < number]
+        if len(earlier) >= self.limit:
+            return True
+        original = trials[number].user_attrs.get(RETRY_OF)
+        return original is not None and any(
+            trial.user_attrs.get(RETRY_OF) == original for trial in trials[:number]
+        )
+
+    def _is_hopeless(self) -> bool:
+        """Whether so many trials failed and none did not that the others would fail too."""
+        held = [trial for trial in _held(self.trials()) if trial.state.is_finished()]
+        return len(held) >= MOST_EARLY_FAILURES and all(
+            trial.state == TrialState.FAIL for trial in held
+        )
+
+    # Hearing how they end -------------------------------------------------------------------------
+
+    def report(self, trial: optuna.Trial, epoch: int, value: float | None) -> bool:
+        """Tell the pruner of an epoch; gives whether the trial is to end."""
+        if value is None:
+            return False
+        with self.stopwatch:
+            trial.report(value, epoch)
+            return trial.should_prune()
+
+    def constrain(
+        self, trial: optuna.Trial, rules: Sequence[Constraint], metrics: Mapping[str, float | None]
+    ) -> None:
+        """Tell the sampler by how much the trial breaks each rule; kept rules are 0 or less."""
+        with self.stopwatch:
+            for rule in rules:
+                value = metrics.get(rule.metric)
+                if value is not None and rule.maximum is not None:
+                    trial.set_constraint(f"{rule.metric}<=", value - rule.maximum)
+                if value is not None and rule.minimum is not None:
+                    trial.set_constraint(f"{rule.metric}>=", rule.minimum - value)
+
+    def complete(self, trial: optuna.Trial, values: Sequence[float], notes: Notes) -> None:
+        """End a trial that came to its end."""
+        with self.stopwatch:
+            trial.set_user_attr(END, notes.to_json())
+            self.study.tell(trial, list(values))
+
+    def prune(self, trial: optuna.Trial, notes: Notes) -> None:
+        """End a trial that the pruner gave up."""
+        with self.stopwatch:
+            trial.set_user_attr(END, notes.to_json())
+            self.study.tell(trial, state=TrialState.PRUNED)
+
+    def fail(self, trial: optuna.Trial, notes: Notes) -> None:
+        """End a trial that would fail again."""
+        with self.stopwatch:
+            trial.set_user_attr(END, notes.to_json())
+            self.study.tell(trial, state=TrialState.FAIL)
+
+    def lose(self, number: int) -> bool:
+        """End a trial whose process was lost and queue it again; False where it had ended."""
+        try:
+            self.study.tell(number, state=TrialState.FAIL)
+        except (ValueError, UpdateFinishedTrialError):
+            return False
+        self.queue_lost()
+        return True
+
+    def queue_lost(self) -> list[int]:
+        """Queue what was lost and not yet queued again; gives the numbers of those given up."""
+        given_up = list[int]()
+        with self.storage.exclusive():
+            trials = self.trials()
+            taken_up = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+            for trial in trials:
+                if not _is_lost(trial) or trial.number in taken_up:
+                    continue
+                if _retries(trial, trials) >= MOST_RETRIES:
+                    given_up.append(trial.number)
+                    continue
+                notes = {k: v for k, v in trial.user_attrs.items() if k not in (BEGIN, END)}
+                drawn = trial.system_attrs.get("fixed_params", {}) | trial.params
+                self.study.enqueue_trial(drawn, user_attrs=notes | {RETRY_OF: trial.number})
+        return given_up
+
+    def silent(self) -> list[FrozenTrial]:
+        """Running trials whose process, wherever it is, has been silent for too long."""
+        ids = set(self.storage.silent_trials(self.study._study_id))
+        return [trial for trial in self.trials() if trial._trial_id in ids]
+
+    # Reading --------------------------------------------------------------------------------------
+
+    def values_of(self, trial: FrozenTrial) -> Params:
+        """What the trial drew."""
+        return dict(trial.params) if self.space is None else self.space.values(trial.params)
+
+    def records(
+        self, rules: Sequence[Constraint], *, share_of_users: float = 1.0
+    ) -> tuple[TrialRecord, ...]:
+        """All trials that ever began, but those that two processes began at once."""
+        return tuple(
+            self._record(trial, rules, share_of_users)
+            for trial in self.trials()
+            if trial.state in _STATES and SURPLUS not in trial.user_attrs
+        )
+
+    def _record(
+        self, trial: FrozenTrial, rules: Sequence[Constraint], share_of_users: float
+    ) -> TrialRecord:
+        begin, end = trial.user_attrs.get(BEGIN, {}), trial.user_attrs.get(END, {})
+        lost = _is_lost(trial)
+        values = trial.values if trial.state == TrialState.COMPLETE else None
+        metrics = end.get("metrics", {})
+        return TrialRecord(
+            number=trial.number,
+            state=_STATES[trial.state],  # type: ignore[arg-type]
+            params=self.values_of(trial),
+            values=None if values is None else tuple(values),
+            metrics=metrics,
+            constraints={rule.metric: metrics.get(rule.metric) for rule in rules},
+            intermediate=dict(trial.intermediate_values),
+            epochs=end.get("epochs", len(trial.intermediate_values)),
+            planned_epochs=end.get("planned_epochs"),
+            seconds=end.get("seconds", 0.0),
+            overhead_seconds=end.get("overhead_seconds", 0.0),
+            worker=begin.get("worker"),
+            started=_iso(trial.datetime_start),
+            ended=_iso(trial.datetime_complete),
+            retry_of=trial.user_attrs.get(RETRY_OF),
+            stop_reason=end.get("stop_reason", ""),
+            error="its process was lost" if lost else end.get("error"),
+            share_of_users=share_of_users,
+            mlflow_run_id=begin.get("run_id"),
+        )
+
+
+def open_study(
+    storage: Storage,
+    name: str,
+    settings: SweepSettings,
+    *,
+    space: Space | None,
+    pruner: BasePruner,
+    limit: int,
+) -> SweepStudy:
+    """The study of this name, made where there is none."""
+    directions = [objective.direction for objective in settings.objectives]
+    with storage.exclusive(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study = optuna.create_study(
+            study_name=name,
+            storage=storage.backend,
+            directions=directions,
+            pruner=pruner,
+            load_if_exists=True,
+        )
+    study.sampler = build_sampler(
+        settings.sampler,
+        seed=settings.seed,
+        startup_trials=settings.startup_trials,
+        place_of=lambda trial: _place(trial, study.get_trials(deepcopy=False)),
+    )
+    return SweepStudy(study, storage, space, limit, Stopwatch())
+
+
+def load_settings(storage: Storage, name: str) -> tuple[SweepSettings, dict[str, Any]]:
+    """The settings of a study that another process made, and all else that it keeps.
+
+    Raises:
+        ConfigError: there is no such study, or no sweep made it.
+    """
+    try:
+        study = optuna.load_study(study_name=name, storage=storage.backend)
+    except KeyError:
+        known = [each.study_name for each in optuna.get_all_study_summaries(storage.backend)]
+        raise ConfigError(
+            f"the storage {storage.url} has no study '{name}'; it has "
+            f"{', '.join(known) or 'none at all'}"
+        ) from None
+    kept = dict(study.user_attrs)
+    if SETTINGS_KEY not in kept:
+        raise ConfigError(f"the study '{name}' was not made by a sweep")
+    return SweepSettings.model_validate(kept[SETTINGS_KEY]), kept
+
+
+def status_of(study: SweepStudy) -> SweepStatus:
+    """Whether trials are still to be run."""
+    return "finished" if study.is_done() else "running"
+
+
+def lost_trials(study: SweepStudy, is_dead: Callable[[FrozenTrial], bool]) -> list[FrozenTrial]:
+    """Running trials whose process is gone.
+
+    Args:
+        study: to look through.
+        is_dead: whether the process that the trial's first note names is known to be dead; one of
+            another machine is judged by its silence, where the storage has a heartbeat.
+    """
+    running = [trial for trial in study.trials() if trial.state == TrialState.RUNNING]
+    silent = {trial.number for trial in study.silent()} if running else set()
+    return [trial for trial in running if trial.number in silent or is_dead(trial)]
+
+
+def _held(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that hold a place: all but those queued, repeated by another, or in surplus."""
+    repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    return [
+        trial
+        for trial in trials
+        if trial.state in _HOLDS_A_PLACE
+        or (
+            trial.state == TrialState.FAIL
+            and trial.number not in repeated
+            and SURPLUS not in trial.user_attrs
+        )
+    ]
+
+
+def _is_lost(trial: FrozenTrial) -> bool:
+    marks = trial.user_attrs
+    return trial.state == TrialState.FAIL and END not in marks and SURPLUS not in marks
+
+
+def _retries(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """How often the trial's configuration has been queued again."""
+    count, original = 0, trial.user_attrs.get(RETRY_OF)
+    while original is not None:
+        count, original = count + 1, trials[original].user_attrs.get(RETRY_OF)
+    return count
+
+
+def _place(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """The place of a trial among the study's configurations: a retry has that of the original.
+
+    Trials beyond ``trial`` do not count, so that it is the same whenever it is asked for.
+    """
+    number = trial.number
+    while (original := trials[number].user_attrs.get(RETRY_OF)) is not None:
+        number = original
+    earlier = [each for each in trials[:number] if not _is_extra(each)]
+    return len(earlier)
+
+
+def _is_extra(trial: FrozenTrial) -> bool:
+    return RETRY_OF in trial.user_attrs or SURPLUS in trial.user_attrs
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()

@@ -1,0 +1,248 @@
+import math
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+
+from experiments.settings import flatten
+from experiments.trial import trial_config
+from recsys.config import Config
+from recsys.errors import ConfigError
+from sweeps import space as space_module
+from sweeps.space import Space
+
+CONDITIONAL = {
+    "model.similarity": {"choice": ["cosine", "dot"]},
+    "model.temperature": {
+        "float": [0.05, 0.5],
+        "log": True,
+        "when": {"model.similarity": "cosine"},
+    },
+    "training.negatives_per_positive": {"int": [2, 8], "step": 3},
+}
+SHIPPED = ("quick", "fusion", "encoder", "full")
+
+
+def shipped(name):
+    from pathlib import Path
+
+    path = Path(space_module.__file__).with_name("spaces") / f"{name}.yaml"
+    return yaml.safe_load(path.read_text())
+
+
+def check(settings):
+    return trial_config({}, settings, "defaults")
+
+
+def draws(space, n, seed=0):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    return [space.suggest(study.ask()) for _ in range(n)]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_space_fits_the_defaults(name):
+    Space.of(shipped(name)).check(check)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_draw_from_a_shipped_space_is_a_configuration(name):
+    space = Space.of(shipped(name))
+    for params in draws(space, 50):
+        assert isinstance(check(space.settings(params)), Config)
+
+
+def test_a_setting_with_a_condition_exists_only_where_it_holds():
+    seen = set()
+    for params in draws(Space.of(CONDITIONAL), 40):
+        seen.add(params["model.similarity"])
+        assert ("model.temperature" in params) == (params["model.similarity"] == "cosine")
+    assert seen == {"cosine", "dot"}
+
+
+def test_a_condition_may_stand_before_what_it_names():
+    turned = dict(reversed(CONDITIONAL.items()))
+    for params in draws(Space.of(turned), 20):
+        assert ("model.temperature" in params) == (params["model.similarity"] == "cosine")
+
+
+def test_draws_stay_in_their_range_and_on_their_steps():
+    for params in draws(Space.of(CONDITIONAL), 40):
+        assert params["training.negatives_per_positive"] in (2, 5, 8)
+        assert 0.05 <= params.get("model.temperature", 0.1) <= 0.5
+
+
+def test_a_range_written_as_yaml_1_1_reads_it_is_numbers():
+    tree = yaml.safe_load("training.learning_rate: {float: [1e-4, 1e-1], log: true}")
+    (dimension,) = Space.of(tree).dimensions
+    assert dimension.values == (0.0001, 0.1)
+
+
+def test_with_gives_other_settings_the_same_value():
+    space = Space.of(
+        {"model.item_tower.fusion": {"choice": ["sum"], "with": "model.user_tower.fusion"}}
+    )
+    assert space.settings({"model.item_tower.fusion": "sum"}) == {
+        "model.item_tower.fusion": "sum",
+        "model.user_tower.fusion": "sum",
+    }
+
+
+def test_lists_come_back_from_their_labels():
+    space = Space.of({"model.encoder.hidden_dims": {"choice": [[64], [192, 96]]}})
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    trial = study.ask()
+    params = space.suggest(trial)
+    assert params["model.encoder.hidden_dims"] in ([64], [192, 96])
+    assert space.values(trial.params) == params
+    assert space.labels(params) == trial.params
+
+
+def test_corners_are_all_choices_and_ends_that_can_come_together():
+    corners = list(Space.of(CONDITIONAL).corners())
+    cosine = [corner for corner in corners if corner["model.similarity"] == "cosine"]
+    dot = [corner for corner in corners if corner["model.similarity"] == "dot"]
+    assert len(cosine) == 2 * 2 and len(dot) == 2  # ends of temperature, ends of negatives
+
+
+def test_a_large_space_is_checked_in_every_pair_of_values(monkeypatch):
+    monkeypatch.setattr(space_module, "MOST_CORNERS", 3)
+    corners = list(Space.of(CONDITIONAL).corners())
+    pairs = {(c["model.similarity"], c["training.negatives_per_positive"]) for c in corners}
+    assert pairs == {(a, b) for a in ("cosine", "dot") for b in (2, 8)}
+    ends = {
+        (c["model.temperature"], c["training.negatives_per_positive"])
+        for c in corners
+        if "model.temperature" in c
+    }
+    assert ends == {(a, b) for a in (0.05, 0.5) for b in (2, 8)}
+
+
+def test_a_grid_has_every_combination_once_in_an_order_of_its_seed():
+    tree = CONDITIONAL | {
+        "model.temperature": {
+            "float": [0.1, 0.3],
+            "step": 0.1,
+            "when": {"model.similarity": "cosine"},
+        }
+    }
+    space = Space.of(tree)
+    cells = space.grid(np.random.default_rng(0))
+    assert len(cells) == 3 * 3 + 3
+    assert len({repr(sorted(cell.items())) for cell in cells}) == 12
+    assert cells == space.grid(np.random.default_rng(0))
+    assert cells != space.grid(np.random.default_rng(1))
+    temperatures = {cell["model.temperature"] for cell in cells if "model.temperature" in cell}
+    assert all(
+        math.isclose(a, b) for a, b in zip(sorted(temperatures), (0.1, 0.2, 0.3), strict=True)
+    )
+
+
+def test_a_grid_of_a_range_without_steps_is_refused():
+    with pytest.raises(ConfigError, match="must be a choice or have a 'step'"):
+        Space.of(CONDITIONAL).grid(np.random.default_rng(0))
+
+
+def test_a_grid_of_a_logarithmic_range_of_whole_numbers_doubles():
+    (dimension,) = Space.of({"model.embedding_dim": {"int": [16, 100], "log": True}}).dimensions
+    assert dimension.grid == (16, 32, 64, 100)
+
+
+def test_the_default_is_what_of_it_can_be_drawn():
+    defaults = flatten(Config().model_dump(mode="json"))
+    space = Space.of(CONDITIONAL)
+    assert space.within(defaults) == {
+        "model.similarity": "cosine",
+        "model.temperature": 0.1,
+        "training.negatives_per_positive": 5,
+    }
+    outside = Space.of({"training.learning_rate": {"float": [0.01, 0.1]}})
+    assert outside.within(defaults) == {}
+
+
+def test_a_default_that_differs_between_tied_settings_cannot_be_drawn():
+    space = Space.of(
+        {"model.item_tower.fusion": {"choice": ["sum"], "with": "model.user_tower.fusion"}}
+    )
+    assert (
+        space.within({"model.item_tower.fusion": "sum", "model.user_tower.fusion": "concat"}) == {}
+    )
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({}, "must name at least one setting"),
+        ({"training.batch_size": [32, 64]}, "must be a mapping such as"),
+        ({"training.batch_size": {}}, "must have one of choice, int, float"),
+        ({"training.batch_size": {"int": [1, 2], "choice": [1]}}, "must have one of"),
+        ({"training.batch_size": {"int": [1, 2], "stepp": 1}}, "got 'stepp'"),
+        ({"training.batch_size": {"choice": [1], "log": True}}, "got 'log'"),
+        ({"training.batch_size": {"choice": []}}, "must be a list of values"),
+        ({"training.batch_size": {"choice": [32, 32]}}, "must name a value once"),
+        ({"training.batch_size": {"int": [32]}}, r"must be \[lowest, highest\]"),
+        ({"training.batch_size": {"int": [64, 32]}}, "`low <= high` must hold"),
+        ({"training.batch_size": {"int": [1.5, 3]}}, "must have whole numbers"),
+        ({"training.learning_rate": {"float": ["a", 1]}}, "must have finite numbers"),
+        ({"training.learning_rate": {"float": [0, 1], "log": True}}, "learning_rate"),
+        ({"model.temperature": {"float": [0.1, 1], "when": "cosine"}}, "must be a mapping such as"),
+        (
+            {"model.temperature": {"float": [0.1, 1], "when": {"model.similarity": "cosine"}}},
+            "must name another setting of the space, got 'model.similarity'",
+        ),
+        (
+            {
+                "model.similarity": {"choice": ["dot", "cosine"]},
+                "model.temperature": {"float": [0.1, 1], "when": {"model.similarity": "cosin"}},
+            },
+            "can never be 'cosin'",
+        ),
+        (
+            {
+                "model.sparse": {"choice": [True], "when": {"model.similarity": "dot"}},
+                "model.similarity": {"choice": ["dot"], "when": {"model.sparse": True}},
+            },
+            "must not go in a circle",
+        ),
+        (
+            {
+                "model.item_tower.fusion": {"choice": ["sum"], "with": "model.user_tower.fusion"},
+                "model.user_tower.fusion": {"choice": ["sum"]},
+            },
+            "'model.user_tower.fusion' must be set by one entry, got two",
+        ),
+        ({"experiment.seed": {"int": [0, 9]}}, "must not vary: a better seed is luck"),
+        ({"evaluation.ks": {"choice": [[5], [10]]}}, "must not vary: trials must be judged alike"),
+        ({"data.min_user_interactions": {"int": [1, 5]}}, "the same held-out interactions"),
+    ],
+)
+def test_what_is_not_of_the_language_is_refused_in_one_line(tree, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        Space.of(tree)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"model.fusion": {"choice": ["sum"]}}, "'model.fusion' is not a setting"),
+        ({"model.similarity": {"choice": ["cosine", "euclid"]}}, "model.similarity: euclid"),
+        ({"training.learning_rate": {"float": [0, 1]}}, "greater than 0"),
+        (
+            {
+                "model.similarity": {"choice": ["cosine", "dot"]},
+                "model.temperature": {"float": [0.1, 1]},
+            },
+            "'temperature' has a meaning only with similarity 'cosine'",
+        ),
+        ({"model.embedding_dim": {"float": [8, 9.5]}}, "embedding_dim"),
+    ],
+)
+def test_what_the_configuration_would_refuse_is_refused_before_any_trial(tree, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        Space.of(tree).check(check)
+    assert "\n" not in str(caught.value)
+
+
+def test_features_may_vary_though_other_data_settings_may_not():
+    Space.of({"data.features.title": {"choice": [True, False]}}).check(check)

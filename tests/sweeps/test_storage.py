@@ -1,0 +1,111 @@
+import json
+import multiprocessing
+import os
+import signal
+import sqlite3
+import time
+
+import optuna
+import pytest
+
+from recsys.errors import ConfigError, TrackingError
+from sweeps.storage import FileLock, journal_url, open_storage, refuse_shared, without_password
+
+
+def hold_lock(path, taken):
+    lock = FileLock(path)
+    lock.acquire()
+    taken.set()
+    time.sleep(60)
+
+
+def test_a_journal_file_keeps_a_study_between_processes(tmp_path):
+    first = open_storage(str(tmp_path / "journal.log"))
+    study = optuna.create_study(study_name="s", storage=first.backend)
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    again = open_storage(journal_url(tmp_path / "journal.log"))
+    assert first.url == again.url == journal_url(tmp_path / "journal.log")
+    assert optuna.load_study(study_name="s", storage=again.backend).best_value == 1.0
+
+
+def test_a_lock_does_not_outlive_the_process_that_holds_it(tmp_path):
+    context = multiprocessing.get_context("fork")
+    taken = context.Event()
+    process = context.Process(target=hold_lock, args=(tmp_path / "lock", taken))
+    process.start()
+    assert taken.wait(10)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    started = time.monotonic()
+    lock = FileLock(tmp_path / "lock")
+    lock.acquire()
+    lock.release()
+    assert time.monotonic() - started < 5  # Optuna's own would wait for 30 seconds
+
+
+def test_an_entry_that_a_power_failure_cut_short_is_left_out(tmp_path, caplog):
+    path = tmp_path / "journal.log"
+    storage = open_storage(str(path))
+    study = optuna.create_study(study_name="s", storage=storage.backend)
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    with open(path, "ab") as file:
+        file.write(b'{"op_code": 4, "wor')
+    mended = optuna.load_study(study_name="s", storage=open_storage(str(path)).backend)
+    mended.add_trial(optuna.trial.create_trial(value=2.0))
+    assert [trial.value for trial in mended.trials] == [1.0, 2.0]
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+    assert "the last entry was unfinished" in caplog.text
+
+
+def test_a_sqlite_file_keeps_a_study_and_a_heartbeat(tmp_path):
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db")
+    study = optuna.create_study(study_name="s", storage=storage.backend)
+    assert storage.has_heartbeat
+    assert storage.silent_trials(study._study_id) == []
+    storage.close()
+
+
+def test_mlflows_database_is_refused_by_its_tables(tmp_path):
+    path = tmp_path / "mlflow.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32))")
+    connection.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+    connection.close()
+    with pytest.raises(ConfigError, match="holds MLflow's tables"):
+        open_storage(f"sqlite:///{path}")
+
+
+@pytest.mark.parametrize(
+    ("storage", "tracking"),
+    [
+        ("sqlite:////data/x.db", "sqlite:////data/x.db"),
+        ("postgresql+psycopg://a:b@host/x", "postgresql://c@host/x"),
+    ],
+)
+def test_the_trackers_address_is_refused(storage, tracking):
+    with pytest.raises(ConfigError, match="must be a database of its own") as caught:
+        refuse_shared(storage, tracking)
+    assert ":b@" not in str(caught.value)
+
+
+def test_another_database_of_the_trackers_server_is_not_refused():
+    refuse_shared("postgresql://host/study", "postgresql://host/mlflow")
+    refuse_shared("journal:////data/mlflow.db", "sqlite:////data/mlflow.db")
+
+
+def test_an_address_of_no_kind_is_refused_without_its_password():
+    with pytest.raises(ConfigError, match="must be a journal file or start with") as caught:
+        open_storage("mongodb://me:secret@host/x")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_that_is_away_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises((TrackingError, ConfigError)) as caught:
+        open_storage(f"sqlite:///{tmp_path}/file/study.db")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_password_is_not_shown():
+    assert without_password("postgresql://me:secret@host:5/x") == "postgresql://me@host:5/x"
+    assert without_password("journal:////a/b") == "journal:////a/b"
