@@ -165,3 +165,110 @@ def import_data(kind: str, source: Path, destination: Path) -> None:
     from recsys.data.importers.dump import DumpKind
 
     click.echo(import_dump(cast("DumpKind", kind), source, destination))
+
+
+class _StartByDefault(click.Group):
+    """Runs 'start' where no other of its commands is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or args[0] not in self.commands:
+            args = ["start", *args]
+        return super().parse_args(ctx, args)
+
+
+@main.group(cls=_StartByDefault)
+def sweep() -> None:
+    """Search a space of settings."""
+
+
+@sweep.command(context_settings=OVERRIDES)
+@click.option("--space", type=PATH, required=True, help="YAML with what may vary.")
+@click.option("--config", type=PATH, help="YAML with differences from the defaults.")
+@click.option("--trials", "n_trials", type=int, help="Trials in all.  [default: 30]")
+@click.option("--workers", type=int, help="Processes on this machine.  [default: 1]")
+@click.option("--name", help="Of the sweep; default from the space and a digest of all settings.")
+@click.option("--storage", envvar="BOOKENDS_STORAGE", help="Of the study; default a journal file.")
+@click.option("--sampler", help="tpe, random, grid, gp or qmc.  [default: tpe]")
+@click.option("--startup-trials", type=int, help="tpe, gp: drawn at random first.  [default: 10]")
+@click.option("--pruner", help="none, median, percentile, asha, hyperband or patient.")
+@click.option("--objective", "objectives", multiple=True, help="METRIC[:maximize|:minimize].")
+@click.option("--constraint", "constraints", multiple=True, help="Such as 'train_seconds<=60'.")
+@click.option("--seed", type=int, help="Of the search.  [default: 0]")
+@click.option("--user-share", type=float, help="Run all on this share of the readers first.")
+@click.option("--promoted", type=int, help="How many of those are run on all readers.")
+@click.option("--finalists", type=int, help="Trained again on fresh seeds.  [default: 3]")
+@click.option("--finalist-seeds", type=int, help="On how many.  [default: 3]")
+@click.option("--final/--no-final", "final_run", default=True, help="Run the winner in full.")
+@click.option(
+    "--sweeps-dir", type=PATH, default=Path("artifacts/sweeps"), show_default=True, help="Where."
+)
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+def start(
+    space: Path,
+    config: Path | None,
+    sweeps_dir: Path,
+    name: str | None,
+    storage: str | None,
+    overrides: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Search a space: the same command again goes on where it was.
+
+    Any setting that does not vary can be given by its dotted name, as for 'bookends run'.
+    """
+    from experiments.signals import Interrupted
+    from experiments.sweep_console import SweepConsole
+    from experiments.sweep_request import read_request
+    from experiments.sweeper import sweep as sweep_job
+
+    request = read_request(
+        space, config, overrides, options, name=name, storage=storage, sweeps_dir=sweeps_dir
+    )
+    console = SweepConsole()
+    console.logging_to_console()
+    try:
+        sweep_job(request, console)
+    except Interrupted as interrupted:
+        sys.exit(interrupted.exit_code)
+
+
+@sweep.command(context_settings=OVERRIDES)
+@click.option("--study", required=True, help="Name of the sweep.")
+@click.option("--storage", envvar="BOOKENDS_STORAGE", required=True, help="Where its study is.")
+@click.option("--stage", type=click.Choice(["share", "search", "finalists"]), hidden=True)
+@click.option("--index", type=int, default=0, hidden=True)
+@click.option("--parent", type=int, hidden=True)
+@click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
+def worker(
+    study: str,
+    storage: str,
+    stage: Any,
+    index: int,
+    parent: int | None,
+    overrides: tuple[str, ...],
+) -> None:
+    """Take part in a sweep, from this or another machine.
+
+    Settings that differ here, such as --data.books_path, can be given by their dotted name.
+    """
+    from experiments.settings import parse_overrides
+    from experiments.signals import Interrupted
+    from experiments.sweep_worker import Assignment, join
+
+    try:
+        n_trials = join(
+            Assignment(study, storage, stage, index, parent), parse_overrides(overrides)
+        )
+    except Interrupted as interrupted:
+        sys.exit(interrupted.exit_code)
+    click.echo(f"{n_trials} trials run; none is left")
+
+
+@sweep.command("report")
+@click.argument("sweep_dir", type=PATH)
+def sweep_report(sweep_dir: Path) -> None:
+    """Write the report of a sweep again from what its directory holds."""
+    from sweeps.report import write_sweep_report
+
+    for path in write_sweep_report(sweep_dir):
+        click.echo(path)

@@ -309,15 +309,17 @@ class TrialTracker:
         points, self._points = self._points, []
         params, self._params = self._params, {}
 
-        def send() -> None:
-            first = points[:MOST_METRICS]
-            _log(self._connect(), self._run_id, first, params, tags)
-            for start in range(MOST_METRICS, len(points), MOST_METRICS):
-                _log(self._connect(), self._run_id, points[start : start + MOST_METRICS], {}, {})
-
-        if self._run_id is not None:
-            self._try("log a trial", send)
+        run_id = self._run_id
         self._flushed = time.monotonic()
+        if run_id is None:
+            return
+
+        def send() -> None:
+            _log(self._connect(), run_id, points[:MOST_METRICS], params, tags)
+            for start in range(MOST_METRICS, len(points), MOST_METRICS):
+                _log(self._connect(), run_id, points[start : start + MOST_METRICS], {}, {})
+
+        self._try("log a trial", send)
 
     def _terminate(self, status: str) -> None:
         if self._run_id is not None:
@@ -368,7 +370,7 @@ def _end(client: MlflowClient, run_id: str, status: str, tags: Mapping[str, str]
 
 def _log(
     client: MlflowClient,
-    run_id: str | None,
+    run_id: str,
     metrics: Sequence[Metric],
     params: Mapping[str, str],
     tags: Mapping[str, str],

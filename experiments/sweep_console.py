@@ -1,0 +1,140 @@
+"""What the user sees of a sweep: a live table in a terminal, a line a trial elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from experiments.console import RunConsole
+from sweeps.record import Finalists, Objective, TrialRecord
+
+SHOWN_TRIALS = 12
+_SHORT = 4
+_COLOURS = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
+
+
+class SweepConsole(RunConsole):
+    """Prints a sweep's progress and results.
+
+    Args:
+        console: where to print.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        console = console or Console()
+        super().__init__(console)
+        self._terminal = console
+        self._live: Live | None = None
+        self._bar: Progress | None = None
+        self._told = set[int]()
+        self._objectives: tuple[Objective, ...] = ()
+        self._title = ""
+
+    @contextmanager
+    def trials(
+        self, title: str, objectives: tuple[Objective, ...], known: tuple[TrialRecord, ...]
+    ) -> Iterator[None]:
+        """Show trials of a stage within this context; those that ended before are not told."""
+        self._objectives, self._title = objectives, title
+        self._told = {trial.number for trial in known if trial.state != "running"}
+        self.heading(title)
+        if not self._terminal.is_terminal:
+            yield
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        )
+        self._bar.add_task("trials", total=None)
+        with Live(console=self._terminal, transient=True, refresh_per_second=4) as self._live:
+            yield
+        self._live = None
+
+    def show(self, trials: tuple[TrialRecord, ...], limit: int) -> None:
+        """Take in the state of all trials of the stage."""
+        ended = [trial for trial in trials if trial.state != "running"]
+        if self._live is not None and self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=len(ended), total=limit)
+            self._live.update(Group(self._table(trials), self._bar))
+            return
+        for trial in ended:
+            if trial.number not in self._told:
+                self._told.add(trial.number)
+                self.say(self._line(trial, len(ended), limit))
+
+    def finalists(self, finalists: Finalists) -> None:
+        """Print the last round."""
+        table = Table(title=f"finalists, validation {finalists.metric}")
+        for name in ("trial", "mean", "std between seeds", "search"):
+            table.add_column(name, justify="right")
+        for row in finalists.rows:
+            name = f"{row.trial} (default)" if row.is_default else str(row.trial)
+            star = " *" if row.trial == finalists.winner else ""
+            table.add_row(
+                name + star, _number(row.mean), _number(row.std), _number(row.search_value)
+            )
+        self._terminal.print(table)
+        self.say(finalists.verdict)
+
+    def outcome(
+        self, sweep_dir: Path, best_path: Path | None, report: Path | None, ui_command: str | None
+    ) -> None:
+        """Print where everything lies."""
+        self.say(f"sweep       {sweep_dir}")
+        if report is not None:
+            self.say(f"report      {report}")
+        if best_path is not None:
+            self.say(f"best        {best_path}, to be run with 'bookends run --config {best_path}'")
+        if ui_command is not None:
+            self.say(f"MLflow UI   {ui_command}")
+
+    def _table(self, trials: tuple[TrialRecord, ...]) -> Table:
+        table = Table(title=self._title)
+        names = [objective.metric for objective in self._objectives]
+        for name in ("trial", "state", "epochs", "s", *names, "values"):
+            table.add_column(name)
+        running = [trial for trial in trials if trial.state == "running"]
+        best = self._best(trials)[: SHOWN_TRIALS // 2]
+        latest = [t for t in trials if t.state != "running" and t not in best]
+        for trial in [*best, *latest[-SHOWN_TRIALS // 2 :], *running]:
+            colour = _COLOURS[trial.state]
+            table.add_row(
+                str(trial.number),
+                f"[{colour}]{trial.state}[/{colour}]",
+                str(trial.epochs),
+                f"{trial.seconds:.1f}" if trial.seconds else "",
+                *[_number(value) for value in trial.values or [None] * len(names)],
+                escape(_params(trial)),
+            )
+        return table
+
+    def _best(self, trials: tuple[TrialRecord, ...]) -> list[TrialRecord]:
+        sign = -1 if self._objectives[0].direction == "maximize" else 1
+        complete = [trial for trial in trials if trial.values is not None]
+        return sorted(complete, key=lambda t: sign * t.values[0] if t.values else 0.0)
+
+    def _line(self, trial: TrialRecord, n_ended: int, limit: int) -> str:
+        names = [objective.metric for objective in self._objectives]
+        line = f"trial {trial.number:>3}  {trial.state:<8}  {n_ended}/{limit}"
+        for name, value in zip(names, trial.values or (), strict=False):
+            line += f"  {name} {_number(value)}"
+        if trial.error:
+            line += f"  {trial.error}"
+        return f"{line}  {trial.epochs} epochs, {trial.seconds:.1f} s  {_params(trial)}"
+
+
+def _params(trial: TrialRecord) -> str:
+    return ", ".join(
+        f"{name.rpartition('.')[2]} {_number(value) if isinstance(value, float) else value}"
+        for name, value in trial.params.items()
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.{_SHORT}g}"

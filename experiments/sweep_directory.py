@@ -1,0 +1,105 @@
+"""The sweep directory: everything a sweep leaves behind, the source that trackers mirror."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from recsys.evaluation.evaluation import Evaluation
+from recsys.evaluation.ranking import Vectors
+from sweeps.storage import journal_url
+
+
+@dataclass(frozen=True)
+class SweepDirectory:
+    """Paths of one sweep.
+
+    Attributes:
+        path: the directory.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, sweeps_dir: Path, name: str) -> SweepDirectory:
+        """The directory of the sweep of this name, made where absent."""
+        path = (sweeps_dir / name).absolute()
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """Name of the sweep and of its study."""
+        return self.path.name
+
+    @property
+    def default_storage(self) -> str:
+        """Address of the embedded study."""
+        return journal_url(self.path / "journal.log")
+
+    @property
+    def lock_path(self) -> Path:
+        """Held by a session while it does what only one may do."""
+        return self.path / ".lock"
+
+    @property
+    def best_path(self) -> Path:
+        """The winning configuration."""
+        return self.path / "best.yaml"
+
+    @property
+    def finalists_dir(self) -> Path:
+        """What finalists left for the comparison."""
+        return self.path / "finalists"
+
+    def worker_log(self, stage: str, index: int) -> Path:
+        """What a worker printed."""
+        path = self.path / "logs"
+        path.mkdir(exist_ok=True)
+        return path / f"{stage}-worker-{index}.txt"
+
+    def write_settings(self, content: dict[str, Any]) -> None:
+        """Keep the resolved settings of the sweep."""
+        _write(self.path / "sweep.yaml", content)
+
+    def write_best(self, tree: dict[str, Any], comment: str) -> None:
+        """Keep the winning configuration as YAML that ``bookends run`` takes."""
+        lines = "".join(f"# {line}\n" for line in comment.splitlines())
+        _write(self.best_path, tree, lines)
+
+
+def _write(path: Path, content: dict[str, Any], head: str = "") -> None:
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(head + text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def keep_finalist(
+    directory: Path, trial: int, seed: int, evaluation: Evaluation, vectors: Vectors
+) -> None:
+    """Put a finalist's values a reader and its vectors where the parent finds them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = per_user_path(directory, trial, seed)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    evaluation.per_user.to_parquet(unfinished, index=False)
+    unfinished.replace(path)
+    path = vectors_path(directory, trial, seed)
+    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
+    np.savez(unfinished, users=vectors.users, items=vectors.items)
+    unfinished.replace(path)
+
+
+def per_user_path(directory: Path, trial: int, seed: int) -> Path:
+    """Where a finalist's values a reader lie."""
+    return directory / f"trial-{trial}-seed-{seed}.parquet"
+
+
+def vectors_path(directory: Path, trial: int, seed: int) -> Path:
+    """Where a finalist's vectors lie until test was looked at."""
+    return directory / f"trial-{trial}-seed-{seed}.npz"

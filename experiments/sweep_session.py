@@ -1,0 +1,357 @@
+"""A session of a sweep: what was asked for, checked; the study and its run, opened or made."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.environment import describe_environment
+from experiments.runner import MLFLOW, configure_torch, describe_dataset
+from experiments.settings import check_config, flatten
+from experiments.sweep_console import SweepConsole
+from experiments.sweep_directory import SweepDirectory
+from experiments.sweep_worker import (
+    FINGERPRINT,
+    LIMITS,
+    STAGE,
+    SWEEP_DIR,
+    TRACKING,
+    Stage,
+    open_stage,
+)
+from experiments.trial import Metrics, check_measures, judge_lists, list_metrics, trial_config
+from recsys.config import Config
+from recsys.data.dataset import Prepared, prepare_cached
+from recsys.errors import ConfigError
+from recsys.evaluation.evaluation import Evaluation, popularity
+from sweeps.pruners import describe_pruner
+from sweeps.record import Finalists, RankAgreement, SweepRecord, SweepStatus, TestLook, TrialRecord
+from sweeps.samplers import describe_sampler
+from sweeps.settings import COSTS, SweepSettings
+from sweeps.space import Params, Space
+from sweeps.storage import Storage, open_storage, refuse_shared, without_password
+from sweeps.study import (
+    DEFAULT,
+    SETTINGS_KEY,
+    SweepStudy,
+)
+from tracking.store import STORE_ERRORS, file_lock, one_line, resolve_uri
+from tracking.sweep import SweepRun, open_sweep
+
+CREATED, SECONDS, SESSIONS, LOOKS = "created", "seconds", "sessions", "test_looks"
+"""What the study keeps of the sweep."""
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+        settings: of the sweep.
+        name: of the sweep; None makes one from the space's and the settings' digest.
+        space_name: of the space.
+        storage: address of the study; None takes a journal file in the sweep's directory.
+        sweeps_dir: where sweep directories are made.
+    """
+
+    settings: SweepSettings
+    space_name: str
+    name: str | None = None
+    storage: str | None = None
+    sweeps_dir: Path = Path("artifacts/sweeps")
+
+
+@dataclass(eq=False)
+class Session:
+    """A sweep under way in this process: what all of its steps need."""
+
+    request: Request
+    settings: SweepSettings
+    base: Config
+    prepared: Prepared
+    baselines: dict[str, Metrics]
+    directory: SweepDirectory
+    storage: Storage
+    main: SweepStudy
+    console: SweepConsole
+    tracked: SweepRun | None
+    started: float
+    environment: dict[str, Any] = field(default_factory=describe_environment)
+    finalists: Finalists | None = None
+    fidelity: RankAgreement | None = None
+    best_run_name: str | None = None
+
+    def stage(self, stage: Stage) -> SweepStudy:
+        """The study of a stage."""
+        if stage == "search":
+            return self.main
+        limit = self.main.attribute(LIMITS)[stage]
+        return open_stage(self.storage, self.directory.name, stage, self.settings, self.base, limit)
+
+    def trials(self, study: SweepStudy, share: float = 1.0) -> tuple[TrialRecord, ...]:
+        """The trials of a study; the default configuration shows its defaults."""
+        defaults = default_params(study.space, self.base)
+        is_default = {t.number for t in study.trials() if DEFAULT in t.user_attrs}
+        return tuple(
+            dataclasses.replace(trial, params=defaults) if trial.number in is_default else trial
+            for trial in study.records(self.settings.constraints, share_of_users=share)
+        )
+
+    def record(self, status: SweepStatus, error: str | None = None) -> SweepRecord:
+        """All that is known now."""
+        settings = self.settings
+        return SweepRecord(
+            name=self.directory.name,
+            status=status,
+            created=self.main.attribute(CREATED),
+            base_config=self.base.model_dump(mode="json"),
+            space=settings.space,
+            objectives=settings.objectives,
+            n_trials=self.main.limit,
+            seed=settings.seed,
+            seconds=self.main.attribute(SECONDS) + time.monotonic() - self.started,
+            sampler=dict(
+                describe_sampler(
+                    settings.sampler,
+                    seed=settings.seed,
+                    startup_trials=settings.startup_trials,
+                )
+            ),
+            pruner=describe_pruner(settings),
+            constraints=settings.constraints,
+            workers=settings.workers,
+            fingerprint=self.prepared.fingerprint,
+            dataset=describe_dataset(self.prepared),
+            trials=self.trials(self.main),
+            baselines=self.baselines,
+            finalists=self.finalists,
+            fidelity=self.fidelity,
+            test_looks=self.looks(),
+            best_run_name=self.best_run_name,
+            settings=settings.model_dump(mode="json"),
+            sessions=self.main.attribute(SESSIONS),
+            environment=self.environment,
+            error=error,
+        )
+
+    def looks(self) -> tuple[TestLook, ...]:
+        """Each opening of the test split so far, over all sessions."""
+        return tuple(TestLook(**look) for look in self.main.attribute(LOOKS) or [])
+
+    def look(self, look: TestLook) -> None:
+        """Put down an opening of the test split."""
+        looks = [asdict(each) for each in self.looks()]
+        self.main.keep(LOOKS, [*looks, asdict(look)])
+
+    def relook(self, look: TestLook) -> None:
+        """Say of the last opening what it showed."""
+        looks = [asdict(each) for each in self.looks()]
+        self.main.keep(LOOKS, [*looks[:-1], asdict(look)])
+
+
+def begin(request: Request, console: SweepConsole) -> Session:
+    """Check everything, prepare the data, open or make the study and its run."""
+    started = time.monotonic()
+    base = check_config(request.settings.base, {}, origin="base configuration")
+    space = Space.of(request.settings.space)
+    space.check(lambda given: trial_config(request.settings.base, given, request.space_name))
+    if request.storage is not None:
+        refuse_shared(request.storage, resolve_uri(base.experiment.tracking_uri))
+    configure_torch(base)
+    console.say(f"reading {base.data.books_path} and {base.data.interactions_path}")
+    prepared = prepare_cached(base.data, base.experiment.seed)
+    settings = request.settings
+    judged = _judge_popularity(prepared, base)
+    known = list_metrics(judged)
+    check_measures(settings.measures, known)
+    _check_finalists(settings, judged)
+    name = request.name or f"{request.space_name}-{settings.digest(prepared.fingerprint)}"
+    directory = SweepDirectory.of(request.sweeps_dir, name)
+    with file_lock(directory.lock_path):
+        storage = open_storage(request.storage or directory.default_storage)
+        main = open_stage(storage, name, "search", settings, base, settings.n_trials)
+        session = Session(
+            request=request,
+            settings=settings,
+            base=base,
+            prepared=prepared,
+            baselines={"popularity": known},
+            directory=directory,
+            storage=storage,
+            main=main,
+            console=console,
+            tracked=None,
+            started=started,
+        )
+        _open_books(session)
+        if base.experiment.tracking:
+            session.tracked = _open_run(session)
+        session.record("running").write(directory.path)
+    return session
+
+
+def default_params(space: Space | None, base: Config) -> Params:
+    """What the default configuration has for each setting that varies, where it has a value."""
+    if space is None:
+        return {}
+    resolved = flatten(base.model_dump(mode="json"))
+    names = [dimension.name for dimension in space.dimensions]
+    return {name: resolved[name] for name in names if resolved.get(name) is not None}
+
+
+def _judge_popularity(prepared: Prepared, base: Config) -> Evaluation:
+    evaluation = judge_lists(popularity(prepared.train), prepared, base)
+    if evaluation.skipped is not None:
+        raise ConfigError(
+            f"a sweep judges by validation, but there is none: {evaluation.skipped}; see "
+            "'data.split'"
+        )
+    return evaluation
+
+
+def _check_finalists(settings: SweepSettings, judged: Evaluation) -> None:
+    metric = settings.objectives[0].metric
+    if settings.finalists and (metric in COSTS or metric not in judged.per_user.columns):
+        raise ConfigError(
+            "the first objective must have a value for each reader, so that finalists can be "
+            f"compared, got '{metric}'; name another one first, or give --finalists 0"
+        )
+
+
+def _open_books(session: Session) -> None:
+    """Make the study what the settings say, or check that it is."""
+    main, settings, fingerprint = session.main, session.settings, session.prepared.fingerprint
+    kept = main.attribute(SETTINGS_KEY)
+    if kept is None:
+        main.keep(CREATED, datetime.now(UTC).isoformat())
+        main.keep(SECONDS, 0.0)
+        main.keep(SESSIONS, 0)
+        main.keep(FINGERPRINT, fingerprint)
+        main.keep(SWEEP_DIR, str(session.directory.path))
+        main.keep(STAGE, "search" if settings.user_share is None else "share")
+    else:
+        _check_same(session, SweepSettings.model_validate(kept), main.attribute(FINGERPRINT))
+    limits = _limits(session)
+    main.limit = limits["search"]
+    main.keep(LIMITS, limits)
+    main.keep(SETTINGS_KEY, settings.model_dump(mode="json"))
+    main.keep(SESSIONS, main.attribute(SESSIONS) + 1)
+    first: Stage = "search" if settings.user_share is None else "share"
+    queue_first(session, session.stage(first))
+    session.directory.write_settings(
+        {
+            "name": session.directory.name,
+            "storage": without_password(session.storage.url),
+            **settings.model_dump(mode="json"),
+        }
+    )
+
+
+def _check_same(session: Session, before: SweepSettings, fingerprint: str) -> None:
+    old, new = before.identity(), session.settings.identity()
+    for name in old:
+        if old[name] != new[name]:
+            raise ConfigError(
+                f"the sweep '{session.directory.name}' must keep '{name}': it was "
+                f"{old[name]!r:.200}, got {new[name]!r:.200}; give another --name for a new sweep"
+            )
+    if fingerprint != session.prepared.fingerprint:
+        raise ConfigError(
+            f"the sweep '{session.directory.name}' was begun on the data set {fingerprint}, got "
+            f"{session.prepared.fingerprint}; give another --name for a new sweep"
+        )
+
+
+def _limits(session: Session) -> dict[str, int]:
+    """How many trials each stage may have."""
+    settings = session.settings
+    asked = settings.n_trials
+    if settings.sampler == "grid":
+        asked = min(asked, 1 + len(_cells(session)))
+    if settings.user_share is None:
+        return {"search": asked, "share": 0, "finalists": 0}
+    return {"search": 1 + (settings.promoted or 0), "share": asked, "finalists": 0}
+
+
+def _cells(session: Session) -> list[Params]:
+    """The grid without the default configuration, in the order in which it is gone through."""
+    space = Space.of(session.settings.space)
+    default = space.within(flatten(session.base.model_dump(mode="json")))
+    cells = space.grid(np.random.default_rng(session.settings.seed))
+    return [cell for cell in cells if cell != default]
+
+
+def queue_first(session: Session, study: SweepStudy) -> None:
+    """Queue the default configuration as trial 0, and a grid's cells up to the limit."""
+    assert study.space is not None
+    n_known = sum("retry_of" not in trial.user_attrs for trial in study.trials())
+    if n_known == 0:
+        params = study.space.within(flatten(session.base.model_dump(mode="json")))
+        study.queue(params, **{DEFAULT: list(params)})
+        n_known = 1
+    if session.settings.sampler == "grid":
+        for cell in _cells(session)[n_known - 1 : study.limit - 1]:
+            study.queue(cell)
+
+
+def _open_run(session: Session) -> SweepRun | None:
+    settings, main = session.settings, session.main
+    kept = main.attribute(TRACKING) or {}
+    dumped = settings.model_dump(mode="json", exclude={"base", "epoch_metrics"})
+    try:
+        tracked = open_sweep(
+            session.base.experiment.tracking_uri,
+            experiment=session.base.experiment.name,
+            name=session.directory.name,
+            created=main.attribute(CREATED),
+            params={"cfg": session.base.model_dump(mode="json"), "sweep": dumped},
+            tags={
+                "bookends.kind": "sweep",
+                "bookends.sweep_dir": str(session.directory.path),
+                "bookends.dataset": session.prepared.fingerprint,
+                "optuna.study": session.directory.name,
+                "optuna.storage": without_password(session.storage.url),
+            },
+            run_id=kept.get("run_id"),
+        )
+    except STORE_ERRORS as error:
+        logger.warning("the tracking store is away (%s); the sweep goes on", one_line(error))
+        return None
+    main.keep(
+        TRACKING,
+        {
+            "uri": without_password(tracked.uri),
+            "run_id": tracked.run_id,
+            "experiment_id": tracked.experiment_id,
+        },
+    )
+    popularity_row = {
+        name: session.baselines["popularity"].get(name)
+        for name in session.base.evaluation.metric_names
+    }
+    tracked.send_metrics("popularity", popularity_row)
+    return tracked
+
+
+def close_session(session: Session, status: SweepStatus) -> None:
+    """Put down how the session ended, and for how long it went on."""
+    seconds = session.main.attribute(SECONDS) + time.monotonic() - session.started
+    session.main.keep(SECONDS, seconds)
+    session.started = time.monotonic()
+    if session.tracked is not None:
+        session.tracked.finish(status)
+
+
+def ui_command(session: Session) -> str | None:
+    """How to look at the sweep."""
+    if session.tracked is None:
+        return None
+    return f"{MLFLOW} ui --backend-store-uri {without_password(session.tracked.uri)}"

@@ -1,0 +1,214 @@
+"""One training of a sweep, judged on validation: what a trial and a finalist have in common.
+
+Nothing here is ever given the test split: the data set that a trial sees has an empty one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from experiments.settings import Tree, check_config
+from recsys.config import Config, EvaluationConfig
+from recsys.data.arrays import Interactions
+from recsys.data.dataset import Prepared, prepare_cached
+from recsys.errors import ConfigError
+from recsys.evaluation.evaluation import Evaluation, evaluate, popularity
+from recsys.evaluation.ranking import Vectors
+from recsys.pipeline import build_trainer, model_vectors
+from recsys.training.optimizers import parameter_size
+from recsys.training.trainer import EpochResult, Step, Trainer
+from sweeps.settings import COSTS
+
+Metrics = dict[str, float | None]
+MOST_PREPARED = 4
+"""Data sets that a worker keeps at hand, where the space varies features."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trainer whose epochs were read, to the end or until the reader had enough.
+
+    Attributes:
+        trainer: with its history and the best weights.
+        is_pruned: whether the reader stopped it.
+    """
+
+    trainer: Trainer
+    is_pruned: bool
+
+    @property
+    def epochs(self) -> int:
+        """How many were trained."""
+        return len(self.trainer.history)
+
+
+class SealedData:
+    """Prepared data sets of which the test split stays behind, each prepared once.
+
+    Args:
+        seed: of the split, the same for all trials.
+        user_share: share of the readers to keep; 1 keeps all.
+    """
+
+    def __init__(self, seed: int, user_share: float = 1.0) -> None:
+        self._seed = seed
+        self.user_share = user_share
+        self._held: dict[str, Prepared] = {}
+
+    def of(self, config: Config) -> Prepared:
+        """The data set of a configuration, memory-mapped where it is not cut down."""
+        key = config.data.model_dump_json()
+        if key not in self._held:
+            if len(self._held) >= MOST_PREPARED:
+                del self._held[next(iter(self._held))]
+            prepared = seal(prepare_cached(config.data, self._seed))
+            if self.user_share < 1:
+                prepared = keep_users(prepared, self.user_share, self._seed)
+            self._held[key] = prepared
+        return self._held[key]
+
+
+def seal(prepared: Prepared) -> Prepared:
+    """The same data set without a test interaction in it."""
+    nothing = prepared.test.select(np.zeros(len(prepared.test), dtype=bool))
+    return dataclasses.replace(prepared, test=nothing)
+
+
+def keep_users(prepared: Prepared, share: float, seed: int) -> Prepared:
+    """The same data set with the train and validation interactions of some users only.
+
+    Indices stay as they are, so that a model has the same size and settings mean the same. Users
+    without a validation interaction are drawn from as well, in proportion.
+    """
+    rng = np.random.default_rng([seed, 20])
+    is_kept = rng.permutation(len(prepared.users)) < max(1, round(share * len(prepared.users)))
+
+    def cut(part: Interactions) -> Interactions:
+        return part.select(is_kept[part.users])
+
+    return dataclasses.replace(
+        prepared, train=cut(prepared.train), validation=cut(prepared.validation)
+    )
+
+
+def trial_config(base: Tree, settings: Mapping[str, Any], origin: str) -> Config:
+    """The configuration of dotted settings on top of a base."""
+    return check_config(base, nest(settings), origin=origin)
+
+
+def nest(settings: Mapping[str, Any]) -> Tree:
+    """Dotted settings as a tree."""
+    tree: Tree = {}
+    for name, value in settings.items():
+        *groups, leaf = name.split(".")
+        place = tree
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[leaf] = value
+    return tree
+
+
+def train(
+    trainer: Trainer,
+    *,
+    keep_going: Callable[[EpochResult], bool],
+    on_step: Callable[[Step], None] | None = None,
+) -> Trained:
+    """Read a trainer's epochs until there are no more, or the reader has enough."""
+    with closing(trainer.epochs(on_step=on_step)) as epochs:  # type: ignore[type-var]
+        for result in epochs:
+            if not keep_going(result):
+                return Trained(trainer, is_pruned=trainer.stop_reason is None)
+    return Trained(trainer, is_pruned=False)
+
+
+def measure(trained: Trained, prepared: Prepared, config: Config, wanted: Sequence[str]) -> Metrics:
+    """The metrics of the best epoch, what training cost, and what else is wanted of validation.
+
+    Args:
+        trained: what to measure; its model is given its best weights where lists are looked at.
+        prepared: what it was trained on.
+        config: its settings.
+        wanted: names; those that neither an epoch nor a cost gives need all lists to be judged.
+    """
+    trainer = trained.trainer
+    parameters, n_bytes = parameter_size(trainer.model)
+    best = trainer.history[(trainer.best_epoch or trained.epochs) - 1]
+    metrics: Metrics = dict(best.validation)
+    metrics |= {
+        "train_seconds": sum(result.seconds for result in trainer.history),
+        "model_bytes": n_bytes,
+        "model_parameters": parameters,
+        "epochs": trained.epochs,
+    }
+    if any(name not in metrics for name in wanted) and not trained.is_pruned:
+        trainer.restore_best()
+        evaluation = judge_lists(model_vectors(trainer.model, prepared), prepared, config)
+        metrics = list_metrics(evaluation) | metrics
+    return metrics
+
+
+def judge_lists(vectors: Vectors, prepared: Prepared, config: Config) -> Evaluation:
+    """The lists of a model on validation, looked at from all sides but intervals."""
+    settings: EvaluationConfig = config.evaluation.model_copy(
+        update={"bootstrap_samples": 100, "candidate_samples": 0}
+    )
+    return evaluate(
+        vectors,
+        prepared,
+        split="validation",
+        config=settings,
+        seed=config.experiment.seed,
+        baselines={},
+    )
+
+
+def list_metrics(evaluation: Evaluation) -> Metrics:
+    """Means of all metrics, and those of segments under names such as ``cold_items_ndcg@10``."""
+    metrics: Metrics = dict(evaluation.model.means)
+    columns = evaluation.segments.columns
+    for row in evaluation.segments.rows:
+        cells = dict(zip(columns, row, strict=True))
+        for name in columns:
+            value = cells[name]
+            if name.startswith(("ndcg@", "recall@")):
+                key = f"{cells['segment']}_{cells['kind']}_{name}"
+                metrics[key] = value if isinstance(value, float) and np.isfinite(value) else None
+    return metrics
+
+
+def popularity_metrics(prepared: Prepared, config: Config) -> Metrics:
+    """The most popular books under the same protocol."""
+    return list_metrics(judge_lists(popularity(prepared.train), prepared, config))
+
+
+def check_measures(measures: Sequence[str], known: Metrics) -> None:
+    """Refuse what no trial could be judged by.
+
+    Args:
+        measures: names of metrics and costs.
+        known: what popularity scores under the protocol.
+
+    Raises:
+        ConfigError: a name that no metric has, or whose segment is empty on validation.
+    """
+    for name in measures:
+        if name in COSTS or known.get(name) is not None:
+            continue
+        if name in known:
+            raise ConfigError(f"'{name}' must have a value on validation, but nothing is in it")
+        names = sorted([*COSTS, *(each for each, value in known.items() if value is not None)])
+        raise ConfigError(
+            f"an objective or constraint must be one of {', '.join(names)}, got '{name}'"
+        )
+
+
+def new_trainer(config: Config, prepared: Prepared) -> Trainer:
+    """A trainer at its start."""
+    return build_trainer(config, prepared)

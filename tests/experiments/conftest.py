@@ -1,0 +1,110 @@
+"""Sweeps on the checkerboard: in this process, or with processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from experiments.sweep_console import SweepConsole
+from experiments.sweep_request import read_request
+from experiments.sweep_session import begin
+from experiments.sweep_worker import Assignment, join
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+SPACE = {
+    "training.learning_rate": {"float": [0.0001, 0.05], "log": True},
+    "training.negatives_per_positive": {"int": [1, 4]},
+}
+
+
+@pytest.fixture
+def environment():
+    """What processes of a test run in."""
+    return ENVIRONMENT
+
+
+@pytest.fixture
+def space():
+    """What varies."""
+    return SPACE
+
+
+@pytest.fixture
+def sweep_shop(tmp_path, board_settings, monkeypatch):
+    """A directory to run in, with a base configuration, a space and a tracker of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        if name != "MLFLOW_DISABLE_TELEMETRY":
+            monkeypatch.delenv(name)
+    settings = dict(board_settings) | {
+        # a few large steps: these tests are about sweeps, not about what a model learns
+        "training": board_settings["training"] | {"batch_size": 256},
+        "experiment": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    return tmp_path
+
+
+@pytest.fixture
+def open_sweep(sweep_shop):
+    """Begins a sweep without a tracker, in this process, as the command line would."""
+    sessions = []
+
+    def build(*overrides, tracking=False, **options):
+        options = {"n_trials": 6, "startup_trials": 3, "finalists": 0, "final_run": False} | options
+        name = options.pop("name", None)
+        storage = options.pop("storage", None)
+        request = read_request(
+            sweep_shop / "space.yaml",
+            sweep_shop / "config.yaml",
+            ["--experiment.tracking", str(tracking).lower(), *overrides],
+            options,
+            name=name,
+            storage=storage,
+            sweeps_dir=sweep_shop / "sweeps",
+        )
+        sessions.append(begin(request, SweepConsole()))
+        return sessions[-1]
+
+    yield build
+    for session in sessions:
+        session.storage.close()
+
+
+@pytest.fixture
+def work():
+    """Runs all trials of a sweep's stage that are left, in this process."""
+
+    def run(session, stage="search", changes=None):
+        assignment = Assignment(session.directory.name, session.storage.url, stage)
+        return join(assignment, changes or {})
+
+    return run
+
+
+@pytest.fixture
+def bookends(sweep_shop):
+    """Runs a command to its end, in a process of its own."""
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", "experiments", *arguments],
+            cwd=sweep_shop,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,196 @@
+"""Sweeps whose processes are really killed, and sweeps that are really started together."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+from sweeps.record import SweepRecord
+
+pytestmark = pytest.mark.slow
+OPTIONS = ("--space", "space.yaml", "--config", "config.yaml", "--sampler", "random")
+LONG = ("--pruner", "none", "--training.num_epochs", "20", "--finalists", "0", "--no-final")
+N_TRIALS = 10
+
+
+@pytest.fixture
+def start(sweep_shop, environment):
+    """Starts a sweep in a session of its own; what is left of it is killed in the end."""
+    started = []
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "experiments", "sweep", *OPTIONS, *LONG, *arguments]
+        process = subprocess.Popen(
+            [*command, "--trials", str(N_TRIALS), "--workers", "2", "--name", "mine"],
+            cwd=sweep_shop,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+_never_stopped = {}
+
+
+@pytest.fixture
+def whole(open_sweep, work):
+    """The same sweep, never stopped: {what was drawn: what came of it}; made once."""
+    if _never_stopped:
+        return _never_stopped
+    options = {"sampler": "random", "pruner": "none", "n_trials": N_TRIALS, "startup_trials": 10}
+    session = open_sweep("--training.num_epochs", "20", name="whole", **options)
+    work(session)
+    trials = session.trials(session.main)
+    _never_stopped.update({key_of(trial): trial.values for trial in trials})
+    return _never_stopped
+
+
+def key_of(trial):
+    return tuple(sorted(trial.params.items()))
+
+
+def wait_for(shop, process, is_enough):
+    """The record, once there is enough in it."""
+    directory = shop / "artifacts" / "sweeps" / "mine"
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        if (directory / "study.json").exists():
+            record = SweepRecord.read(directory)
+            if is_enough(record):
+                return record
+        time.sleep(0.05)
+    raise AssertionError(process.communicate()[0].decode())
+
+
+def some_complete(record):
+    return len(record.in_state("complete")) >= 3
+
+
+def workers_of(process):
+    return [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if "worker" in child.cmdline()
+    ]
+
+
+def check_whole(shop, whole, n_sessions):
+    """Every configuration came out once, and the tracker says of every trial how it ended."""
+    record = SweepRecord.read(shop / "artifacts" / "sweeps" / "mine")
+    complete = record.in_state("complete")
+    assert {key_of(trial): trial.values for trial in complete} == whole
+    assert len(complete) == N_TRIALS
+    assert (record.status, record.sessions) == ("finished", n_sessions)
+    client = MlflowClient(f"sqlite:///{shop}/mlflow.db")
+    (experiment,) = [each for each in client.search_experiments() if each.name == "bookends"]
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if run.data.tags.get("bookends.kind") == "sweep"]
+    assert [run.info.status for run in parents] == ["FINISHED"]
+    children = {int(r.data.tags["optuna.trial"]): r for r in runs if r not in parents}
+    wanted = {"complete": "FINISHED", "failed": "FAILED"}
+    for trial in record.trials:
+        if trial.number in children:
+            assert children[trial.number].info.status == wanted[trial.state]
+    assert all(trial.number in children for trial in complete)
+    assert not [run for run in runs if run.info.status == "RUNNING"]
+    return record
+
+
+def test_a_sweep_outlives_a_worker_that_is_killed(start, sweep_shop, whole):
+    process = start()
+    wait_for(sweep_shop, process, some_complete)
+    os.kill(workers_of(process)[0].pid, signal.SIGKILL)
+    output = process.communicate(timeout=250)[0].decode()
+    assert process.returncode == 0, output
+    assert "ended with signal 9" in output
+    record = check_whole(sweep_shop, whole, n_sessions=1)
+    lost = record.in_state("failed")
+    assert {trial.retry_of for trial in record.trials} - {None} == {trial.number for trial in lost}
+
+
+def test_a_sweep_of_which_all_was_killed_goes_on(start, sweep_shop, whole):
+    process = start()
+    wait_for(sweep_shop, process, some_complete)
+    doomed = [*workers_of(process), psutil.Process(process.pid)]
+    for each in reversed(doomed):  # the parent first, so that it mends nothing
+        each.kill()
+    process.wait()
+    psutil.wait_procs(doomed, timeout=30)
+    again = start()
+    output = again.communicate(timeout=250)[0].decode()
+    assert again.returncode == 0, output
+    record = check_whole(sweep_shop, whole, n_sessions=2)
+    assert record.in_state("failed")
+
+
+def test_a_sweep_whose_parent_was_killed_goes_on(start, sweep_shop, whole):
+    process = start()
+    wait_for(sweep_shop, process, some_complete)
+    orphans = workers_of(process)
+    process.kill()
+    process.wait()
+    again = start()
+    output = again.communicate(timeout=250)[0].decode()
+    assert again.returncode == 0, output
+    _, alive = psutil.wait_procs(orphans, timeout=60)
+    assert not alive
+    check_whole(sweep_shop, whole, n_sessions=2)
+
+
+def test_a_sweep_that_was_interrupted_goes_on(start, sweep_shop, whole):
+    process = start()
+    wait_for(sweep_shop, process, some_complete)
+    children = workers_of(process)
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 130, output
+    assert "the same command goes on" in output
+    assert not any(child.is_running() for child in children)
+    record = SweepRecord.read(sweep_shop / "artifacts" / "sweeps" / "mine")
+    assert record.status == "interrupted"
+    again = start()
+    assert again.wait(timeout=250) == 0
+    check_whole(sweep_shop, whole, n_sessions=2)
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("same", "same")])
+def test_two_sweeps_started_together_on_a_fresh_directory_both_finish(sweep_shop, bookends, names):
+    def run(name):
+        return bookends(
+            "sweep", *OPTIONS, "--trials", "4", "--finalists", "1", "--finalist-seeds", "1",
+            "--name", name,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(run, names))
+    for done in both:
+        assert done.returncode == 0, done.stdout + done.stderr
+    for name in names:
+        record = SweepRecord.read(sweep_shop / "artifacts" / "sweeps" / name)
+        assert record.status == "finished" and len(record.in_state("complete")) >= 1
+        assert len([t for t in record.trials if t.state != "failed"]) == 4
+        assert len(record.test_looks) == 2  # the finalists, and the winner in full
+    client = MlflowClient(f"sqlite:///{sweep_shop}/mlflow.db")
+    (experiment,) = [each for each in client.search_experiments() if each.name == "bookends"]
+    parents = [
+        run.info.run_name
+        for run in client.search_runs([experiment.experiment_id])
+        if run.data.tags.get("bookends.kind") == "sweep"
+    ]
+    assert sorted(parents) == sorted(set(names))

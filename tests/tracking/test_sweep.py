@@ -1,0 +1,193 @@
+import logging
+
+import pytest
+from mlflow import MlflowClient
+
+from recsys.errors import TrackingError
+from tracking import sweep as sweep_module
+from tracking.processes import Owner
+from tracking.sweep import TrialTracker, open_sweep
+
+CREATED = "2026-01-02T03:04:05+00:00"
+
+
+@pytest.fixture
+def open_run(store):
+    """Opens the parent run of one and the same sweep."""
+
+    def build(run_id=None, **changes):
+        given = {
+            "experiment": "bookends",
+            "name": "fusion-1",
+            "created": CREATED,
+            "params": {"cfg": {"model": {"sparse": True}}, "sweep": {"n_trials": 3}},
+            "tags": {"bookends.kind": "sweep"},
+            "run_id": run_id,
+        } | changes
+        return open_sweep(store, **given)
+
+    return build
+
+
+@pytest.fixture
+def trials(store, open_run):
+    """Tells the store of the trials of a sweep."""
+    parent = open_run()
+    return TrialTracker(store, parent.experiment_id, parent.run_id)
+
+
+def test_the_parent_holds_the_settings_and_says_who_runs_it(open_run, client):
+    run = client.get_run(open_run().run_id)
+    assert run.data.params == {"cfg.model.sparse": "true", "sweep.n_trials": "3"}
+    assert run.info.run_name == "fusion-1" and run.info.status == "RUNNING"
+    assert Owner.from_tags(run.data.tags) == Owner.current()
+
+
+def test_a_resumed_sweep_goes_on_in_its_run(open_run, client):
+    first = open_run()
+    first.finish("interrupted")
+    assert client.get_run(first.run_id).info.status == "KILLED"
+    assert open_run(first.run_id).run_id == first.run_id
+    assert client.get_run(first.run_id).info.status == "RUNNING"
+
+
+def test_a_run_whose_id_was_never_kept_is_found_by_its_key(open_run):
+    assert open_run().run_id == open_run(None).run_id
+    assert open_run().run_id != open_run(name="another").run_id
+
+
+def test_a_run_that_mlflow_opened_is_used_and_used_up(open_run, store, client, monkeypatch):
+    experiment_id = client.create_experiment("projects")
+    opened = client.create_run(experiment_id).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    parent = open_run()
+    assert (parent.run_id, parent.experiment_id) == (opened, experiment_id)
+    assert "MLFLOW_RUN_ID" not in sweep_module.os.environ
+
+
+def test_a_resumed_sweep_keeps_its_run_where_mlflow_opened_another(
+    open_run, store, client, monkeypatch
+):
+    first = open_run()
+    opened = client.create_run(client.create_experiment("projects")).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    assert open_run(first.run_id).run_id == first.run_id
+    assert client.get_run(opened).data.tags["bookends.sweep_run"] == first.run_id
+
+
+def test_a_run_that_the_store_does_not_hold_is_refused(open_run, store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    with pytest.raises(TrackingError, match="MLFLOW_RUN_ID must name a run"):
+        open_run()
+
+
+def test_points_of_a_series_are_sent_once(open_run, client):
+    parent = open_run()
+    points = [{"best_so_far": 0.1}, {"best_so_far": 0.2}]
+    parent.send_progress(points)
+    open_run(parent.run_id).send_progress([*points, {"best_so_far": 0.2}])
+    history = client.get_metric_history(parent.run_id, "sweep/best_so_far")
+    assert [(point.step, point.value) for point in history] == [(1, 0.1), (2, 0.2), (3, 0.2)]
+
+
+def test_a_trial_is_one_run_under_the_parent_with_its_epochs(trials, client, epochs, open_run):
+    trials.begin(7, "trial 7", {"bookends.stage": "search"})
+    trials.params({"model.encoder.hidden_dims": [64], "training.learning_rate": 0.1})
+    for epoch in epochs:
+        trials.log_epoch(epoch)
+    assert not client.get_run(trials.run_id).data.metrics  # a call an epoch would cost too much
+    trials.end("complete", summary={"ndcg@10": 0.3, "coverage@10": None}, tags={})
+    run = client.get_run(trials.run_id)
+    assert run.data.tags["mlflow.parentRunId"] == open_run().run_id
+    assert run.data.params == {
+        "cfg.model.encoder.hidden_dims": "[64]",
+        "cfg.training.learning_rate": "0.1",
+    }
+    losses = client.get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in losses] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert run.data.metrics["trial/ndcg_at_10"] == 0.3
+    assert "trial/coverage_at_10" not in run.data.metrics
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "state", "ours"),
+    [
+        ("complete", "FINISHED", "COMPLETE", "finished"),
+        ("pruned", "KILLED", "PRUNED", "pruned"),
+        ("failed", "FAILED", "FAIL", "failed"),
+        ("interrupted", "FAILED", "FAIL", "interrupted"),
+    ],
+)
+def test_the_ends_of_a_trial_are_told_apart(trials, client, how, status, state, ours):
+    trials.begin(0, "trial 0", {})
+    trials.end(how, summary={}, tags={})
+    run = client.get_run(trials.run_id)
+    tags = run.data.tags
+    assert (run.info.status, tags["optuna.state"], tags["bookends.status"]) == (status, state, ours)
+
+
+def test_a_long_trial_shows_its_epochs_while_it_runs(trials, client, epochs, monkeypatch):
+    monkeypatch.setattr(sweep_module, "FLUSH_SECONDS", 0.0)
+    trials.begin(0, "trial 0", {})
+    trials.log_epoch(epochs[0])
+    assert client.get_run(trials.run_id).data.metrics["train/loss"] == 1.0
+
+
+def test_a_trial_with_more_points_than_a_call_takes_is_sent_whole(trials, client, epochs):
+    import dataclasses
+
+    trials.begin(0, "trial 0", {})
+    for number in range(1, 401):
+        trials.log_epoch(dataclasses.replace(epochs[0], number=number))
+    trials.end("complete", summary={}, tags={})
+    assert len(client.get_metric_history(trials.run_id, "val/ndcg_at_10")) == 400
+
+
+def test_trials_whose_process_is_gone_are_ended(open_run, trials, client):
+    trials.begin(3, "trial 3", {})
+    parent = open_run()
+    assert parent.running_trials() == [(trials.run_id, 3, Owner.current())]
+    parent.end_lost(trials.run_id, "worker-1 was lost")
+    run = client.get_run(trials.run_id)
+    assert run.info.status == "FAILED"
+    assert run.data.tags["bookends.reason"] == "worker-1 was lost"
+    assert parent.running_trials() == []
+    parent.end_lost("0" * 32, "a run that was never made")
+
+
+def test_files_are_sent_once_and_not_those_of_the_study(open_run, client, tmp_path, monkeypatch):
+    directory = tmp_path / "sweep"
+    (directory / "tables").mkdir(parents=True)
+    for name in ("best.yaml", "journal.log", "journal.log.lock", "v.npz", ".lock", "tables/t.json"):
+        (directory / name).write_text("{}")
+    parent = open_run()
+    sent = []
+    monkeypatch.setattr(parent.run, "send_file", lambda _, place: sent.append(str(place)))
+    parent.send_files(directory)
+    parent.send_files(directory)
+    assert sent == ["best.yaml", "tables/t.json"]
+    tags = client.get_run(parent.run_id).data.tags
+    assert "tables/t.json" in tags["mlflow.loggedArtifacts"]
+
+
+def test_a_store_that_goes_away_is_warned_about_once(tmp_path, epochs, caplog):
+    (tmp_path / "file").write_text("")
+    trials = TrialTracker(f"sqlite:///{tmp_path}/file/mlflow.db", "1", "0" * 32)
+    with caplog.at_level(logging.WARNING, logger="tracking"):
+        for number in range(3):
+            trials.begin(number, f"trial {number}", {})
+            trials.log_epoch(epochs[0])
+            trials.end("complete", summary={"ndcg@10": 0.1}, tags={})
+    assert trials.run_id is None
+    assert caplog.text.count("trials go on without it") == 1
+
+
+def test_nothing_of_the_api_makes_a_run_active(trials):
+    import mlflow
+
+    trials.begin(0, "trial 0", {})
+    assert mlflow.active_run() is None
+    assert isinstance(trials._connect(), MlflowClient)
