@@ -111,7 +111,7 @@ def reconcile(
         click.echo(f"ended   {run.run_id}  {run.name}: {run.reason}")
     for run in found.left:
         click.echo(f"left    {run.run_id}  {run.name}: {run.reason}")
-    click.echo(f"{len(found.mended)} runs ended, {len(found.left)} left as they are")
+    click.echo(f"runs ended: {len(found.mended)}, left as they are: {len(found.left)}")
 
 
 @main.group()

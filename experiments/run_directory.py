@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,7 +44,7 @@ class RunDirectory:
             path = path.with_name(f"{name}-{secrets.token_hex(2)}")
             path.mkdir(parents=True)
         directory = cls(path)
-        directory.config_path.write_text(dump_yaml(config), encoding="utf-8")
+        directory.write_config(config)
         return directory
 
     @classmethod
@@ -77,6 +80,28 @@ class RunDirectory:
     def model_path(self) -> Path:
         """The servable bundle."""
         return self.path / "model"
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep other processes from training in this directory.
+
+        Raises:
+            ArtifactError: one does already.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArtifactError(
+                    f"{self.path}: must not be in use, but another process is training there"
+                ) from None
+            yield
+
+    def write_config(self, config: Config) -> None:
+        """Keep the settings, whole or not at all: a resumed run needs them."""
+        unfinished = self.config_path.with_name(".config.yaml")
+        unfinished.write_text(dump_yaml(config), encoding="utf-8")
+        unfinished.replace(self.config_path)
 
     def read_config(self) -> Config:
         """The settings of the run."""

@@ -16,7 +16,7 @@ import torch
 from experiments.console import RunConsole
 from experiments.environment import describe_environment, peak_memory_mb
 from experiments.run_directory import RunDirectory
-from experiments.settings import dump_yaml, flatten
+from experiments.settings import flatten
 from experiments.signals import Interrupted, interruptible
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
@@ -30,14 +30,13 @@ from recsys.reporting.report import write_report
 from recsys.training.checkpoint import load_checkpoint, save_checkpoint
 from recsys.training.optimizers import parameter_size, resolve_device
 from recsys.training.trainer import Trainer
+from tracking.store import resolve_uri
 from tracking.tracker import TrackedRun, open_run
 
 MLFLOW = Path(sys.executable).parent / "mlflow"
 MAY_CHANGE_ON_RESUME = (
     "training.num_epochs",
     "training.early_stopping.patience",
-    "training.device",
-    "training.num_threads",
     "evaluation.memory_limit_mb",
     "diagnostics.",
     "experiment.tracking",
@@ -89,20 +88,23 @@ def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = No
     started = time.monotonic()
     with interruptible():
         configure_torch(config)
+        _check_places(config)
         console.say(f"reading {config.data.books_path} and {config.data.interactions_path}")
         prepared = prepare_cached(config.data, config.experiment.seed)
         trainer = build_trainer(config, prepared)
         directory, state = _open_directory(config, prepared, resume)
         if state is not None:
             trainer.load_state_dict(state["trainer"])
-        current = _start(config, directory, prepared, trainer, console, started, resume)
-        try:
-            _train(current)
-            _judge(current)
-        except BaseException as error:
-            _end_early(current, error)
-            raise
-        _finish(current, "finished")
+        with directory.in_use():
+            current = _start(config, directory, prepared, trainer, console, started, resume)
+            try:
+                _follow(current)
+                _train(current)
+                _judge(current)
+                _finish(current, "finished")
+            except BaseException as error:
+                _end_early(current, error)
+                raise
     return current.record
 
 
@@ -113,6 +115,20 @@ def configure_torch(config: Config) -> None:
     if resolve_device(config.training.device).type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _check_places(config: Config) -> None:
+    """Refuse what could not be written to or reached in principle, before the work."""
+    if config.experiment.tracking:
+        resolve_uri(config.experiment.tracking_uri)
+    folder = config.diagnostics.report_path.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"'diagnostics.report_path' must lie where a folder can be made, got '{folder}' "
+            f"({error.strerror})"
+        ) from None
 
 
 def check_resumable(before: Config, now: Config) -> None:
@@ -135,13 +151,16 @@ def _open_directory(
     if resume is None:
         return RunDirectory.create(config), None
     check_resumable(resume.read_config(), config)
+    if not resume.checkpoint_path.exists():  # stopped before its first epoch ended
+        resume.write_config(config)
+        return resume, None
     state = load_checkpoint(resume.checkpoint_path)
     if state["fingerprint"] != prepared.fingerprint:
         raise ConfigError(
             f"a resumed run must have the data it began with: {resume.path} was trained on "
             f"{state['fingerprint']}, got {prepared.fingerprint}"
         )
-    resume.config_path.write_text(dump_yaml(config), encoding="utf-8")
+    resume.write_config(config)
     return resume, state
 
 
@@ -168,16 +187,13 @@ def _start(
         environment=describe_environment(),
     )
     record.write(directory.path)
-    tracked = None
-    if config.experiment.tracking:
-        tracked = open_run(directory.path, config.experiment.tracking_uri)
     current = _Run(
         config=config,
         directory=directory,
         prepared=prepared,
         trainer=trainer,
         console=console,
-        tracked=tracked,
+        tracked=None,
         record=record,
         started=started,
         seconds_before=0.0 if earlier is None else earlier.seconds,
@@ -189,6 +205,12 @@ def _start(
         f"{len(prepared.test):,} test interactions; {parameters:,} parameters"
     )
     return current
+
+
+def _follow(current: _Run) -> None:
+    if current.config.experiment.tracking:
+        uri = current.config.experiment.tracking_uri
+        current.tracked = open_run(current.directory.path, uri)
 
 
 def describe_dataset(prepared: Prepared) -> dict[str, Any]:
@@ -255,13 +277,13 @@ def _judge(current: _Run) -> None:
 
 def _finish(current: _Run, status: RunStatus, error: str | None = None) -> None:
     current.update(status=status, error=error)
-    report_path = current.config.diagnostics.report_path
-    write_report(current.directory.path, also=report_path)
-    ui_command = None
-    if current.tracked is not None:
-        current.tracked.close()
-        ui_command = show_tracked(current.tracked.tracking_uri)
-    current.console.where(report_path, current.directory.path, ui_command)
+    report, _ = write_report(current.directory.path)
+    sent = None if current.tracked is None else current.tracked.close()
+    if status == "finished":  # a run that ended early leaves the last good report in its place
+        report = current.config.diagnostics.report_path
+        write_report(current.directory.path, also=report)
+    ui_command = None if sent is None else show_tracked(sent.tracking_uri)
+    current.console.where(report, current.directory.path, ui_command)
 
 
 def show_tracked(tracking_uri: str) -> str:
@@ -275,7 +297,7 @@ def _end_early(current: _Run, error: BaseException) -> None:
     if isinstance(error, Interrupted):
         done = len(current.record.history)
         current.console.say(
-            f"{error}: {done} epochs are saved; go on with "
+            f"{error}: epochs saved: {done}; go on with "
             f"'bookends run --resume {current.directory.path}'"
         )
         _finish(current, "interrupted", f"ended by {error}")

@@ -27,13 +27,17 @@ class Interrupted(BaseException):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Make the first SIGINT or SIGTERM within raise :class:`Interrupted`; a second ends at once."""
+    """Make the first SIGINT or SIGTERM within raise :class:`Interrupted`.
+
+    A second SIGINT ends the process at once. A SIGTERM after the first signal is ignored: ``mlflow
+    run`` answers a Ctrl-C, which reached us too, with a SIGTERM of its own.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise Interrupted(number)
 
     for number in numbers:

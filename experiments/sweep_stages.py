@@ -29,6 +29,8 @@ from tracking.processes import Owner
 from tracking.store import file_lock
 
 POLL_SECONDS = 0.25
+TELL_SECONDS = 1.0
+"""The record and the tracker follow the study at most so often: workers need the cores."""
 MEND_SECONDS = 5.0
 UNCLAIMED_SECONDS = 30.0
 """A trial that nobody has said to run for so long was lost before that could be said."""
@@ -73,7 +75,7 @@ def run_stage(session: Session, stage: Stage, study: SweepStudy, title: str) -> 
 
 def _beats(session: Session, study: SweepStudy, pool: WorkerPool) -> Iterator[None]:
     """Keep workers alive while there is something to do; yields now and then, and at the end."""
-    mended = time.monotonic()
+    mended = told = time.monotonic()
     ended = -1
     while not study.is_done():
         died = pool.collect()
@@ -90,8 +92,8 @@ def _beats(session: Session, study: SweepStudy, pool: WorkerPool) -> Iterator[No
         elif pool.n_running == 0 and not _is_awaited(study):
             break
         n_ended = sum(trial.state.is_finished() for trial in study.trials())
-        if n_ended != ended:
-            ended = n_ended
+        if n_ended != ended and time.monotonic() - told > TELL_SECONDS:
+            ended, told = n_ended, time.monotonic()
             yield
         time.sleep(POLL_SECONDS)
     yield

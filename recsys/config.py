@@ -7,6 +7,7 @@ is made, and refused where it would have no effect.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -205,7 +206,9 @@ class EncoderConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.kind == "mlp":
-            object.__setattr__(self, "hidden_dims", self.hidden_dims or (192,))
+            dims = (192,) if self.hidden_dims is None else self.hidden_dims
+            require(dims != (), "'hidden_dims' must name a layer; kind 'linear' has none")
+            object.__setattr__(self, "hidden_dims", dims)
             object.__setattr__(self, "dropout", 0.1 if self.dropout is None else self.dropout)
         else:
             for name in ("hidden_dims", "dropout"):
@@ -273,11 +276,6 @@ class ModelConfig(Section):
                     f"'{name}' has a meaning only with similarity 'cosine', got 'dot'",
                 )
         return self
-
-    @property
-    def uses_metadata(self) -> bool:
-        """Whether either tower encodes features."""
-        return {self.user_tower.fusion, self.item_tower.fusion} != {"identity"}
 
 
 class EarlyStoppingConfig(Section):
@@ -387,8 +385,8 @@ class ExperimentConfig(Section):
 
     name: str = "bookends"
     """MLflow experiment."""
-    run_name: str | None = None
-    """Name of the run; null makes one from the model."""
+    run_name: Annotated[str, Field(pattern=r"^\w[\w. -]*$")] | None = None
+    """Name of the run and of its directory; null makes one from the model."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """The one seed behind initial weights, shuffling, negatives, samples and splits."""
     runs_dir: Path = Path("artifacts/runs")
@@ -397,6 +395,15 @@ class ExperimentConfig(Section):
     """Mirror the run to MLflow."""
     tracking_uri: str | None = None
     """MLflow store or server; null takes MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        require(
+            not re.match(r"[^/]+://[^/@]*:[^/@]+@", self.tracking_uri or ""),
+            "'tracking_uri' must hold no password, since settings are kept with the run; "
+            "MLFLOW_TRACKING_URI in the environment may",
+        )
+        return self
 
 
 class Config(Section):
@@ -443,6 +450,15 @@ class Config(Section):
                 "'popularity', got 'uniform'",
             )
         fusions = {self.model.user_tower.fusion, self.model.item_tower.fusion}
+        features = self.data.features
+        require(
+            fusions == {"identity"}
+            or bool(self.data.numeric_columns)
+            or features.title
+            or features.categories.size + features.authors.size > 0,
+            "a fusion other than 'identity' needs metadata, but 'data.numeric_columns' is empty, "
+            "'data.features.title' is false, and categories and authors have size 0",
+        )
         require(
             training.mimic_weight == 0 or "adaptive_mimic" in fusions,
             "'training.mimic_weight' has a meaning only with a fusion 'adaptive_mimic', "

@@ -17,7 +17,12 @@ from recsys.data.world import World
 from recsys.evaluation.correlations import correlation_table
 from recsys.evaluation.diagnostics import Embeddings, diagnose
 from recsys.evaluation.evaluation import Evaluation, evaluate, validation_metrics
-from recsys.evaluation.qualitative import Shelf, example_tables, hit_ratio_table
+from recsys.evaluation.qualitative import (
+    Shelf,
+    category_bags,
+    example_tables,
+    hit_ratio_table,
+)
 from recsys.evaluation.ranking import Vectors
 from recsys.evaluation.tables import Table
 from recsys.models.two_tower import Side, TwoTower, build_two_tower
@@ -157,7 +162,7 @@ def inspect_embeddings(
             tower_embeddings(model, "user", prepared),
             tower_embeddings(model, "item", prepared),
             train=prepared.train,
-            categories=prepared.item_features.bags.get("categories"),
+            categories=category_bags(prepared.books),
             config=config.diagnostics,
             rng=rng,
         ),

@@ -155,9 +155,11 @@ class Recommender:
             content = {"format": FORMAT, "provenance": dict(self.provenance)}
             (unfinished / "recommender.json").write_text(json.dumps(content, indent=2) + "\n")
             unfinished.chmod(0o755)
+            replaced = unfinished.with_name(f"{unfinished.name}.old")
             if path.exists():
-                shutil.rmtree(path)
+                os.replace(path, replaced)
             os.replace(unfinished, path)
+            shutil.rmtree(replaced, ignore_errors=True)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 

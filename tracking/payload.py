@@ -117,6 +117,10 @@ def created_ms(record: RunRecord) -> int:
     return int(datetime.fromisoformat(record.created).timestamp() * 1000)
 
 
+ENDING_TAGS = ("bookends.error", "bookends.reason", "bookends.stop_reason")
+"""What a run is told of its end, and must forget when it goes on."""
+
+
 def tags(record: RunRecord) -> dict[str, str]:
     """What the record says beside numbers and settings."""
     values = {

@@ -11,7 +11,14 @@ from mlflow.entities import Run
 
 from recsys.errors import TrackingError
 from tracking.processes import Owner
-from tracking.store import STORE_ERRORS, connect, one_line, resolve_uri, without_password
+from tracking.store import (
+    STORE_ERRORS,
+    connect,
+    one_line,
+    resolve_uri,
+    sqlite_path,
+    without_password,
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,9 @@ def reconcile(
         TrackingError: the store cannot be used, or has no such experiment.
     """
     uri = resolve_uri(tracking_uri)
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise TrackingError(f"a store to reconcile must exist, and there is no file '{path}'")
     mended, left = list[StaleRun](), list[StaleRun]()
     try:
         client = connect(uri)

@@ -73,6 +73,12 @@ class RemoteRun:
         """Set the tags that are absent or differ."""
         self.send_settings({}, tags)
 
+    def delete_tags(self, keys: Iterable[str]) -> None:
+        """Remove the tags that the run has."""
+        for key in keys:
+            if self._tags.pop(key, None) is not None:
+                self.client.delete_tag(self.run_id, key)
+
     def without_held(self, tags: Mapping[str, str]) -> dict[str, str]:
         """The tags of which the run has none yet."""
         return {key: value for key, value in tags.items() if key not in self._tags}

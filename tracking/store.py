@@ -16,6 +16,7 @@ import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
 from sqlalchemy.exc import SQLAlchemyError
 
 from recsys.errors import TrackingError
@@ -112,10 +113,30 @@ def connect(uri: str) -> MlflowClient:
         if path.exists() and path.stat().st_size and lock.read_text() == _READY:
             return MlflowClient(uri)
     with file_lock(lock), quiet("mlflow.store.db.utils", "alembic"):
+        if not path.exists() or not path.stat().st_size:
+            _create(path)
         client = MlflowClient(uri)
         _write_ahead(path)
         lock.write_text(_READY)
     return client
+
+
+def _create(path: Path) -> None:
+    """Make a store beside its place and move it there whole.
+
+    Making the schema takes seconds, and a store whose maker was ended in them is broken for good.
+    """
+    unfinished = path.with_name(path.name + ".unfinished")
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
+    engine = create_sqlalchemy_engine_with_retry(  # type: ignore[no-untyped-call]
+        f"sqlite:///{unfinished}"
+    )
+    try:
+        _initialize_tables(engine)  # type: ignore[no-untyped-call]
+    finally:
+        engine.dispose()
+    unfinished.replace(path)
 
 
 def ensure_experiment(client: MlflowClient, name: str, uri: str) -> str:

@@ -248,8 +248,8 @@ class TrialTracker:
         return self._run_id
 
     def connect(self) -> None:
-        """Reach the store, before the first trial: this takes about a second."""
-        self._try("be reached", self._connect)
+        """Reach the store and read from it, before the first trial: this takes about a second."""
+        self._try("be reached", lambda: self._connect().get_run(self._parent_id))
 
     def begin(self, number: int, name: str, tags: Mapping[str, str]) -> None:
         """Make the run of a trial."""

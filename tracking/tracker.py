@@ -49,14 +49,6 @@ class TrackedRun:
         self._run: RemoteRun | None = None
         self._sent = set[int]()
 
-    def describe(self) -> None:
-        """Send what the record says now: settings, data set, description.
-
-        To be called when the record has learned something, as after the data were prepared.
-        """
-        record = RunRecord.read(self._run_dir)
-        self._live("describe the run", lambda run: send_head(run, record))
-
     def log_epoch(self, epoch: payload.Epoch) -> None:
         """Send an epoch in one call; one that the store holds, as after a resume, is left out."""
         if epoch.number in self._sent:
@@ -104,6 +96,7 @@ class TrackedRun:
         if self._attached_id:
             _name_run(self._run, record.run_name)
         self._run.send_status(None)
+        self._run.delete_tags(payload.ENDING_TAGS)  # how an earlier session of a resumed run ended
         send_head(self._run, record, _origin_tags(self._run_dir))
         self._sent = set(self._run.epochs_sent())
 
@@ -148,7 +141,8 @@ def open_run(run_dir: Path, tracking_uri: str | None = None) -> TrackedRun:
     """
     record = RunRecord.read(run_dir)
     attached_id = os.environ.get("MLFLOW_RUN_ID")
-    uri = resolve_uri(None if attached_id else tracking_uri)
+    usual = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = resolve_uri(None if attached_id else usual or Ledger.read(run_dir).tracking_uri)
     if attached_id and tracking_uri and resolve_uri(tracking_uri) != uri:
         _logger.warning(
             "under mlflow run the open run's store %s is used, not 'experiment.tracking_uri'",

@@ -21,6 +21,7 @@ from recsys.evaluation.beyond_accuracy import coverage, list_character
 from recsys.evaluation.bootstrap import Interval, bootstrap_intervals
 from recsys.evaluation.candidates import sampled_metrics
 from recsys.evaluation.metrics import find_places, means, metrics_of_places, ranking_metrics
+from recsys.evaluation.qualitative import category_bags
 from recsys.evaluation.ranking import Ranking, Task, Vectors, rank
 from recsys.evaluation.segments import Judged, main_k, segment_table, segments_of
 from recsys.evaluation.significance import compare_metrics, holm
@@ -216,7 +217,7 @@ def _all_values(
     seed: int,
 ) -> dict[str, dict[str, FloatArray]]:
     """Every metric that has a value a user, of every system."""
-    categories = prepared.item_features.bags.get("categories")
+    categories = category_bags(prepared.books)
     sampled: dict[str, dict[str, FloatArray]] = {name: {} for name in systems}
     if config.candidate_samples:
         sampled = sampled_metrics(

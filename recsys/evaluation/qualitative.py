@@ -51,7 +51,7 @@ class Shelf:
             authors=authors,
             categories=categories,
             author_bags=_bags(authors, ","),
-            category_bags=_bags(categories, "|"),
+            category_bags=category_bags(books),
         )
 
 
@@ -209,6 +209,11 @@ def _book(shelf: Shelf, item: int) -> tuple[str, str, str]:
     columns = (shelf.titles, shelf.authors, shelf.categories)
     title, author, categories = (column[item].as_py() or "" for column in columns)
     return title, author, categories
+
+
+def category_bags(books: pa.Table) -> Bags:
+    """Every category of every book, whatever the features keep of them, (I, any)."""
+    return _bags(_text(books, "categories"), "|")
 
 
 def _text(books: pa.Table, name: str) -> pa.Array:

@@ -40,7 +40,8 @@ class RunRecord:
         model_size: {parameters, bytes}.
         history: one a finished epoch: {number (from 1), train_loss, parts {name: value},
             validation {metric: value}, seconds}.
-        best_epoch: number of the epoch whose weights were kept; None without validation.
+        best_epoch: number of the epoch whose weights were kept, the last where there is no
+            validation; None before the first.
         stop_reason: why training ended.
         evaluation: {split, skipped, n_users, model {means, intervals}, baselines {name: {means,
             intervals}}}; None where the run did not come so far.

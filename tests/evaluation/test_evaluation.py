@@ -26,6 +26,12 @@ def interactions(users, items, n_users, n_items):
     return Interactions(np.asarray(users), np.asarray(items), None, n_users, n_items)
 
 
+def category_texts(categories, n_items):
+    if categories is None:
+        return [""] * n_items
+    return ["|".join(map(str, categories.row(item))) for item in range(n_items)]
+
+
 def prepared_of(train, validation, test, skipped=None, categories=None):
     n_users, n_items = train.n_users, train.n_items
     return SimpleNamespace(
@@ -34,9 +40,7 @@ def prepared_of(train, validation, test, skipped=None, categories=None):
         train=train,
         validation=validation,
         test=test,
-        item_features=SimpleNamespace(
-            bags={} if categories is None else {"categories": categories}
-        ),
+        books=pa.table({"categories": category_texts(categories, n_items)}),
         split=SplitSummary(
             strategy="leave_latest_out",
             order="rows",

@@ -144,6 +144,53 @@ def test_a_run_that_was_stopped_is_resumed_to_what_it_would_have_been(shop, numb
     assert tracked_run(shop, "stopped").info.status == "FINISHED"
 
 
+def test_a_ctrl_c_under_mlflow_run_lets_the_run_end_in_peace(shop):
+    """The whole process group gets the SIGINT, and the launcher then sends a SIGTERM."""
+    process = start(shop, "--experiment.run_name", "group", "--training.num_epochs", "500")
+    wait_for_epochs(shop, "group", 1, process)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 130, output
+    assert tracked_run(shop, "group").info.status == "KILLED"
+    resumed = bookends(
+        shop, "run", "--resume", "artifacts/runs/group", "--training.num_epochs", "1"
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    run = tracked_run(shop, "group")
+    assert run.info.status == "FINISHED" and "bookends.error" not in run.data.tags
+
+
+def test_a_run_that_is_stopped_leaves_the_last_good_report_in_its_place(shop):
+    assert bookends(shop, "run", "--config", "config.yaml").returncode == 0
+    report = shop / "artifacts" / "reports" / "recommendation_report.md"
+    before = report.read_bytes()
+    process = start(shop, "--experiment.run_name", "stopped", "--training.num_epochs", "500")
+    wait_for_epochs(shop, "stopped", 1, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert report.read_bytes() == before
+
+
+def test_a_run_stopped_before_its_first_epoch_is_resumed_from_nothing(shop):
+    name = ("--experiment.run_name", "early")
+    assert bookends(shop, "run", "--config", "config.yaml", *name).returncode == 0
+    history = stream(record_of(shop, "early"))
+    (shop / "artifacts" / "runs" / "early" / "checkpoint.pt").unlink()
+    assert bookends(shop, "run", "--resume", "artifacts/runs/early").returncode == 0
+    assert stream(record_of(shop, "early")) == history
+
+
+def test_two_processes_do_not_train_in_one_directory(shop):
+    process = start(shop, "--experiment.run_name", "busy", "--training.num_epochs", "500")
+    wait_for_epochs(shop, "busy", 1, process)
+    second = bookends(shop, "run", "--resume", "artifacts/runs/busy")
+    process.kill()
+    process.communicate(timeout=60)
+    assert second.returncode == 2 and "another process is training there" in second.stderr
+
+
 def test_reconcile_ends_what_a_kill_left_running(shop):
     process = start(shop, "--experiment.run_name", "killed", "--training.num_epochs", "500")
     wait_for_epochs(shop, "killed", 1, process)
@@ -151,7 +198,7 @@ def test_reconcile_ends_what_a_kill_left_running(shop):
     process.communicate(timeout=60)
     assert tracked_run(shop, "killed").info.status == "RUNNING"
     mended = bookends(shop, "reconcile", "--tracking-uri", f"sqlite:///{shop}/mlflow.db")
-    assert "1 runs ended" in mended.stdout
+    assert "runs ended: 1" in mended.stdout
     run = tracked_run(shop, "killed")
     assert (run.info.status, run.data.tags["bookends.status"]) == ("FAILED", "killed")
 
@@ -188,6 +235,8 @@ def test_resuming_on_other_data_is_refused(shop, board_settings):
         (("--config", "nowhere.yaml"), "nowhere.yaml: must be a readable file"),
         (("--resume", "nowhere"), "nowhere: must be a run directory"),
         (("--data.min_item_interactions", "1000"), "min_item_interactions"),
+        (("--experiment.tracking_uri", "ftp://x"), "ftp://x"),
+        (("--diagnostics.report_path", "/proc/nowhere/report.md"), "/proc/nowhere"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(shop, arguments, message):

@@ -101,3 +101,20 @@ def test_a_deleted_experiment_is_an_error_that_says_how_to_restore_it(client, st
     client.delete_experiment(made)
     with pytest.raises(TrackingError, match=f"restore --experiment-id {made}"):
         ensure_experiment(client, "shelf", store)
+
+
+def test_a_store_whose_maker_was_killed_is_made_again(tmp_path):
+    """Half a schema is broken for good, so it must never stand in the store's place."""
+    path = tmp_path / "mlflow.db"
+    code = (
+        "import os, sqlite3, tracking.store as store\n"
+        "from mlflow.store.db import utils\n"
+        "def die(engine):\n"
+        "    utils.InitialBase.metadata.create_all(engine)\n"
+        "    os.kill(os.getpid(), 9)\n"
+        "store._initialize_tables = die\n"
+        f"store.connect('sqlite:///{path}')\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=120)
+    assert killed.returncode == -9 and not path.exists()
+    assert connect(f"sqlite:///{path}").search_experiments()

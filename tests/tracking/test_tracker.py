@@ -59,17 +59,6 @@ def test_an_epoch_is_one_call_at_its_own_step(run_dir, store, client, epochs, mo
     assert client.get_run(tracked.run_id).data.metrics["train/loss_bce"] == 1 / 3
 
 
-def test_a_description_sent_later_adds_what_was_learned(run_dir, store, client, running_record):
-    dataclasses.replace(running_record, dataset={}).write(run_dir)
-    tracked = open_run(run_dir, store)
-    assert not client.get_run(tracked.run_id).inputs.dataset_inputs
-    running_record.write(run_dir)
-    tracked.describe()
-    run = client.get_run(tracked.run_id)
-    assert len(run.inputs.dataset_inputs) == 1
-    assert run.data.params["dataset.n_users"] == "20"
-
-
 def test_under_mlflow_run_the_open_run_is_used_and_no_other_made(
     run_dir, client, attached_id, epochs, finish
 ):

@@ -146,7 +146,6 @@ def test_without_a_validation_split_all_epochs_are_trained_and_the_last_is_kept(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_gpu_learns_what_a_cpu_learns(trainer):
-    on_cpu = list(trainer({"training": {"device": "cpu"}}).epochs())
-    on_gpu = list(trainer({"training": {"device": "cuda"}}).epochs())
-    assert on_gpu[-1].train_loss == pytest.approx(on_cpu[-1].train_loss, rel=0.2)
+def test_a_gpu_learns_the_checkerboard(trainer):
+    fresh = trainer({"training": {"device": "cuda", "num_epochs": 6}})
+    assert list(fresh.epochs())[-1].validation["hit_rate@5"] > 0.9
