@@ -164,7 +164,7 @@ class DataConfig(Section):
         require(
             self.features.user_aggregate != "time_decayed_mean" or self.split.order == "timestamp",
             "'features.user_aggregate: time_decayed_mean' needs 'split.order: timestamp', "
-            "got 'rows'",
+            "got 'rows', which says nothing of days",
         )
         repeated = sorted({c for c in self.numeric_columns if self.numeric_columns.count(c) > 1})
         require(not repeated, f"'numeric_columns' must name a column once, got {repeated} twice")

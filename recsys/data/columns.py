@@ -82,11 +82,6 @@ def interaction_columns(config: DataConfig) -> tuple[Column, ...]:
     """
     by_time = config.split.order == "timestamp"
     decays = config.features.user_aggregate == "time_decayed_mean"
-    if decays and not by_time:
-        raise ConfigError(
-            "'data.features.user_aggregate: time_decayed_mean' needs "
-            "'data.split.order: timestamp', got 'rows', which says nothing of days"
-        )
     wanted: list[tuple[InteractionField, ColumnKind, bool]] = [
         ("user_id", "id", True),
         ("item_id", "id", True),

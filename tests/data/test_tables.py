@@ -343,12 +343,6 @@ def test_a_text_field_is_no_numeric_column(tmp_path):
         read_tables(config_of(tmp_path, numeric_columns=["title"]))
 
 
-def test_decay_needs_time_as_the_order(tmp_path):
-    settings = {"features": {"user_aggregate": "time_decayed_mean"}, "split": {"order": "rows"}}
-    with pytest.raises(ConfigError, match="'rows', which says nothing of days"):
-        read_tables(config_of(tmp_path, **settings))
-
-
 @pytest.mark.parametrize("content, expected", [("", "the file is empty"), ("\n\n", "empty")])
 def test_an_empty_file_is_named(tmp_path, content, expected):
     assert expected in message_of(config_of(tmp_path, users=content))

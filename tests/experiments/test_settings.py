@@ -137,6 +137,10 @@ def test_an_unknown_key_in_a_file_names_the_file_and_the_closest_name(tmp_path):
         (["--model.encoder.authors.dim", "3"], "only with encoding 'embedding'"),
         (["--model.encoder.kind", "linear", "--model.encoder.dropout", "0.5"], "with kind 'mlp'"),
         (["--training.early_stopping.monitor", "ndcg@7"], "must be one of the evaluated metrics"),
+        (
+            ["--data.split.order=rows", "--data.features.user_aggregate=time_decayed_mean"],
+            "got 'rows', which says nothing of days",
+        ),
         (["--model.encoder.hidden_dims", "[]"], "must name a layer; kind 'linear' has none"),
         (["--experiment.run_name", "../x"], "string should match pattern"),
         (["--experiment.tracking_uri", "postgresql://me:pw@host/db"], "must hold no password"),
