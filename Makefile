@@ -3,9 +3,11 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .bench/venv
+PEERS_STAMP := $(PEERS)/.installed
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test lint ui clean
+.PHONY: run test lint bench ui clean
 
 run: $(STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . --env-manager local --experiment-name bookends
@@ -19,6 +21,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: $(STAMP) $(PEERS_STAMP)
+	$(BIN)/python -m benchmarks $(BENCH)
+
 ui: $(STAMP)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
@@ -26,6 +31,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(STAMP)
+
+# A peer that cannot be installed is shown as not measured.
+$(PEERS_STAMP): benchmarks/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	-$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $(PEERS_STAMP)
 
 clean:
 	rm -rf $(VENV) artifacts/cache

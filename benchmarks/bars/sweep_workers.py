@@ -1,0 +1,131 @@
+"""Trials an hour of a sweep with one worker and with two."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.shop import NUMERIC_COLUMNS
+from benchmarks.sides import THREAD_VARIABLES, Side, SideError, Timing, alternate
+from benchmarks.sizes import Sizes
+from benchmarks.table import Row, Target, number
+from benchmarks.worlds import distinct_world
+
+RUNS_ON_CUDA = False
+HERE = "benchmarks.bars.sweep_workers"
+TRIALS = {"full": 12, "quick": 4}
+EPOCHS = 3
+SPACE = "training.learning_rate: {float: [0.0005, 0.005], log: true}\n"
+
+
+def measure(sizes: Sizes, device: str) -> list[Row]:
+    """The same trials, drawn at random from one seed, none stopped early.
+
+    One worker is timed with one thread, as each of the two has on two cores, and with all cores.
+    """
+    folder = sizes.folder / "sweep_workers"
+    settings = {
+        "folder": str(folder),
+        "data": str(distinct_world(sizes.folder / "growth", sizes.growth)),
+        "n_trials": TRIALS[sizes.name],
+    }
+    one, two = {**settings, "n_workers": 1}, {**settings, "n_workers": 2}
+    sides = {
+        "two workers": Side(f"{HERE}:start", {**two, "n_threads": 1}),
+        "one worker, one thread": Side(f"{HERE}:start", {**one, "n_threads": 1}),
+        "one worker, all cores": Side(f"{HERE}:start", {**one, "n_threads": None}),
+    }
+    what = "sweep, trials an hour, two workers"
+    try:
+        timings = alternate(sides, rounds=sizes.rounds, warm_up=0)
+    except SideError as error:
+        return [Row(what, None, bar=Target(">=", 1.7), note=f"Not measured: {error}")]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return rows_of(what, timings)
+
+
+def rows_of(what: str, timings: dict[str, Timing]) -> list[Row]:
+    """Two workers against one of one thread, and against one that has all cores."""
+    two = timings.pop("two workers")
+    return [
+        Row(
+            f"{what}: {name}",
+            two.rate("trials") / one.rate("trials"),
+            bar=Target(">=", 1.7) if "one thread" in name else None,
+            ours=f"{number(3600 * two.rate('trials'))} trials an hour",
+            against=number(3600 * one.rate("trials")),
+            note="Whole command, with the start-up of the workers and the sweep's report.",
+            counted={"ratio of CPU seconds": two.median_cpu / one.median_cpu},
+            timings={"two workers": two, name: one},
+        )
+        for name, one in timings.items()
+    ]
+
+
+def start(
+    folder: str, data: str, n_trials: int, n_workers: int, n_threads: int | None
+) -> Callable[[], dict[str, float]]:
+    """A run is one sweep under a new name."""
+    root = Path(folder) / f"{n_workers}-{n_threads}"
+    root.mkdir(parents=True, exist_ok=True)
+    space = root / "space.yaml"
+    space.write_text(SPACE)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("MLFLOW_") and name not in THREAD_VARIABLES
+    }
+    if n_threads is not None:
+        environment |= dict.fromkeys(THREAD_VARIABLES, str(n_threads))
+    environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    numbers = iter(range(10**6))
+
+    def run() -> dict[str, float]:
+        before, started = os.times(), time.perf_counter()
+        subprocess.run(
+            command(Path(data), space, f"sweep{next(numbers)}", n_trials, n_workers),
+            cwd=root,
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        seconds, after = time.perf_counter() - started, os.times()
+        user = after.children_user - before.children_user
+        system = after.children_system - before.children_system
+        return {"trials": n_trials, "seconds": seconds, "cpu_seconds": user + system}
+
+    return run
+
+
+def command(data: Path, space: Path, name: str, n_trials: int, n_workers: int) -> list[str]:
+    """The sweep's command line: random trials of three epochs, no pruning, no finalists."""
+    settings = {
+        "data.books_path": data / "books.csv",
+        "data.interactions_path": data / "users.csv",
+        "data.cache_dir": data / "cache",
+        "data.numeric_columns": json.dumps(NUMERIC_COLUMNS),
+        "training.num_epochs": EPOCHS,
+        "training.batch_size": 8192,
+        "evaluation.validation_users": 2000,
+    }
+    options = {
+        "space": space,
+        "name": name,
+        "trials": n_trials,
+        "workers": n_workers,
+        "sampler": "random",
+        "pruner": "none",
+        "finalists": 0,
+        "sweeps-dir": "sweeps",
+    }
+    words = [str(Path(sys.executable).with_name("bookends")), "sweep", "start", "--no-final"]
+    for option, value in {**options, **settings}.items():
+        words += [f"--{option}", str(value)]
+    return words
