@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from recsys.errors import ArtifactError
+from recsys.reporting.record import read_json, write_json
 
 SweepStatus = Literal["running", "finished", "interrupted", "failed"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
@@ -460,25 +459,13 @@ class SweepRecord:
 
     def write(self, sweep_dir: Path) -> Path:
         """Put the record into a sweep directory, whole or not at all; gives the file's path."""
-        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        path = sweep_dir / RECORD_FILE
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-        return path
+        return write_json(sweep_dir / RECORD_FILE, self.to_json())
 
     @classmethod
     def read(cls, sweep_dir: Path) -> Self:
         """The record of a sweep directory."""
         path = sweep_dir / RECORD_FILE
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ArtifactError(f"{path}: must be a readable file, {error.strerror}") from error
-        except ValueError as error:  # not UTF-8, not JSON
-            raise ArtifactError(f"{path}: must hold JSON, {error}") from error
-        if not isinstance(content, dict):
-            raise ArtifactError(f"{path}: must hold a JSON object, got {type(content).__name__}")
+        content = read_json(path)
         try:
             return cls.from_json(content)
         except ArtifactError as error:

@@ -102,13 +102,13 @@ class RunRecord:
 
     def write(self, run_dir: Path) -> Path:
         """Put the record into a run directory, whole or not at all; gives the file's path."""
-        return _write_json(run_dir / RECORD_FILE, self.to_json())
+        return write_json(run_dir / RECORD_FILE, self.to_json())
 
     @classmethod
     def read(cls, run_dir: Path) -> Self:
         """The record of a run directory."""
         path = run_dir / RECORD_FILE
-        content = _read_json(path)
+        content = read_json(path)
         try:
             return cls.from_json(content)
         except ArtifactError as error:
@@ -124,7 +124,7 @@ def write_tables(run_dir: Path, tables: Iterable[Table]) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for table in tables:
-        _write_json(folder / f"{table.name}.json", table.to_json())
+        write_json(folder / f"{table.name}.json", table.to_json())
         names.append(table.name)
     return names
 
@@ -134,7 +134,7 @@ def read_tables(run_dir: Path, names: Iterable[str]) -> dict[str, Table]:
     tables = {}
     for name in names:
         path = run_dir / TABLES_DIR / f"{name}.json"
-        content = _read_json(path)
+        content = read_json(path)
         try:
             tables[name] = Table.from_json(content)
         except ArtifactError as error:
@@ -142,7 +142,8 @@ def read_tables(run_dir: Path, names: Iterable[str]) -> dict[str, Table]:
     return tables
 
 
-def _write_json(path: Path, content: object) -> Path:
+def write_json(path: Path, content: object) -> Path:
+    """Write a value as JSON, whole or not at all; gives the path."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.write_text(text, encoding="utf-8")
@@ -150,7 +151,12 @@ def _write_json(path: Path, content: object) -> Path:
     return path
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ArtifactError: no readable file, or anything else in it.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
