@@ -26,14 +26,16 @@ Run = Callable[[], dict[str, float]]
 MATRIX_SIDE = 2048
 
 
-def settings(folder: Path, *, batch_size: int, fusion: str, device: str) -> Config:
+def settings(
+    folder: Path, *, batch_size: int, fusion: str, device: str, precision: str = "float32"
+) -> Config:
     """The default model at default negatives, but for what the bar varies."""
     tower = {"fusion": fusion}
     return training_config(
         folder,
         {
             "model": {"user_tower": tower, "item_tower": tower},
-            "training": {"batch_size": batch_size, "device": device},
+            "training": {"batch_size": batch_size, "device": device, "precision": precision},
         },
     )
 
@@ -59,11 +61,18 @@ def stream(config: Config, prepared: Prepared, positives: Interactions) -> Batch
 
 
 def start_product(
-    folder: str, batch_size: int, n_positives: int, fusion: str, device: str = "cpu"
+    folder: str,
+    batch_size: int,
+    n_positives: int,
+    fusion: str,
+    device: str = "cpu",
+    precision: str = "float32",
 ) -> Run:
     """The product's trainer; a run is one epoch over the sampled positives."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    config = settings(Path(folder), batch_size=batch_size, fusion=fusion, device=device)
+    config = settings(
+        Path(folder), batch_size=batch_size, fusion=fusion, device=device, precision=precision
+    )
     prepared = load_training_world(Path(folder))
     positives = sample_positives(prepared.train, n_positives)
     model = fresh_model(config, prepared).to(device)
@@ -74,7 +83,12 @@ def start_product(
         batches,
         build_optimizer(model, config.training),
         lambda model: {"ndcg@10": 0.0},  # only the first epoch, a warm-up, copies the weights
-        Plan(num_epochs=10**6, monitor="ndcg@10", seed=0),
+        Plan(
+            num_epochs=10**6,
+            monitor="ndcg@10",
+            seed=0,
+            bfloat16=config.training.precision == "bfloat16",
+        ),
     )
     epochs = trainer.epochs()
 

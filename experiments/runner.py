@@ -28,7 +28,8 @@ from recsys.recommender import Recommender
 from recsys.reporting.record import RunRecord, RunStatus, write_tables
 from recsys.reporting.report import write_report
 from recsys.training.checkpoint import load_checkpoint, save_checkpoint
-from recsys.training.optimizers import parameter_size, resolve_device
+from recsys.training.device import resolve_device
+from recsys.training.optimizers import parameter_size
 from recsys.training.trainer import Trainer
 from tracking.store import resolve_uri
 from tracking.tracker import TrackedRun, open_run

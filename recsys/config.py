@@ -23,6 +23,7 @@ EncoderKind = Literal["mlp", "linear", "none"]
 FusionName = Literal["identity", "sum", "concat", "adaptive_mimic"]
 Similarity = Literal["cosine", "dot"]
 Device = Literal["cpu", "cuda", "auto"]
+Precision = Literal["float32", "bfloat16"]
 NegativeSampling = Literal["uniform", "popularity"]
 DenseOptimizer = Literal["adam", "adamw", "sgd"]
 BookField = Literal[
@@ -303,7 +304,7 @@ class TrainingConfig(Section):
     popularity_alpha: Annotated[float, Field(ge=0)] | None = None
     """popularity: the exponent (0.75 where not given)."""
     optimizer: DenseOptimizer = "adam"
-    """For all dense parameters; sparse id embeddings always use SparseAdam."""
+    """For all dense parameters; sparse id embeddings always use Adam on the rows of the batch."""
     learning_rate: Annotated[float, Field(gt=0)] = 0.001
     """Step size of the dense parameters."""
     embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
@@ -318,6 +319,8 @@ class TrainingConfig(Section):
     """When to stop before ``num_epochs``."""
     device: Device = "auto"
     """auto uses a CUDA device where there is one."""
+    precision: Precision = "float32"
+    """Of the towers' matrix products in training; bfloat16 is faster where the CPU has it."""
     num_threads: Positive | None = None
     """CPU threads; null leaves PyTorch's own choice."""
 

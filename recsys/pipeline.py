@@ -27,7 +27,8 @@ from recsys.evaluation.ranking import Vectors
 from recsys.evaluation.tables import Table
 from recsys.models.two_tower import Side, TwoTower, build_two_tower
 from recsys.training.batches import BatchStream
-from recsys.training.optimizers import build_optimizer, resolve_device
+from recsys.training.device import resolve_device
+from recsys.training.optimizers import build_optimizer
 from recsys.training.sampling import NegativeSampler
 from recsys.training.trainer import Plan, Trainer
 
@@ -84,6 +85,7 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
         min_delta=training.early_stopping.min_delta,
         mimic_weight=training.mimic_weight,
         seed=seeds.training,
+        bfloat16=training.precision == "bfloat16",
     )
     return Trainer(model, batches, build_optimizer(model, training), validate, plan)
 

@@ -82,7 +82,11 @@ STREAM = {
     ),
     "training.early_stopping.min_delta": (
         1.0,
-        {"training.num_epochs": 4, "training.early_stopping.patience": 1},
+        {
+            "training.num_epochs": 4,
+            "training.learning_rate": 0.001,  # slow enough to gain with every epoch
+            "training.early_stopping.patience": 1,
+        },
     ),
     "evaluation.ks": [3, 10],
     "evaluation.validation_users": 50,
@@ -111,6 +115,7 @@ TESTED_BELOW = {
     "training.early_stopping.monitor",
     "training.sparse_optimizer",
     "training.device",
+    "training.precision",
     "training.num_threads",
     "evaluation.memory_limit_mb",
     "diagnostics.report_path",
@@ -274,6 +279,15 @@ def test_the_number_of_threads_is_taken_over(shop):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_the_precision_changes_the_loss_by_its_rounding(shop):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        config = build(shop, {"training.precision": precision})
+        losses[precision] = next(build_trainer(config, prepare(config.data, 0)).epochs()).train_loss
+    assert losses["bfloat16"] != losses["float32"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.002)
 
 
 def test_the_device_is_where_the_weights_are(shop):

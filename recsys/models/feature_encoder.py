@@ -7,14 +7,10 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from recsys.models.dropout import ByteDropout
+from recsys.models.bag_sum import sum_rows
+from recsys.models.dropout import ReluDropout
 from recsys.models.feature_table import BagTable, FeatureTable
-
-DENSE_COLUMNS_PER_ENTRY = 12
-"""A batch of bags is multiplied as a dense matrix up to so many columns for each entry: a matrix
-product runs at many times the rate of gathering rows, so it wins well below half full."""
 
 
 class BagProjection(nn.Module):
@@ -31,12 +27,11 @@ class BagProjection(nn.Module):
         bound = in_features**-0.5  # as nn.Linear over the whole input would draw it
         self.weight = nn.Parameter(torch.empty(n_columns, out_dim).uniform_(-bound, bound))
 
-    def forward(self, table: BagTable, rows: Tensor) -> Tensor:
-        """Sum over each row's columns of weight times the column's vector, (n, out_dim)."""
-        offsets, columns, weights = table.entries(rows)
-        if table.n_columns <= DENSE_COLUMNS_PER_ENTRY * len(columns) / max(len(rows), 1):
-            return table.dense(rows) @ self.weight
-        return sum_rows(self.weight, offsets, columns, weights)
+    def forward(self, table: BagTable, rows: Tensor, start: Tensor) -> Tensor:
+        """``start``, (n, out_dim), to which each row's columns, weight times vector, are added."""
+        if table.matrix is not None:
+            return torch.addmm(start, table.dense(rows), self.weight)
+        return start.add_(sum_rows(self.weight, *table.entries(rows)))
 
 
 class BagEmbedding(nn.Module):
@@ -60,18 +55,6 @@ class BagEmbedding(nn.Module):
         else:
             mass = sum_rows(weights.new_ones(table.n_columns, 1), offsets, columns, weights)[:, 0]
         return total / mass.clamp(min=1e-12).unsqueeze(1)
-
-
-def sum_rows(weight: Tensor, offsets: Tensor, columns: Tensor, weights: Tensor | None) -> Tensor:
-    """The weighted sum of the rows of ``weight`` named by each bag, (n, dim)."""
-    return F.embedding_bag(
-        columns.long(),
-        weight,
-        offsets,
-        mode="sum",
-        per_sample_weights=weights,
-        include_last_offset=True,
-    )
 
 
 class FeatureEncoder(nn.Module):
@@ -121,11 +104,11 @@ class FeatureEncoder(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """The metadata embedding of each row, (n, D)."""
         tables = self.features.bag_tables
-        dense = [self.features.dense[rows]]
+        dense = [self.features.dense.index_select(0, rows)]
         dense += [bag(tables[name], rows) for name, bag in self.embeddings.items()]
         first = torch.addmm(self.bias, torch.cat(dense, dim=1), self.dense_weight)
         for name, projection in self.projections.items():
-            first += projection(tables[name], rows)
+            first = projection(tables[name], rows, first)
         return first if self.hidden is None else self.hidden(first)
 
 
@@ -133,5 +116,5 @@ def build_hidden(dims: Sequence[int], dropout: float) -> nn.Sequential:
     """What follows the first layer: ReLU, dropout and a linear layer for each further width."""
     layers: list[nn.Module] = []
     for width, next_width in pairwise(dims):
-        layers += [nn.ReLU(inplace=True), ByteDropout(dropout), nn.Linear(width, next_width)]
+        layers += [ReluDropout(dropout), nn.Linear(width, next_width)]
     return nn.Sequential(*layers)

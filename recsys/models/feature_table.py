@@ -21,12 +21,26 @@ def as_tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tenso
         return torch.from_numpy(array)
 
 
+WELL_FILLED = 4
+"""A bag table with at most so many columns for each entry is well filled: a matrix product runs at
+many times the rate of gathering rows, so it wins below half full."""
+MATRIX_LIMIT_BYTES = 128 * 2**20
+"""A well-filled table up to this size is held as a matrix besides."""
+CHUNK = 8192
+
+
 class BagTable(nn.Module):
-    """Ragged rows of weighted columns; see :class:`recsys.data.arrays.Bags`."""
+    """Ragged rows of weighted columns; see :class:`recsys.data.arrays.Bags`.
+
+    Attributes:
+        matrix: the whole table, (n, n_columns) float32, where it is well filled and small (the
+            categories of readers); else None.
+    """
 
     offsets: Tensor
     indices: Tensor
     weights: Tensor | None
+    matrix: Tensor | None
 
     def __init__(self, bags: Bags) -> None:
         super().__init__()
@@ -36,6 +50,13 @@ class BagTable(nn.Module):
         self.register_buffer("indices", as_tensor(bags.indices), persistent=False)
         weights = None if bags.weights is None else as_tensor(bags.weights)
         self.register_buffer("weights", weights, persistent=False)
+        n_rows = len(bags.offsets) - 1
+        is_small = 4 * n_rows * bags.n_columns <= MATRIX_LIMIT_BYTES
+        matrix = None
+        if n_rows and is_small and bags.n_columns * n_rows <= WELL_FILLED * len(bags.indices):
+            chunks = torch.split(torch.arange(n_rows), CHUNK)
+            matrix = torch.cat([self._scatter(rows) for rows in chunks])
+        self.register_buffer("matrix", matrix, persistent=False)
 
     def entries(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The given rows' entries: offsets (n + 1,), columns (m,) and weights (m,) or None."""
@@ -49,7 +70,10 @@ class BagTable(nn.Module):
         return offsets, self.indices[positions], weights
 
     def dense(self, rows: Tensor) -> Tensor:
-        """The given rows as a matrix, (n, n_columns) float32: for a batch, never for the table."""
+        """The given rows as a matrix, (n, n_columns) float32."""
+        return self._scatter(rows) if self.matrix is None else self.matrix.index_select(0, rows)
+
+    def _scatter(self, rows: Tensor) -> Tensor:
         offsets, columns, weights = self.entries(rows)
         owners = torch.repeat_interleave(
             torch.arange(len(rows), device=rows.device), offsets.diff()

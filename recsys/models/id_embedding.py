@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
 INITIAL_STD = 0.01
 """Small against the metadata embedding, so that an id with few interactions adds little noise."""
@@ -18,14 +21,15 @@ class IdEmbedding(nn.Module):
     Args:
         n_warm: how many indices have an embedding of their own.
         dim: length of a vector, D.
-        sparse: give sparse gradients, for SparseAdam.
-        max_norm: scale used rows back to this length in every forward pass, or None.
+        sparse: give sparse gradients that name each row once, for RowAdam.
+        max_norm: scale used rows back to this length in every forward pass, or None; not sparse.
     """
 
     def __init__(
         self, n_warm: int, dim: int, *, sparse: bool = True, max_norm: float | None = None
     ) -> None:
         super().__init__()
+        assert not (sparse and max_norm is not None)
         self.n_warm = n_warm
         self.dim = dim
         self.embedding = nn.Embedding(
@@ -41,6 +45,33 @@ class IdEmbedding(nn.Module):
         return torch.where(is_warm, indices + 1, 0)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """The vectors of the given weight rows, (n, D) float32."""
-        vectors: Tensor = self.embedding(rows)
+        """The vectors of the given weight rows, (n, D) float32.
+
+        Args:
+            rows: (n,) int64; where the gradient is sparse, each but row 0 at most once.
+        """
+        if not self.embedding.sparse:
+            vectors: Tensor = self.embedding(rows)
+            return vectors
+        vectors = _LookUp.apply(self.embedding.weight, rows)  # type: ignore[no-untyped-call]
         return vectors
+
+
+class _LookUp(torch.autograd.Function):
+    """The rows of a weight; the gradient leaves out row 0, so that all its rows are distinct."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, weight: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, rows)
+        return weight.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        weight, rows = ctx.saved_tensors
+        known = rows.nonzero()[:, 0]
+        if len(known) < len(rows):
+            rows, gradient = rows[known], gradient.index_select(0, known)
+        sparse = torch.sparse_coo_tensor(
+            rows.unsqueeze(0), gradient, weight.shape, check_invariants=False
+        )
+        return sparse, None

@@ -64,8 +64,10 @@ class Tower(nn.Module):
         ids, is_known = self.id_embedding(rows), rows > 0
         if self.encoder is None or self.fusion is None:
             return TowerParts(ids, ids, None, is_known)
-        metadata = self.encoder(indices)
-        return TowerParts(self.fusion(ids, metadata, is_known), ids, metadata, is_known)
+        # Under autocast both end in a bfloat16 product; whatever is summed is a float32.
+        metadata = self.encoder(indices).to(ids.dtype)
+        vectors = self.fusion(ids, metadata, is_known).to(ids.dtype)
+        return TowerParts(vectors, ids, metadata, is_known)
 
     def forward(self, indices: Tensor) -> Tensor:
         """The vectors of the given indices, (n, D)."""

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-import torch
 from torch import nn
-from torch.optim import SGD, Adam, AdamW, Optimizer, SparseAdam
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from recsys.config import DenseOptimizer, TrainingConfig
-from recsys.errors import ConfigError
 from recsys.models.two_tower import TwoTower
+from recsys.training.row_adam import RowAdam
 
 
 class HybridOptimizer:
     """Steps a dense and, where there are sparse embeddings, a sparse optimizer as one.
 
-    SparseAdam moves only the rows that the batch touched and leaves the moments of all others as
+    RowAdam moves only the rows that the batch touched and leaves the moments of all others as
     they are. Plain Adam decays every row's moments at every step and moves rows by momentum even
     where they have no gradient; both agree where every row is touched at every step.
 
@@ -62,7 +61,7 @@ def build_optimizer(model: TwoTower, config: TrainingConfig) -> HybridOptimizer:
     id_rate = config.embedding_learning_rate or config.learning_rate
     if embeddings[0].sparse:
         dense = build_dense(config.optimizer, [{"params": others}], config) if others else None
-        return HybridOptimizer(dense, SparseAdam(id_weights, lr=id_rate))
+        return HybridOptimizer(dense, RowAdam(id_weights, lr=id_rate))
     # Decay pulls every row at every step; ids a batch did not use have no gradient to hold them.
     groups: list[dict[str, Any]] = [{"params": id_weights, "lr": id_rate, "weight_decay": 0.0}]
     if others:
@@ -91,19 +90,3 @@ def parameter_size(model: nn.Module) -> tuple[int, int]:
     parameters = list(model.parameters())
     n_bytes = sum(parameter.numel() * parameter.element_size() for parameter in parameters)
     return sum(parameter.numel() for parameter in parameters), n_bytes
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a CUDA device where there is one, else the CPU.
-
-    Raises:
-        ConfigError: ``cuda`` where PyTorch sees no such device.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            "'training.device: cuda' needs a CUDA device that PyTorch can use, and there is none; "
-            "'auto' takes one where there is"
-        )
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)

@@ -9,6 +9,11 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from recsys.models.grouping import group
+
+BLOCK = 256
+"""Positives whose pairs are gathered at once: what is gathered stays in the processor's cache."""
+
 
 def pair_logits(users: Tensor, items: Tensor, user_of: Tensor, items_of: Tensor) -> Tensor:
     """The product of each pair's vectors.
@@ -34,8 +39,14 @@ class _PairLogits(torch.autograd.Function):
         ctx: FunctionCtx, users: Tensor, items: Tensor, user_of: Tensor, items_of: Tensor
     ) -> Tensor:
         ctx.save_for_backward(users, items, user_of, items_of)
-        gathered = items[items_of.view(-1)].view(*items_of.shape, -1)  # (B, C, D)
-        return torch.bmm(gathered, users[user_of].unsqueeze(2)).squeeze(2)
+        logits = users.new_empty(items_of.shape)
+        for start in range(0, len(user_of), BLOCK):
+            block = slice(start, start + BLOCK)
+            paired = items_of[block]
+            gathered = items.index_select(0, paired.reshape(-1)).view(*paired.shape, -1)
+            by_user = users.index_select(0, user_of[block]).unsqueeze(2)
+            torch.bmm(gathered, by_user, out=logits[block].unsqueeze(2))  # (b, C, D) x (b, D, 1)
+        return logits
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
@@ -45,14 +56,11 @@ class _PairLogits(torch.autograd.Function):
             items_of, items, mode="sum", per_sample_weights=gradient.contiguous()
         )  # (B, D)
         to_users = torch.zeros_like(users).index_add_(0, user_of, by_positive)
-        flat = items_of.view(-1)
-        order = torch.argsort(flat, stable=True)
-        offsets = torch.zeros(len(items) + 1, dtype=torch.int64, device=flat.device)
-        torch.cumsum(torch.bincount(flat, minlength=len(items)), 0, out=offsets[1:])
+        order, starts = group(items_of.view(-1), len(items))
         to_items = F.embedding_bag(
             user_of[order // n_pairs],
             users,
-            offsets,
+            starts,
             mode="sum",
             per_sample_weights=gradient.reshape(-1)[order],
             include_last_offset=True,

@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from recsys.models.dropout import ByteDropout
+from recsys.models.dropout import ReluDropout
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_the_share_of_units_is_left_out_and_the_mean_stays(share):
     torch.manual_seed(0)
-    dropped = ByteDropout(share)(torch.ones(1000, 1001))
+    dropped = ReluDropout(share)(torch.ones(1000, 1001))
     # A million units: the standard error of the share is below 0.0005, the rounding below 0.002.
     assert (dropped == 0).double().mean().item() == pytest.approx(share, abs=0.005)
     assert dropped.double().mean().item() == pytest.approx(1.0, abs=0.01)
@@ -17,27 +17,42 @@ def test_the_share_of_units_is_left_out_and_the_mean_stays(share):
 def test_the_gradient_passes_where_the_unit_was_kept():
     torch.manual_seed(0)
     units = torch.ones(7, 13, requires_grad=True)
-    dropped = ByteDropout(0.5)(units)
+    dropped = ReluDropout(0.5)(units.clone())
     dropped.sum().backward()
     assert torch.equal(units.grad, dropped.detach())
 
 
+def test_inactive_units_give_nothing_and_get_no_gradient():
+    units = torch.tensor([-1.0, 0.0, 2.0] * 50, requires_grad=True)
+    given = ReluDropout(0.5)(units.clone())
+    given.sum().backward()
+    assert (given.view(-1, 3)[:, :2] == 0).all() and (units.grad.view(-1, 3)[:, :2] == 0).all()
+    assert set(given.view(-1, 3)[:, 2].tolist()) == {0.0, 4.0}
+    assert set(units.grad.view(-1, 3)[:, 2].tolist()) == {0.0, 2.0}
+
+
+def test_the_mean_stays_in_bfloat16_too():
+    torch.manual_seed(0)
+    dropped = ReluDropout(0.1)(torch.rand(10**6).to(torch.bfloat16))
+    assert dropped.double().mean().item() == pytest.approx(0.5, abs=0.002)
+
+
 def test_masks_follow_from_torchs_random_state_and_differ_from_call_to_call():
-    dropout, units = ByteDropout(0.5), torch.ones(100)
+    dropout, units = ReluDropout(0.5), torch.ones(100)
     torch.manual_seed(0)
-    first, second = dropout(units), dropout(units)
+    first, second = dropout(units.clone()), dropout(units.clone())
     torch.manual_seed(0)
-    assert torch.equal(dropout(units), first)
+    assert torch.equal(dropout(units.clone()), first)
     assert not torch.equal(first, second)
 
 
-def test_evaluation_and_share_zero_leave_units_as_they_are():
+def test_evaluation_and_share_zero_leave_active_units_as_they_are():
     units = torch.randn(5)
-    assert torch.equal(ByteDropout(0.5).eval()(units), units)
-    assert torch.equal(ByteDropout(0.0)(units), units)
+    for dropout in (ReluDropout(0.5).eval(), ReluDropout(0.0)):
+        assert torch.equal(dropout(units.clone()), units.relu())
 
 
 @pytest.mark.parametrize("share", [0.001, 0.999])
 def test_extreme_shares_still_keep_the_mean(share):
     torch.manual_seed(0)
-    assert ByteDropout(share)(torch.ones(10**6)).double().mean().item() == pytest.approx(1, abs=0.1)
+    assert ReluDropout(share)(torch.ones(10**6)).double().mean().item() == pytest.approx(1, abs=0.1)

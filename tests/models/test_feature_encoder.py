@@ -4,7 +4,7 @@ import torch
 
 from recsys.data.arrays import Bags
 from recsys.data.features import Features
-from recsys.models import feature_encoder
+from recsys.models import feature_table
 from recsys.models.feature_encoder import FeatureEncoder
 from recsys.models.feature_table import FeatureTable
 
@@ -50,7 +50,7 @@ def dense_input(encoder, table):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("bag_dims", [{}, {"categories": 4}, {"categories": 4, "authors": 2}])
 def test_bags_give_what_a_dense_one_hot_matrix_would(monkeypatch, weighted, bag_dims, as_matrix):
-    monkeypatch.setattr(feature_encoder, "DENSE_COLUMNS_PER_ENTRY", 1e9 if as_matrix else 0)
+    monkeypatch.setattr(feature_table, "WELL_FILLED", 1e9 if as_matrix else 0)
     torch.manual_seed(0)
     table = features(weighted=weighted)
     encoder = FeatureEncoder(FeatureTable(table), 6, hidden_dims=(8,), bag_dims=bag_dims).eval()
@@ -63,7 +63,7 @@ def test_bags_give_what_a_dense_one_hot_matrix_would(monkeypatch, weighted, bag_
 def test_bags_give_the_gradient_that_a_dense_one_hot_matrix_would(monkeypatch, weighted):
     gradients = []
     for limit in (0, 1e9):
-        monkeypatch.setattr(feature_encoder, "DENSE_COLUMNS_PER_ENTRY", limit)
+        monkeypatch.setattr(feature_table, "WELL_FILLED", limit)
         torch.manual_seed(0)
         table = FeatureTable(features(weighted=weighted))
         encoder = FeatureEncoder(table, 6, bag_dims={"authors": 4}).eval()
@@ -71,6 +71,16 @@ def test_bags_give_the_gradient_that_a_dense_one_hot_matrix_would(monkeypatch, w
         gradients.append([parameter.grad for parameter in encoder.parameters()])
     for by_row, by_matrix in zip(*gradients, strict=True):
         torch.testing.assert_close(by_row, by_matrix)
+
+
+def test_only_a_well_filled_small_table_is_held_as_a_matrix(monkeypatch):
+    offsets = np.arange(0, 11, 2)
+    filled = Bags(offsets, np.tile(np.arange(2, dtype=np.int32), 5), 8)  # 2 of 8 columns
+    sparse = Bags(offsets, np.tile(np.arange(2, dtype=np.int32), 5), 9)
+    assert torch.equal(feature_table.BagTable(filled).matrix, one_hot(filled))
+    assert feature_table.BagTable(sparse).matrix is None
+    monkeypatch.setattr(feature_table, "MATRIX_LIMIT_BYTES", 4 * 5 * 8 - 1)
+    assert feature_table.BagTable(filled).matrix is None
 
 
 def test_a_linear_encoder_is_linear():

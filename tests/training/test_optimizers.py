@@ -2,9 +2,10 @@ import copy
 
 import torch
 from torch import nn
-from torch.optim import Adam, SparseAdam
+from torch.optim import Adam
 
 from recsys.training.optimizers import HybridOptimizer
+from recsys.training.row_adam import RowAdam
 
 
 def train(embedding, linear, optimizer, batches):
@@ -20,7 +21,7 @@ def twins():
     dense = nn.Embedding(5, 3)
     dense.load_state_dict(sparse.state_dict())
     dense_linear = copy.deepcopy(linear)
-    hybrid = HybridOptimizer(Adam(linear.parameters()), SparseAdam(list(sparse.parameters())))
+    hybrid = HybridOptimizer(Adam(linear.parameters()), RowAdam(sparse.parameters()))
     plain = Adam([*dense.parameters(), *dense_linear.parameters()])
     return (sparse, linear, hybrid), (dense, dense_linear, plain)
 
@@ -50,7 +51,7 @@ def test_a_loaded_state_goes_on_exactly():
     (embedding, linear, optimizer), _ = twins()
     train(embedding, linear, optimizer, [torch.arange(5)])
     other = (copy.deepcopy(embedding), copy.deepcopy(linear))
-    resumed = HybridOptimizer(Adam(other[1].parameters()), SparseAdam(list(other[0].parameters())))
+    resumed = HybridOptimizer(Adam(other[1].parameters()), RowAdam(other[0].parameters()))
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     batches = [torch.tensor([1, 2, 3])] * 3
     train(embedding, linear, optimizer, batches)

@@ -1,0 +1,83 @@
+"""Adam that moves only the rows a batch used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+
+class RowAdam(Optimizer):
+    """The step of :class:`torch.optim.SparseAdam`, for gradients that name each row once.
+
+    SparseAdam sorts the rows, in case one is named twice, and writes moments and weights by sparse
+    additions, each a pass of its own. Since :class:`recsys.models.id_embedding.IdEmbedding` looks
+    each row up once, the rows can be gathered, moved by torch's fused Adam and written back.
+
+    Moments of rows without a gradient stay as they are (Kingma and Ba 2015, algorithm 1, on the
+    gradient's rows; the bias correction counts all steps).
+
+    Args:
+        params: weights, (n, D) float32, with sparse gradients of distinct rows.
+        lr: learning rate.
+        betas: decay of the two moments.
+        eps: added to the root of the second moment *before* its bias is corrected, as in
+            SparseAdam; dense Adam adds it after.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Move the rows that have a gradient.
+
+        Args:
+            closure: must be None; the loss is never computed again.
+        """
+        assert closure is None
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, group)
+
+    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[weight]
+        if not state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(weight)
+            state["exp_avg_sq"] = torch.zeros_like(weight)
+        state["step"] += 1
+        rows, gradient = weight.grad._indices()[0], weight.grad._values()  # type: ignore[union-attr]
+        if not len(rows):
+            return
+        beta1, beta2 = group["betas"]
+        tables = (weight, state["exp_avg"], state["exp_avg_sq"])
+        values, mean, square = (table.index_select(0, rows) for table in tables)
+        torch._fused_adam_(
+            [values],
+            [gradient],
+            [mean],
+            [square],
+            [],
+            [torch.tensor(float(state["step"]), device=weight.device)],
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=0.0,
+            eps=group["eps"] / math.sqrt(1 - beta2 ** state["step"]),
+            amsgrad=False,
+            maximize=False,
+        )
+        for table, moved in zip(tables, (values, mean, square), strict=True):
+            table.index_copy_(0, rows, moved)
