@@ -12,6 +12,10 @@ The best ``k`` of a block are found in two steps. Its columns form groups of ``_
 are neighbours in the fixed order; the ``k`` groups with the best (largest member, earliest group)
 hold the best ``k`` items: an item outside them is beaten by one member of each. So only
 ``_GROUP * k`` candidates are sorted.
+
+Where the processor is fast in half precision, :mod:`recsys.evaluation.shortlist` first narrows a
+block down to the few items that can be among the best, and only those are scored in float32. Users
+for whom they are not few (scores all alike, long ties) take the way above.
 """
 
 from __future__ import annotations
@@ -27,13 +31,24 @@ from torch import Tensor
 
 from recsys.data.arrays import Bags, FloatArray, IntArray
 from recsys.errors import BookendsError
+from recsys.evaluation.shortlist import (
+    CANDIDATE_BYTES,
+    GROUPS_A_PLACE,
+    MINUS_INFINITY,
+    HalfVectors,
+    Shortlist,
+    is_fast,
+    shortlist,
+)
 from recsys.evaluation.workers import worker_pool
 
 _TIE_SEED = 20130401
 _GROUP = 16
 _USERS_PER_BLOCK = 96  # larger blocks leave the cache, smaller ones pay more for each call
+_ITEMS_PER_BLOCK = 2**16  # more would leave room for fewer users
 _USERS_WANTED = 32  # fewer make the matrix product slow; rather take fewer items
 _COLUMN_BYTES = 6  # a score, and its share of the largest of its group and that one's key
+_HALF_PAYS_FROM = 2**14  # multiplications a user and place of the list, in one block
 _LOW = 0xFFFFFFFF
 _NOTHING = -(2**63)
 
@@ -148,7 +163,7 @@ def rank(
     check_finite(vectors, users)
     longest = sum(int(mask.lengths[users].max()) for mask in masked)
     blocks = _plan(n_items, dim, k, longest, memory_limit_mb, torch.get_num_threads())
-    catalogue = _Catalogue(vectors.items, blocks.items)
+    catalogue = _Catalogue(vectors.items, blocks.items, _half_pays(blocks.items, dim, k))
     with worker_pool() as pool:
         merger = _Merger(pool, blocks.users, catalogue.columns)
         for start in range(0, len(users), blocks.group):
@@ -169,11 +184,17 @@ def _plan(
     quarter = memory_limit_mb * 2**20 // 4
     own = quarter // n_threads
     padded = -(-n_items // _GROUP) * _GROUP
-    items = min(quarter // (4 * dim + 24), own // (_COLUMN_BYTES * _USERS_WANTED), padded)
-    items = max(items // _GROUP, 1) * _GROUP
-    user_bytes = _COLUMN_BYTES * items + 8 * dim + 32 * _GROUP * k + 40 * longest_mask
+    room = min(quarter // (6 * dim + 24), own // (_COLUMN_BYTES * _USERS_WANTED))
+    items = max(min(room, padded, _ITEMS_PER_BLOCK) // _GROUP, 1) * _GROUP
+    lists = CANDIDATE_BYTES * GROUPS_A_PLACE * _GROUP * k
+    user_bytes = _COLUMN_BYTES * items + 8 * dim + lists + 40 * longest_mask
     users = min(max(own // user_bytes, 1), _USERS_PER_BLOCK)
     return _Blocks(items, users, max(users, quarter // (64 * k)))
+
+
+def _half_pays(n_items: int, dim: int, k: int) -> bool:
+    """Whether what half precision saves of a product is worth a second look at short lists."""
+    return is_fast() and n_items * dim >= _HALF_PAYS_FROM * k
 
 
 def check_finite(vectors: Vectors, users: IntArray) -> None:
@@ -218,23 +239,32 @@ class _ItemBlock:
         first: place of the first item in the tie order.
         size: how many items there are.
         vectors: (columns, D); padding repeats an item.
+        half: the same in half precision; None where that would be no gain.
         column_of: column of every item of the catalogue, -1 outside the block; (I,) int32.
     """
 
     first: int
     size: int
     vectors: Tensor
+    half: HalfVectors | None
     column_of: IntArray
+
+    @property
+    def padding(self) -> int:
+        """How many columns, the last members of the last group, hold no item."""
+        return -self.size % _GROUP
 
 
 class _Catalogue:
     """The items in tie order, a block at a time, all in the same memory."""
 
-    def __init__(self, items: FloatArray, block: int) -> None:
+    def __init__(self, items: FloatArray, block: int, in_half: bool) -> None:
         self.order = tie_order(len(items))
         self.columns = min(block, -(-len(items) // _GROUP) * _GROUP)
         self._items, self._block = items, block
-        self._vectors = np.empty((self.columns, items.shape[1]), dtype=np.float32)
+        shape = (self.columns, items.shape[1])
+        self._vectors = np.empty(shape, dtype=np.float32)
+        self._half = np.empty(shape, dtype=np.int16) if in_half else None
         self._column_of = np.empty(len(items), dtype=np.int32)
         self._kept: _ItemBlock | None = None
 
@@ -251,10 +281,11 @@ class _Catalogue:
         rows = self.order[start + np.minimum(places, size - 1)]
         vectors = self._vectors[: len(rows)]
         np.take(self._items, rows, axis=0, out=vectors, mode="clip")  # "raise" would copy first
+        half = None if self._half is None else HalfVectors.of(vectors, self._half[: len(rows)])
         self._column_of.fill(-1)
         real = np.flatnonzero(places < size)
         self._column_of[rows[real]] = real
-        return _ItemBlock(start, size, torch.from_numpy(vectors), self._column_of)
+        return _ItemBlock(start, size, torch.from_numpy(vectors), half, self._column_of)
 
 
 class _Merger:
@@ -280,8 +311,7 @@ class _Merger:
             part = slice(start, start + self._n_users)
             buffer = self._buffers.get()
             try:
-                scores = _masked_scores(block, user_vectors, users[part], masked, buffer)
-                found = _top(scores, block.first, keys.shape[1])
+                found = _best(block, user_vectors, users[part], masked, buffer, keys.shape[1])
             finally:
                 self._buffers.put(buffer)
             keys[part] = _largest(np.concatenate([keys[part], found], axis=1), keys.shape[1])
@@ -290,27 +320,77 @@ class _Merger:
             pass  # raises what a worker raised
 
 
-def _masked_scores(
+def _best(
     block: _ItemBlock,
     user_vectors: FloatArray,
     users: IntArray,
     masked: Sequence[Bags],
     buffer: FloatArray,
+    k: int,
+) -> IntArray:
+    """Packed keys of the best ``k`` of a block, in any order; (n, min(k, columns)) int64."""
+    vectors = as_tensor(user_vectors[users])
+    if block.half is None or len(block.vectors) < k * _GROUP:
+        return _top(_masked_scores(block, vectors, users, masked, buffer), block.first, k)
+    bits = buffer.view(np.int16)[: len(users) * len(block.vectors)].reshape(len(users), -1)
+    margins = block.half.score(vectors, bits)
+    _hide(bits, block, users, masked, MINUS_INFINITY)
+    found = shortlist(bits.reshape(len(users), _GROUP, -1), margins, k)
+    # Half precision leaves half the buffer's share of memory to the vectors that are compared.
+    at_once = max(buffer.nbytes // 2 // (8 * vectors.shape[1]), 1)
+    keys = _best_of_shortlist(found, block, vectors, k, at_once)
+    rest = np.flatnonzero(~found.is_short)
+    if len(rest):
+        scores = _masked_scores(block, vectors[rest], users[rest], masked, buffer)
+        keys[rest] = _top(scores, block.first, k)
+    return keys
+
+
+def _best_of_shortlist(
+    found: Shortlist, block: _ItemBlock, users: Tensor, k: int, at_once: int
+) -> IntArray:
+    """Packed keys of the best ``k`` of each short list, in any order; (n, k) int64."""
+    columns = found.members * (len(block.vectors) // _GROUP) + found.groups
+    scores = np.empty(len(columns), dtype=np.float32)
+    for start in range(0, len(columns), at_once):
+        part = slice(start, start + at_once)
+        rows = users.index_select(0, torch.from_numpy(found.rows[part]))
+        # A sum over each product: equal vectors get bit-equal scores wherever they stand.
+        products = rows.mul_(block.vectors.index_select(0, torch.from_numpy(columns[part])))
+        scores[part] = products.sum(dim=1).numpy()
+    counts = np.bincount(found.rows, minlength=len(users))
+    places = np.arange(len(columns)) - (np.cumsum(counts) - counts)[found.rows]
+    keys = np.full((len(users), max(k, int(counts.max()))), _NOTHING)
+    keys[found.rows, places] = pack(scores, block.first + found.groups * _GROUP + found.members)
+    return _largest(keys, k)
+
+
+def _masked_scores(
+    block: _ItemBlock,
+    vectors: Tensor,
+    users: IntArray,
+    masked: Sequence[Bags],
+    buffer: FloatArray,
 ) -> FloatArray:
     """Scores of some users for a block, (n, columns); minus infinity for masked and padding."""
-    width = len(block.vectors)
-    flat = buffer[: len(users) * width]
-    scores = flat.reshape(len(users), width)
-    torch.mm(as_tensor(user_vectors[users]), block.vectors.T, out=torch.from_numpy(scores))
+    scores = buffer[: len(users) * len(block.vectors)].reshape(len(users), -1)
+    torch.mm(vectors, block.vectors.T, out=torch.from_numpy(scores))
+    _hide(scores, block, users, masked, -np.inf)
+    return scores
+
+
+def _hide(
+    scores: np.ndarray, block: _ItemBlock, users: IntArray, masked: Sequence[Bags], value: float
+) -> None:
+    """Put ``value`` in place of the scores (n, columns) of masked items and of padding."""
+    flat, width = scores.reshape(-1), scores.shape[1]
     for mask in masked:
         owners, items = mask.entries(users)
         columns = block.column_of[items]
         inside = columns >= 0
-        flat[owners[inside] * width + columns[inside]] = -np.inf
-    padding = -block.size % _GROUP
-    if padding:
-        scores.reshape(len(users), _GROUP, -1)[:, _GROUP - padding :, -1] = -np.inf
-    return scores
+        flat[owners[inside] * width + columns[inside]] = value
+    if block.padding:
+        scores.reshape(len(users), _GROUP, -1)[:, _GROUP - block.padding :, -1] = value
 
 
 def _top(scores: FloatArray, first: int, k: int) -> IntArray:
