@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from experiments.commands.recommend import recommend
 from recsys.errors import BookendsError
 
 PATH = click.Path(path_type=Path)
@@ -272,3 +273,6 @@ def sweep_report(sweep_dir: Path) -> None:
 
     for path in write_sweep_report(sweep_dir):
         click.echo(path)
+
+
+main.add_command(recommend)

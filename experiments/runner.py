@@ -270,7 +270,13 @@ def _judge(current: _Run) -> None:
         "fingerprint": current.prepared.fingerprint,
         "git_commit": current.record.environment["git_commit"],
     }
-    Recommender.of(outcome.vectors, current.prepared, provenance).save(current.directory.model_path)
+    Recommender.of(
+        outcome.vectors,
+        current.prepared,
+        provenance,
+        model=current.trainer.model,
+        config=current.config,
+    ).save(current.directory.model_path)
     evaluation = describe_evaluation(outcome.evaluation)
     current.update(evaluation=evaluation, oracle=outcome.oracle, tables=tables)
     current.console.results(evaluation, current.config.evaluation.ks)

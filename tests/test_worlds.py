@@ -35,7 +35,8 @@ def test_every_fusion_learns_the_checkerboard(
     trainer = build_trainer(config, board_prepared)
     for _ in trainer.epochs():
         pass
-    recommender = Recommender.of(model_vectors(trainer.model, board_prepared), board_prepared, {})
+    vectors = model_vectors(trainer.model, board_prepared)
+    recommender = Recommender.of(vectors, board_prepared, {}, model=trainer.model, config=config)
     top = recommender.recommend(list(board.withheld), k=1)
     right = [board.withheld[row.user_id] == row.item_id for row in top.itertuples()]
     assert len(right) == 40 and np.mean(right) > 0.9

@@ -8,14 +8,30 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
-from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+from mlflow.types.schema import Array
 
 import recsys
-from tracking.store import quiet
+from recsys.data.columns import TEXT_FIELDS
+from recsys.errors import TrackingError
+from recsys.recommender import Recommender
+from recsys.recommender.bundle import MANIFEST as BUNDLE_MANIFEST
+from recsys.recommender.bundle import VALUES as BUNDLE_VALUES
+from tracking.store import (
+    STORE_ERRORS,
+    connect,
+    one_line,
+    quiet,
+    resolve_uri,
+    without_password,
+)
 
 with warnings.catch_warnings():
     # MLflow warns of type hints of its own while it is imported.
@@ -24,6 +40,10 @@ with warnings.catch_warnings():
     from mlflow.models import Model, ModelSignature
 
 MODEL_NAME = "model"
+OUTPUTS = (
+    *("position", "user_id", "rank", "item_id", "similar_item_id"),
+    *("score", "title", "source"),
+)
 UNKNOWN_READER = "a reader never seen"
 _BUNDLE_TAG = "bookends.bundle"
 _SERVING_FILE = Path(__file__).with_name("serving.py")
@@ -40,15 +60,36 @@ _SERVED_WITH = (
 _MLFLOW_RANGE = "mlflow>=3.17.2,<3.19"
 
 
-def signature() -> ModelSignature:
-    """What the model takes and gives: readers' ids and two options in, ranked books out."""
-    columns = ("user_id", "rank", "item_id", "score", "title", "source")
-    types = {"rank": "long", "score": "double"}
+def signature(book_columns: Sequence[str]) -> ModelSignature:
+    """What the model takes and gives, for all of its tasks.
+
+    Each task reads some of the input columns and gives some of the output columns; see
+    ``RecommenderModel.predict``.
+
+    Args:
+        book_columns: what the model takes of a new book: texts, then numbers.
+    """
+    inputs = [
+        ColSpec("string", "user_id", required=False),
+        ColSpec(Array(DataType.string), "liked", required=False),
+        ColSpec("string", "item_id", required=False),
+    ]
+    inputs += [
+        ColSpec("string" if name in TEXT_FIELDS else "double", name, required=False)
+        for name in book_columns
+    ]
+    types = {"position": "long", "rank": "long", "score": "double"}
+    outputs = [ColSpec(types.get(name, "string"), name, required=False) for name in OUTPUTS]
     return ModelSignature(
-        inputs=Schema([ColSpec("string", "user_id")]),
-        outputs=Schema([ColSpec(types.get(name, "string"), name) for name in columns]),
+        inputs=Schema([*inputs]),
+        outputs=Schema([*outputs]),
         params=ParamSchema(
-            [ParamSpec("k", "long", 10), ParamSpec("exclude_seen", "boolean", True)]
+            [
+                ParamSpec("task", "string", "recommend"),
+                ParamSpec("k", "long", 10),
+                ParamSpec("exclude_seen", "boolean", True),
+                ParamSpec("categories", "string", [], (-1,)),
+            ]
         ),
     )
 
@@ -72,17 +113,25 @@ def save_model(
         path: directory to make.
         readers: ids for the input example.
         description: MLflow's account of the model, to be completed; a new one where absent.
+
+    Raises:
+        ArtifactError: the bundle is damaged.
     """
+    recommender = Recommender.load(bundle)
     # dtype object: MLflow compares the columns in a way that pandas' text type will not take.
-    names = pd.Index(["user_id"], dtype=object)
-    example = pd.DataFrame([[reader] for reader in [*readers, UNKNOWN_READER]], columns=names)
+    names = pd.Index(["user_id", "liked"], dtype=object)
+    liked = recommender.items.id_of(np.arange(min(2, len(recommender.items))))
+    rows = [*([reader, None] for reader in readers), [UNKNOWN_READER, liked]]
+    example = pd.DataFrame(rows, columns=names)
+    k = min(10, len(recommender.items))
+    params = {"task": "recommend", "k": k, "exclude_seen": True, "categories": []}
     mlflow.pyfunc.save_model(
         path=str(path),
         python_model=str(_SERVING_FILE),
         artifacts={"bundle": str(bundle)},
         code_paths=[str(Path(recsys.__file__).parent)],
-        signature=signature(),
-        input_example=(example, {"k": 10, "exclude_seen": True}),
+        signature=signature(recommender.book_columns),
+        input_example=(example, params),
         pip_requirements=requirements(),
         mlflow_model=description,
     )
@@ -137,6 +186,106 @@ def send_model_metrics(
     ]
     if missing:
         client.log_batch(run_id, metrics=missing)
+
+
+def resolve_bundle(
+    uri: str, tracking_uri: str | None, *, downloads: Path = Path("artifacts/cache/models")
+) -> Path:
+    """The bundle directory of a model, on this machine.
+
+    Args:
+        uri: ``models:/name@alias``, ``models:/name/3``, ``runs:/<run id>/model``, a run directory,
+            a bundle directory, or a directory that ``save_model`` wrote.
+        tracking_uri: the store; as :func:`tracking.store.resolve_uri` takes it.
+        downloads: where a model is put, once, that does not lie on this machine.
+
+    Raises:
+        TrackingError: there is no such model, or its store cannot be reached.
+    """
+    path = Path(uri)
+    if not uri.startswith(("models:/", "runs:/")):
+        return _local_bundle(path)
+    address = resolve_uri(tracking_uri)
+    try:
+        client = connect(address)
+        with quiet("mlflow"):
+            place = _artifact_location(client, uri)
+            local = _fetch(place, address, downloads)
+    except STORE_ERRORS as error:
+        raise TrackingError(
+            f"{uri}: must be a model in {without_password(address)} ({one_line(error)})"
+        ) from error
+    return _local_bundle(local)
+
+
+def _local_bundle(path: Path) -> Path:
+    """The bundle in a directory that is one, a run's, or an MLflow model's."""
+    if (path / BUNDLE_MANIFEST).is_file() or (path / BUNDLE_VALUES).is_file():
+        return path
+    if (path / "MLmodel").is_file():
+        flavor = Model.load(str(path)).flavors.get("python_function", {})
+        held = flavor.get("artifacts", {}).get("bundle", {}).get("path")
+        if held is not None:
+            return path / str(held)
+    elif path.is_dir() and (path / MODEL_NAME).is_dir():
+        return _local_bundle(path / MODEL_NAME)
+    raise TrackingError(
+        f"{path}: must be a bundle or run directory with a model of ours, "
+        "or an address such as models:/bookends@champion, models:/bookends/3 or runs:/<id>/model"
+    )
+
+
+def _artifact_location(client: MlflowClient, uri: str) -> str:
+    """Where MLflow keeps the files of a model."""
+    kind, _, rest = uri.partition(":/")
+    if kind == "runs":
+        run_id, _, name = rest.strip("/").partition("/")
+        return _location_of_run(client, run_id, name or MODEL_NAME)
+    name, at, alias = rest.partition("@")
+    if at:
+        version = client.get_model_version_by_alias(name, alias)
+    else:
+        name, _, number = rest.rpartition("/")
+        if not name:
+            raise TrackingError(
+                f"{uri}: must end in a version or an alias, such as models:/{rest}/1 or "
+                f"models:/{rest}@champion"
+            )
+        version = client.get_model_version(name, number)
+    if version.model_id:
+        return str(client.get_logged_model(version.model_id).artifact_location)
+    return str(client.get_model_version_download_uri(version.name, version.version))
+
+
+def _location_of_run(client: MlflowClient, run_id: str, name: str) -> str:
+    logged = getattr(client.get_run(run_id).outputs, "model_outputs", None) or []
+    models = [client.get_logged_model(output.model_id) for output in logged]
+    ready = [m for m in models if m.name == name and m.status == LoggedModelStatus.READY]
+    if not ready:
+        raise TrackingError(f"runs:/{run_id}/{name}: the run must have a model, but logged none")
+    newest = max(ready, key=lambda model: model.creation_timestamp)
+    return str(newest.artifact_location)
+
+
+def _fetch(location: str, tracking_uri: str, downloads: Path) -> Path:
+    """The files at a location: where they lie, or a copy made once."""
+    if location.startswith(("/", "file:")):
+        return Path(unquote(urlsplit(location).path))
+    held = downloads / hashlib.sha256(f"{tracking_uri}\n{location}".encode()).hexdigest()[:24]
+    if not held.exists():
+        downloads.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=downloads, prefix=".") as directory:
+            unfinished = Path(directory) / MODEL_NAME
+            unfinished.mkdir()
+            copied = download_artifacts(
+                artifact_uri=location, dst_path=str(unfinished), tracking_uri=tracking_uri
+            )
+            try:
+                Path(copied).replace(held)
+            except OSError:
+                if not held.exists():  # where it does, another process was first
+                    raise
+    return held
 
 
 def bundle_digest(bundle: Path) -> str:

@@ -219,14 +219,41 @@ def bundle():
     from recsys.data.vocabulary import Vocabulary
     from recsys.evaluation.ranking import Vectors
     from recsys.recommender import Recommender
+    from recsys.recommender.books import Books
 
-    ids = pa.array([f"book-{number}" for number in range(4)])
+    books = {
+        "item_id": [f"book-{number}" for number in range(4)],
+        "title": ["One", "Two", "Three", "Four"],
+        "categories": ["Odd", "Even", "Odd|Prime", "Even"],
+    }
     return Recommender(
         users=Vocabulary(pa.array([f"reader-{number}" for number in range(3)])),
-        items=Vocabulary(ids),
-        titles=pa.array(["One", "Two", "Three", "Four"]),
+        books=Books.of(pa.table(books)),
         vectors=Vectors(users=np.eye(3, 4, dtype=np.float32), items=np.eye(4, 4, dtype=np.float32)),
         seen=Bags(np.array([0, 1, 2, 3]), np.array([0, 1, 2]), 4),
         popularity=np.array([1, 2, 3, 4]),
         provenance={"run": "test"},
     )
+
+
+@pytest.fixture(scope="session")
+def towers(board_prepared, board_config):
+    """A recommender with towers, that can place new readers and books."""
+    from recsys.pipeline import build_trainer, model_vectors
+    from recsys.recommender import Recommender
+
+    config = board_config()
+    model = build_trainer(config, board_prepared).model
+    vectors = model_vectors(model, board_prepared)
+    return Recommender.of(vectors, board_prepared, {}, model=model, config=config)
+
+
+@pytest.fixture(scope="session")
+def towers_model(towers, tmp_path_factory):
+    """The same as a saved MLflow model."""
+    from tracking.model import save_model
+
+    path = tmp_path_factory.mktemp("towers")
+    towers.save(path / "bundle")
+    save_model(path / "bundle", path / "saved", readers=["r0003"])
+    return path / "saved"

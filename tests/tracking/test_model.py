@@ -1,7 +1,9 @@
 """The bundle of a run as an MLflow model."""
 
 import ast
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +14,12 @@ import pytest
 from mlflow.exceptions import MlflowException
 from packaging.requirements import Requirement
 
+from recsys.errors import ArtifactError, TrackingError
+from recsys.recommender import Recommender
+from tracking import model as model_module
 from tracking.mirror import mirror
-from tracking.model import requirements, save_model
+from tracking.model import requirements, resolve_bundle, save_model
+from tracking.store import connect
 
 ROOT = Path(__file__).parents[2]
 SERVE = """
@@ -47,9 +53,15 @@ def readers(*ids):
     return pd.DataFrame({"user_id": list(ids)})
 
 
+def ask(model, rows, **params):
+    return model.predict(pd.DataFrame(rows), params=params)
+
+
 def test_the_model_answers_as_the_recommender_does(model, bundle):
     expected = bundle.recommend(["reader-1", "reader-2"], k=2)
     found = model.predict(readers("reader-1", "reader-2"), params={"k": 2})
+    assert list(found["position"]) == [0, 0, 1, 1]
+    found = found.drop(columns="position").astype({"user_id": expected["user_id"].dtype})
     pd.testing.assert_frame_equal(found, expected)
 
 
@@ -67,30 +79,96 @@ def test_a_reader_never_seen_gets_popular_books_and_is_told(model):
     assert (answer.item_id[0], answer.source[0]) == ("book-3", "popularity")
 
 
-def test_an_input_without_the_column_is_refused(model):
-    with pytest.raises(MlflowException, match="user_id"):
-        model.predict(pd.DataFrame({"reader": ["reader-0"]}), params={"k": 1})
+def test_each_reader_is_answered_by_what_is_known_of_them(model):
+    rows = {
+        "user_id": ["reader-0", "nobody", None, None],
+        "liked": [["book-3"], ["book-1"], ["book-2"], []],
+    }
+    answer = ask(model, rows, k=1, exclude_seen=False)
+    assert list(answer["source"]) == ["model", "liked_mean", "liked_mean", "popularity"]
+    assert list(answer["item_id"]) == ["book-0", "book-1", "book-2", "book-3"]
+    assert list(answer["user_id"]) == ["reader-0", "nobody", None, None]
 
 
-def test_a_list_length_that_is_no_whole_number_is_refused(model):
-    with pytest.raises(MlflowException, match="k"):
-        model.predict(readers("reader-0"), params={"k": "many"})
+def test_only_books_of_the_wanted_categories_are_recommended(model):
+    answer = ask(model, {"user_id": ["reader-0"]}, k=4, categories=["Even"])
+    assert set(answer["item_id"]) == {"book-1", "book-3"}
+
+
+def test_books_near_a_book_are_a_task_of_their_own(model, bundle):
+    found = ask(model, {"item_id": ["book-1"]}, task="similar_items", k=2)
+    pd.testing.assert_frame_equal(found, bundle.similar_items(["book-1"], k=2))
+
+
+@pytest.mark.parametrize("task", ["similar_to_book", "readers_of_book"])
+def test_a_new_book_needs_a_model_with_towers(model, task):
+    with pytest.raises(MlflowException, match="a new book needs a model with towers"):
+        ask(model, {"title": ["A"]}, task=task, k=1)
+
+
+@pytest.mark.parametrize(
+    ("rows", "params", "message"),
+    [
+        ({"reader": ["reader-0"]}, {}, "columns user_id, liked, got none of them"),
+        ({"title": ["A"]}, {}, "columns user_id, liked, got 'title'"),
+        ({"user_id": ["reader-0"], "title": ["A"]}, {}, "got 'title'"),
+        ({"user_id": [["reader-0"]]}, {}, r"'user_id' must hold texts, got \['reader-0'\]"),
+        ({"user_id": [7]}, {}, "user_id"),
+        ({"liked": ["book-1"]}, {}, "list"),
+        ({}, {}, "columns user_id, liked, got none of them"),
+        ({"user_id": ["reader-0"]}, {"k": 0}, "'k' must be from 1 to 4, the catalogue, got 0"),
+        ({"user_id": ["reader-0"]}, {"k": 5}, "'k' must be from 1 to 4, the catalogue, got 5"),
+        ({"user_id": ["reader-0"]}, {"k": None}, "'k' must be from 1 to 4"),
+        ({"user_id": ["reader-0"]}, {"k": "many"}, "Invalid parameters .*'k'"),
+        ({"user_id": ["reader-0"]}, {"k": 2.0}, "Invalid parameters .*'k'"),
+        ({"user_id": ["reader-0"]}, {"exclude_seen": "no"}, "Invalid parameters .*exclude_seen"),
+        ({"user_id": ["reader-0"]}, {"categories": "Odd"}, "Invalid parameters .*categories"),
+        ({"user_id": ["reader-0"]}, {"categories": ["Old"]}, "got 'Old'; did you mean 'Odd'"),
+        ({"user_id": ["reader-0"]}, {"task": "guess"}, "must be one of recommend, .*got 'guess'"),
+        ({"item_id": ["book-9"]}, {"task": "similar_items"}, "catalogue, got 'book-9'"),
+        ({"item_id": [None]}, {"task": "similar_items"}, "row 0 has none"),
+        ({"user_id": ["reader-0"]}, {"task": "similar_items"}, "columns item_id, got 'user_id'"),
+        ({"title": ["A", None]}, {"task": "similar_to_book"}, "row 1 is empty"),
+        (
+            {"title": ["A"]},
+            {"task": "readers_of_book", "categories": ["Odd"]},
+            "'categories' has no meaning",
+        ),
+    ],
+)
+def test_bad_input_is_refused_with_what_must_hold(model, rows, params, message):
+    with pytest.raises(MlflowException, match=message) as refusal:
+        ask(model, rows, **({"k": 1} | params))
+    assert refusal.value.get_http_status_code() == 400
 
 
 def test_the_signature_names_columns_and_defaults(model):
     signature = model.metadata.signature
-    assert signature.inputs.input_names() == ["user_id"]
+    columns = ["user_id", "liked", "item_id", "title", "author", "categories"]
+    assert signature.inputs.input_names() == columns
+    assert not signature.inputs.required_input_names()
     assert {param.name: param.default for param in signature.params} == {
+        "task": "recommend",
         "k": 10,
         "exclude_seen": True,
+        "categories": [],
     }
-    assert signature.outputs.input_names()[:3] == ["user_id", "rank", "item_id"]
+    assert signature.outputs.input_names()[:4] == ["position", "user_id", "rank", "item_id"]
 
 
 def test_the_input_example_can_be_predicted(saved, model):
     example = model.input_example
     answer = model.predict(example, params={"k": 2})
     assert list(answer.user_id.unique()) == ["reader-0", "reader-1", "a reader never seen"]
+    assert list(answer.source.unique()) == ["model", "liked_mean"]
+
+
+def test_a_damaged_bundle_does_not_become_a_model(tmp_path, bundle):
+    bundle.save(tmp_path / "bundle")
+    (tmp_path / "bundle" / "extra").write_text("x")
+    with pytest.raises(ArtifactError, match="got 'extra'"):
+        save_model(tmp_path / "bundle", tmp_path / "saved", readers=[])
+    assert not (tmp_path / "saved").exists()
 
 
 def test_nothing_in_the_model_runs_on_loading_but_source(saved):
@@ -152,3 +230,144 @@ def test_the_model_of_a_run_is_served_without_our_packages(run_dir, store, bundl
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] in {"book-1", "book-2", "book-3"}
+
+
+# Where a bundle is -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sent(run_dir, store, bundle, finish):
+    """A finished run with a model, in the store, and version 1 of it in the registry."""
+    finish(run_dir)
+    bundle.save(run_dir / "model")
+    sent = mirror(run_dir, store)
+    client = connect(store)
+    client.create_registered_model("bookends")
+    (output,) = client.get_run(sent.run_id).outputs.model_outputs
+    source = client.get_logged_model(output.model_id).artifact_location
+    client.create_model_version("bookends", source, sent.run_id, model_id=output.model_id)
+    client.set_registered_model_alias("bookends", "champion", "1")
+    return sent
+
+
+def test_a_model_is_found_by_alias_version_and_run(sent, store):
+    for uri in ("models:/bookends@champion", "models:/bookends/1", f"runs:/{sent.run_id}/model"):
+        path = resolve_bundle(uri, store)
+        assert Recommender.load(path).provenance == {"run": "test"}
+
+
+def test_what_lies_on_this_machine_is_not_copied(sent, store, tmp_path):
+    path = resolve_bundle("models:/bookends@champion", store)
+    assert path.is_relative_to(tmp_path / "store")
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_bundle_is_found_in_every_directory_that_holds_one(tmp_path, run_dir, bundle, saved):
+    bundle.save(tmp_path / "bundle")
+    bundle.save(run_dir / "model")
+    found = {
+        path: resolve_bundle(str(path), None) for path in (tmp_path / "bundle", run_dir, saved)
+    }
+    assert found[tmp_path / "bundle"] == tmp_path / "bundle"
+    assert found[run_dir] == run_dir / "model"
+    assert found[saved].is_relative_to(saved)
+    for path in found.values():
+        Recommender.load(path)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("models:/bookends@challenger", "models:/bookends@challenger: must be a model in sqlite"),
+        ("models:/bookends/7", "models:/bookends/7: must be a model in sqlite"),
+        ("models:/nobody/1", "models:/nobody/1: must be a model in sqlite"),
+        ("models:/bookends", "must end in a version or an alias, such as models:/bookends/1"),
+        ("runs:/0123/model", "runs:/0123/model: must be a model in sqlite"),
+        ("nowhere", "nowhere: must be a bundle or run directory .*, or an address such as models:"),
+    ],
+)
+def test_a_model_that_is_not_there_is_named(sent, store, uri, message):
+    with pytest.raises(TrackingError, match=message) as refusal:
+        resolve_bundle(uri, store)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_a_run_without_a_model_is_named(run_dir, store, finish):
+    finish(run_dir)
+    run_id = mirror(run_dir, store).run_id
+    with pytest.raises(TrackingError, match="the run must have a model, but logged none"):
+        resolve_bundle(f"runs:/{run_id}/model", store)
+
+
+def test_a_model_elsewhere_is_copied_once(sent, store, tmp_path, monkeypatch):
+    """A store that gives addresses as a server does: not of this machine's files."""
+    here = resolve_bundle("models:/bookends/1", store).parents[1]
+    copies = []
+
+    def download(artifact_uri, dst_path, tracking_uri):
+        assert (artifact_uri, tracking_uri) == ("mlflow-artifacts:/m-1", store)
+        copies.append(dst_path)
+        return str(shutil.copytree(here, dst_path, dirs_exist_ok=True))
+
+    monkeypatch.setattr(model_module, "download_artifacts", download)
+    monkeypatch.setattr(model_module, "_artifact_location", lambda *_: "mlflow-artifacts:/m-1")
+    first, second = (
+        resolve_bundle("models:/bookends/1", store, downloads=tmp_path / "kept") for _ in range(2)
+    )
+    assert first == second and first.is_relative_to(tmp_path / "kept")
+    assert len(copies) == 1
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+    Recommender.load(first)
+
+
+# A clean environment -----------------------------------------------------------------------------
+
+ASK_ALL = """
+import json, sys
+import mlflow, pandas as pd
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import recsys
+assert recsys.__file__.startswith(sys.argv[1]), recsys.__file__
+answers = [
+    model.predict(pd.DataFrame(rows), params=params).to_dict("list")
+    for rows, params in json.loads(sys.argv[2])
+]
+print(json.dumps(answers))
+"""
+QUESTIONS = [
+    ({"user_id": ["r0003", "nobody"]}, {"k": 3}),
+    ({"liked": [["b0002", "b0004"]]}, {"k": 3}),
+    ({"item_id": ["b0007"]}, {"k": 3, "task": "similar_items"}),
+    ({"categories": ["even"]}, {"k": 3, "task": "similar_to_book"}),
+    ({"categories": ["odd"]}, {"k": 3, "task": "readers_of_book"}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_in_an_environment_with_only_what_is_listed_the_answers_are_the_same(
+    towers_model, tmp_path
+):
+    uv = pytest.importorskip("uv").find_uv_bin()
+    outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    if "PIP_FIND_LINKS" in os.environ:  # where this machine keeps its build of torch
+        outside["UV_FIND_LINKS"] = os.environ["PIP_FIND_LINKS"]
+
+    def run(*command):
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=tmp_path, env=outside
+        )
+
+    run(uv, "venv", "clean", "--python", sys.executable)
+    python = str(tmp_path / "clean" / "bin" / "python")
+    listed = ["-r", str(towers_model / "requirements.txt"), "-c", str(ROOT / "constraints.txt")]
+    installed = run(uv, "pip", "install", "--python", python, *listed)
+    if "error sending request" in installed.stderr:
+        pytest.skip("no package index can be reached")
+    assert installed.returncode == 0, installed.stderr
+    done = run(python, "-c", ASK_ALL, str(towers_model), json.dumps(QUESTIONS))
+    assert done.returncode == 0, done.stderr
+    model = mlflow.pyfunc.load_model(str(towers_model))
+    for found, (rows, params) in zip(json.loads(done.stdout), QUESTIONS, strict=True):
+        expected = model.predict(pd.DataFrame(rows), params=params)
+        pd.testing.assert_frame_equal(pd.DataFrame(found), expected, check_dtype=False)

@@ -1,0 +1,188 @@
+"""Nearly the best items in less time: an index of neighbours, with its recall measured.
+
+The index is a graph (HNSW; Malkov and Yashunin, "Efficient and robust approximate nearest neighbor
+search using Hierarchical Navigable Small World graphs", TPAMI 2020) of the package usearch. It
+proposes more items than are asked for; what is masked or not allowed is left out, and the rest is
+scored exactly. A question for which too few are left is answered by the exact search.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
+from recsys.errors import ConfigError
+from recsys.recommender.search import Found, ItemSearch, best_candidates
+
+SAMPLE_SEED = 20130401
+CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 512
+"""On 1,000,000 items of 96 dimensions: 98.6 % of the exact lists in a sixteenth of the time; 128
+in the search gave 90.8 % in a thirtieth."""
+SPARE = 32
+"""Items proposed beyond those asked for and those masked: neighbours near the border are missed."""
+MOST_PROPOSED = 1024
+"""Above, proposing costs more than the exact search."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """How much of the exact lists an index finds.
+
+    Attributes:
+        mean: share of the exact k that are found, over the sampled readers.
+        lowest: the same for the reader it serves worst.
+        k: length of the lists.
+        n_readers: how many were sampled.
+        build_seconds: how long the index took to build.
+        n_bytes: memory of the index.
+    """
+
+    mean: float
+    lowest: float
+    k: int
+    n_readers: int
+    build_seconds: float
+    n_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class ApproximateSearch:
+    """Search by an index; of the same form as :class:`ItemSearch`.
+
+    Attributes:
+        exact: what it falls back on, and whose vectors score.
+        index: of usearch.
+        recall: as measured when it was built.
+    """
+
+    exact: ItemSearch
+    index: Any
+    recall: Recall
+
+    @classmethod
+    def build(
+        cls, exact: ItemSearch, users: FloatArray, seen: Bags, *, k: int, n_sample: int
+    ) -> Self:
+        """An index of all items.
+
+        Args:
+            exact: the vectors of items.
+            users: vectors of readers; a sample of them measures recall.
+            seen: items left out of their lists.
+            k: length of the lists that are compared.
+            n_sample: how many readers are drawn, at most.
+
+        Raises:
+            ConfigError: usearch is not installed.
+        """
+        started = time.monotonic()
+        index = _usearch().Index(
+            ndim=exact.items.shape[1],
+            metric="ip",
+            dtype="f16",
+            connectivity=CONNECTIVITY,
+            expansion_add=EXPANSION_ADD,
+            expansion_search=EXPANSION_SEARCH,
+        )
+        keys = np.arange(len(exact.items), dtype=np.uint64)
+        index.add(keys, exact.items, threads=torch.get_num_threads())
+        seconds = time.monotonic() - started
+        unmeasured = Recall(float("nan"), float("nan"), k, 0, seconds, int(index.memory_usage))
+        built = cls(exact, index, unmeasured)
+        return cls(exact, index, built._measure(users, seen, k, n_sample))
+
+    def _measure(self, users: FloatArray, seen: Bags, k: int, n_sample: int) -> Recall:
+        rng = np.random.default_rng(SAMPLE_SEED)
+        k = min(k, len(self.exact.items))
+        drawn = np.sort(rng.permutation(len(users))[:n_sample])
+        vectors, masked = users[drawn], seen.take(drawn)
+        wanted = self.exact.best(vectors, k, masked=masked).items
+        found = self.best(vectors, k, masked=masked).items
+        shares = [
+            np.isin(right[right >= 0], row).mean()
+            for right, row in zip(wanted, found, strict=True)
+            if (right >= 0).any()
+        ]
+        return Recall(
+            mean=float(np.mean(shares)) if shares else float("nan"),
+            lowest=float(np.min(shares)) if shares else float("nan"),
+            k=k,
+            n_readers=len(shares),
+            build_seconds=self.recall.build_seconds,
+            n_bytes=self.recall.n_bytes,
+        )
+
+    def best(
+        self,
+        vectors: FloatArray,
+        k: int,
+        *,
+        masked: Bags | None = None,
+        allowed: BoolArray | None = None,
+    ) -> Found:
+        """Nearly the best ``k`` items of each vector; see :meth:`ItemSearch.best`."""
+        found = Found.nothing(len(vectors), k)
+        lengths = np.zeros(len(vectors), np.int64) if masked is None else masked.lengths
+        n_wanted = k + lengths + SPARE
+        if allowed is not None:  # so many more as there are others for each allowed one
+            n_wanted = n_wanted * len(allowed) // max(int(allowed.sum()), 1)
+        few = n_wanted <= min(MOST_PROPOSED, len(self.exact.items))
+        rest, rows = np.flatnonzero(~few), np.flatnonzero(few)
+        if len(rows):
+            left = self._propose(found, rows, vectors, n_wanted[rows], (masked, allowed))
+            rest = np.sort(np.concatenate([rest, left]))
+        part = None if masked is None else masked.take(rest)
+        if len(rest):
+            found.put(rest, self.exact.best(vectors[rest], k, masked=part, allowed=allowed))
+        return found
+
+    def _propose(
+        self,
+        found: Found,
+        rows: IntArray,
+        vectors: FloatArray,
+        n_wanted: IntArray,
+        limits: tuple[Bags | None, BoolArray | None],
+    ) -> IntArray:
+        """Fill the given rows of ``found``; gives those for which too few items were proposed."""
+        masked, allowed = limits
+        k = found.items.shape[1]
+        missed: list[int] = []
+        proposals = self._neighbours(vectors[rows], int(n_wanted.max()))
+        for row, proposed in zip(rows.tolist(), proposals, strict=True):
+            kept = np.ones(len(proposed), bool) if allowed is None else allowed[proposed]
+            if masked is not None:
+                kept &= ~np.isin(proposed, masked.row(row))
+            items = proposed[kept]
+            if len(items) < k:
+                missed.append(row)
+                continue
+            scores = self.exact.items[items] @ vectors[row]
+            found.put(row, best_candidates(items, scores, self.exact.places, k))
+        return np.array(missed, dtype=np.int64)
+
+    def _neighbours(self, vectors: FloatArray, n_wanted: int) -> Iterator[IntArray]:
+        matches = self.index.search(vectors, n_wanted, threads=torch.get_num_threads())
+        if len(vectors) == 1:  # usearch answers a lone question in another form
+            yield np.asarray(matches.keys).ravel().astype(np.int64)
+            return
+        for keys, count in zip(matches.keys, matches.counts, strict=True):
+            yield keys[:count].astype(np.int64)
+
+
+def _usearch() -> ModuleType:
+    try:
+        import usearch.index
+    except ImportError as error:
+        raise ConfigError(
+            "an approximate index needs the package usearch: pip install 'bookends[ann]'"
+        ) from error
+    module: ModuleType = usearch.index
+    return module

@@ -1,0 +1,103 @@
+"""The books of a catalogue as a reader of lists sees them, and which carry what category."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from recsys.data.arrays import Bags, BoolArray
+from recsys.data.columns import CATEGORY_SEPARATOR, ITEM_ID, TEXT_FIELDS, TITLE
+from recsys.data.value_bags import split_values
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import DataError
+from recsys.recommender.lookup import Lookup
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array; not copied where it is one already, so that it stays mapped."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+@dataclass(frozen=True, eq=False)
+class Books:
+    """Ids and texts of I books.
+
+    Attributes:
+        table: item_id, title, author, categories, one row a book; strings.
+    """
+
+    table: pa.Table
+
+    @classmethod
+    def of(cls, table: pa.Table) -> Books:
+        """The books of a table, of which columns other than ``item_id`` may be absent."""
+        empty = pa.array([""] * len(table), pa.string())
+        names = table.column_names
+        columns = {
+            name: whole(table[name]) if name in names else empty for name in (ITEM_ID, *TEXT_FIELDS)
+        }
+        return cls(pa.table(columns))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def ids(self) -> Vocabulary:
+        """Raw ids."""
+        return Vocabulary(self.column(ITEM_ID))
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """From raw ids to indices."""
+        return Lookup(self.column(ITEM_ID))
+
+    @property
+    def titles(self) -> pa.Array:
+        """One for each book."""
+        return self.column(TITLE)
+
+    def column(self, name: str) -> pa.Array:
+        """One column, as one piece."""
+        return whole(self.table[name])
+
+    @cached_property
+    def _shelves(self) -> tuple[dict[str, int], Bags]:
+        """The categories by name, and the books of each."""
+        lists = split_values(self.table["categories"], CATEGORY_SEPARATOR)
+        owners = np.repeat(np.arange(len(self)), lists.bags.lengths)
+        shelves = Bags.from_pairs(
+            lists.bags.indices, owners, n_rows=len(lists.values), n_columns=len(self)
+        )
+        return {name: row for row, name in enumerate(lists.values.to_pylist())}, shelves
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """Every category that a book carries."""
+        return tuple(self._shelves[0])
+
+    def carrying(self, categories: Sequence[str]) -> BoolArray | None:
+        """Which books carry at least one of the categories, (I,); None (all) for no categories.
+
+        Raises:
+            DataError: no book carries one of them.
+        """
+        if isinstance(categories, str):
+            raise DataError(f"'categories' must be a list of names, got the text '{categories}'")
+        if not len(categories):
+            return None
+        rows, shelves = self._shelves
+        carried = np.zeros(len(self), dtype=bool)
+        for name in categories:
+            if name not in rows:
+                near = get_close_matches(str(name), rows, n=1)
+                hint = f"; did you mean '{near[0]}'?" if near else ""
+                raise DataError(
+                    f"'categories' must name categories of the catalogue, got '{name}'{hint}"
+                )
+            carried[shelves.row(rows[name])] = True
+        return carried

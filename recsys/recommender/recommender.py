@@ -1,0 +1,512 @@
+"""The recommender: ranked books for readers known and new, and books near a book.
+
+On disk it is a :mod:`recsys.recommender.bundle`: vectors, seen books and the towers' weights as
+tensors, ids and texts as Arrow tables, settings as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from recsys.config import Config
+from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
+from recsys.data.columns import AUTHOR, CATEGORIES, ITEM_ID, TITLE, USER_ID
+from recsys.data.dataset import Prepared
+from recsys.data.features import TITLE_STATISTICS
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import ConfigError, DataError
+from recsys.evaluation.ranking import Vectors
+from recsys.models.two_tower import TwoTower
+from recsys.recommender import stored
+from recsys.recommender.approximate import ApproximateSearch
+from recsys.recommender.books import Books
+from recsys.recommender.bundle import read_bundle, write_bundle
+from recsys.recommender.lookup import Lookup
+from recsys.recommender.newcomers import Newcomers
+from recsys.recommender.search import Found, ItemSearch, normalised
+
+Source = Literal["model", "popularity", "fold_in", "liked_mean"]
+"""Where a list comes from.
+
+model: the reader's own vector. fold_in: a new reader's, by the readers' tower from the books they
+like. liked_mean: the mean of those books' vectors, where the readers' tower knows ids alone.
+popularity: the books most read in train, the same for everyone of whom nothing is known.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """Vectors of known users and items, what each user has seen, and how to place newcomers.
+
+    Attributes:
+        users: ids of the known users, U.
+        books: ids and texts of the catalogue, I.
+        vectors: the product of a user's and an item's is the score.
+        seen: items known of each user when the model was judged: train and validation.
+        popularity: train interactions of each item, (I,).
+        provenance: where the model comes from (run, data fingerprint), as plain JSON values.
+        newcomers: makes vectors of new readers and books; None where only known ones have any.
+        approximate: finds nearly the best items in less time; None to search exactly.
+    """
+
+    users: Vocabulary
+    books: Books
+    vectors: Vectors
+    seen: Bags
+    popularity: IntArray
+    provenance: Mapping[str, Any]
+    newcomers: Newcomers | None = None
+    approximate: ApproximateSearch | None = None
+
+    @classmethod
+    def of(
+        cls,
+        vectors: Vectors,
+        prepared: Prepared,
+        provenance: Mapping[str, Any],
+        *,
+        model: TwoTower,
+        config: Config,
+    ) -> Recommender:
+        """The recommender that gives the lists which evaluation on test saw.
+
+        Args:
+            vectors: those that were evaluated.
+            prepared: what the model was trained on.
+            provenance: where it comes from.
+            model: what made the vectors.
+            config: what the model was built and the data prepared with.
+        """
+        return cls(
+            users=prepared.users,
+            books=Books.of(prepared.books),
+            vectors=vectors,
+            seen=prepared.train.by_user.union(prepared.validation.by_user),
+            popularity=prepared.train.item_counts,
+            provenance=dict(provenance),
+            newcomers=Newcomers.of(model, prepared, config),
+        )
+
+    @property
+    def items(self) -> Vocabulary:
+        """Ids of the catalogue."""
+        return self.books.ids
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of what serving holds: vectors, seen books, texts, features and weights."""
+        return stored.count_bytes(self)
+
+    # Readers -------------------------------------------------------------------------------------
+
+    def recommend(
+        self,
+        user_ids: Sequence[str],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        categories: Sequence[str] = (),
+    ) -> pd.DataFrame:
+        """The k best books for each reader, best first.
+
+        A reader the model does not know gets the most popular books, and the answer says so.
+
+        Args:
+            user_ids: raw ids; a reader named twice is answered twice.
+            k: list length; a reader who has seen nearly everything gets fewer.
+            exclude_seen: leave out what the reader is known to have read.
+            categories: recommend only books that carry one of these; none for all books.
+
+        Returns:
+            One row a recommendation: user_id, rank (from 1), item_id, score, title and source
+            (``model`` or ``popularity``, see :data:`Source`).
+
+        Raises:
+            ConfigError: k is below 1 or above the size of the catalogue.
+            DataError: a category that no book carries.
+        """
+        answer = self.recommend_table(user_ids, k, exclude_seen=exclude_seen, categories=categories)
+        return _frame(answer)
+
+    def recommend_table(
+        self,
+        user_ids: Sequence[str],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        categories: Sequence[str] = (),
+    ) -> pa.Table:
+        """The answer of :meth:`recommend` as an Arrow table."""
+        asked = [str(user_id) for user_id in user_ids]
+        users, liked = self._user_lookup.index_of(asked), _no_books(len(asked), len(self.books))
+        found, sources = self._lists(users, liked, k, exclude_seen, categories)
+        return self._answer(found, {USER_ID: pa.array(asked, pa.string())}, sources)
+
+    def recommend_for_liked(
+        self,
+        liked: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        categories: Sequence[str] = (),
+    ) -> pd.DataFrame:
+        """The k best books for readers of whom only liked books are known, best first.
+
+        The features of the books are aggregated as those of train were and go through the readers'
+        tower as an id it does not know (source ``fold_in``). A list carries no times: with
+        ``time_decayed_mean`` its books count alike. A tower that knows ids alone cannot do this;
+        then the mean of the books' own vectors stands for the reader (``liked_mean``). Ids that the
+        catalogue does not have are passed over; a reader with none left gets the most popular books
+        (``popularity``).
+
+        Args:
+            liked: raw ids of each reader's books; one that is named twice counts once.
+            k: list length.
+            exclude_seen: leave out the liked books themselves.
+            categories: recommend only books that carry one of these; none for all books.
+
+        Returns:
+            One row a recommendation: position (of the reader in ``liked``), rank (from 1),
+            item_id, score, title and source.
+
+        Raises:
+            ConfigError: k is below 1 or above the size of the catalogue.
+            DataError: a category that no book carries; a reader given as a text, not as a list.
+        """
+        bags = self._liked_bags(liked)
+        nobody = np.full(bags.n_rows, -1)
+        found, sources = self._lists(nobody, bags, k, exclude_seen, categories)
+        return _frame(self._answer(found, _positions(bags.n_rows), sources))
+
+    def recommend_for_readers(
+        self,
+        user_ids: Sequence[str | None],
+        liked: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        categories: Sequence[str] = (),
+    ) -> pd.DataFrame:
+        """The k best books for readers, each by what is known of them, best first.
+
+        A reader the model knows gets their own list, whatever they are said to like; another one
+        is placed by the liked books, and where there are none gets the most popular books.
+
+        Args:
+            user_ids: raw ids, None for a reader without one, (n,).
+            liked: raw ids of each reader's books, (n,).
+            k: list length.
+            exclude_seen: leave out what the reader is known to have read, or likes.
+            categories: recommend only books that carry one of these; none for all books.
+
+        Returns:
+            As :meth:`recommend_for_liked`, with user_id (null where there is none) after position.
+
+        Raises:
+            ConfigError: k is below 1 or above the size of the catalogue.
+            DataError: a category that no book carries; a reader's books given as a text.
+        """
+        users = np.full(len(user_ids), -1)
+        named = np.array([row for row, name in enumerate(user_ids) if name is not None], np.int64)
+        users[named] = self._user_lookup.index_of([str(user_ids[row]) for row in named])
+        found, sources = self._lists(users, self._liked_bags(liked), k, exclude_seen, categories)
+        names = [None if name is None else str(name) for name in user_ids]
+        asked = {**_positions(len(users)), USER_ID: pa.array(names, pa.string())}
+        return _frame(self._answer(found, asked, sources))
+
+    def is_known(self, user_ids: Sequence[str]) -> BoolArray:
+        """Whether the model knows each reader, (n,)."""
+        known: BoolArray = self._user_lookup.index_of([str(name) for name in user_ids]) >= 0
+        return known
+
+    # Books ---------------------------------------------------------------------------------------
+
+    def similar_items(
+        self, item_ids: Sequence[str], k: int = 10, *, categories: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """The k books nearest to each book of the catalogue, without itself, nearest first.
+
+        Args:
+            item_ids: raw ids; a book named twice is answered twice.
+            k: list length.
+            categories: only books that carry one of these; none for all books.
+
+        Returns:
+            One row a neighbour: item_id, rank (from 1), similar_item_id, score (the cosine of the
+            books' vectors) and title (of the neighbour).
+
+        Raises:
+            ConfigError: k is below 1 or above the size of the catalogue.
+            DataError: a book that is not in the catalogue; a category that no book carries.
+        """
+        self._check_k(k)
+        allowed = self.books.carrying(categories)
+        asked = [str(item_id) for item_id in item_ids]
+        items = self.books.lookup.index_of(asked)
+        if (items < 0).any():
+            raise DataError(
+                f"'item_id' must be in the catalogue, got '{asked[int(np.argmin(items))]}'"
+            )
+        itself = Bags(np.arange(len(items) + 1), items.astype(np.int32), len(self.books))
+        search = self._cosine_search
+        found = search.best(search.items[items], k, masked=itself, allowed=allowed)
+        answer = self._answer(found, {ITEM_ID: pa.array(asked, pa.string())}, key="similar_item_id")
+        return _frame(answer)
+
+    def similar_to_book(
+        self, books: pd.DataFrame, k: int = 10, *, categories: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """The k books of the catalogue nearest to each new book, known by its metadata alone.
+
+        Args:
+            books: at least one of title, author, categories and the numeric columns the model
+                was trained with; what is absent or empty counts as missing.
+            k: list length.
+            categories: only books that carry one of these; none for all books.
+
+        Returns:
+            One row a neighbour: position (of the book in ``books``), rank (from 1), item_id, score
+            (the cosine of the books' vectors) and title.
+
+        Raises:
+            ConfigError: k is below 1 or above the size of the catalogue.
+            DataError: columns that the model does not know or that hold something else; a model
+                whose item tower reads no metadata; a category that no book carries.
+        """
+        self._check_k(k)
+        allowed = self.books.carrying(categories)
+        vectors = normalised(self._book_vectors(books))
+        found = self._cosine_search.best(vectors, k, allowed=allowed)
+        return _frame(self._answer(found, _positions(len(vectors))))
+
+    def readers_of_book(self, books: pd.DataFrame, k: int = 10) -> pd.DataFrame:
+        """The k known readers who score each new book highest, by its metadata alone.
+
+        Args:
+            books: as for :meth:`similar_to_book`.
+            k: list length.
+
+        Returns:
+            One row a reader: position (of the book in ``books``), rank (from 1), user_id and score.
+
+        Raises:
+            ConfigError: k is below 1 or above the number of known readers.
+            DataError: columns that the model does not know or that hold something else; a model
+                whose item tower reads no metadata.
+        """
+        _check_whole("k", k, len(self.users), "the known readers")
+        found = self._reader_search.best(self._book_vectors(books), k)
+        rows, ranks = np.nonzero(found.items >= 0)
+        readers = self.users.ids.take(pa.array(found.items[rows, ranks]))
+        scores = found.scores[rows, ranks]
+        return pd.DataFrame(
+            {"position": rows, "rank": ranks + 1, USER_ID: readers.to_pandas(), "score": scores}
+        )
+
+    @property
+    def book_columns(self) -> tuple[str, ...]:
+        """What a new book may be described by."""
+        if self.newcomers is None:
+            return (TITLE, AUTHOR, CATEGORIES)
+        scales = self.newcomers.item_featurizer.scales
+        numbers = [scale.name for scale in scales if scale.name not in TITLE_STATISTICS]
+        return (TITLE, AUTHOR, CATEGORIES, *numbers)
+
+    # Files ---------------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write the bundle to the directory, whole or not at all; an older one is replaced.
+
+        Raises:
+            ArtifactError: it cannot be written.
+        """
+        write_bundle(path, stored.to_bundle(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Recommender:
+        """The recommender that :meth:`save` wrote, tensors and texts memory-mapped.
+
+        Raises:
+            ArtifactError: the directory holds no bundle, one of another format, or one that was
+                changed or damaged.
+        """
+        return cls(**stored.from_bundle(read_bundle(path), path))
+
+    def with_approximate(self, *, k: int = 10, n_sample: int = 200) -> Recommender:
+        """The same recommender, which finds nearly the best books by an index (usearch).
+
+        Its recall against the exact lists is measured while it is built and held in
+        ``approximate.recall``.
+
+        Args:
+            k: length of the lists that recall is measured on.
+            n_sample: how many readers it is measured on.
+
+        Raises:
+            ConfigError: usearch is not installed.
+        """
+        approximate = ApproximateSearch.build(
+            self._item_search, self.vectors.users, self.seen, k=k, n_sample=n_sample
+        )
+        return dataclasses.replace(self, approximate=approximate)
+
+    # Parts ---------------------------------------------------------------------------------------
+
+    @cached_property
+    def _user_lookup(self) -> Lookup:
+        return Lookup(self.users.ids)
+
+    @cached_property
+    def _item_search(self) -> ItemSearch:
+        return ItemSearch(self.vectors.items)
+
+    @cached_property
+    def _popular_search(self) -> ItemSearch:
+        return ItemSearch(self.popularity.astype(np.float32)[:, None])
+
+    @cached_property
+    def _reader_search(self) -> ItemSearch:
+        return ItemSearch(self.vectors.users)
+
+    @cached_property
+    def _cosine_search(self) -> ItemSearch:
+        return ItemSearch(normalised(self.vectors.items))
+
+    def _check_k(self, k: int) -> None:
+        _check_whole("k", k, len(self.books), "the catalogue")
+
+    def _lists(
+        self, users: IntArray, liked: Bags, k: int, exclude_seen: bool, categories: Sequence[str]
+    ) -> tuple[Found, np.ndarray]:
+        """Lists of readers by index, else by liked books, else popular; and their sources."""
+        self._check_k(k)
+        allowed = self.books.carrying(categories)
+        found = Found.nothing(len(users), k)
+        known = np.flatnonzero(users >= 0)
+        placed = np.flatnonzero((users < 0) & (liked.lengths > 0))
+        others = np.flatnonzero((users < 0) & (liked.lengths == 0))
+        if len(known):
+            seen = self.seen.take(users[known]) if exclude_seen else None
+            vectors = self.vectors.users[users[known]]
+            found.put(known, self._search(vectors, k, seen, allowed))
+        if len(placed):
+            books = liked.take(placed)
+            seen = books if exclude_seen else None
+            found.put(placed, self._search(self._liked_vectors(books), k, seen, allowed))
+        if len(others):
+            found.put(others, self._popular(k, allowed))
+        sources = np.full(len(users), "model", dtype=object)
+        sources[placed], sources[others] = self._liked_source, "popularity"
+        return found, sources
+
+    def _search(
+        self, vectors: FloatArray, k: int, seen: Bags | None, allowed: BoolArray | None
+    ) -> Found:
+        search = self._item_search if self.approximate is None else self.approximate
+        return search.best(vectors, k, masked=seen, allowed=allowed)
+
+    def _popular(self, k: int, allowed: BoolArray | None) -> Found:
+        return self._popular_search.best(np.ones((1, 1), dtype=np.float32), k, allowed=allowed)
+
+    def _liked_bags(self, liked: Sequence[Sequence[str]]) -> Bags:
+        lists = []
+        for ids in liked:
+            if isinstance(ids, str):
+                raise DataError(f"liked books must be given as a list of ids, got the text '{ids}'")
+            lists.append([str(item_id) for item_id in ids])
+        items = self.books.lookup.index_of([item_id for ids in lists for item_id in ids])
+        owners = np.repeat(np.arange(len(lists)), [len(ids) for ids in lists])
+        # numbers that stand for (reader, book), each once
+        n_items = max(len(self.books), 1)
+        pairs = np.unique(owners[items >= 0].astype(np.int64) * n_items + items[items >= 0])
+        rows, columns = np.divmod(pairs, n_items)
+        return Bags.from_pairs(rows, columns, n_rows=len(lists), n_columns=len(self.books))
+
+    @property
+    def _liked_source(self) -> Source:
+        folds_in = self.newcomers is not None and self.newcomers.reads_readers
+        return "fold_in" if folds_in else "liked_mean"
+
+    def _liked_vectors(self, liked: Bags) -> FloatArray:
+        if self.newcomers is not None and self.newcomers.reads_readers:
+            return self.newcomers.reader_vectors(liked)
+        starts = liked.offsets[:-1]
+        totals = np.add.reduceat(self.vectors.items[liked.indices], starts, axis=0)
+        means = (totals / liked.lengths[:, None]).astype(np.float32)
+        return means if self.newcomers is None else self.newcomers.vectors_near(means)
+
+    def _book_vectors(self, books: pd.DataFrame) -> FloatArray:
+        if self.newcomers is None:
+            raise DataError("a new book needs a model with towers; this one holds vectors alone")
+        return self.newcomers.book_vectors(_book_table(books, self.book_columns))
+
+    def _answer(
+        self,
+        found: Found,
+        asked: Mapping[str, pa.Array],
+        sources: np.ndarray | None = None,
+        *,
+        key: str = ITEM_ID,
+    ) -> pa.Table:
+        """One row for each item found: what was asked, rank, item, score, title and source."""
+        rows, ranks = np.nonzero(found.items >= 0)
+        items = pa.array(found.items[rows, ranks])
+        columns = {name: values.take(pa.array(rows)) for name, values in asked.items()}
+        columns |= {
+            "rank": pa.array(ranks + 1),
+            key: self.items.ids.take(items),
+            "score": pa.array(found.scores[rows, ranks]),
+            "title": self.books.titles.take(items),
+        }
+        if sources is not None:
+            columns["source"] = pa.array(sources, pa.string()).take(pa.array(rows))
+        return pa.table(columns)
+
+
+def _frame(answer: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = answer.to_pandas()
+    return frame
+
+
+def _positions(n: int) -> dict[str, pa.Array]:
+    return {"position": pa.array(np.arange(n))}
+
+
+def _no_books(n_readers: int, n_items: int) -> Bags:
+    return Bags(np.zeros(n_readers + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), n_items)
+
+
+def _check_whole(name: str, value: int, highest: int, what: str) -> None:
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or not 1 <= value <= highest:
+        raise ConfigError(f"'{name}' must be from 1 to {highest}, {what}, got {value}")
+
+
+def _book_table(books: pd.DataFrame, known: Sequence[str]) -> pa.Table:
+    """New books as a table; texts as strings, numbers as float64, null where missing."""
+    names = [str(name) for name in books.columns]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        given = f"'{unknown[0]}'" if unknown else "none"
+        raise DataError(f"a new book must be described by {', '.join(known)}, got {given}")
+    columns = {}
+    for name, values in zip(names, (books[name] for name in books.columns), strict=True):
+        expected = pa.string() if name in (TITLE, AUTHOR, CATEGORIES) else pa.float64()
+        try:
+            column = pa.array(values.tolist(), expected, from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            kind = "texts" if expected == pa.string() else "numbers"
+            raise DataError(f"column '{name}' of a new book must hold {kind} ({error})") from error
+        if expected == pa.float64() and np.isinf(column.to_numpy(zero_copy_only=False)).any():
+            raise DataError(f"column '{name}' of a new book must hold finite numbers")
+        columns[name] = column
+    return pa.table(columns)

@@ -1,0 +1,197 @@
+"""The recommender's parts as they lie in a bundle, and what must hold of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from recsys.config import ModelConfig
+from recsys.data.arrays import Bags
+from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
+from recsys.data.features import Features, ItemFeaturizer
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import ArtifactError, BookendsError
+from recsys.evaluation.ranking import Vectors, check_finite
+from recsys.recommender.books import Books, whole
+from recsys.recommender.bundle import Arrays, Bundle
+from recsys.recommender.newcomers import Newcomers, no_features
+from recsys.recommender.reader_features import ReaderFeaturizer
+
+if TYPE_CHECKING:
+    from recsys.recommender.recommender import Recommender
+
+VECTORS, FEATURES, TOWERS = "vectors", "item_features", "towers"
+
+
+def to_bundle(recommender: Recommender) -> Bundle:
+    """All that :func:`from_bundle` needs."""
+    newcomers = recommender.newcomers
+    tensors: dict[str, Arrays] = {
+        VECTORS: {
+            "user_vectors": recommender.vectors.users,
+            "item_vectors": recommender.vectors.items,
+            "seen_offsets": recommender.seen.offsets.astype(np.int64, copy=False),
+            "seen_indices": recommender.seen.indices.astype(np.int32, copy=False),
+            "popularity": recommender.popularity.astype(np.int64, copy=False),
+        }
+    }
+    values: dict[str, Any] = {"provenance": dict(recommender.provenance), "newcomers": None}
+    if newcomers is not None:
+        tensors[TOWERS] = {name: tensor.numpy() for name, tensor in newcomers.state.items()}
+        tensors[FEATURES] = _feature_arrays(newcomers.item_features)
+        values["newcomers"] = {
+            "model": newcomers.settings.model_dump(mode="json"),
+            "item_featurizer": newcomers.item_featurizer.to_json(),
+            "reader_featurizer": newcomers.reader_featurizer.to_json(),
+        }
+    tables = {
+        "users": pa.table({USER_ID: recommender.users.ids}),
+        "items": recommender.books.table,
+    }
+    return Bundle(tensors, tables, values)
+
+
+def _feature_arrays(features: Features) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {"dense": features.dense}
+    for name, bags in features.bags.items():
+        arrays[f"{name}_offsets"] = bags.offsets.astype(np.int64, copy=False)
+        arrays[f"{name}_indices"] = bags.indices.astype(np.int32, copy=False)
+    return arrays
+
+
+def count_bytes(recommender: Recommender) -> int:
+    """Bytes of arrays and texts, as the bundle holds them, and of the index where there is one."""
+    bundle = to_bundle(recommender)
+    arrays = sum(array.nbytes for held in bundle.tensors.values() for array in held.values())
+    texts = sum(int(table.nbytes) for table in bundle.tables.values())
+    index = 0 if recommender.approximate is None else recommender.approximate.recall.n_bytes
+    return arrays + texts + index
+
+
+def from_bundle(bundle: Bundle, path: Path) -> dict[str, Any]:
+    """What :class:`Recommender` is made of.
+
+    Raises:
+        ArtifactError: parts are missing or do not fit one another.
+    """
+    try:
+        return _parts(bundle)
+    except (KeyError, TypeError, ValueError, AttributeError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ArtifactError(
+            f"{path}: must hold a whole recommender ({type(error).__name__}: {reason})"
+        ) from error
+    except BookendsError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+
+
+def _parts(bundle: Bundle) -> dict[str, Any]:
+    users = Vocabulary(_texts(bundle.tables["users"], USER_ID))
+    table = bundle.tables["items"]
+    for name in (ITEM_ID, *TEXT_FIELDS):
+        _texts(table, name)
+    books = Books.of(table)
+    held = bundle.tensors[VECTORS]
+    user_vectors = _checked(held, "user_vectors", np.float32, (len(users), None))
+    dim = user_vectors.shape[1]
+    vectors = Vectors(
+        users=user_vectors,
+        items=_checked(held, "item_vectors", np.float32, (len(books), dim)),
+    )
+    check_finite(vectors, np.arange(len(users)))
+    values = bundle.values
+    provenance = values["provenance"]
+    if not isinstance(provenance, dict):
+        raise ArtifactError("'provenance' must be a JSON object")
+    return {
+        "users": users,
+        "books": books,
+        "vectors": vectors,
+        "seen": _bags(held, "seen", len(users), len(books)),
+        "popularity": _checked(held, "popularity", np.int64, (len(books),)),
+        "provenance": provenance,
+        "newcomers": _newcomers(bundle, values["newcomers"], len(books), dim),
+    }
+
+
+def _newcomers(
+    bundle: Bundle, values: Mapping[str, Any] | None, n_items: int, dim: int
+) -> Newcomers | None:
+    if values is None:
+        return None
+    settings = ModelConfig.model_validate(values["model"])
+    if settings.embedding_dim != dim:
+        raise ArtifactError(f"'embedding_dim' must be {dim}, got {settings.embedding_dim}")
+    featurizer = ItemFeaturizer.from_json(values["item_featurizer"])
+    if settings.user_tower.fusion == "identity":
+        n_items = 0
+    features = _features(bundle.tensors[FEATURES], featurizer, n_items)
+    readers = ReaderFeaturizer.from_json(values["reader_featurizer"])
+    n_dense = 1 + len(featurizer.dense_names)
+    for numbers in (readers.means, readers.deviations):
+        if numbers.shape != (n_dense,) or not np.isfinite(numbers).all():
+            raise ArtifactError(f"the readers' scales must be {n_dense} finite numbers each")
+    state = {name: torch.from_numpy(array) for name, array in _towers(bundle).items()}
+    return Newcomers.build(state, settings, featurizer, readers, features)
+
+
+def _towers(bundle: Bundle) -> Arrays:
+    held = bundle.tensors.get(TOWERS, {})  # a model of two identity towers and 'dot' has none
+    for name, array in held.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise ArtifactError(f"'{name}' must hold finite float32 numbers")
+    return held
+
+
+def _features(held: Arrays, featurizer: ItemFeaturizer, n_items: int) -> Features:
+    empty = no_features(featurizer)
+    dense = _checked(held, "dense", np.float32, (n_items, len(featurizer.dense_names)))
+    if not np.isfinite(dense).all():
+        raise ArtifactError("'dense' must hold finite numbers")
+    bags = {name: _bags(held, name, n_items, bag.n_columns) for name, bag in empty.bags.items()}
+    return Features(dense, empty.dense_names, bags, empty.bag_labels)
+
+
+def _texts(table: pa.Table, name: str) -> pa.Array:
+    column = table[name]
+    if column.type != pa.string() or column.null_count:
+        raise ArtifactError(f"'{name}' must hold texts, none of them null")
+    return whole(column)
+
+
+def _checked(
+    held: Arrays, name: str, dtype: type[np.generic], shape: tuple[int | None, ...]
+) -> np.ndarray:
+    """The named array, of this type and shape; None stands for any length."""
+    array = held[name]
+    fits = len(array.shape) == len(shape) and all(
+        expected is None or expected == actual
+        for expected, actual in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        wanted = " x ".join("any" if length is None else str(length) for length in shape)
+        got = " x ".join(str(length) for length in array.shape)
+        raise ArtifactError(
+            f"'{name}' must be {wanted} of {np.dtype(dtype)}, got {got} of {array.dtype}"
+        )
+    return array
+
+
+def _bags(held: Arrays, name: str, n_rows: int, n_columns: int) -> Bags:
+    offsets = _checked(held, f"{name}_offsets", np.int64, (n_rows + 1,))
+    indices = _checked(held, f"{name}_indices", np.int32, (None,))
+    if offsets[0] != 0 or offsets[-1] != len(indices) or (np.diff(offsets) < 0).any():
+        raise ArtifactError(
+            f"'{name}_offsets' must rise from 0 to {len(indices)}, the length of '{name}_indices'"
+        )
+    if len(indices) and not 0 <= indices.min() <= indices.max() < n_columns:
+        raise ArtifactError(
+            f"'{name}_indices' must be in 0..{n_columns - 1}, got {indices.min()} to "
+            f"{indices.max()}"
+        )
+    return Bags(offsets, indices, n_columns)

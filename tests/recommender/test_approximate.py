@@ -1,0 +1,94 @@
+"""Search by an index: near the exact one, and never against a filter."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from recsys.data.arrays import Bags
+from recsys.errors import ConfigError
+from recsys.recommender.approximate import ApproximateSearch
+from recsys.recommender.search import ItemSearch
+
+pytest.importorskip("usearch")
+N_ITEMS, N_USERS = 3000, 60
+
+
+@pytest.fixture(scope="module")
+def world():
+    rng = np.random.default_rng(6)
+    items = rng.standard_normal((N_ITEMS, 16)).astype(np.float32)
+    users = rng.standard_normal((N_USERS, 16)).astype(np.float32)
+    exact = ItemSearch(items)
+    favourites = exact.best(users, 30).items  # seen: what an index would propose first
+    pairs = np.repeat(np.arange(N_USERS), 30), favourites.ravel()
+    seen = Bags.from_pairs(*pairs, n_rows=N_USERS, n_columns=N_ITEMS)
+    return users, seen, exact, ApproximateSearch.build(exact, users, seen, k=10, n_sample=50)
+
+
+def test_recall_is_measured_against_the_exact_lists(world):
+    users, seen, exact, approximate = world
+    recall = approximate.recall
+    drawn = np.sort(np.random.default_rng(20130401).permutation(N_USERS)[:50])
+    masked = seen.take(drawn)
+    found = approximate.best(users[drawn], 10, masked=masked).items
+    wanted = exact.best(users[drawn], 10, masked=masked).items
+    shares = [len(set(a) & set(b)) / 10 for a, b in zip(found, wanted, strict=True)]
+    assert recall.mean == pytest.approx(np.mean(shares))
+    assert recall.lowest == pytest.approx(np.min(shares))
+    assert (recall.k, recall.n_readers) == (10, 50)
+    assert recall.mean > 0.9 and recall.n_bytes > 0 and recall.build_seconds > 0
+
+
+def test_scores_are_exact_and_fall(world):
+    users, seen, exact, approximate = world
+    found = approximate.best(users, 10, masked=seen)
+    scores = np.einsum("ud,ukd->uk", users, exact.items[found.items])
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-5)
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_nothing_masked_and_nothing_but_the_allowed_is_found(world):
+    users, seen, exact, approximate = world
+    allowed = np.arange(N_ITEMS) % 2 == 0
+    found = approximate.best(users, 10, masked=seen, allowed=allowed)
+    assert (found.items >= 0).all() and allowed[found.items].all()
+    assert not seen.contains(np.arange(N_USERS)[:, None], found.items).any()
+    expected = exact.best(users, 10, masked=seen, allowed=allowed).items
+    shares = [np.isin(a, b).mean() for a, b in zip(found.items, expected, strict=True)]
+    assert np.mean(shares) > 0.9
+
+
+@pytest.mark.parametrize("n", [1, 40])
+def test_a_filter_that_leaves_few_falls_back_on_the_exact_search(world, n):
+    users, _, exact, approximate = world
+    allowed = np.zeros(N_ITEMS, dtype=bool)
+    allowed[[5, 700, 2999]] = True
+    found = approximate.best(users[:n], 5, allowed=allowed)
+    np.testing.assert_array_equal(found.items, exact.best(users[:n], 5, allowed=allowed).items)
+    assert set(found.items[0]) == {5, 700, 2999, -1}
+
+
+@pytest.mark.parametrize("k", [1500, N_ITEMS])
+def test_long_lists_are_exact(world, k):
+    users, seen, exact, approximate = world
+    found = approximate.best(users[:3], k, masked=seen.take(np.arange(3)))
+    expected = exact.best(users[:3], k, masked=seen.take(np.arange(3)))
+    np.testing.assert_array_equal(found.items, expected.items)
+
+
+def test_a_recommender_with_an_index_answers_in_the_same_form(shop):
+    approximate = shop.with_approximate(k=5, n_sample=40)
+    readers = [*shop.users.ids.to_pylist()[:40], "nobody"]
+    found = approximate.recommend(readers, k=5)
+    expected = shop.recommend(readers, k=5)
+    assert list(found.columns) == list(expected.columns)
+    assert list(found["user_id"]) == list(expected["user_id"])
+    assert (found["item_id"] == expected["item_id"]).mean() > 0.9
+    assert shop.approximate is None and approximate.approximate.recall.k == 5
+
+
+def test_without_usearch_the_user_is_told_what_to_install(shop, monkeypatch):
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    with pytest.raises(ConfigError, match=r"pip install 'bookends\[ann\]'"):
+        shop.with_approximate()

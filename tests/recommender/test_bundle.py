@@ -1,0 +1,259 @@
+"""The bundle on disk: it comes back as it was written, or not at all."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from recsys.errors import ArtifactError
+from recsys.recommender import Recommender
+from recsys.recommender.bundle import file_digest
+
+FILES = [
+    "item_features.safetensors",
+    "items.arrow",
+    "manifest.json",
+    "recommender.json",
+    "towers.safetensors",
+    "users.arrow",
+    "vectors.safetensors",
+]
+IDENTITY = ("--model.user_tower.fusion=identity", "--model.item_tower.fusion=identity")
+NEW_BOOK = pd.DataFrame({"title": ["The Paper Sorcerer"], "categories": ["Fantasy"]})
+
+
+@pytest.fixture(scope="module")
+def written(shop, tmp_path_factory):
+    path = tmp_path_factory.mktemp("written") / "model"
+    shop.save(path)
+    return path
+
+
+@pytest.fixture
+def saved(written, tmp_path):
+    return Path(shutil.copytree(written, tmp_path / "model"))
+
+
+def sign(path):
+    """Make the manifest agree with the files: what is left are the checks of their content."""
+    manifest = json.loads((path / "manifest.json").read_text())
+    files = [file for file in path.iterdir() if file.name != "manifest.json"]
+    manifest["files"] = {
+        file.name: {"sha256": file_digest(file), "bytes": file.stat().st_size} for file in files
+    }
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+def change_tensors(path, file, **changes):
+    tensors = load_file(path / f"{file}.safetensors")
+    for name, change in changes.items():
+        tensors[name] = change(tensors[name])
+    save_file(tensors, path / f"{file}.safetensors")
+    sign(path)
+
+
+def change_values(path, change):
+    values = json.loads((path / "recommender.json").read_text())
+    change(values)
+    (path / "recommender.json").write_text(json.dumps(values))
+    sign(path)
+
+
+def test_saved_and_loaded_give_equal_answers(shop, saved):
+    loaded = Recommender.load(saved)
+    readers = [*shop.users.ids.to_pylist()[:60], "stranger"]
+    answers = [
+        (
+            each.recommend(readers, k=5),
+            each.recommend(readers[:3], k=5, categories=["Fantasy"]),
+            each.recommend_for_liked([["b0001", "b0002"]], k=5),
+            each.similar_items(["b0001"], k=5),
+            each.similar_to_book(NEW_BOOK, k=5),
+            each.readers_of_book(NEW_BOOK, k=5),
+        )
+        for each in (shop, loaded)
+    ]
+    for before, after in zip(*answers, strict=True):
+        pd.testing.assert_frame_equal(before, after)
+    assert loaded.provenance == {"run_name": "shop"}
+
+
+def test_the_bytes_are_those_of_the_files(saved):
+    held = [path for path in saved.iterdir() if path.suffix != ".json"]
+    n_bytes = sum(path.stat().st_size for path in held)
+    assert 0.9 * n_bytes < Recommender.load(saved).n_bytes < n_bytes
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_a_model_without_metadata_is_saved_and_loaded_too(shop_recommender, similarity, tmp_path):
+    _, recommender = shop_recommender(*IDENTITY, f"--model.similarity={similarity}")
+    recommender.save(tmp_path / "model")
+    liked = [["b0001", "b0002"]]
+    found = Recommender.load(tmp_path / "model").recommend_for_liked(liked, k=5)
+    pd.testing.assert_frame_equal(found, recommender.recommend_for_liked(liked, k=5))
+
+
+def test_nothing_in_the_bundle_is_a_pickle(saved):
+    assert sorted(path.name for path in saved.iterdir()) == FILES
+
+
+def test_vectors_are_mapped_from_the_file_not_copied(saved):
+    loaded = Recommender.load(saved)
+    maps = Path("/proc/self/maps").read_text()
+    for name in ("vectors.safetensors", "item_features.safetensors", "items.arrow"):
+        assert str(saved / name) in maps
+    assert loaded.vectors.items.flags.aligned
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_shortened_or_missing_file_is_refused(saved, name):
+    path = saved / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ArtifactError, match=r"must (hold a whole recommender|have \d+ bytes)"):
+        Recommender.load(saved)
+    path.unlink()
+    with pytest.raises(ArtifactError, match="must"):
+        Recommender.load(saved)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "manifest.json"])
+def test_a_single_changed_bit_is_refused(saved, name):
+    content = bytearray((saved / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (saved / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match=f"{name}: must have the SHA-256 digest"):
+        Recommender.load(saved)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(pickle.dumps([]))])
+def test_anything_added_is_refused(saved, make):
+    make(saved / "extra.pkl")
+    with pytest.raises(ArtifactError, match=r"nothing but the recommender, got 'extra\.pkl'"):
+        Recommender.load(saved)
+
+
+def test_a_manifest_that_points_outside_is_refused(saved):
+    manifest = json.loads((saved / "manifest.json").read_text())
+    shutil.move(saved / "users.arrow", saved.parent / "users.arrow")
+    manifest["files"]["../users.arrow"] = manifest["files"].pop("users.arrow")
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"'\.\./users\.arrow' is missing"):
+        Recommender.load(saved)
+
+
+@pytest.mark.parametrize("manifest", ["[]", "{}", '{"format": 2, "files": {"a": 1}}', "{"])
+def test_a_manifest_of_another_form_is_refused(saved, manifest):
+    (saved / "manifest.json").write_text(manifest)
+    with pytest.raises(ArtifactError, match="must hold a whole recommender"):
+        Recommender.load(saved)
+
+
+def test_another_format_is_refused(saved):
+    manifest = json.loads((saved / "manifest.json").read_text())
+    (saved / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
+    with pytest.raises(ArtifactError, match="must be of format 2, got 99"):
+        Recommender.load(saved)
+
+
+def test_the_first_format_is_named(tmp_path):
+    (tmp_path / "recommender.json").write_text('{"format": 1, "provenance": {}}')
+    with pytest.raises(ArtifactError, match="must be of format 2, got 1"):
+        Recommender.load(tmp_path)
+
+
+def test_an_empty_or_absent_directory_is_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ArtifactError, match="must hold a whole recommender"):
+            Recommender.load(path)
+
+
+def last_is(value):
+    def change(array):
+        changed = array.copy()
+        changed.flat[-1] = value
+        return changed
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "change", "message"),
+    [
+        ("vectors", "user_vectors", lambda a: a[:-1], r"'user_vectors' must be \d+ x any"),
+        ("vectors", "item_vectors", lambda a: a[:, :-1].copy(), r"'item_vectors' must be \d+ x 16"),
+        ("vectors", "item_vectors", lambda a: a.astype("f8"), "of float32, got .* of float64"),
+        ("vectors", "item_vectors", last_is(np.nan), "holds NaN or infinity"),
+        ("vectors", "user_vectors", last_is(np.inf), "holds NaN or infinity"),
+        ("vectors", "popularity", lambda a: a[:-1], r"'popularity' must be \d+ of int64"),
+        ("vectors", "seen_offsets", lambda a: a[::-1].copy(), "'seen_offsets' must rise from 0"),
+        ("vectors", "seen_offsets", last_is(3), "'seen_offsets' must rise from 0"),
+        ("vectors", "seen_indices", last_is(-1), "'seen_indices' must be in 0"),
+        ("vectors", "seen_indices", last_is(1_000_000), "'seen_indices' must be in 0"),
+        ("item_features", "dense", lambda a: a[:-1], r"'dense' must be"),
+        ("item_features", "dense", last_is(np.nan), "'dense' must hold finite numbers"),
+        ("item_features", "categories_indices", last_is(300), "'categories_indices' must be in 0"),
+        ("towers", "log_scale", last_is(np.nan), "'log_scale' must hold finite float32"),
+        ("towers", "user_tower.encoder.bias", lambda a: a[:-1], "the towers must fit"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(saved, file, name, change, message):
+    change_tensors(saved, file, **{name: change})
+    with pytest.raises(ArtifactError, match=message):
+        Recommender.load(saved)
+
+
+def test_a_missing_tensor_is_refused(saved):
+    tensors = load_file(saved / "vectors.safetensors")
+    del tensors["popularity"]
+    save_file(tensors, saved / "vectors.safetensors")
+    sign(saved)
+    with pytest.raises(ArtifactError, match=r"must hold a whole recommender .*popularity"):
+        Recommender.load(saved)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values.pop("newcomers"),
+        lambda values: values.update(provenance=3),
+        lambda values: values["newcomers"]["model"].update(similarity="cosin"),
+        lambda values: values["newcomers"]["model"].update(embedding_dim=17),
+        lambda values: values["newcomers"]["item_featurizer"].update(scales=[{"name": 1}]),
+        lambda values: values["newcomers"]["reader_featurizer"].update(means=[1.0]),
+        lambda values: values["newcomers"].update(reader_featurizer=None),
+    ],
+)
+def test_settings_that_make_no_model_are_refused(saved, change):
+    change_values(saved, change)
+    with pytest.raises(ArtifactError, match="model: ") as refusal:
+        Recommender.load(saved)
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("column", [pa.array([1, 2]), pa.array(["a", None])])
+def test_tables_of_another_kind_are_refused(saved, column):
+    with pa.ipc.new_file(str(saved / "users.arrow"), pa.schema([("user_id", column.type)])) as out:
+        out.write_table(pa.table({"user_id": column}))
+    sign(saved)
+    with pytest.raises(ArtifactError, match="'user_id' must hold texts"):
+        Recommender.load(saved)
+
+
+def test_saving_again_replaces_the_bundle(shop, saved):
+    (saved / "stale").write_text("old")
+    shop.save(saved)
+    assert not (saved / "stale").exists()
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def test_a_place_that_cannot_be_written_is_named(shop, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ArtifactError, match="file/model: must be writable"):
+        shop.save(tmp_path / "file" / "model")

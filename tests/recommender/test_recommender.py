@@ -1,0 +1,318 @@
+"""Lists for readers, known and new, and books near a book."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.data.columns import CATEGORY_SEPARATOR
+from recsys.errors import ConfigError, DataError
+from recsys.pipeline import build_trainer, judge, model_vectors
+from recsys.recommender import Recommender
+
+SAMPLE = Path(__file__).parents[2] / "data" / "sample"
+
+
+@pytest.fixture(scope="module")
+def trained(board_config, board_prepared):
+    config = board_config()
+    trainer = build_trainer(config, board_prepared)
+    for _ in trainer.epochs():
+        pass
+    return trainer.model, config
+
+
+@pytest.fixture(scope="module")
+def recommender(trained, board_prepared):
+    vectors = model_vectors(trained[0], board_prepared)
+    return Recommender.of(
+        vectors, board_prepared, {"run_name": "board"}, model=trained[0], config=trained[1]
+    )
+
+
+def test_the_lists_are_those_that_evaluation_saw(trained, recommender, board_prepared):
+    outcome = judge(*[trained[0], board_prepared, trained[1]], None)
+    ranking = outcome.evaluation.ranking
+    readers = board_prepared.users.id_of(ranking.users)
+    served = recommender.recommend(readers, k=ranking.items.shape[1])
+    evaluated = [
+        (reader, item)
+        for reader, row in zip(readers, ranking.items, strict=True)
+        for item in board_prepared.items.id_of(row[row >= 0])
+    ]
+    assert list(zip(served["user_id"], served["item_id"], strict=True)) == evaluated
+
+
+def test_no_seen_item_is_recommended_unless_asked_for(recommender, board_prepared, board):
+    readers = list(board.withheld)
+    everything = recommender.recommend(readers, k=60)
+    seen = set()
+    for part in (board_prepared.train, board_prepared.validation):
+        ids = board_prepared.users.id_of(part.users), board_prepared.items.id_of(part.items)
+        seen |= set(zip(*ids, strict=True))
+    listed = set(zip(everything["user_id"], everything["item_id"], strict=True))
+    assert not listed & seen
+    assert len(listed) + len(seen) == 40 * 60
+    assert len(recommender.recommend(readers, k=60, exclude_seen=False)) == 40 * 60
+
+
+def test_each_list_is_ranked_by_falling_score_and_answers_come_in_the_order_asked(recommender):
+    answer = recommender.recommend(["r0003", "nobody", "r0001", "r0003"], k=4)
+    assert list(answer["user_id"]) == ["r0003"] * 4 + ["nobody"] * 4 + ["r0001"] * 4 + ["r0003"] * 4
+    assert list(answer["rank"]) == [1, 2, 3, 4] * 4
+    for start in range(0, 16, 4):
+        assert (np.diff(answer["score"][start : start + 4]) <= 0).all()
+
+
+def test_a_reader_the_model_does_not_know_gets_popular_books_and_is_told(recommender):
+    answer = recommender.recommend(["nobody", "r0000"], k=3)
+    assert list(answer["source"]) == ["popularity"] * 3 + ["model"] * 3
+    counts = dict(
+        zip(recommender.items.ids.to_pylist(), recommender.popularity.tolist(), strict=True)
+    )
+    most = sorted(counts.values(), reverse=True)[:3]
+    assert [counts[item] for item in answer["item_id"][:3]] == most
+
+
+@pytest.mark.parametrize("k", [0, 61, -1, 2.5, True, "3"])
+def test_an_impossible_list_length_is_refused(recommender, k):
+    with pytest.raises(ConfigError, match=f"'k' must be from 1 to 60, the catalogue, got {k}"):
+        recommender.recommend(["r0000"], k=k)
+
+
+def test_no_readers_get_an_empty_table(recommender):
+    answer = recommender.recommend([], k=3)
+    assert len(answer) == 0
+    assert list(answer.columns) == ["user_id", "rank", "item_id", "score", "title", "source"]
+
+
+# Categories --------------------------------------------------------------------------------------
+
+
+def carried_by(recommender, item_id):
+    table = recommender.books.table
+    row = recommender.items.index_of([item_id])[0]
+    return set(table["categories"][int(row)].as_py().split(CATEGORY_SEPARATOR))
+
+
+def test_a_filtered_list_is_the_whole_list_without_the_other_books(shop, shop_prepared):
+    wanted = {"Fantasy", "Astronomy"}
+    readers = [*shop_prepared.users.ids.to_pylist()[:80], "nobody"]
+    whole = shop.recommend(readers, k=len(shop.items))
+    kept = [bool(carried_by(shop, item_id) & wanted) for item_id in whole["item_id"]]
+    expected = whole[kept].groupby("user_id", sort=False).head(7)
+    found = shop.recommend(readers, k=7, categories=sorted(wanted))
+    assert list(found["user_id"]) == list(expected["user_id"])
+    assert list(found["item_id"]) == list(expected["item_id"])
+
+
+def test_a_category_with_fewer_books_than_asked_for_gives_a_shorter_list(shop):
+    sizes = {name: len(shop.recommend(["x"], k=900, categories=[name])) for name in ["Astronomy"]}
+    carrying = [
+        item for item in shop.items.ids.to_pylist() if "Astronomy" in carried_by(shop, item)
+    ]
+    assert sizes["Astronomy"] == len(carrying) < 900
+
+
+def test_a_category_that_no_book_carries_is_named_with_the_nearest(shop):
+    with pytest.raises(DataError, match="got 'Fantasi'; did you mean 'Fantasy'"):
+        shop.recommend(["x"], k=1, categories=["Fantasi"])
+
+
+def test_one_category_given_as_a_text_is_not_taken_for_letters(shop):
+    with pytest.raises(DataError, match="'categories' must be a list of names"):
+        shop.recommend(["x"], k=1, categories="Fantasy")
+
+
+# New readers -------------------------------------------------------------------------------------
+
+TOWERS = [f"--model.user_tower.fusion={fusion}" for fusion in ("sum", "concat", "adaptive_mimic")]
+
+
+def books_of(prepared, user):
+    return prepared.items.id_of(prepared.train.by_user.row(user))
+
+
+def unknown_id_vectors(model, prepared, users):
+    """What the whole model gives readers whose id it is made to forget."""
+    embedding = model.user_tower.id_embedding
+    n_warm, embedding.n_warm = embedding.n_warm, 0
+    try:
+        return model.user_vectors(len(prepared.users))[users]
+    finally:
+        embedding.n_warm = n_warm
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("tower", TOWERS)
+def test_a_reader_folded_in_by_their_train_books_gets_the_vector_of_an_unknown_id(
+    shop_recommender, shop_prepared, tower, similarity
+):
+    model, recommender = shop_recommender(tower, f"--model.similarity={similarity}")
+    users = np.arange(0, 300, 7)
+    liked = recommender._liked_bags([books_of(shop_prepared, user) for user in users])
+    found = recommender.newcomers.reader_vectors(liked)
+    expected = unknown_id_vectors(model, shop_prepared, users)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_folded_in_list_is_ranked_by_that_vector_without_the_liked_books(
+    shop_recommender, shop_prepared
+):
+    model, recommender = shop_recommender()
+    liked = books_of(shop_prepared, 5)
+    scores = unknown_id_vectors(model, shop_prepared, [5])[0] @ recommender.vectors.items.T
+    scores[recommender.items.index_of(liked)] = -np.inf
+    best = recommender.items.id_of(np.argsort(-scores)[:10])
+    answer = recommender.recommend_for_liked([liked], k=10)
+    assert list(answer["item_id"]) == best
+    assert set(answer["source"]) == {"fold_in"}
+    with_liked = recommender.recommend_for_liked(
+        [liked], k=len(recommender.items), exclude_seen=False
+    )
+    assert set(liked) < set(with_liked["item_id"])
+
+
+def test_liked_books_that_the_catalogue_lacks_are_passed_over(shop, shop_prepared):
+    liked = books_of(shop_prepared, 5)
+    with_strangers = [liked[0], "no such book", *liked, liked[1]]
+    pd.testing.assert_frame_equal(
+        shop.recommend_for_liked([with_strangers], k=5), shop.recommend_for_liked([liked], k=5)
+    )
+
+
+def test_a_reader_of_whom_no_book_is_known_gets_the_popular_list_and_is_told(shop, shop_prepared):
+    answer = shop.recommend_for_liked([["no such book"], books_of(shop_prepared, 1), []], k=3)
+    assert list(answer["position"]) == [0] * 3 + [1] * 3 + [2] * 3
+    assert list(answer["source"]) == ["popularity"] * 3 + ["fold_in"] * 3 + ["popularity"] * 3
+    popular = list(shop.recommend(["nobody"], k=3)["item_id"])
+    assert list(answer["item_id"][:3]) == list(answer["item_id"][6:]) == popular
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_where_the_tower_knows_ids_alone_the_mean_of_the_liked_books_stands_for_the_reader(
+    shop_recommender, shop_prepared, similarity
+):
+    _, recommender = shop_recommender(
+        "--model.user_tower.fusion=identity", f"--model.similarity={similarity}"
+    )
+    liked = books_of(shop_prepared, 5)
+    rows, items = recommender.items.index_of(liked), recommender.vectors.items
+    scores = items @ items[rows].mean(axis=0)
+    scores[rows] = -np.inf
+    answer = recommender.recommend_for_liked([liked], k=10)
+    assert list(answer["item_id"]) == recommender.items.id_of(np.argsort(-scores)[:10])
+    assert set(answer["source"]) == {"liked_mean"}
+
+
+def test_liked_books_given_as_a_text_are_refused(shop):
+    with pytest.raises(DataError, match="must be given as a list of ids, got the text 'b0001'"):
+        shop.recommend_for_liked(["b0001"], k=1)
+
+
+# Books -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+def test_similar_books_are_the_nearest_by_the_cosine_of_their_vectors(shop_recommender, similarity):
+    _, recommender = shop_recommender(f"--model.similarity={similarity}")
+    vectors = recommender.vectors.items.astype(np.float64)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    asked = ["b0002", "b0001", "b0002"]
+    answer = recommender.similar_items(asked, k=5)
+    assert list(answer["item_id"]) == [name for name in asked for _ in range(5)]
+    for start, name in zip((0, 5, 10), asked, strict=True):
+        row = recommender.items.index_of([name])[0]
+        cosines = unit @ unit[row]
+        cosines[row] = -np.inf
+        best = np.argsort(-cosines)[:5]
+        assert list(answer["similar_item_id"][start : start + 5]) == recommender.items.id_of(best)
+        np.testing.assert_allclose(answer["score"][start : start + 5], cosines[best], rtol=1e-4)
+
+
+def test_similar_books_can_be_held_to_a_category(shop):
+    answer = shop.similar_items(["b0002"], k=5, categories=["Fantasy"])
+    assert all("Fantasy" in carried_by(shop, item) for item in answer["similar_item_id"])
+
+
+def test_a_book_that_is_not_in_the_catalogue_is_named(shop):
+    with pytest.raises(DataError, match="'item_id' must be in the catalogue, got 'b9999'"):
+        shop.similar_items(["b0001", "b9999"], k=1)
+
+
+NUMBERS = ["average_rating", "rating_number", "price"]
+
+
+@pytest.fixture(scope="module")
+def metadata(shop_prepared):
+    """The books file in the order of the catalogue, as the metadata of new books."""
+    frame = pd.read_csv(SAMPLE / "books.csv", dtype={"item_id": str}).set_index("item_id")
+    frame = frame.loc[shop_prepared.items.ids.to_pylist()]
+    return frame[["title", "author", "categories", *NUMBERS]].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("fusion", ["sum", "concat", "adaptive_mimic"])
+def test_a_cold_book_given_by_its_metadata_gets_its_own_vector(
+    shop_recommender, shop_prepared, metadata, fusion, similarity
+):
+    _, recommender = shop_recommender(
+        f"--model.item_tower.fusion={fusion}", f"--model.similarity={similarity}"
+    )
+    cold = np.arange(shop_prepared.n_warm_items, len(shop_prepared.items))
+    assert len(cold) > 10
+    found = recommender._book_vectors(metadata.iloc[cold])
+    np.testing.assert_allclose(found, recommender.vectors.items[cold], rtol=1e-4, atol=1e-5)
+
+
+def test_the_book_nearest_to_the_metadata_of_a_cold_book_is_that_book(
+    shop, shop_prepared, metadata
+):
+    cold = np.arange(shop_prepared.n_warm_items, shop_prepared.n_warm_items + 8)
+    answer = shop.similar_to_book(metadata.iloc[cold], k=1)
+    assert list(answer["item_id"]) == shop_prepared.items.id_of(cold)
+    np.testing.assert_allclose(answer["score"], 1, rtol=1e-5)
+
+
+def test_readers_of_a_new_book_are_those_who_score_it_highest(shop, shop_prepared, metadata):
+    cold = shop_prepared.n_warm_items
+    scores = shop.vectors.users @ shop.vectors.items[cold]
+    answer = shop.readers_of_book(metadata.iloc[[cold]], k=6)
+    assert list(answer["user_id"]) == shop.users.id_of(np.argsort(-scores)[:6])
+    assert list(answer["rank"]) == [1, 2, 3, 4, 5, 6]
+
+
+def test_what_is_not_said_of_a_new_book_counts_as_missing(shop):
+    little = pd.DataFrame({"title": ["The Paper Sorcerer"]})
+    more = pd.DataFrame(
+        {"title": ["The Paper Sorcerer"], "author": [None], "price": [float("nan")]}
+    )
+    pd.testing.assert_frame_equal(shop.similar_to_book(little, 5), shop.similar_to_book(more, 5))
+
+
+@pytest.mark.parametrize(
+    ("book", "message"),
+    [
+        ({"titel": ["A"]}, "described by title, author, categories, .*price, got 'titel'"),
+        ({}, "described by title, .* got none"),
+        ({"price": ["cheap"]}, "column 'price' of a new book must hold numbers"),
+        ({"price": [float("inf")]}, "column 'price' of a new book must hold finite numbers"),
+        ({"title": [3.5]}, "column 'title' of a new book must hold texts"),
+    ],
+)
+def test_a_book_described_wrongly_is_refused(shop, book, message):
+    with pytest.raises(DataError, match=message):
+        shop.similar_to_book(pd.DataFrame(book), k=1)
+
+
+def test_a_tower_that_knows_ids_alone_refuses_new_books(shop_recommender):
+    _, recommender = shop_recommender("--model.item_tower.fusion=identity")
+    with pytest.raises(DataError, match="item tower of this one is 'identity'"):
+        recommender.similar_to_book(pd.DataFrame({"title": ["A"]}), k=1)
+
+
+def test_more_readers_than_there_are_cannot_be_asked_for(shop):
+    n_readers = len(shop.users)
+    with pytest.raises(ConfigError, match=f"from 1 to {n_readers}, the known readers"):
+        shop.readers_of_book(pd.DataFrame({"title": ["A"]}), k=n_readers + 1)

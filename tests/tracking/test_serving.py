@@ -1,0 +1,186 @@
+"""The model behind ``mlflow models serve``, asked over HTTP."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pandas as pd
+import pytest
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def is_up(address):
+    try:
+        with urllib.request.urlopen(f"{address}/ping", timeout=1) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+@pytest.fixture(scope="module")
+def server(towers_model, tmp_path_factory):
+    """The address of a server of the model, ended with its processes."""
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(towers_model)]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    folder = tmp_path_factory.mktemp("server")
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=folder,
+            env=os.environ | {"PATH": path},
+            start_new_session=True,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 60
+        while not is_up(address):
+            assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def post(server):
+    """Sends a body; gives the status and the answer's text."""
+
+    def send(body, content_type="application/json"):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"{server}/invocations", data, {"Content-Type": content_type}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return send
+
+
+@pytest.fixture(scope="module")
+def ask(post):
+    """Asks about rows; gives the answer as a frame."""
+
+    def send(*rows, **params):
+        status, text = post({"dataframe_records": list(rows), "params": params})
+        assert status == 200, text
+        assert "NaN" not in text  # which is no JSON
+        return pd.DataFrame(json.loads(text)["predictions"])
+
+    return send
+
+
+def assert_same(found, expected):
+    assert list(found.columns) == list(expected.columns)
+    for name in found.columns:
+        if name == "score":
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
+        else:
+            assert list(found[name]) == list(expected[name])
+
+
+def test_known_readers_get_the_lists_of_the_recommender(ask, towers):
+    found = ask({"user_id": "r0003"}, {"user_id": "r0001"}, k=5)
+    assert_same(found.drop(columns="position"), towers.recommend(["r0003", "r0001"], k=5))
+
+
+def test_filters_reach_the_lists(ask, towers):
+    params = {"k": 5, "exclude_seen": False, "categories": ["odd"]}
+    found = ask({"user_id": "r0003"}, **params)
+    assert_same(found.drop(columns="position"), towers.recommend(["r0003"], **params))
+
+
+def test_readers_are_answered_by_what_is_known_of_them_and_told(ask, towers):
+    rows = [{"user_id": "r0003", "liked": None}, {"user_id": None, "liked": ["b0002", "b0004"]}]
+    found = ask(*rows, {"user_id": "nobody", "liked": []}, k=1)
+    assert list(found["user_id"].fillna("nameless")) == ["r0003", "nameless", "nobody"]
+    assert list(found["source"]) == ["model", "fold_in", "popularity"]
+    liked = towers.recommend_for_liked([["b0002", "b0004"]], k=1)
+    assert found["item_id"][1] == liked["item_id"][0]
+
+
+def test_books_near_a_book_of_the_catalogue_are_found(ask, towers):
+    found = ask({"item_id": "b0007"}, task="similar_items", k=4)
+    assert_same(found, towers.similar_items(["b0007"], k=4))
+
+
+def test_a_new_book_is_placed_by_its_metadata_alone(ask, towers):
+    book = {"title": "A Square", "categories": "even"}
+    similar = ask(book, task="similar_to_book", k=4)
+    assert_same(similar, towers.similar_to_book(pd.DataFrame([book]), k=4))
+    readers = ask(book, task="readers_of_book", k=4)
+    assert_same(readers, towers.readers_of_book(pd.DataFrame([book]), k=4))
+
+
+ROW = {"user_id": "r0003"}
+BAD = [
+    ([ROW], {"k": 0}, "'k' must be from 1 to 60, the catalogue, got 0"),
+    ([ROW], {"k": 61}, "'k' must be from 1 to 60, the catalogue, got 61"),
+    ([ROW], {"k": "ten"}, "'k'"),
+    ([ROW], {"k": None}, "'k' must be from 1 to 60"),
+    ([ROW], {"task": "guess"}, "got 'guess'"),
+    ([ROW], {"exclude_seen": "no"}, "exclude_seen"),
+    ([ROW], {"categories": "odd"}, "categories"),
+    ([ROW], {"categories": ["add"]}, "got 'add'; did you mean 'odd'?"),
+    ([ROW], {"task": "similar_items"}, "must be given rows with columns item_id, got 'user_id'"),
+    ([], {}, "must be given rows with columns user_id, liked"),
+    ([{"reader": "r0003"}], {}, "must be given rows with columns user_id, liked"),
+    ([{"user_id": 7}], {}, "column 'user_id' must hold texts, got 7"),
+    ([{"user_id": ["r0003"]}], {}, "column 'user_id' must hold texts, got ['r0003']"),
+    ([{"liked": "b0001"}], {}, "liked"),
+    ([{"item_id": "b9999"}], {"task": "similar_items"}, "catalogue, got 'b9999'"),
+    ([{"title": 3}], {"task": "similar_to_book"}, "column 'title' of a new book must hold texts"),
+    ([{"average_rating": "good"}], {"task": "similar_to_book"}, "columns title, author"),
+]
+
+
+@pytest.mark.parametrize(("rows", "params", "message"), BAD)
+def test_bad_input_gets_a_400_with_what_must_hold_and_no_trace(post, rows, params, message):
+    status, text = post({"dataframe_records": rows, "params": params})
+    assert status == 400
+    assert message in json.loads(text)["message"]
+    assert "Traceback" not in text and "stack_trace" not in text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"no json",
+        b"[]",
+        b"{}",
+        {"inputs": {"user_id": ["r0003"]}},
+        {"instances": [{"user_id": "r0003"}]},
+        {"inputs": "r0003"},
+        {"dataframe_records": ROW},
+        {"dataframe_records": [ROW], "params": [1]},
+    ],
+)
+def test_a_body_of_another_form_gets_a_400_and_no_trace(post, body):
+    status, text = post(body)
+    assert status == 400
+    assert "Traceback" not in text and "stack_trace" not in text
+
+
+def test_a_param_that_is_not_declared_never_reaches_the_model(ask):
+    """MLflow drops it with a warning in the server's log; docs/serving.md says so."""
+    assert len(ask(ROW, k=2, exclude_read=False)) == 2
