@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from experiments.commands.recommend import recommend
+from experiments.commands.registry import register, rollback
 from recsys.errors import BookendsError
 
 PATH = click.Path(path_type=Path)
@@ -276,3 +277,5 @@ def sweep_report(sweep_dir: Path) -> None:
 
 
 main.add_command(recommend)
+main.add_command(register)
+main.add_command(rollback)

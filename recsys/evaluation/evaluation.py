@@ -20,7 +20,13 @@ from recsys.data.dataset import Prepared
 from recsys.evaluation.beyond_accuracy import coverage, list_character
 from recsys.evaluation.bootstrap import Interval, bootstrap_intervals
 from recsys.evaluation.candidates import sampled_metrics
-from recsys.evaluation.metrics import find_places, means, metrics_of_places, ranking_metrics
+from recsys.evaluation.metrics import (
+    Places,
+    find_places,
+    means,
+    metrics_of_places,
+    ranking_metrics,
+)
 from recsys.evaluation.qualitative import category_bags
 from recsys.evaluation.ranking import Ranking, Task, Vectors, rank
 from recsys.evaluation.segments import Judged, main_k, segment_table, segments_of
@@ -28,6 +34,8 @@ from recsys.evaluation.significance import compare_metrics, holm
 from recsys.evaluation.tables import Table
 
 HeldOutSplit = Literal["validation", "test"]
+TAIL_PREFIX = "tail_items_"
+"""Of the columns per user that look at held-out items outside the head alone."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +64,10 @@ class Evaluation:
         baselines: scores of "popularity" and of what else was given.
         segments: the model and baselines by segment of users and of held-out items.
         versus_popularity: the model's difference to popularity on each ranking metric.
-        per_user: user_id, n_train, segment, the model's metrics, and the ranking metrics of each
-            baseline under its name as prefix; one row a user, ascending by index.
+        per_user: user_id, n_train, segment, the model's metrics, its ranking metrics on the
+            held-out items outside the head alone under the prefix ``tail_items_`` (NaN for a user
+            without any), and the ranking metrics of each baseline under its name as prefix; one
+            row a user, ascending by index.
         ranking: the model's lists, as long as the largest k, in the order of ``per_user``.
         baseline_rankings: the same of the baselines.
     """
@@ -127,7 +137,13 @@ def evaluate(
             k=main_k(config.ks),
         ),
         versus_popularity=_versus(judged["model"], judged["popularity"], config, seed),
-        per_user=_per_user(task.users, prepared, config, values),
+        per_user=_per_user(
+            task.users,
+            prepared,
+            config,
+            values,
+            tail_metrics(judged["model"].found, prepared, config),
+        ),
         ranking=rankings.pop("model"),
         baseline_rankings=rankings,
     )
@@ -289,11 +305,33 @@ def _versus(model: Judged, baseline: Judged, config: EvaluationConfig, seed: int
     return Table.from_records("versus_popularity", "Model against popularity", note, records)
 
 
+def tail_metrics(
+    found: Places, prepared: Prepared, config: EvaluationConfig
+) -> dict[str, FloatArray]:
+    """Each ranking metric as if only the held-out items outside the head were to be found.
+
+    The head takes most of a mean over users, so that a model can rise by giving up the rest.
+
+    Args:
+        found: places of the held-out pairs of n users.
+        prepared: says by its train interactions which items are head; cold ones are not.
+        config: list lengths and where the head begins.
+
+    Returns:
+        Keys such as ``"ndcg@10"``; values (n,), NaN for a user without such an item.
+    """
+    segments = segments_of(prepared.train.item_counts, config.segments)
+    outside = segments[found.items] != "head"
+    kept = Places(found.rows[outside], found.items[outside], found.places[outside], found.n_rows)
+    return metrics_of_places(kept, config.ks)
+
+
 def _per_user(
     users: IntArray,
     prepared: Prepared,
     config: EvaluationConfig,
     values: Mapping[str, Mapping[str, FloatArray]],
+    tail: Mapping[str, FloatArray],
 ) -> pd.DataFrame:
     counts = prepared.train.user_counts
     columns = {
@@ -301,6 +339,7 @@ def _per_user(
         "n_train": counts[users],
         "segment": segments_of(counts, config.segments)[users],
         **values["model"],
+        **{TAIL_PREFIX + key: column for key, column in tail.items()},
     }
     for name, metrics in values.items():
         if name != "model":

@@ -1,0 +1,84 @@
+"""The commands that decide which model is served."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+_NAME = click.option(
+    "--name", default="bookends", show_default=True, help="Of the registered model."
+)
+_TRACKING_URI = click.option("--tracking-uri", help="MLflow store or server.")
+
+
+@click.command()
+@click.argument("run")
+@_NAME
+@click.option("--metric", default="ndcg@10", show_default=True, help="To be better on.")
+@click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the test.")
+@click.option(
+    "--margin",
+    type=float,
+    default=0.2,
+    show_default=True,
+    help="Share of the metric that cold readers and books outside the head may lose.",
+)
+@click.option(
+    "--max-bytes", type=int, default=2 * 1024**3, show_default=True, help="Of the whole bundle."
+)
+@click.option(
+    "--max-p95-ms",
+    type=float,
+    default=100.0,
+    show_default=True,
+    help="95th percentile of the time to answer one reader.",
+)
+@click.option("--force", is_flag=True, help="Make it champion whatever the gate says.")
+@click.option("--reason", help="Why it is forced; recorded.")
+@_TRACKING_URI
+@click.option("--dry-run", is_flag=True, help="Judge, and write nothing.")
+def register(
+    run: str,
+    name: str,
+    force: bool,
+    reason: str | None,
+    tracking_uri: str | None,
+    dry_run: bool,
+    **gate: float,
+) -> None:
+    """Register RUN's model, and make it champion if it passes the gate.
+
+    RUN is a run directory, an MLflow run id, the first characters of one, or a run's name. Exits
+    with 0 when it is champion, with 1 when it was registered and the champion stays.
+    """
+    if force and not (reason or "").strip():
+        raise click.UsageError("--force needs --reason TEXT, which is recorded")
+    if reason is not None and not force:
+        raise click.UsageError("--reason is for --force")
+
+    from experiments.register import RegisterRequest
+    from experiments.register import register as register_job
+    from experiments.register_console import show
+    from recsys.evaluation.gate import GateSettings
+
+    settings = GateSettings(**gate)  # type: ignore[arg-type]
+    request = RegisterRequest(run, name, tracking_uri, settings, reason, is_rehearsal=dry_run)
+    registration = register_job(request)
+    show(registration, name)
+    sys.exit(0 if registration.is_champion else 1)
+
+
+@click.command()
+@_NAME
+@click.option("--to", type=click.IntRange(min=1), metavar="VERSION", help="A former champion.")
+@click.option("--reason", default="", help="Recorded.")
+@_TRACKING_URI
+def rollback(name: str, to: int | None, reason: str, tracking_uri: str | None) -> None:
+    """Make the champion before the present one champion again."""
+    from tracking.registry import Registry
+    from tracking.store import resolve_uri
+
+    move = Registry(resolve_uri(tracking_uri), name).roll_back(to, reason)
+    was = "nobody" if move.previous is None else f"version {move.previous}"
+    click.echo(f"champion of {name} is version {move.version} now; it was {was}")

@@ -1,0 +1,341 @@
+"""Whether a candidate may take the champion's place: every criterion, with what was found.
+
+A candidate passes when it
+
+- was judged on the same data and the same sealed test readers as the champion, in the same
+  segments: else the two cannot be compared, and nothing else is held against it but its cost;
+- is better on the metric: a positive difference whose two-sided paired sign-flip test over readers
+  gives a p-value of at most ``alpha``. Without a champion the popularity baseline stands in;
+- loses on no protected segment (cold readers; books outside the head) more than a margin, which is
+  a share of the champion's own value there, so that it means the same on a segment where little is
+  found as on one where much is;
+- is small and fast enough to be served.
+
+The margin is held against the *lower end of the interval* of the paired difference, not against the
+point estimate: that a segment does not suffer is a claim of the candidate, so the burden of proof
+is the candidate's, and a segment with few readers, where a point estimate is mostly luck, refuses
+rather than passes by it. The interval is the bootstrap's of level ``1 - 2 * alpha``, so that its
+lower end is a one-sided bound of level ``alpha``: the test of non-inferiority (Piaggio and others,
+CONSORT 2012). All criteria must hold at once, so none needs a correction for their number (Berger
+1982).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from recsys.data.arrays import BoolArray, FloatArray
+from recsys.errors import ConfigError
+from recsys.evaluation.evaluation import TAIL_PREFIX
+from recsys.evaluation.significance import Comparison, compare
+from recsys.evaluation.tables import Table
+
+_SEED = 0  # the same values give the same verdict
+_BASELINE = "popularity"
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """What a candidate is held to.
+
+    Attributes:
+        metric: a ranking metric that runs hold per reader, such as ``ndcg@10``.
+        alpha: level of the test, and of the bound on a segment's loss; above 0, below 0.5.
+        margin: share of the champion's value that a protected segment may lose, from 0 to 1.
+        max_bytes: of all files of the bundle.
+        max_p95_ms: 95th percentile of the time to answer one reader, in milliseconds.
+        n_samples: bootstrap resamples.
+    """
+
+    metric: str = "ndcg@10"
+    alpha: float = 0.05
+    margin: float = 0.2
+    max_bytes: int = 2 * 1024**3
+    max_p95_ms: float = 100.0
+    n_samples: int = 2000
+
+    def __post_init__(self) -> None:
+        """Check the bounds.
+
+        Raises:
+            ConfigError: a value is outside its bounds.
+        """
+        bounds = {
+            "alpha": (0 < self.alpha < 0.5, "above 0 and below 0.5"),
+            "margin": (0 <= self.margin <= 1, "from 0 to 1, a share of the champion's value"),
+            "max_bytes": (self.max_bytes > 0, "above 0"),
+            "max_p95_ms": (self.max_p95_ms > 0, "above 0 milliseconds"),
+        }
+        for name, (holds, must) in bounds.items():
+            if not holds:
+                raise ConfigError(f"'{name}' must be {must}, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A model as the gate sees it.
+
+    Attributes:
+        name: how to call it in what is found.
+        fingerprint: of the data it was trained and judged on.
+        per_user: one row a test reader, as evaluation made it; without rows where the model was
+            not judged on test.
+    """
+
+    name: str
+    fingerprint: str
+    per_user: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class ServingCost:
+    """What serving a bundle takes.
+
+    Attributes:
+        n_bytes: of all its files.
+        p95_ms: 95th percentile of the time to answer one reader, in milliseconds.
+    """
+
+    n_bytes: int
+    p95_ms: float
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One thing that must hold.
+
+    Attributes:
+        key: snake_case, names it in tags.
+        name: names it for a reader.
+        required: what must hold.
+        found: what was found.
+        passed: whether it holds.
+    """
+
+    key: str
+    name: str
+    required: str
+    found: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of a candidate.
+
+    Attributes:
+        criteria: all that was looked at.
+    """
+
+    criteria: tuple[Criterion, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all criteria hold."""
+        return all(criterion.passed for criterion in self.criteria)
+
+    @property
+    def failed(self) -> tuple[Criterion, ...]:
+        """The criteria that do not hold."""
+        return tuple(criterion for criterion in self.criteria if not criterion.passed)
+
+    @property
+    def table(self) -> Table:
+        """One row a criterion."""
+        rows = [
+            (row.name, row.required, row.found, "passed" if row.passed else "failed")
+            for row in self.criteria
+        ]
+        columns = ("criterion", "must hold", "found", "result")
+        return Table("gate", "Gate", "", columns, tuple(rows))
+
+
+def judge(
+    candidate: Contender, champion: Contender | None, cost: ServingCost, settings: GateSettings
+) -> Verdict:
+    """Hold a candidate against the champion, or against popularity where there is none.
+
+    Raises:
+        ConfigError: the candidate's values per reader hold no such metric.
+    """
+    _require_metric(candidate, settings.metric)
+    rows: list[Criterion] = []
+    if not len(candidate.per_user):
+        found = "it was judged on no reader"
+        rows.append(Criterion("evaluated", "judged on test", "has test readers", found, False))
+    elif champion is None:
+        rows.append(_beats_popularity(candidate, settings))
+    else:
+        rows += _comparable(candidate, champion, settings.metric)
+        if all(row.passed for row in rows):
+            rows += _against(candidate, _aligned(champion, candidate), settings)
+    return Verdict((*rows, *_served(cost, settings)))
+
+
+def _require_metric(candidate: Contender, metric: str) -> None:
+    baseline = f"{_BASELINE}_"
+    columns = list(candidate.per_user.columns)
+    known = [name.removeprefix(baseline) for name in columns if name.startswith(baseline)]
+    if len(candidate.per_user) and (metric not in known or metric not in columns):
+        raise ConfigError(
+            f"'metric' must be one that {candidate.name} holds per reader "
+            f"({', '.join(name for name in known if name in columns)}), got '{metric}'"
+        )
+
+
+def _beats_popularity(candidate: Contender, settings: GateSettings) -> Criterion:
+    values = _values(candidate, settings.metric)
+    baseline = _values(candidate, f"{_BASELINE}_{settings.metric}")
+    return _better("better than popularity", values, baseline, settings)
+
+
+def _better(name: str, values: FloatArray, other: FloatArray, settings: GateSettings) -> Criterion:
+    found = _compared(values, other, settings, confidence=1 - settings.alpha)
+    low, high = found.interval
+    return Criterion(
+        key="better",
+        name=name,
+        required=f"{settings.metric} higher, paired test p at most {settings.alpha:g}",
+        found=f"{_difference(found)} [{low:+.4f}, {high:+.4f}], p = {found.p_value:.4f}, "
+        f"{found.n:,} readers",
+        passed=found.difference > 0 and found.p_value <= settings.alpha,
+    )
+
+
+def _comparable(candidate: Contender, champion: Contender, metric: str) -> Iterator[Criterion]:
+    """Whether the two were asked the same, of the same readers."""
+    same = candidate.fingerprint == champion.fingerprint
+    yield Criterion(
+        key="same_data",
+        name="same data as the champion",
+        required=f"fingerprint {champion.fingerprint}",
+        found=candidate.fingerprint + ("" if same else "; cannot be compared"),
+        passed=same,
+    )
+    users, others = (set(one.per_user.get("user_id", ())) for one in (candidate, champion))
+    yield Criterion(
+        key="same_users",
+        name="same test readers as the champion",
+        required=f"its {len(others):,} readers",
+        found=_overlap(users, others),
+        passed=users == others,
+    )
+    if same and users == others and (reason := _unlike(candidate, champion, metric)):
+        yield Criterion(
+            key="same_measures",
+            name="same measures as the champion",
+            required=f"{metric} per reader, over the same segments",
+            found=f"{reason}; cannot be compared",
+            passed=False,
+        )
+
+
+def _overlap(users: set[str], others: set[str]) -> str:
+    if users == others:
+        return "the same"
+    if not others:
+        return "its values per reader cannot be read; cannot be compared"
+    found = f"{len(users & others):,} of them and {len(users - others):,} others"
+    return f"{found}; cannot be compared"
+
+
+def _unlike(candidate: Contender, champion: Contender, metric: str) -> str | None:
+    """Why values that bear the same names are not of the same things; None where they are."""
+    tail = TAIL_PREFIX + metric
+    for one in (candidate, champion):
+        if missing := [name for name in (metric, tail) if name not in one.per_user.columns]:
+            return f"{one.name} holds no {' or '.join(missing)} per reader"
+    ours, theirs = candidate.per_user, _aligned(champion, candidate).per_user
+    same_users = np.array_equal(ours["segment"], theirs["segment"])
+    if not same_users or not np.array_equal(ours[tail].isna(), theirs[tail].isna()):
+        return "segments were cut elsewhere (evaluation.segments)"
+    return None
+
+
+def _aligned(champion: Contender, candidate: Contender) -> Contender:
+    """The champion with its readers in the order of the candidate's."""
+    by_user = champion.per_user.set_index("user_id", drop=False)
+    ordered = by_user.loc[candidate.per_user["user_id"]].reset_index(drop=True)
+    return Contender(champion.name, champion.fingerprint, ordered)
+
+
+def _against(
+    candidate: Contender, champion: Contender, settings: GateSettings
+) -> Iterator[Criterion]:
+    """Better on the whole, and no worse than the margin where it is protected."""
+    metric, tail = settings.metric, TAIL_PREFIX + settings.metric
+    ours, theirs = _values(candidate, metric), _values(champion, metric)
+    yield _better(f"better than {champion.name}", ours, theirs, settings)
+    cold: BoolArray = (champion.per_user["segment"] == "cold").to_numpy()
+    yield _kept("cold_users", "cold readers kept", ours[cold], theirs[cold], settings)
+    ours, theirs = _values(candidate, tail), _values(champion, tail)
+    yield _kept("tail_items", "books outside the head kept", ours, theirs, settings)
+
+
+def _kept(
+    key: str, name: str, values: FloatArray, other: FloatArray, settings: GateSettings
+) -> Criterion:
+    share = f"loses at most {settings.margin:.0%} of {settings.metric}"
+    found = _compared(values, other, settings, confidence=1 - 2 * settings.alpha)
+    if not found.n:
+        return Criterion(key, name, share, "no test reader is concerned", True)
+    low, allowed = found.interval[0], settings.margin * found.second
+    text = f"{_difference(found)}, at least {low:+.4f}, {found.n:,} readers"
+    passed = low >= -allowed
+    if not passed and found.difference >= -allowed:
+        text += "; too few to rule out a greater loss"
+    return Criterion(
+        key, name, f"{share} ({allowed:.4f}), at level {settings.alpha:g}", text, passed
+    )
+
+
+def _served(cost: ServingCost, settings: GateSettings) -> Iterator[Criterion]:
+    yield Criterion(
+        key="bytes",
+        name="size of the bundle",
+        required=f"at most {_size(settings.max_bytes)}",
+        found=_size(cost.n_bytes),
+        passed=cost.n_bytes <= settings.max_bytes,
+    )
+    yield Criterion(
+        key="latency",
+        name="time to answer one reader",
+        required=f"95% within {settings.max_p95_ms:g} ms",
+        found=f"95% within {cost.p95_ms:.3g} ms",
+        passed=cost.p95_ms <= settings.max_p95_ms,
+    )
+
+
+def _compared(
+    values: FloatArray, other: FloatArray, settings: GateSettings, *, confidence: float
+) -> Comparison:
+    return compare(
+        values,
+        other,
+        rng=np.random.default_rng(_SEED),
+        n_samples=settings.n_samples,
+        confidence=confidence,
+    )
+
+
+def _values(contender: Contender, column: str) -> FloatArray:
+    values: FloatArray = contender.per_user[column].to_numpy(dtype=np.float64)
+    return values
+
+
+def _difference(found: Comparison) -> str:
+    return f"{found.first:.4f} against {found.second:.4f}: {found.difference:+.4f}"
+
+
+def _size(n_bytes: int) -> str:
+    if n_bytes < 1024:
+        return f"{n_bytes} B"
+    amount, units = float(n_bytes), iter(("KiB", "MiB", "GiB", "TiB"))
+    unit = ""
+    while amount >= 1024:
+        amount, unit = amount / 1024, next(units)
+    return f"{amount:,.1f} {unit}"

@@ -1,0 +1,230 @@
+"""When a candidate may take the champion's place: worlds whose right answer is known."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.errors import ConfigError
+from recsys.evaluation.gate import Contender, GateSettings, ServingCost, judge
+
+N_USERS, N_COLD = 400, 100
+CHEAP = ServingCost(n_bytes=10_000, p95_ms=1.0)
+SETTINGS = GateSettings(n_samples=400)
+
+
+def contender(*, everyone=0.0, cold=0.0, tail=0.0, name="run", noise=0.0, seed=1):
+    """Readers whose values are those of the same base, moved by so much.
+
+    The base is 0.3 on the whole and 0.1 on items outside the head, which every second reader has.
+    """
+    base = np.random.default_rng(0).uniform(0.2, 0.4, N_USERS)
+    values = base + everyone + np.random.default_rng(seed).normal(0, noise, N_USERS)
+    is_cold = np.arange(N_USERS) < N_COLD
+    values[is_cold] += cold
+    has_tail = np.arange(N_USERS) % 2 == 0
+    frame = pd.DataFrame(
+        {
+            "user_id": [f"reader-{number:03}" for number in range(N_USERS)],
+            "segment": np.where(is_cold, "cold", "head"),
+            "ndcg@10": values,
+            "tail_items_ndcg@10": np.where(has_tail, base - 0.2 + tail, np.nan),
+            "popularity_ndcg@10": base - 0.1,
+        }
+    )
+    return Contender(name, "sha256:aa", frame)
+
+
+CHAMPION = contender(name="version 1")
+
+
+def failed(candidate, champion=CHAMPION, cost=CHEAP, settings=SETTINGS):
+    return [row.key for row in judge(candidate, champion, cost, settings).failed]
+
+
+def changed(candidate, **columns):
+    return dataclasses.replace(candidate, per_user=candidate.per_user.assign(**columns))
+
+
+def test_a_better_candidate_passes():
+    assert failed(contender(everyone=0.01)) == []
+
+
+def test_a_worse_candidate_is_refused():
+    assert "better" in failed(contender(everyone=-0.01))
+
+
+def test_an_equal_candidate_is_refused():
+    assert failed(contender()) == ["better"]
+
+
+def test_a_rise_within_noise_is_refused():
+    """Mean difference about 0.1 / sqrt(400) = 0.005 at most by luck; it is not shown."""
+    lucky = contender(noise=0.1, seed=3)
+    values, base = lucky.per_user["ndcg@10"], CHAMPION.per_user["ndcg@10"]
+    assert 0 < (values - base).mean() < 2 * 0.1 / np.sqrt(N_USERS)
+    assert failed(lucky) == ["better"]
+
+
+def test_better_on_average_but_worse_for_cold_readers_is_refused():
+    """Cold readers stand at 0.3, so a fifth of it, 0.06, may go; they lose 0.1 - 0.03."""
+    assert failed(contender(everyone=0.03, cold=-0.1)) == ["cold_users"]
+
+
+def test_cold_readers_may_lose_less_than_the_margin():
+    assert failed(contender(everyone=0.03, cold=-0.05)) == []
+
+
+def test_better_on_average_but_worse_on_the_tail_is_refused():
+    """The tail stands at 0.1, so 0.02 may go; it loses 0.05."""
+    assert failed(contender(everyone=0.01, tail=-0.05)) == ["tail_items"]
+
+
+def test_the_margin_is_a_share_of_the_champions_own_value():
+    """0.03 of 0.1 is more than a fifth and less than two; of cold readers' 0.3 it is a tenth."""
+    candidate = contender(everyone=0.04, cold=-0.07, tail=-0.03)
+    assert failed(candidate) == ["tail_items"]
+    generous = dataclasses.replace(SETTINGS, margin=0.4)
+    assert failed(candidate, settings=generous) == []
+    strict = dataclasses.replace(SETTINGS, margin=0.05)
+    assert failed(candidate, settings=strict) == ["cold_users", "tail_items"]
+
+
+def test_the_lower_end_is_held_against_the_margin_and_not_the_mean():
+    """Cold readers do not lose on average, but so noisily that a fifth may well be lost."""
+    rng = np.random.default_rng(5)
+    swings = np.zeros(N_USERS)
+    swings[:N_COLD] = rng.permutation(np.repeat([-1.0, 1.0], N_COLD // 2))
+    calm = contender(everyone=0.2)
+    noisy = changed(
+        calm, **{"ndcg@10": calm.per_user["ndcg@10"] + 4 * swings - 0.15 * (swings != 0)}
+    )
+    verdict = judge(noisy, CHAMPION, CHEAP, SETTINGS)
+    row = next(row for row in verdict.criteria if row.key == "cold_users")
+    difference = (noisy.per_user["ndcg@10"] - CHAMPION.per_user["ndcg@10"])[:N_COLD].mean()
+    assert difference > 0
+    assert not row.passed
+    assert "too few" in row.found
+
+
+def test_a_segment_without_readers_does_not_refuse():
+    nobody_cold = {"segment": "head"}
+    candidate, champion = contender(everyone=0.01), CHAMPION
+    assert failed(changed(candidate, **nobody_cold), changed(champion, **nobody_cold)) == []
+
+
+def test_a_bundle_that_is_too_large_is_refused():
+    settings = dataclasses.replace(SETTINGS, max_bytes=9_999)
+    assert failed(contender(everyone=0.01), settings=settings) == ["bytes"]
+
+
+def test_a_bundle_of_just_the_allowed_size_passes():
+    settings = dataclasses.replace(SETTINGS, max_bytes=10_000)
+    assert failed(contender(everyone=0.01), settings=settings) == []
+
+
+def test_a_model_that_is_too_slow_is_refused():
+    assert failed(contender(everyone=0.01), cost=ServingCost(1, 100.5)) == ["latency"]
+
+
+def test_other_data_cannot_be_compared_and_cost_is_still_judged():
+    other = dataclasses.replace(contender(everyone=0.01), fingerprint="sha256:bb")
+    verdict = judge(other, CHAMPION, ServingCost(1, 1e6), SETTINGS)
+    assert [row.key for row in verdict.failed] == ["same_data", "latency"]
+    assert "cannot be compared" in verdict.failed[0].found
+    assert not {"better", "cold_users"} & {row.key for row in verdict.criteria}
+
+
+def test_other_test_readers_cannot_be_compared():
+    candidate = contender(everyone=0.01)
+    fewer = dataclasses.replace(candidate, per_user=candidate.per_user.iloc[1:])
+    assert failed(fewer) == ["same_users"]
+
+
+def test_readers_in_another_order_are_paired_all_the_same():
+    """Were they paired as they stand, the differences would be noise and nothing be shown."""
+    candidate = contender(everyone=0.01)
+    mixed = candidate.per_user.sample(frac=1, random_state=0)
+    assert failed(dataclasses.replace(candidate, per_user=mixed)) == []
+
+
+def test_segments_cut_elsewhere_cannot_be_compared():
+    """A candidate whose settings call nobody cold would otherwise have nothing to protect."""
+    candidate = changed(contender(everyone=0.03, cold=-0.1), segment="head")
+    assert failed(candidate) == ["same_measures"]
+
+
+def test_a_champion_without_values_on_the_tail_cannot_be_compared():
+    old = dataclasses.replace(
+        CHAMPION, per_user=CHAMPION.per_user.drop(columns="tail_items_ndcg@10")
+    )
+    verdict = judge(contender(everyone=0.01), old, CHEAP, SETTINGS)
+    assert [row.key for row in verdict.failed] == ["same_measures"]
+    assert "version 1 holds no tail_items_ndcg@10" in verdict.failed[0].found
+
+
+def test_a_champion_whose_values_are_gone_cannot_be_compared():
+    gone = dataclasses.replace(CHAMPION, per_user=pd.DataFrame())
+    verdict = judge(contender(everyone=0.01), gone, CHEAP, SETTINGS)
+    assert [row.key for row in verdict.failed] == ["same_users"]
+
+
+def test_all_reasons_are_given_at_once():
+    candidate = contender(everyone=-0.02, cold=-0.2, tail=-0.05)
+    settings = dataclasses.replace(SETTINGS, max_bytes=1)
+    found = failed(candidate, cost=ServingCost(2, 1e6), settings=settings)
+    assert found == ["better", "cold_users", "tail_items", "bytes", "latency"]
+
+
+def test_the_first_candidate_is_held_against_popularity():
+    assert failed(contender(), champion=None) == []
+    assert failed(contender(everyone=-0.1), champion=None) == ["better"]
+    assert failed(contender(everyone=-0.2), champion=None) == ["better"]
+
+
+def test_the_first_candidate_must_be_servable_too():
+    assert failed(contender(), champion=None, cost=ServingCost(1, 1e6)) == ["latency"]
+
+
+def test_a_run_that_was_not_judged_on_test_is_refused():
+    unjudged = dataclasses.replace(CHAMPION, per_user=pd.DataFrame())
+    assert failed(unjudged, champion=None) == ["evaluated"]
+    assert failed(unjudged) == ["evaluated"]
+
+
+def test_a_metric_that_the_run_does_not_hold_is_an_error_that_names_those_it_holds():
+    settings = dataclasses.replace(SETTINGS, metric="ndcg@7")
+    with pytest.raises(ConfigError, match=r"\(ndcg@10\), got 'ndcg@7'"):
+        judge(contender(), CHAMPION, CHEAP, settings)
+
+
+def test_the_same_values_give_the_same_verdict():
+    candidate = contender(noise=0.1)
+    first, second = (judge(candidate, CHAMPION, CHEAP, SETTINGS) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"alpha": 0.0},
+        {"alpha": 0.5},
+        {"alpha": float("nan")},
+        {"margin": -0.1},
+        {"margin": 1.5},
+        {"max_bytes": 0},
+        {"max_p95_ms": 0.0},
+        {"max_p95_ms": float("nan")},
+    ],
+)
+def test_settings_outside_their_bounds_are_refused(wrong):
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=f"'{name}' must be"):
+        GateSettings(**wrong)
+
+
+def test_the_table_has_a_row_a_criterion():
+    verdict = judge(contender(everyone=-0.01), CHAMPION, CHEAP, SETTINGS)
+    assert verdict.table.column("result").count("failed") == len(verdict.failed)
+    assert len(verdict.table.rows) == len(verdict.criteria)

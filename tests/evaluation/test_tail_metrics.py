@@ -1,0 +1,68 @@
+"""What a reader's list holds of the books outside the head."""
+
+from math import log2
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pytest import approx
+
+from recsys.config import EvaluationConfig, SegmentConfig
+from recsys.data.arrays import Interactions
+from recsys.evaluation.evaluation import TAIL_PREFIX, evaluate, popularity, tail_metrics
+from recsys.evaluation.metrics import Places
+
+# Item 0 is head (9 of 12 train interactions), 1 is tail (3), 2 is cold (0).
+TRAIN = Interactions(
+    np.zeros(12, dtype=np.int64), np.array([0] * 9 + [1] * 3), None, n_users=3, n_items=3
+)
+CONFIG = EvaluationConfig(ks=(2,), segments=SegmentConfig(cold_max=1, head_share=0.5))
+
+
+@pytest.fixture
+def tail():
+    """Reader 0: head first, tail second. Reader 1: head only. Reader 2: cold first, tail missed."""
+    found = Places(
+        rows=np.array([0, 0, 1, 2, 2]),
+        items=np.array([0, 1, 0, 2, 1]),
+        places=np.array([0, 1, 0, 0, -1]),
+        n_rows=3,
+    )
+    return tail_metrics(found, SimpleNamespace(train=TRAIN), CONFIG)
+
+
+def test_hits_of_the_head_count_for_nothing(tail):
+    """The one relevant book stands second: 1 / log2(3) of what it would be worth first."""
+    assert tail["ndcg@2"][0] == approx(1 / log2(3))
+
+
+def test_a_reader_who_went_on_to_read_the_head_alone_has_no_value(tail):
+    assert all(np.isnan(values[1]) for values in tail.values())
+
+
+def test_cold_books_are_outside_the_head(tail):
+    """Two to find, the cold one found first."""
+    assert tail["recall@2"][2] == approx(1 / 2)
+    assert tail["ndcg@2"][2] == approx(1 / (1 + 1 / log2(3)))
+
+
+def test_every_ranking_metric_is_there(tail):
+    assert set(tail) == set(CONFIG.metric_names)
+
+
+def test_every_reader_of_an_evaluation_has_these_values(board_prepared):
+    """On the checkerboard all books are read alike, so the head is a part of them or empty."""
+    config = EvaluationConfig(
+        ks=(5,), candidate_samples=0, bootstrap_samples=100, segments=SegmentConfig(head_share=0.01)
+    )
+    evaluation = evaluate(
+        popularity(board_prepared.train),
+        board_prepared,
+        split="test",
+        config=config,
+        seed=0,
+        baselines={},
+    )
+    frame = evaluation.per_user
+    for name in config.metric_names:  # nothing is head: the tail is all that was held out
+        assert frame[f"{TAIL_PREFIX}{name}"].tolist() == frame[name].tolist()

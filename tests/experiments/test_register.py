@@ -1,0 +1,326 @@
+"""`bookends register` and `rollback`: one trained run, and runs whose values are edited."""
+
+import dataclasses
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+from experiments.cli import main
+from experiments.settings import dump_yaml
+from recsys.reporting.record import RunRecord
+from tracking.champions import moves_in
+from tracking.mirror import mirror
+from tracking.store import connect
+
+N_USERS = 40
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+    "OMP_NUM_THREADS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+# A registration that is slow between judging and writing, as where the store is far away.
+SLOW = """
+import time
+from experiments import register as job
+from experiments.cli import main
+judge = job.judge
+def slow(*arguments):
+    verdict = judge(*arguments)
+    time.sleep(1.0)
+    return verdict
+job.judge = slow
+main()
+"""
+# One that has made the version and not yet moved the alias, and stays there.
+HANGING = """
+import time
+from pathlib import Path
+from experiments.cli import main
+from tracking.registry import Registry
+def hang(*_):
+    Path("mark").touch()
+    time.sleep(600)
+Registry._promote = hang
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(board_config, tmp_path_factory):
+    """The directory of a run on the checkerboard that no store knows."""
+    shop = tmp_path_factory.mktemp("shop")
+    (shop / "config.yaml").write_text(dump_yaml(board_config({"experiment": {"tracking": False}})))
+    command = [sys.executable, "-m", "experiments", "run", "--config", "config.yaml"]
+    subprocess.run(command, cwd=shop, env=ENVIRONMENT, check=True, capture_output=True, timeout=120)
+    (run_dir,) = (shop / "artifacts" / "runs").iterdir()
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def template_store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(template_store, tmp_path, monkeypatch):
+    """An empty store, which commands use unless told otherwise."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    for suffix in ("", ".lock"):
+        shutil.copy(f"{template_store}{suffix}", f"{tmp_path}/mlflow.db{suffix}")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture
+def client(store):
+    return MlflowClient(store)
+
+
+@pytest.fixture
+def new_run(trained, store, tmp_path):
+    """Makes a run directory, in the store unless told otherwise.
+
+    Readers' values are 0.5 and rise or fall with the reader's number by 0.1; popularity's are 0.
+    The first ten readers are cold.
+    """
+
+    def build(name, *, everyone=0.0, cold=0.0, sent=True, **changes):
+        run_dir = tmp_path / "runs" / name
+        shutil.copytree(trained, run_dir)
+        (run_dir / "tracking.json").unlink(missing_ok=True)
+        dataclasses.replace(RunRecord.read(run_dir), run_name=name, **changes).write(run_dir)
+        values = 0.5 + np.linspace(-0.1, 0.1, N_USERS) + everyone
+        values[:10] += cold
+        frame = pd.read_parquet(run_dir / "per_user.parquet")
+        segment = np.where(np.arange(N_USERS) < 10, "cold", "head")
+        columns = {"ndcg@10": values, "tail_items_ndcg@10": values, "popularity_ndcg@10": 0.0}
+        frame.assign(segment=segment, **columns).to_parquet(run_dir / "per_user.parquet")
+        if sent:
+            mirror(run_dir, store)
+        return run_dir
+
+    return build
+
+
+def bookends(*arguments):
+    """Exit code and all that was printed, on one line: tables break theirs."""
+    done = CliRunner().invoke(main, list(map(str, arguments)))
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.exit_code, " ".join(done.output.split())
+
+
+def champion(client):
+    return int(client.get_model_version_by_alias("bookends", "champion").version)
+
+
+def test_the_first_run_that_beats_popularity_becomes_champion(new_run, client):
+    code, output = bookends("register", new_run("first"))
+    assert code == 0
+    assert "champion is version 1 now" in output
+    assert champion(client) == 1
+
+
+def test_a_worse_run_is_registered_and_the_reasons_are_said(new_run, client):
+    bookends("register", new_run("first"))
+    code, output = bookends("register", new_run("worse", everyone=-0.2, cold=-0.2))
+    assert code == 1
+    assert "champion stays version 1; failed: better than version 1; cold readers kept" in output
+    assert champion(client) == 1
+    assert len(client.search_model_versions("name = 'bookends'")) == 2
+
+
+def test_a_better_run_takes_the_place(new_run, client):
+    bookends("register", new_run("first"))
+    assert bookends("register", new_run("better", everyone=0.01))[0] == 0
+    assert champion(client) == 2
+
+
+def test_a_run_can_be_named_by_name_id_or_the_ids_beginning(new_run, client):
+    run_dir = new_run("first")
+    (delivery,) = json.loads((run_dir / "tracking.json").read_text())["deliveries"].values()
+    run_id = delivery["run_id"]
+    codes = [bookends("register", text)[0] for text in ("first", run_id, run_id[:8])]
+    assert codes == [0, 0, 0]
+    assert len(client.search_model_versions("name = 'bookends'")) == 1
+
+
+def test_the_champion_registered_again_changes_nothing(new_run, client):
+    bookends("register", new_run("first"))
+    code, output = bookends("register", "first", "--max-bytes", "1")
+    assert (code, output) == (0, "version 1 of bookends is champion already; nothing changed")
+
+
+def test_the_model_is_measured_as_it_lies_in_the_store(new_run, client):
+    run_dir = new_run("first")
+    code, output = bookends("register", "first", "--max-bytes", "1000")
+    n_bytes = sum(path.stat().st_size for path in (run_dir / "model").rglob("*") if path.is_file())
+    assert code == 1
+    assert f"{n_bytes / 1024:.1f} KiB" in output
+    assert bookends("register", "first", "--max-p95-ms", "0.000001")[0] == 1
+    assert bookends("register", "first", "--max-bytes", n_bytes)[0] == 0
+
+
+def test_a_run_on_other_data_cannot_be_compared(new_run, trained):
+    bookends("register", new_run("first"))
+    other = RunRecord.read(trained).dataset | {"fingerprint": "sha256:other"}
+    code, output = bookends("register", new_run("other", everyone=0.01, dataset=other))
+    assert code == 1
+    assert "failed: same data as the champion" in output
+
+
+def test_a_champion_whose_run_is_gone_cannot_be_compared_with(new_run, client):
+    bookends("register", new_run("first"))
+    client.delete_run(client.get_model_version("bookends", "1").run_id)
+    code, output = bookends("register", new_run("better", everyone=0.01))
+    assert code == 1
+    assert "failed: same test readers as the champion" in output
+
+
+def test_a_run_that_was_not_judged_on_test_is_refused(new_run):
+    evaluation = {"split": "test", "skipped": "too few interactions", "n_users": 0}
+    evaluation |= {"model": {"means": {}, "intervals": {}}, "baselines": {}}
+    code, output = bookends("register", new_run("unjudged", evaluation=evaluation))
+    assert code == 1
+    assert "failed: judged on test" in output
+
+
+def test_force_takes_the_place_and_records_why(new_run, client):
+    bookends("register", new_run("first"))
+    code, output = bookends(
+        "register", new_run("worse", everyone=-0.2), "--force", "--reason", "we promised"
+    )
+    assert code == 0
+    assert "champion is version 2 now by force, though it failed: better than" in output
+    assert client.get_model_version("bookends", "2").tags["bookends.reason"] == "we promised"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--force"], ["--force", "--reason", "  "], ["--reason", "because"]]
+)
+def test_force_and_reason_go_together(arguments):
+    assert bookends("register", "first", *arguments)[0] == 2
+
+
+def test_a_rehearsal_judges_and_writes_nothing(new_run, client):
+    code, output = bookends("register", new_run("first"), "--dry-run")
+    assert code == 0
+    assert "would be champion" in output
+    assert client.search_registered_models() == []
+    bookends("register", "first")
+    code, output = bookends("register", new_run("worse", everyone=-0.2), "--dry-run")
+    assert code == 1
+    assert "would not be champion of bookends: failed better than version 1" in output
+    assert len(client.search_model_versions("name = 'bookends'")) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nobody"], "run 'nobody': must be"),
+        (["first", "--metric", "ndcg@7"], "'metric' must be one that first holds"),
+        (["first", "--alpha", "0.7"], "'alpha' must be"),
+        (["first", "--margin", "-1"], "'margin' must be"),
+        (["first", "--name", "a/b"], "the name of a registered model"),
+        (["first", "--tracking-uri", "ftp://x"], "the tracking URI must start with"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(new_run, client, arguments, message):
+    new_run("first")
+    code, output = bookends("register", *arguments)
+    assert code == 2
+    assert output.startswith("bookends: ")
+    assert message in output
+    assert client.search_registered_models() == []
+
+
+def test_a_run_that_was_never_sent_is_told_how_to_send_it(new_run):
+    code, output = bookends("register", new_run("unsent", sent=False))
+    assert code == 2
+    assert re.search(r"must be tracked .* 'bookends track .*unsent", output)
+
+
+def test_rollbacks_walk_back(new_run, client):
+    bookends("register", new_run("first"))
+    bookends("register", new_run("better", everyone=0.01))
+    code, output = bookends("rollback", "--reason", "complaints")
+    assert (code, output) == (0, "champion of bookends is version 1 now; it was version 2")
+    assert champion(client) == 1
+    code, output = bookends("rollback")
+    assert code == 2
+    assert "version 1 is the first" in output
+    assert bookends("rollback", "--to", "2")[0] == 0
+    assert champion(client) == 2
+
+
+def start(script, folder, run):
+    command = [sys.executable, "-c", script, "register", run]
+    command += ["--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
+    return subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+@pytest.mark.slow
+def test_two_registrations_at_once_end_as_one_after_the_other(new_run, client, tmp_path):
+    """Both beat the champion, and of the two the second by name is better.
+
+    Whoever moves the alias first, the other is held against it and not against the champion that
+    it saw at first: so the better one is champion in the end, and never is the worse one's
+    promotion noted after that of the better.
+    """
+    bookends("register", new_run("first"))
+    rivals = [new_run("good", everyone=0.01).name, new_run("best", everyone=0.02).name]
+    started = [start(SLOW, tmp_path, name) for name in rivals]
+    outputs = [process.communicate(timeout=120)[0].decode() for process in started]
+    named = {
+        version.tags["bookends.run_name"]: version
+        for version in client.search_model_versions("name = 'bookends'")
+    }
+    assert set(named) == {"first", "good", "best"}, outputs
+    assert champion(client) == int(named["best"].version), outputs
+    moves = moves_in(client.get_registered_model("bookends").tags)
+    for before, after in itertools.pairwise(moves):
+        assert after.previous == before.version
+    judged_last = max(named.values(), key=lambda version: int(version.version))
+    opponent = int(judged_last.tags["bookends.held_against"].removeprefix("version "))
+    assert opponent in {move.version for move in moves}
+    assert [model.name for model in client.search_registered_models()] == ["bookends"]
+
+
+@pytest.mark.slow
+def test_a_registration_killed_in_the_middle_is_finished_by_the_next(new_run, client, tmp_path):
+    new_run("first")
+    process = start(HANGING, tmp_path, "first")
+    try:
+        end = time.monotonic() + 60
+        while not (tmp_path / "mark").exists():
+            assert process.poll() is None, process.communicate()[0].decode()
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert [version.version for version in client.search_model_versions("name = 'bookends'")] == [1]
+    assert client.get_registered_model("bookends").aliases == {}
+    begun = time.monotonic()
+    code, output = bookends("register", "first")
+    assert (code, champion(client)) == (0, 1)
+    assert "version 1 of bookends looked at again" in output
+    assert time.monotonic() - begun < 30  # nobody waits for a process that is known to be dead

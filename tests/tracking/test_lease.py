@@ -1,0 +1,182 @@
+"""Turns at a registry, between threads and processes that really run."""
+
+import dataclasses
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from recsys.errors import TrackingError
+from tracking import lease as lease_module
+from tracking.lease import turn
+from tracking.processes import Owner
+from tracking.store import connect
+
+ROOT = Path(__file__).parents[2]
+LEASE = "shop.lease"
+# Notes when the turn began and ended; with a third argument it never ends by itself.
+TAKER = """
+import sys, time
+from pathlib import Path
+from tracking.lease import turn
+from tracking.store import connect
+store, log = sys.argv[1:3]
+with turn(connect(store), "shop"):
+    begun = time.monotonic()
+    if len(sys.argv) > 3:
+        Path(log).write_text("held")
+        time.sleep(600)
+    time.sleep(0.05)
+    with open(log, "a") as stream:
+        stream.write(f"{begun} {time.monotonic()}\\n")
+"""
+
+
+def start(*arguments):
+    environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", TAKER, *map(str, arguments)], env=environ)
+
+
+def wait_for(path, process):
+    end = time.monotonic() + 60
+    while not path.exists() or path.read_text() != "held":
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def held_by_another(client, owner, token="theirs"):
+    tags = {"bookends.lease.token": token} | owner.to_tags()
+    client.create_registered_model(LEASE, tags=tags)
+
+
+ELSEWHERE = Owner("another-machine", "boot", 1, "1")
+
+
+def dead():
+    return dataclasses.replace(Owner.current(), process_start="0")
+
+
+def names(client):
+    return [model.name for model in client.search_registered_models()]
+
+
+@pytest.mark.slow
+def test_processes_never_have_the_turn_at_the_same_time(store, tmp_path):
+    log = tmp_path / "log"
+    takers = [start(store, log) for _ in range(3)]
+    assert [taker.wait(timeout=100) for taker in takers] == [0] * 3
+    spans = sorted(tuple(map(float, text.split())) for text in log.read_text().splitlines())
+    assert len(spans) == 3
+    for (_, end), (begin, _) in itertools.pairwise(spans):
+        assert end < begin
+
+
+@pytest.mark.slow
+def test_a_holder_that_was_killed_is_followed_at_once(store, client, tmp_path):
+    log = tmp_path / "log"
+    holder = start(store, log, "forever")
+    try:
+        wait_for(log, holder)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        assert names(client) == [LEASE]
+        begun = time.monotonic()
+        with turn(client, "shop"):
+            assert time.monotonic() - begun < lease_module.TTL / 2
+    finally:
+        holder.kill()
+
+
+def test_nothing_is_left_behind(client):
+    with turn(client, "shop"):
+        assert names(client) == [LEASE]
+    assert names(client) == []
+
+
+def test_an_error_gives_the_turn_back(client):
+    with pytest.raises(RuntimeError), turn(client, "shop"):
+        raise RuntimeError
+    assert names(client) == []
+
+
+def test_another_model_has_turns_of_its_own(client):
+    with turn(client, "shop"), turn(client, "library"):
+        assert set(names(client)) == {LEASE, "library.lease"}
+
+
+def test_a_holder_elsewhere_is_given_up_after_a_while(client, monkeypatch):
+    monkeypatch.setattr(lease_module, "TTL", 0.5)
+    held_by_another(client, ELSEWHERE)
+    begun = time.monotonic()
+    with turn(client, "shop"):
+        assert time.monotonic() - begun > 0.5
+
+
+def test_a_holder_elsewhere_is_waited_for(client, monkeypatch):
+    monkeypatch.setattr(lease_module, "PATIENCE", 0.3)
+    held_by_another(client, ELSEWHERE)
+    with (
+        pytest.raises(TrackingError, match="process 1 of another-machine"),
+        turn(client, "shop"),
+    ):
+        pass
+    assert names(client) == [LEASE]
+
+
+def test_a_living_holder_here_is_given_up_only_after_a_while(client, monkeypatch):
+    monkeypatch.setattr(lease_module, "PATIENCE", 0.3)
+    held_by_another(client, Owner.current())
+    with pytest.raises(TrackingError, match=f"process {os.getpid()}"), turn(client, "shop"):
+        pass
+
+
+def test_who_comes_second_to_a_dead_lease_leaves_the_next_holder_alone(store, client):
+    """Both saw the dead lease; the first broke it and holds its own when the second acts."""
+    held_by_another(client, dead(), token="dead")
+    with turn(client, "shop") as first:
+        lease_module._break(connect(store), LEASE, "dead")
+        first.check()
+
+
+def test_a_lease_given_back_and_taken_anew_is_not_broken_for_the_old_ones_sake(client):
+    """There is no broken lease of that token to stop the rename, so it is undone."""
+    with turn(client, "shop") as held:
+        lease_module._break(client, LEASE, "given back long ago")
+        held.check()
+
+
+def test_a_holder_whose_lease_was_taken_away_is_told_before_it_writes(client):
+    with turn(client, "shop") as held:
+        lease_module._break(client, LEASE, held.token)
+        held_by_another(client, ELSEWHERE)
+        with pytest.raises(TrackingError, match="register again"):
+            held.check()
+    assert LEASE in names(client)
+
+
+def test_a_holder_that_took_too_long_is_told_before_it_writes(client, monkeypatch):
+    with turn(client, "shop") as held:
+        monkeypatch.setattr(lease_module, "TTL", 0.0)
+        with pytest.raises(TrackingError, match="register again"):
+            held.check()
+
+
+def test_an_answer_that_was_lost_does_not_lock_its_sender_out(client):
+    """The call was sent again, and the server answers that the lease is there: it is ours."""
+    held_by_another(client, Owner.current(), token="ours")
+    assert lease_module._take(client, LEASE, "ours").token == "ours"
+
+
+def test_broken_leases_go_away_when_nobody_can_look_at_them(client, monkeypatch):
+    held_by_another(client, dead(), token="dead")
+    with turn(client, "shop"):
+        assert sorted(names(client)) == [LEASE, f"{LEASE}.broken.dead"]
+    monkeypatch.setattr(lease_module, "_KEPT_MS", -1)
+    with turn(client, "shop"):
+        assert names(client) == [LEASE]

@@ -1,0 +1,430 @@
+"""Versions, the champion's alias and what is noted of it, in a real store."""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.exceptions import MlflowException
+
+from recsys.errors import ConfigError, TrackingError
+from recsys.evaluation.gate import Criterion, Verdict
+from tracking.champions import moves_in
+from tracking.registry import Candidate, ChampionChangedError, Registry
+from tracking.store import connect, ensure_experiment
+
+LARGE = Criterion("bytes", "size of the bundle", "at most 1 B", "2 B", False)
+PASSED = Verdict((dataclasses.replace(LARGE, found="1 B", passed=True),))
+REFUSED = Verdict((LARGE,))
+
+
+@pytest.fixture
+def registry(client, store):
+    return Registry(store)
+
+
+@pytest.fixture
+def new_run(client, store):
+    """Makes a run with a model that nothing is kept of but its name."""
+    return lambda **options: make_run(client, store, **options)
+
+
+def make_run(client, uri, *, with_model=True):
+    experiment_id = ensure_experiment(client, "bookends", uri)
+    run_id = client.create_run(experiment_id).info.run_id
+    if with_model:
+        add_model(client, experiment_id, run_id)
+    return run_id
+
+
+def add_model(client, experiment_id, run_id):
+    model = client.create_logged_model(experiment_id, name="model", source_run_id=run_id)
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    return model.model_id
+
+
+@pytest.fixture
+def candidate(new_run, registry, finished_record):
+    """A candidate for the place of the present champion."""
+
+    def build(verdict=PASSED, run_id=None, **values):
+        champion = registry.champion()
+        against = None if champion is None else champion.number
+        values = {"against": against} | values
+        return Candidate(run_id or new_run(), finished_record, verdict, **values)
+
+    return build
+
+
+@pytest.fixture
+def promote(registry, candidate):
+    """Makes so many champions, one after another."""
+
+    def build(count):
+        return [registry.register(candidate()).version for _ in range(count)]
+
+    return build
+
+
+def alias_of(client):
+    return int(client.get_model_version_by_alias("bookends", "champion").version)
+
+
+def test_the_first_that_passes_becomes_champion(registry, candidate, client):
+    done = registry.register(candidate())
+    assert (done.version, done.is_new, done.has_moved, done.champion) == (1, True, True, 1)
+    assert alias_of(client) == 1
+
+
+def test_one_that_is_refused_is_registered_and_the_champion_stays(registry, candidate, client):
+    registry.register(candidate())
+    done = registry.register(candidate(REFUSED))
+    assert (done.version, done.has_moved, done.champion) == (2, False, 1)
+    assert alias_of(client) == 1
+
+
+def test_the_first_that_is_refused_leaves_nobody_champion(registry, candidate):
+    assert registry.register(candidate(REFUSED)).champion is None
+    assert registry.champion() is None
+
+
+def test_the_version_loads_what_the_run_logged(registry, candidate, client):
+    made = candidate()
+    registry.register(made)
+    (output,) = client.get_run(made.run_id).outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert client.get_model_version_download_uri("bookends", "1") == model.artifact_location
+    assert client.get_model_version("bookends", "1").run_id == made.run_id
+
+
+def test_the_models_own_page_names_the_version(registry, candidate, client):
+    made = candidate()
+    registry.register(made)
+    (output,) = client.get_run(made.run_id).outputs.model_outputs
+    tags = client.get_logged_model(output.model_id).tags
+    assert json.loads(tags["mlflow.modelVersions"]) == [{"name": "bookends", "version": 1}]
+
+
+def test_a_version_says_where_it_comes_from_and_what_the_gate_said(registry, candidate, client):
+    registry.register(candidate())
+    registry.register(candidate(REFUSED))
+    version = client.get_model_version("bookends", "2")
+    assert (
+        version.tags.items()
+        >= {
+            "bookends.run_id": version.run_id,
+            "bookends.run_name": "sample-adaptive_mimic-1",
+            "bookends.dataset": "sha256:0123456789abcdef01234567",
+            "bookends.test/ndcg_at_10": "0.3",
+            "bookends.popularity/ndcg_at_10": "0.1",
+            "bookends.gate": "failed",
+            "bookends.gate.bytes": "failed: 2 B (must hold: at most 1 B)",
+            "bookends.held_against": "version 1",
+        }.items()
+    )
+    assert "bookends.forced" not in version.tags
+    assert "bookends.previous_champion" not in version.tags
+    assert version.description.startswith("Did not pass the gate against version 1: failed size")
+    assert "| size of the bundle | at most 1 B | 2 B | failed |" in version.description
+
+
+def test_a_promoted_version_names_the_champion_before_it(promote, client):
+    promote(2)
+    tags = [client.get_model_version("bookends", number).tags for number in ("1", "2")]
+    assert [tag["bookends.previous_champion"] for tag in tags] == ["none", "1"]
+
+
+def test_a_description_fits_its_column_whatever_the_run_says(registry, candidate, client):
+    long = dataclasses.replace(candidate().record, run_name="a" * 6000, error="b" * 6000)
+    registry.register(dataclasses.replace(candidate(), record=long))
+    assert len(client.get_model_version("bookends", "1").description) <= 5000
+
+
+def test_a_run_registered_again_makes_no_second_version(registry, candidate, client):
+    first = candidate(REFUSED)
+    registry.register(first)
+    again = registry.register(candidate(run_id=first.run_id))
+    assert (again.version, again.is_new, again.has_moved) == (1, False, True)
+    version = client.get_model_version("bookends", "1")
+    assert version.tags["bookends.gate"] == "passed"
+    assert version.description.startswith("Passed")
+
+
+def test_what_an_earlier_verdict_said_is_gone(registry, candidate, client):
+    first = candidate(REFUSED)
+    registry.register(first)
+    other = Verdict((dataclasses.replace(LARGE, key="latency"),))
+    registry.register(candidate(other, run_id=first.run_id))
+    tags = client.get_model_version("bookends", "1").tags
+    assert "bookends.gate.latency" in tags
+    assert "bookends.gate.bytes" not in tags
+
+
+def test_a_run_that_is_champion_stays_so_whatever_is_asked(registry, candidate, client):
+    first = candidate()
+    registry.register(first)
+    before = client.get_model_version("bookends", "1").tags
+    done = registry.register(candidate(REFUSED, run_id=first.run_id))
+    assert (done.version, done.has_moved, done.champion) == (1, False, 1)
+    assert client.get_model_version("bookends", "1").tags == before
+
+
+def test_a_run_whose_model_was_made_anew_gets_a_version_of_its_own(registry, candidate, client):
+    first = candidate()
+    registry.register(first)
+    add_model(client, client.get_run(first.run_id).info.experiment_id, first.run_id)
+    assert registry.version_of(first.run_id) is None
+    assert registry.register(candidate(run_id=first.run_id)).version == 2
+
+
+def test_force_moves_the_alias_and_records_why(registry, candidate, client):
+    registry.register(candidate())
+    done = registry.register(candidate(REFUSED, reason="the shop opens today"))
+    assert (done.has_moved, alias_of(client)) == (True, 2)
+    tags = client.get_model_version("bookends", "2").tags
+    assert (tags["bookends.forced"], tags["bookends.reason"]) == ("true", "the shop opens today")
+    move = moves_in(client.get_registered_model("bookends").tags)[-1]
+    assert (move.way, move.reason, move.previous) == ("force", "the shop opens today", 1)
+
+
+def test_force_that_was_not_needed_went_through_the_gate(registry, candidate, client):
+    registry.register(candidate(reason="to be sure"))
+    assert client.get_model_version("bookends", "1").tags["bookends.forced"] == "false"
+    assert moves_in(client.get_registered_model("bookends").tags)[-1].way == "gate"
+
+
+def test_a_verdict_over_another_champion_writes_nothing(registry, candidate, client):
+    late = candidate()
+    registry.register(candidate())
+    with pytest.raises(ChampionChangedError, match=r"nobody.*but is version 1 now"):
+        registry.register(late)
+    assert len(client.search_model_versions("name = 'bookends'")) == 1
+    assert alias_of(client) == 1
+
+
+def test_of_many_that_beat_the_same_champion_one_takes_its_place(
+    registry, candidate, client, store
+):
+    registry.register(candidate())
+    rivals = [candidate() for _ in range(6)]
+
+    def attempt(rival):
+        try:
+            return Registry(store).register(rival).version
+        except ChampionChangedError:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        won = [version for version in pool.map(attempt, rivals) if version is not None]
+    assert won == [2]
+    assert alias_of(client) == 2
+    assert [move.version for move in moves_in(client.get_registered_model("bookends").tags)] == [
+        1,
+        2,
+    ]
+
+
+def test_a_run_registered_by_many_at_once_makes_one_version(registry, candidate, client, store):
+    rival = candidate(REFUSED)
+    with ThreadPoolExecutor(6) as pool:
+        done = list(pool.map(lambda _: Registry(store).register(rival), range(6)))
+    assert [one.version for one in done] == [1] * 6
+    assert sum(one.is_new for one in done) == 1
+
+
+def test_rollbacks_walk_back_and_are_recorded(registry, promote, client):
+    promote(3)
+    moves = [registry.roll_back(), registry.roll_back(reason="complaints")]
+    assert [(move.previous, move.version) for move in moves] == [(3, 2), (2, 1)]
+    assert alias_of(client) == 1
+    model = client.get_registered_model("bookends")
+    assert [move.way for move in moves_in(model.tags)] == ["gate"] * 3 + ["rollback"] * 2
+    assert moves_in(model.tags)[-1].reason == "complaints"
+    with pytest.raises(TrackingError, match="version 1 is the first"):
+        registry.roll_back()
+
+
+def test_a_rollback_can_name_its_version(registry, promote, client):
+    promote(3)
+    registry.roll_back(to=1)
+    assert alias_of(client) == 1
+
+
+def test_a_rollback_to_a_deleted_version_leaves_all_as_it_is(registry, promote, client):
+    promote(2)
+    client.delete_model_version("bookends", "1")
+    before = client.get_registered_model("bookends").tags
+    with pytest.raises(TrackingError, match="version 1, must exist, but was deleted"):
+        registry.roll_back()
+    assert alias_of(client) == 2
+    assert client.get_registered_model("bookends").tags == before
+
+
+def test_a_champion_that_was_deleted_can_be_rolled_back_from(registry, promote, client):
+    promote(2)
+    client.delete_model_version("bookends", "2")
+    assert registry.champion() is None
+    registry.roll_back()
+    assert alias_of(client) == 1
+
+
+def test_there_is_nothing_to_roll_back_in_an_empty_registry(registry):
+    with pytest.raises(TrackingError, match="'bookends': must exist to be rolled back"):
+        registry.roll_back()
+
+
+def test_a_promotion_killed_before_it_was_noted_can_be_rolled_back(
+    registry, promote, candidate, client, monkeypatch
+):
+    promote(2)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry, "_note", killed)
+    with pytest.raises(KeyboardInterrupt):
+        registry.register(candidate())
+    assert alias_of(client) == 3
+    monkeypatch.undo()
+    assert registry.roll_back().version == 2
+
+
+def test_a_run_killed_between_version_and_alias_is_finished_by_registering_again(
+    registry, candidate, client, monkeypatch
+):
+    made = candidate()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(registry, "_promote", killed)
+    with pytest.raises(KeyboardInterrupt):
+        registry.register(made)
+    monkeypatch.undo()
+    done = registry.register(made)
+    assert (done.version, done.is_new, done.has_moved) == (1, False, True)
+
+
+def test_the_models_page_tells_who_was_champion_when(registry, promote, client):
+    promote(2)
+    registry.roll_back(reason="too bold")
+    description = client.get_registered_model("bookends").description
+    assert "`models:/bookends@champion`" in description
+    rows = [row for row in description.splitlines() if "version" in row and row.startswith("|")]
+    assert [row.split(" | ")[1] for row in rows] == ["version 1", "version 2", "version 1"]
+    assert "rolled back" in rows[0]
+    assert "too bold" in rows[0]
+
+
+def test_what_a_user_wrote_at_the_head_of_the_models_page_is_kept(registry, promote, client):
+    promote(1)
+    present = client.get_registered_model("bookends").description
+    client.update_registered_model("bookends", "Ask Ada first.\n\n" + present)
+    promote(1)
+    description = client.get_registered_model("bookends").description
+    assert description.startswith("Ask Ada first.")
+    assert description.count("### Champions") == 1
+
+
+def test_names_keep_champions_apart(store, registry, candidate):
+    registry.register(candidate())
+    other = Registry(store, "children")
+    assert other.champion() is None
+
+
+def test_a_run_without_a_model_cannot_be_registered(registry, new_run, candidate, client):
+    with pytest.raises(TrackingError, match="must hold a model"):
+        registry.register(candidate(run_id=new_run(with_model=False)))
+    assert client.search_registered_models() == []
+
+
+def test_a_run_that_is_not_there_cannot_be_registered(registry, candidate):
+    with pytest.raises(TrackingError, match="is not there"):
+        registry.register(candidate(run_id="0" * 32))
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "a'b", "a" * 201])
+def test_a_name_that_mlflow_would_refuse_is_refused(store, name):
+    with pytest.raises(ConfigError, match="the name of a registered model"):
+        Registry(store, name)
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(TrackingError, match="no such file"):
+        Registry(f"sqlite:///{tmp_path}/none.db")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_store_that_fails_is_told_in_one_line(registry, candidate, monkeypatch):
+    made = candidate()
+
+    def refuse(*_, **__):
+        raise MlflowException("disk full\nand a long trace")
+
+    monkeypatch.setattr(registry._client, "create_registered_model", refuse)
+    with pytest.raises(TrackingError, match=r"could not take up run .*\(disk full\)$"):
+        registry.register(made)
+
+
+@pytest.fixture
+def tracking_server(store, tmp_path):
+    """A real server, in a process group of its own that is ended with it."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--backend-store-uri", store]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (tmp_path / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environ, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        deadline = time.monotonic() + 90
+        while not is_up(f"http://127.0.0.1:{port}"):
+            assert process.poll() is None, (tmp_path / "server.log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def is_up(uri):
+    try:
+        with urllib.request.urlopen(f"{uri}/health", timeout=1) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_a_registry_over_a_server_is_the_same(tracking_server, finished_record):
+    """One story: two rivals over HTTP, a refusal, a rollback."""
+    registry = Registry(tracking_server)
+    client = connect(tracking_server)
+    first, second = (make_run(client, tracking_server) for _ in range(2))
+    registry.register(Candidate(first, finished_record, PASSED, None))
+    with pytest.raises(ChampionChangedError):
+        registry.register(Candidate(second, finished_record, PASSED, None))
+    assert registry.register(Candidate(second, finished_record, REFUSED, 1)).champion == 1
+    assert registry.register(Candidate(second, finished_record, PASSED, 1)).champion == 2
+    assert alias_of(client) == 2
+    assert registry.roll_back().version == 1
+    assert [model.name for model in client.search_registered_models()] == ["bookends"]
+    assert json.loads(
+        client.get_logged_model(registry.champion().tags["bookends.model_id"]).tags[
+            "mlflow.modelVersions"
+        ]
+    ) == [{"name": "bookends", "version": 1}]
