@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.csv
 import pyarrow.parquet
 from mlflow import MlflowClient
@@ -24,11 +25,15 @@ from tracking.model import send_model, send_model_metrics
 from tracking.processes import Owner
 from tracking.remote_run import RemoteRun, find_or_create_run
 from tracking.store import STORE_ERRORS, connect, file_lock, one_line, resolve_uri, without_password
+from tracking.views import show_view
 
 MODEL_DIR = "model"
 PER_USER_FILE = "per_user.parquet"
 PREVIEW_FILE = "per_user_preview.csv"
-_PREVIEW_ROWS = 500
+_PREVIEW_ROWS = 200
+_PREVIEW_DECIMALS = 4
+_TABLE_DIGITS = 6
+_OWN_METRICS = ("test", "final_")  # groups of the model itself: the rest is of baselines
 _ENVIRONMENT_FILE = "environment.json"
 _KEPT_HOME = {"tracking.json", MODEL_DIR, TABLES_DIR}
 _CHECKPOINT = ".pt"
@@ -72,6 +77,7 @@ def mirror(run_dir: Path, tracking_uri: str | None = None) -> Mirrored:
             run = find_or_create_run(client, uri, record, delivery.run_id)
             delivery.begin(run.run_id, run.experiment_id)
             ledger.write(run_dir)
+            show_view(client, run.experiment_id, record)
             model_id = send_all(run, run_dir, record, delivery, ledger.owner)
             delivery.complete, delivery.error = True, None
         except STORE_ERRORS as error:
@@ -142,17 +148,31 @@ def _collect_files(run_dir: Path, record: RunRecord, made: Path) -> dict[PurePos
     (made / TABLES_DIR).mkdir()
     for name, table in read_tables(run_dir, record.tables).items():
         # MLflow reads tables with pandas, which refuses the keys beside these two.
-        content = {"columns": list(table.columns), "data": [list(row) for row in table.rows]}
+        rows = [[_legible(cell) for cell in row] for row in table.rows]
+        content = {"columns": list(table.columns), "data": rows}
         files[PurePosixPath(TABLES_DIR, f"{name}.json")] = path = made / TABLES_DIR / f"{name}.json"
         path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     files[PurePosixPath(_ENVIRONMENT_FILE)] = path = made / _ENVIRONMENT_FILE
     path.write_text(json.dumps(record.environment, indent=2), encoding="utf-8")
     if (run_dir / PER_USER_FILE).exists():
         # MLflow's UI shows CSV as a table, and Parquet not at all.
-        rows = pa.parquet.read_table(run_dir / PER_USER_FILE).slice(0, _PREVIEW_ROWS)
         files[PurePosixPath(PREVIEW_FILE)] = made / PREVIEW_FILE
-        pa.csv.write_csv(rows, made / PREVIEW_FILE)
+        pa.csv.write_csv(_preview(run_dir / PER_USER_FILE), made / PREVIEW_FILE)
     return files
+
+
+def _legible(cell: object) -> object:
+    """A number as MLflow's narrow columns show it whole."""
+    return float(f"{cell:.{_TABLE_DIGITS}g}") if isinstance(cell, float) else cell
+
+
+def _preview(path: Path) -> pa.Table:
+    rows = pa.parquet.read_table(path).slice(0, _PREVIEW_ROWS)
+    for position, field in enumerate(rows.schema):
+        if pa.types.is_floating(field.type):
+            rounded = pa.compute.round(rows.column(position), _PREVIEW_DECIMALS)
+            rows = rows.set_column(position, field, rounded)
+    return rows
 
 
 def _is_sent(path: Path) -> bool:
@@ -187,7 +207,8 @@ def _send_model(
     model_id = send_model(
         client, run.run_id, bundle, readers=_example_readers(run_dir), params=params
     )
-    send_model_metrics(client, run.run_id, model_id, list(payload.evaluation_metrics(record)))
+    own = [key for key in payload.evaluation_metrics(record) if key.startswith(_OWN_METRICS)]
+    send_model_metrics(client, run.run_id, model_id, own)
     return model_id
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -16,7 +17,11 @@ from tracking.store import without_password
 
 LONGEST_PARAMETER = 6000
 LOSS_KEY = "train/loss"
+MONITORED = "ndcg@10"
 _SAMPLED = "sampled_"
+_LONGEST_COMMAND = 5000
+_SPACE = "\N{NO-BREAK SPACE}"
+_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
@@ -65,11 +70,17 @@ def epoch_metrics(
     parts: Mapping[str, float | None],
     validation: Mapping[str, float | None],
     seconds: float,
+    monitored: str = MONITORED,
 ) -> dict[str, float]:
-    """One epoch's metrics by MLflow's key; a value that a record could not hold is NaN."""
-    values: dict[str, float | None] = {LOSS_KEY: train_loss, "train/seconds": seconds}
+    """One epoch's metrics by MLflow's key; a value that a record could not hold is NaN.
+
+    The monitored one comes first: MLflow keeps the order, and draws the first when runs are
+    compared.
+    """
+    names = sorted(validation, key=lambda name: name != monitored)
+    values = {metric_key("val", name): validation[name] for name in names}
+    values |= {LOSS_KEY: train_loss, "train/seconds": seconds}
     values |= {metric_key("train", f"loss_{name}"): value for name, value in parts.items()}
-    values |= {metric_key("val", name): value for name, value in validation.items()}
     return {key: _number(value) for key, value in values.items()}
 
 
@@ -89,16 +100,28 @@ def summary_metrics(record: RunRecord) -> dict[str, float]:
 
 
 def evaluation_metrics(record: RunRecord) -> dict[str, float]:
-    """Means and interval ends of the model and the baselines on the evaluated split."""
+    """Means and interval ends of the model, and means of the baselines, on the evaluated split.
+
+    The baselines' intervals stay in the record: as metrics they would outnumber all others.
+    """
     evaluation = record.evaluation
     if not evaluation or evaluation.get("skipped"):
         return {}
     split = "test" if evaluation["split"] == "test" else f"final_{evaluation['split']}"
-    values = {metric_key(split, "readers"): _number(evaluation["n_users"])}
-    values |= _score_metrics(split, evaluation["model"])
+    monitored = monitored_metric(record)
+    means = evaluation["model"]["means"]
+    first = {name: means[name] for name in sorted(means, key=lambda name: name != monitored)}
+    values = _score_metrics(split, {**evaluation["model"], "means": first})
+    values[metric_key(split, "readers")] = _number(evaluation["n_users"])
     for name, scores in evaluation["baselines"].items():
-        values |= _score_metrics(name, scores)
+        values |= _score_metrics(name, {"means": scores["means"]})
     return values
+
+
+def monitored_metric(record: RunRecord) -> str:
+    """The metric that training is stopped by, as in ``ndcg@10``."""
+    stopping = record.config.get("training", {}).get("early_stopping", {})
+    return str(stopping.get("monitor") or MONITORED)
 
 
 def status(record: RunRecord) -> str | None:
@@ -136,10 +159,15 @@ def tags(record: RunRecord) -> dict[str, str]:
 
 
 def source_tags(record: RunRecord) -> dict[str, str]:
-    """Where the code came from; ``mlflow run`` has set these already, in its own way."""
+    """Where the code came from; ``mlflow run`` has set these already, in its own way.
+
+    MLflow's UI shows what follows the last slash of a source's name, so that has no options.
+    """
     commit = record.environment.get("git_commit") or ""
+    command = _PASSWORD.sub(r"\1@", record.environment.get("command") or "")
     values = {
-        "mlflow.source.name": record.environment.get("command") or "bookends run",
+        "bookends.command": command[:_LONGEST_COMMAND],
+        "mlflow.source.name": command.partition(" -")[0] or "bookends run",
         "mlflow.source.type": "LOCAL",
         "mlflow.source.git.commit": commit.removesuffix("-dirty"),
         "mlflow.source.git.dirty": str(commit.endswith("-dirty")) if commit else "",
@@ -148,25 +176,36 @@ def source_tags(record: RunRecord) -> dict[str, str]:
 
 
 def description(record: RunRecord) -> str:
-    """Markdown for the head of the run's page, the key figures in a table at its end."""
-    dataset, model = record.dataset, record.config.get("model", {})
-    lines = []
-    if model:
-        fusions = [model.get(f"{side}_tower", {}).get("fusion") for side in ("user", "item")]
-        lines.append(
-            f"Two towers, fusion {fusions[0]} / {fusions[1]}, {model.get('embedding_dim')} "
-            f"dimensions, {model.get('similarity')}."
-        )
-    if dataset:
-        words = {"n_users": "readers", "n_items": "books", "train": "train interactions"}
-        counts = [f"{dataset[key]:,} {word}" for key, word in words.items() if key in dataset]
-        lines.append(", ".join([*counts, f"data `{dataset.get('fingerprint')}`"]) + ".")
+    """Markdown for the head of the run's page: a line on the model, and the key figures.
+
+    It is short on purpose: MLflow folds what is higher than 100 pixels.
+    """
+    lines = [". ".join(part for part in (_model_line(record), _data_line(record)) if part)]
     if record.error:
         lines.append(f"Failed: {record.error}")
     if record.evaluation and record.evaluation.get("skipped"):
         lines.append(f"Not evaluated: {record.evaluation['skipped']}")
-    table = _key_table(record)
-    return "\n\n".join([*lines, "\n".join(table)] if table else lines)
+    lines.append("\n".join(_key_table(record)))
+    return "\n\n".join(line for line in lines if line)
+
+
+def _model_line(record: RunRecord) -> str:
+    model = record.config.get("model", {})
+    if not model:
+        return ""
+    fusions = [model.get(f"{side}_tower", {}).get("fusion") for side in ("user", "item")]
+    return (
+        f"Two towers, fusion {' / '.join(dict.fromkeys(map(str, fusions)))}, "
+        f"{model.get('embedding_dim')} dimensions, {model.get('similarity')}"
+    )
+
+
+def _data_line(record: RunRecord) -> str:
+    words = {"n_users": "readers", "n_items": "books", "train": "train interactions"}
+    counts = [
+        f"{record.dataset[key]:,} {word}" for key, word in words.items() if key in record.dataset
+    ]
+    return ", ".join(counts)
 
 
 def _key_table(record: RunRecord) -> list[str]:
@@ -174,23 +213,31 @@ def _key_table(record: RunRecord) -> list[str]:
     if not evaluation or evaluation.get("skipped"):
         return []
     columns = {"model": evaluation["model"]} | evaluation["baselines"]
-    names = [
-        name
-        for name in evaluation["model"]["means"]
-        if name.partition("@")[0] in (*RANKING_METRICS, "coverage")
-    ]
     confidence = record.config.get("evaluation", {}).get("confidence", 0.95)
     heads = [evaluation["split"], *columns, f"{confidence:.0%} interval of the model"]
-    lines = [
-        "| " + " | ".join(heads) + " |",
-        "|---|" + "---:|" * (len(columns) + 1),
-    ]
-    for name in names:
+    rows = []
+    for name in _key_metrics(list(evaluation["model"]["means"]), monitored_metric(record)):
         means = [_cell(scores["means"].get(name)) for scores in columns.values()]
         low, high = evaluation["model"].get("intervals", {}).get(name, (None, None))
         interval = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-        lines.append(f"| {name} | " + " | ".join(means) + f" | {interval} |")
-    return lines
+        rows.append([name, *means, interval])
+    # MLflow's page puts no space between columns: the heads, which it centres, make room.
+    widths = [max(map(len, column)) + 8 for column in zip(heads, *rows, strict=True)]
+    spaced = [head.center(width, _SPACE) for head, width in zip(heads, widths, strict=True)]
+    rule = "|---|" + "---:|" * (len(columns) + 1)
+    return [_table_row(spaced), rule, *map(_table_row, rows)]
+
+
+def _table_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _key_metrics(names: Sequence[str], monitored: str) -> list[str]:
+    """Two metrics: the monitored one and a companion at the same list length."""
+    k = monitored.partition("@")[2]
+    others = (name for name in names if name.partition("@")[0] in RANKING_METRICS)
+    wanted = dict.fromkeys([monitored, f"ndcg@{k}", f"recall@{k}", *others])
+    return [name for name in wanted if name in names][:2]
 
 
 def _score_metrics(group: str, scores: Mapping[str, Any]) -> dict[str, float]:

@@ -19,6 +19,7 @@ from tracking.mirror import Mirrored, mirror, send_head
 from tracking.processes import Owner
 from tracking.remote_run import RemoteRun, attached_run, find_or_create_run
 from tracking.store import STORE_ERRORS, connect, file_lock, one_line, resolve_uri, without_password
+from tracking.views import show_view
 
 _logger = logging.getLogger(__name__)
 _MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
@@ -48,6 +49,7 @@ class TrackedRun:
         self._attached_id = attached_id
         self._run: RemoteRun | None = None
         self._sent = set[int]()
+        self._monitored = payload.MONITORED
 
     def log_epoch(self, epoch: payload.Epoch) -> None:
         """Send an epoch in one call; one that the store holds, as after a resume, is left out."""
@@ -58,6 +60,7 @@ class TrackedRun:
             parts=epoch.parts,
             validation=epoch.validation,
             seconds=epoch.seconds,
+            monitored=self._monitored,
         )
         self._live(f"log epoch {epoch.number}", lambda run: run.send_epoch(epoch.number, metrics))
         self._sent.add(epoch.number)
@@ -97,6 +100,8 @@ class TrackedRun:
             _name_run(self._run, record.run_name)
         self._run.send_status(None)
         self._run.delete_tags(payload.ENDING_TAGS)  # how an earlier session of a resumed run ended
+        self._monitored = payload.monitored_metric(record)
+        show_view(client, self._run.experiment_id, record)
         send_head(self._run, record, _origin_tags(self._run_dir))
         self._sent = set(self._run.epochs_sent())
 

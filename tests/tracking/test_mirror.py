@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 
 import mlflow
+import pandas as pd
 import pytest
 
 from recsys.errors import ArtifactError, TrackingError
-from recsys.reporting.record import RunRecord
+from recsys.evaluation.tables import Table
+from recsys.reporting.record import RunRecord, write_tables
 from tracking.ledger import Ledger
 from tracking.mirror import mirror
 from tracking.model import bundle_digest
@@ -247,6 +249,34 @@ def test_the_model_carries_the_test_metrics_of_its_run(finished_dir, store, clie
     metrics = {m.key: m.value for m in client.get_logged_model(sent.model_id).metrics}
     assert metrics["test/ndcg_at_10"] == 0.3
     assert len(client.get_metric_history(sent.run_id, "test/ndcg_at_10")) == 1
+
+
+def test_a_models_metrics_are_its_own_and_not_the_baselines(finished_dir, store, client, bundle):
+    bundle.save(finished_dir / "model")
+    sent = mirror(finished_dir, store)
+    groups = {m.key.partition("/")[0] for m in client.get_logged_model(sent.model_id).metrics}
+    assert groups == {
+        "test",
+        "test_ci_low",
+        "test_ci_high",
+        "test_sampled",
+        "test_sampled_ci_low",
+        "test_sampled_ci_high",
+    }
+
+
+def test_numbers_of_tables_and_of_the_preview_are_as_long_as_mlflow_shows(
+    finished_dir, store, client
+):
+    table = Table("segments", "Segments", "", ("segment", "share"), (("cold", 1 / 3), ("n", 12345)))
+    write_tables(finished_dir, [table])
+    readers = pd.DataFrame({"user_id": ["a"], "n_train": [7], "ndcg@10": [1 / 3]})
+    readers.to_parquet(finished_dir / "per_user.parquet")
+    run_id = mirror(finished_dir, store).run_id
+    shown = json.loads(Path(client.download_artifacts(run_id, "tables/segments.json")).read_text())
+    assert shown["data"] == [["cold", 0.333333], ["n", 12345]]
+    preview = Path(client.download_artifacts(run_id, "per_user_preview.csv")).read_text()
+    assert preview.splitlines()[1] == '"a",7,0.3333'
 
 
 def test_an_interrupted_run_has_no_model(finished_dir, store, bundle):

@@ -81,6 +81,47 @@ def test_the_description_ends_with_the_key_figures(finished_record):
     assert last[1] == "| ndcg@10 | 0.3000 | 0.1000 | 0.2500 to 0.3500 |"
 
 
+def test_the_description_leads_with_the_monitored_metric_and_stays_short(finished_record):
+    means = {f"{name}@{k}": 0.1 for name in ("recall", "ndcg", "map") for k in (5, 10, 20)}
+    evaluation = finished_record.evaluation | {"model": {"means": means}}
+    config = finished_record.config
+    config["training"]["early_stopping"]["monitor"] = "map@20"
+    record = dataclasses.replace(finished_record, evaluation=evaluation, config=config)
+    rows = [line.split(" | ")[0] for line in payload.description(record).splitlines()]
+    assert rows[-2:] == ["| map@20", "| ndcg@20"]
+    assert len(rows) == 6  # a line, a gap, the head and its rule, two metrics
+
+
+def test_the_monitored_metric_is_the_first_that_mlflow_is_told():
+    epoch = {"train_loss": 1.0, "parts": {}, "seconds": 1.0}
+    validation = {"recall@5": 0.1, "ndcg@10": 0.2, "map@5": 0.3}
+    usual = payload.epoch_metrics(validation=validation, **epoch)
+    assert list(usual) == [
+        "val/ndcg_at_10",
+        "val/recall_at_5",
+        "val/map_at_5",
+        "train/loss",
+        "train/seconds",
+    ]
+    chosen = payload.epoch_metrics(validation=validation, monitored="map@5", **epoch)
+    assert next(iter(chosen)) == "val/map_at_5"
+    assert chosen == usual
+
+
+def test_of_baselines_the_intervals_are_left_in_the_record(finished_record):
+    values = payload.evaluation_metrics(finished_record)
+    assert values["popularity/ndcg_at_10"] == 0.1
+    assert not [key for key in values if key.startswith("popularity_ci")]
+
+
+def test_the_source_is_a_name_that_the_ui_shows_whole_and_the_command_is_beside_it(running_record):
+    command = "bookends run --config a/b.yaml --experiment.tracking_uri https://ada:secret@host/x"
+    record = dataclasses.replace(running_record, environment={"command": command})
+    tags = payload.source_tags(record)
+    assert tags["mlflow.source.name"] == "bookends run"
+    assert tags["bookends.command"] == command.replace(":secret", "")
+
+
 def test_runs_of_one_name_begun_at_different_times_have_different_keys(running_record):
     later = dataclasses.replace(running_record, created="2026-01-02T03:04:06+00:00")
     assert payload.key_of(running_record) != payload.key_of(later)
