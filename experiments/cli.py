@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
+from experiments.commands.compare import compare
 from experiments.commands.recommend import recommend
 from experiments.commands.registry import register, rollback
+from experiments.commands.runs import runs
 from recsys.errors import BookendsError
 
 PATH = click.Path(path_type=Path)
@@ -279,3 +281,5 @@ def sweep_report(sweep_dir: Path) -> None:
 main.add_command(recommend)
 main.add_command(register)
 main.add_command(rollback)
+main.add_command(compare)
+main.add_command(runs)

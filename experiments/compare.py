@@ -1,0 +1,98 @@
+"""The comparison of runs, from what a person calls them to the report."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.compare_console import print_comparison, print_places
+from experiments.environment import describe_environment
+from recsys.errors import ConfigError
+from recsys.reporting.comparison import ComparedRun, RunComparison
+from recsys.reporting.comparison import compare as compare_runs
+from recsys.reporting.comparison_report import write_comparison
+from tracking.comparison import send_comparison
+from tracking.ledger import Ledger
+from tracking.past_runs import PastRun, find_run
+
+_NAME = re.compile(r"[\w-][\w.-]*")
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """What is asked for.
+
+    Attributes:
+        runs: as a person calls them, the reference first.
+        metrics: to test; none takes the usual ones.
+        confidence: None takes that of the reference's evaluation.
+        name: of the comparison; empty makes one.
+        out: where its directory is made.
+        experiment: where runs are looked for and the comparison is logged; None looks in all and
+            logs beside the runs.
+        tracking_uri: the store; None takes the usual one.
+        is_tracked: whether the comparison is logged.
+    """
+
+    runs: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
+    confidence: float | None = None
+    name: str = ""
+    out: Path = Path("artifacts/comparisons")
+    experiment: str | None = None
+    tracking_uri: str | None = None
+    is_tracked: bool = True
+
+
+def compare(request: CompareRequest) -> RunComparison:
+    """Find the runs, compare them, write the report and log it.
+
+    Raises:
+        BookendsError: a run that is not found or cannot be compared; or a store that cannot be
+            used, after everything else is written.
+    """
+    if request.name and not _NAME.fullmatch(request.name):
+        raise ConfigError(
+            "'--name' must hold letters, digits, '-', '_' and '.' only and not begin with '.', "
+            f"got '{request.name}'"
+        )
+    found = [find_run(text, request.tracking_uri, request.experiment) for text in request.runs]
+    comparison = compare_runs(
+        [_compared(run) for run in found],
+        name=request.name,
+        metrics=request.metrics,
+        confidence=request.confidence,
+    )
+    directory = request.out / comparison.name
+    markdown, html = write_comparison(comparison, directory)
+    print_comparison(comparison)
+    print_places(markdown, html)
+    if request.is_tracked:
+        sent = send_comparison(
+            comparison,
+            directory,
+            tracking_uri=request.tracking_uri or _store_of(found),
+            experiment=request.experiment,
+            environment=describe_environment(),
+        )
+        print_places(run=sent.run_id, store=sent.tracking_uri)
+    return comparison
+
+
+def _compared(run: PastRun) -> ComparedRun:
+    tables = {table.name: table for table in run.tables}
+    return ComparedRun(run.name, run.run_id, run.record, run.per_user, tables)
+
+
+def _store_of(runs: Sequence[PastRun]) -> str | None:
+    """The store that the first tracked directory went to; None takes the usual one.
+
+    Only where nothing else names a store: an address that is kept holds no password.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return None
+    kept = (Ledger.read(run.directory).tracking_uri for run in runs if run.directory)
+    return next((uri for uri in kept if uri), None)

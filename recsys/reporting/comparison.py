@@ -1,0 +1,300 @@
+"""A comparison of runs as a value: what differs between them, and whether it is real."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from recsys.config import RANKING_METRICS
+from recsys.errors import DataError
+from recsys.evaluation.evaluation import TAIL_PREFIX
+from recsys.evaluation.run_comparison import Method, PairedRun, RunValues, compare_runs, same_users
+from recsys.evaluation.segments import main_k
+from recsys.evaluation.tables import Table
+from recsys.reporting.record import RunRecord
+from recsys.reporting.results import monitor_of
+
+_PLACES = (
+    *("experiment.name", "experiment.run_name", "experiment.runs_dir"),
+    *("experiment.tracking", "experiment.tracking_uri", "diagnostics.report_path"),
+    *("data.books_path", "data.interactions_path", "data.cache_dir"),
+)
+"""Settings that say where things lie; equal data is told by its fingerprint."""
+_TAKEN = {"metric", "setting", "what"}
+"""Columns that stand beside those of the runs."""
+_SAMPLED = "sampled_"
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedRun:
+    """A run as a comparison takes it.
+
+    Attributes:
+        name: of the run.
+        run_id: the tracker's id; None where it has none.
+        record: of the run.
+        per_user: its metrics of each test user.
+        tables: its tables by name.
+    """
+
+    name: str
+    run_id: str | None
+    record: RunRecord
+    per_user: pd.DataFrame
+    tables: Mapping[str, Table]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the data and its split."""
+        return str(self.record.dataset.get("fingerprint"))
+
+    @property
+    def means(self) -> dict[str, float | None]:
+        """Mean of each metric on the test split, as the run's own evaluation gave it."""
+        return dict((self.record.evaluation or {})["model"]["means"])
+
+
+@dataclass(frozen=True, eq=False)
+class RunComparison:
+    """What a comparison found.
+
+    Attributes:
+        name: of the comparison.
+        key: of its inputs and method: the same for the same comparison, hexadecimal.
+        method: how the runs were compared.
+        reference: the run that every other is compared with.
+        others: the other runs, each under a name of its own.
+        pairs: each of the others against the reference.
+    """
+
+    name: str
+    key: str
+    method: Method
+    reference: ComparedRun
+    others: tuple[ComparedRun, ...]
+    pairs: tuple[PairedRun, ...]
+
+    @property
+    def runs(self) -> tuple[ComparedRun, ...]:
+        """The reference, then the others."""
+        return self.reference, *self.others
+
+    @property
+    def n_users(self) -> int:
+        """Test users, the same of every run."""
+        return len(self.reference.per_user)
+
+    @property
+    def n_tests(self) -> int:
+        """Tests in the family that Holm's rule corrects for."""
+        return sum(len(pair.tested) for pair in self.pairs)
+
+
+def compare(
+    runs: Sequence[ComparedRun],
+    *,
+    name: str = "",
+    metrics: Sequence[str] = (),
+    confidence: float | None = None,
+) -> RunComparison:
+    """Compare runs with the first of them.
+
+    Args:
+        runs: two or more; names that occur twice are told apart by the run's id.
+        name: of the comparison; empty makes one from the runs.
+        metrics: to test, the deciding one first; none takes the metric that the reference was
+            trained by, and the other ranking metrics of the same list length.
+        confidence: of intervals and findings; None takes that of the reference's evaluation.
+
+    Raises:
+        DataError: fewer than two runs or one twice, a run without a test evaluation, other data,
+            other test users, or a metric that a run does not have.
+    """
+    if len(runs) < 2:
+        raise DataError(f"a comparison must have two runs or more, got {len(runs)}")
+    for run in runs:
+        _refuse_unjudged(run)
+    reference, *others = _named_apart(runs)
+    values = [RunValues(run.name, run.fingerprint, run.per_user) for run in (reference, *others)]
+    _refuse_other_data(reference, others, values)
+    method = _method([reference, *others], metrics, confidence)
+    key = _key([reference, *others], method)
+    return RunComparison(
+        name=name or _default_name([reference, *others], key),
+        key=key,
+        method=method,
+        reference=reference,
+        others=tuple(others),
+        pairs=compare_runs(values[0], values[1:], method),
+    )
+
+
+def differing_settings(runs: Sequence[ComparedRun]) -> list[tuple[str, list[Any]]]:
+    """(setting, its value in each run) of every setting that is not alike in all.
+
+    Settings that only say where files lie or what a run is called are left out. A setting that a
+    run does not have is ``...``.
+    """
+    flat = [dict(_leaves(run.record.config)) for run in runs]
+    names = dict.fromkeys(name for settings in flat for name in settings)
+    rows = [(name, [settings.get(name, ...) for settings in flat]) for name in names]
+    return [
+        (name, values)
+        for name, values in rows
+        if name not in _PLACES and any(value != values[0] for value in values)
+    ]
+
+
+def has_same_segments(runs: Sequence[ComparedRun]) -> bool:
+    """Whether all runs tell cold, tail and head by the same bounds."""
+    bounds = [run.record.config.get("evaluation", {}).get("segments") for run in runs]
+    return all(bound == bounds[0] for bound in bounds)
+
+
+def _refuse_unjudged(run: ComparedRun) -> None:
+    evaluation = run.record.evaluation
+    if evaluation is None:
+        raise DataError(
+            f"run '{run.name}': must have been evaluated on the test split, but its status is "
+            f"'{run.record.status}' and it holds no evaluation"
+        )
+    if evaluation.get("skipped"):
+        raise DataError(
+            f"run '{run.name}': must have been evaluated on the test split, but its evaluation was "
+            f"skipped: {evaluation['skipped']}"
+        )
+    if evaluation["split"] != "test":
+        raise DataError(
+            f"run '{run.name}': must have been evaluated on the test split, got "
+            f"'{evaluation['split']}'"
+        )
+    if "user_id" not in run.per_user.columns or not len(run.per_user):
+        raise DataError(f"run '{run.name}': must hold its per-user metrics, and has none")
+
+
+def _refuse_other_data(
+    reference: ComparedRun, others: Sequence[ComparedRun], values: Sequence[RunValues]
+) -> None:
+    for other, value in zip(others, values[1:], strict=True):
+        try:
+            same_users(values[0], value)
+        except DataError as error:
+            reasons = _data_differences(reference, other)
+            raise DataError(f"{error}{reasons}") from error
+
+
+def _data_differences(reference: ComparedRun, other: ComparedRun) -> str:
+    """What made the data another, where the records tell."""
+    said = [
+        f"{name} is {values[0]!r} and {values[1]!r}"
+        for name, values in differing_settings([reference, other])
+        if name.startswith("data.") and ... not in values
+    ]
+    files = [
+        sorted((run.record.dataset.get("sources") or {}).values()) for run in (reference, other)
+    ]
+    if files[0] != files[1]:
+        said.append("the files' contents differ")
+    seeds = [run.record.config.get("experiment", {}).get("seed") for run in (reference, other)]
+    split = reference.record.dataset.get("split") or {}
+    if split.get("strategy") == "random" and seeds[0] != seeds[1]:
+        said.append(
+            f"experiment.seed is {seeds[0]} and {seeds[1]}, which a random split draws from"
+        )
+    return f" ({'; '.join(said)})" if said else ""
+
+
+def _named_apart(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
+    """The runs, those of one name called after their id or start too.
+
+    Raises:
+        DataError: a run is there twice.
+    """
+    seen = set[tuple[str, str]]()
+    times = Counter(run.name for run in runs)
+    named = []
+    for run in runs:
+        identity = run.name, run.record.created
+        if identity in seen:
+            raise DataError(f"a comparison must have different runs, got '{run.name}' twice")
+        seen.add(identity)
+        mark = run.run_id[:8] if run.run_id else run.record.created
+        is_clear = times[run.name] == 1 and run.name not in _TAKEN
+        label = run.name if is_clear else f"{run.name} ({mark})"
+        named.append(ComparedRun(label, run.run_id, run.record, run.per_user, run.tables))
+    return named
+
+
+def _method(
+    runs: Sequence[ComparedRun], metrics: Sequence[str], confidence: float | None
+) -> Method:
+    reference = runs[0]
+    settings = reference.record.config.get("evaluation", {})
+    common = [
+        name
+        for name in reference.means
+        if all(name in run.means and name in run.per_user.columns for run in runs)
+    ]
+    tested = tuple(dict.fromkeys(metrics)) or _usual_metrics(reference, common, settings)
+    absent = [name for name in tested if name not in common]
+    if absent or not tested:
+        wanted = f", got '{absent[0]}'" if absent else ""
+        known = ", ".join(common)
+        raise DataError(
+            f"'--metric' must be one that every run has of each reader ({known}){wanted}"
+        )
+    candidates = {run.record.config.get("evaluation", {}).get("candidate_samples") for run in runs}
+    return Method(
+        tested=tested,
+        shown=tuple(
+            name
+            for name in common
+            if name not in tested and (len(candidates) == 1 or not name.startswith(_SAMPLED))
+        ),
+        confidence=confidence or settings.get("confidence", _CONFIDENCE),
+        has_tail_books=has_same_segments(runs)
+        and all(TAIL_PREFIX + tested[0] in run.per_user.columns for run in runs),
+    )
+
+
+def _usual_metrics(
+    reference: ComparedRun, common: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The metric that training watched, then the other ranking metrics of its list length."""
+    ks = settings.get("ks") or [10]
+    headline = monitor_of(reference.record)
+    if headline not in common:
+        headline = f"ndcg@{main_k(ks)}"
+    k = headline.partition("@")[2]
+    names = [headline, *(f"{metric}@{k}" for metric in ("ndcg", *RANKING_METRICS))]
+    return tuple(name for name in dict.fromkeys(names) if name in common)
+
+
+def _default_name(runs: Sequence[ComparedRun], key: str) -> str:
+    """Such as ``sum-against-mimic-1a2b3c``, safe as the name of a directory."""
+    others = runs[1].name if len(runs) == 2 else f"{len(runs) - 1}-runs"
+    text = f"{others[:60]}-against-{runs[0].name[:60]}-{key[:6]}"
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text).lstrip(".")
+
+
+def _key(runs: Sequence[ComparedRun], method: Method) -> str:
+    identity = [
+        [[run.name, run.record.created, run.fingerprint] for run in runs],
+        [list(method.tested), method.confidence, method.n_samples, method.seed],
+    ]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value

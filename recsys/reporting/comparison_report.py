@@ -1,0 +1,330 @@
+"""From a comparison to its files: comparison.json, .md and .html, tables and charts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import ArtifactError
+from recsys.evaluation.run_comparison import TAIL_BOOKS, Difference
+from recsys.evaluation.tables import Cell, Table
+from recsys.reporting.comparison import RunComparison
+from recsys.reporting.comparison_chart import Deviation, difference_chart
+from recsys.reporting.comparison_summary import (
+    key_figures,
+    notices,
+    outcome,
+    points,
+    summary,
+    verdict,
+)
+from recsys.reporting.comparison_tables import comparison_tables, run_results
+from recsys.reporting.document import Block, Callout, Figure, Figures, Report, Section, TableView
+from recsys.reporting.document import Text as Paragraph
+from recsys.reporting.figures import metrics_figure
+from recsys.reporting.formatting import metric_label
+from recsys.reporting.html import render_html
+from recsys.reporting.markdown import escape, render_markdown, table_markdown
+from recsys.reporting.record import read_json, write_json, write_tables
+from recsys.reporting.svg import standalone
+
+JSON_FILE, MARKDOWN_FILE, HTML_FILE = "comparison.json", "comparison.md", "comparison.html"
+FIGURES_DIR = "figures"
+FORMAT = 1
+_SHORT_NOTE = (
+    "Paired over the same readers. points: the run minus the reference, in hundredths of the "
+    "metric, with its bootstrap interval. p: of the sign-flip test, after Holm's correction. d_z: "
+    "mean difference over the standard deviation of the readers' differences. better, worse: "
+    "readers whom the run serves better or worse."
+)
+_LEADING = ("run", "segment", "metric", "n")
+
+
+def build_report(comparison: RunComparison) -> Report:
+    """The report of a comparison."""
+    others = ", ".join(run.name for run in comparison.others)
+    return Report(
+        title=f"{others} against {comparison.reference.name}",
+        subtitle=(
+            f"Comparison of {len(comparison.runs)} runs · {comparison.n_users:,} test readers · "
+            f"data {comparison.reference.fingerprint}"
+        ),
+        summary=summary(comparison) if len(comparison.pairs) == 1 else _count(comparison),
+        notices=notices(comparison),
+        key_figures=key_figures(comparison),
+        sections=_sections(comparison),
+    )
+
+
+def write_comparison(comparison: RunComparison, directory: Path) -> tuple[Path, Path]:
+    """Put a comparison into a directory of its own; the same comparison gives the same bytes.
+
+    Returns:
+        The Markdown and the HTML file.
+
+    Raises:
+        ArtifactError: the directory holds another comparison, or something else.
+    """
+    _refuse_other(comparison, directory)
+    report = build_report(comparison)
+    directory.mkdir(parents=True, exist_ok=True)
+    tables = comparison_tables(comparison)
+    # First, so that a directory whose writer was ended can be told and filled.
+    write_json(directory / JSON_FILE, to_json(comparison) | {"tables": list(tables)})
+    write_tables(directory, tables.values())
+    for figure in report.figures:
+        _write(directory / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
+    _write(directory / MARKDOWN_FILE, render_markdown(_for_markdown(report)))
+    _write(directory / HTML_FILE, render_html(report))
+    return directory / MARKDOWN_FILE, directory / HTML_FILE
+
+
+def to_json(comparison: RunComparison) -> dict[str, Any]:
+    """What ``json.dumps`` can write: the method, the runs and every difference; NaN is null."""
+    return {
+        "format": FORMAT,
+        "name": comparison.name,
+        "key": comparison.key,
+        "fingerprint": comparison.reference.fingerprint,
+        "n_users": comparison.n_users,
+        "method": dataclasses.asdict(comparison.method) | {"tests": comparison.n_tests},
+        "reference": comparison.reference.name,
+        "runs": [
+            {
+                "name": run.name,
+                "run_id": run.run_id,
+                "created": run.record.created,
+                "test": (run.record.evaluation or {})["model"],
+            }
+            for run in comparison.runs
+        ],
+        "pairs": [
+            {
+                "run": pair.name,
+                "verdict": pair.headline.verdict,
+                "in_words": verdict(comparison, pair),
+                "tested": [_difference(found) for found in pair.tested],
+                "shown": [_difference(found) for found in pair.shown],
+                "segments": [_difference(found) for found in pair.segments],
+            }
+            for pair in comparison.pairs
+        ],
+    }
+
+
+def description(comparison: RunComparison) -> str:
+    """Markdown for the head of a tracked run's page: outcomes, differences, then all in words.
+
+    The outcome and the table come first, since MLflow folds what is higher than 100 pixels.
+    """
+    table = shortened(comparison_tables(comparison)["differences"])
+    outcomes = " ".join(outcome(comparison, pair) for pair in comparison.pairs)
+    verdicts = [verdict(comparison, pair) for pair in comparison.pairs]
+    parts = [f"**{escape(outcomes)}**", table_markdown(TableView(table)), *map(escape, verdicts)]
+    return "\n\n".join(parts)
+
+
+def _sections(comparison: RunComparison) -> tuple[Section, ...]:
+    tables = comparison_tables(comparison)
+    found: list[tuple[str, str, list[Block]]] = [
+        ("differences", "Is the difference real", _differences(comparison, tables)),
+        ("metrics", "Metrics of each run", _views(tables, "metrics")),
+        ("segments", "Who gains, who loses", _segments(comparison, tables)),
+        ("settings", "What was set differently", _views(tables, "settings", "environment")),
+        ("runs", "The runs and what they cost", _views(tables, "runs")),
+        ("others", "Other metrics", _folded(tables, "other_differences")),
+        ("method", "How this was compared", [Paragraph(_method(comparison))]),
+    ]
+    return tuple(Section(anchor, title, tuple(b)) for anchor, title, b in found if b)
+
+
+def _differences(comparison: RunComparison, tables: Mapping[str, Table]) -> list[Block]:
+    blocks: list[Block] = []
+    if len(comparison.pairs) > 1:
+        blocks += [Callout(verdict(comparison, pair)) for pair in comparison.pairs]
+    drawn = [
+        _deviation(found, metric_label(found.metric), pair.name)
+        for pair in comparison.pairs
+        for found in pair.tested
+    ]
+    k = comparison.method.headline.partition("@")[2]
+    metrics = [name for name in comparison.method.tested if name.endswith(f"@{k}")]
+    results = run_results(comparison)
+    reference = comparison.reference.name
+    # The reference last, so that a run has the same colour in both charts.
+    scores = {name: held for name, held in results.scores.items() if name != reference}
+    results = dataclasses.replace(results, scores=scores | {reference: results.scores[reference]})
+    beside = metrics_figure(results, metrics, name="metrics", title=f"Metrics at {k}")
+    figure = _figure(comparison, drawn, "differences", "Difference on each tested metric")
+    blocks.append(Figures((figure,) if beside is None else (figure, beside)))
+    return [*blocks, TableView(shortened(tables["differences"]), limit=1000)]
+
+
+def _segments(comparison: RunComparison, tables: Mapping[str, Table]) -> list[Block]:
+    drawn = [
+        _deviation(found, _row_label(found), pair.name)
+        for pair in comparison.pairs
+        for found in pair.segments
+    ]
+    label = metric_label(comparison.method.headline)
+    blocks: list[Block] = []
+    if drawn:
+        title = f"Difference in {label} by segment"
+        blocks.append(Figures((_figure(comparison, drawn, "segments", title),)))
+        blocks.append(TableView(shortened(tables["segment_differences"]), limit=1000))
+    return blocks + _views(tables, "book_segment_differences")
+
+
+def shortened(table: Table) -> Table:
+    """A table of differences as wide as a page: points to two decimals, interval in one column."""
+    records = []
+    for row in table.rows:
+        given = dict(zip(table.columns, row, strict=True))
+        if "segment" in given:  # of one metric, which the title names
+            del given["metric"]
+        kept = {key: value for key, value in given.items() if key in _LEADING}
+        records.append(
+            kept
+            | {"verdict": given["verdict"], "reference": given["reference"]}
+            | {"value": given["value"], "points": _signed(given["difference"])}
+            | {"interval": f"[{_signed(given['low'])}, {_signed(given['high'])}]"}
+            | {"p": given["p_corrected"], "d_z": given["d_z"]}
+            | {"better": given["better"], "worse": given["worse"]}
+        )
+    note = _SHORT_NOTE + f" tables/{table.name}.json has more decimals and the p-values as tested."
+    return Table.from_records(table.name, table.title, note, records)
+
+
+def _row_label(found: Difference) -> str:
+    """A segment beside the chart, readers in brackets where there is room."""
+    return (
+        TAIL_BOOKS if found.segment == TAIL_BOOKS else f"{found.segment} ({found.comparison.n:,})"
+    )
+
+
+def _deviation(found: Difference, group: str, series: str) -> Deviation:
+    low, high = found.interval_points
+    values = [None if math.isnan(value) else value for value in (found.points, low, high)]
+    return Deviation(group, series, *values)
+
+
+def _signed(value: Cell) -> str:
+    """With a sign that tables take for a number's."""
+    return points(value).replace("−", "-")
+
+
+def _figure(comparison: RunComparison, drawn: list[Deviation], name: str, title: str) -> Figure:
+    reference = comparison.reference.name
+    caption = (
+        f"In points, hundredths of the metric. Right of the line at zero the run is better than "
+        f"{reference}. Whiskers: {comparison.method.confidence:.0%} bootstrap intervals over "
+        "readers."
+    )
+    svg = difference_chart(title, drawn, x_label=f"points more than {reference}")
+    return Figure(name, title, caption, svg)
+
+
+def _method(comparison: RunComparison) -> str:
+    method = comparison.method
+    alpha = 1 - method.confidence
+    return (
+        f"The first run named is the reference. For each of the {comparison.n_users:,} test "
+        "readers the run's value is taken minus the reference's. The interval of the mean "
+        f"difference comes from {method.n_samples:,} bootstrap resamples of readers (seed "
+        f"{method.seed}); the p-value from a sign-flip randomisation test, two-sided. P-values are "
+        f"corrected by Holm's rule over all {comparison.n_tests} tests of the comparison, every "
+        "tested metric of every run in one family, and segments in a family of their "
+        f"own. A corrected value below {alpha:.2g} counts as a difference; intervals are not "
+        "corrected."
+    )
+
+
+def _count(comparison: RunComparison) -> str:
+    """How many runs beat the reference, for the head of a report on several."""
+    words: dict[str, list[str]] = {"better": [], "worse": []}
+    rest = list[str]()
+    for pair in comparison.pairs:
+        words.get(pair.headline.verdict, rest).append(pair.name)
+    label = metric_label(comparison.method.headline)
+    reference = comparison.reference.name
+    parts = [
+        f"{', '.join(names)} {word} than {reference}" for word, names in words.items() if names
+    ]
+    if rest:
+        parts.append(f"{', '.join(rest)} not told apart from it")
+    return f"On {label}: {'; '.join(parts)}."
+
+
+def _views(tables: Mapping[str, Table], *names: str) -> list[Block]:
+    return [TableView(tables[name], limit=1000) for name in names if name in tables]
+
+
+def _folded(tables: Mapping[str, Table], name: str) -> list[Block]:
+    return [TableView(tables[name], limit=1000, is_folded=True)] if name in tables else []
+
+
+def _for_markdown(report: Report) -> Report:
+    """The report with a line in place of each chart, which Markdown viewers do not show."""
+    sections = tuple(
+        dataclasses.replace(section, blocks=tuple(map(_named_charts, section.blocks)))
+        for section in report.sections
+    )
+    return dataclasses.replace(report, sections=sections)
+
+
+def _named_charts(block: Block) -> Block:
+    if not isinstance(block, Figures):
+        return block
+    names = ", ".join(f"{FIGURES_DIR}/{figure.name}.svg" for figure in block.figures)
+    return Paragraph(f"Chart, also in {HTML_FILE}: {names}.")
+
+
+def _difference(found: Difference) -> dict[str, Any]:
+    compared = found.comparison
+    values: dict[str, Any] = {
+        "metric": found.metric,
+        "segment": found.segment,
+        "n": compared.n,
+        "reference": compared.second,
+        "value": compared.first,
+        "difference": compared.difference,
+        "low": compared.interval[0],
+        "high": compared.interval[1],
+        "points": found.points,
+        "p_value": compared.p_value,
+        "p_corrected": found.p_corrected,
+        "d_z": found.effect_size,
+        "n_better": found.n_better,
+        "n_worse": found.n_worse,
+        "verdict": found.verdict,
+    }
+    return {
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in values.items()
+    }
+
+
+def _refuse_other(comparison: RunComparison, directory: Path) -> None:
+    if not directory.exists() or not any(directory.iterdir()):
+        return
+    path = directory / JSON_FILE
+    if not path.exists():
+        raise ArtifactError(
+            f"{directory}: must be new or hold this comparison; it has no {JSON_FILE}"
+        )
+    if read_json(path).get("key") != comparison.key:
+        raise ArtifactError(
+            f"{directory}: must be new or hold this comparison, but holds another one, of other "
+            "runs or metrics"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8", newline="\n")
+    unfinished.replace(path)

@@ -1,0 +1,152 @@
+"""What a comparison comes to, in plain words."""
+
+from __future__ import annotations
+
+import math
+
+from recsys.evaluation.run_comparison import Difference, PairedRun
+from recsys.evaluation.tables import Cell
+from recsys.reporting.comparison import RunComparison
+from recsys.reporting.document import Callout, KeyFigure
+from recsys.reporting.formatting import GAP, metric_label, number
+
+_SIZES = ((0.2, "very small"), (0.5, "small"), (0.8, "medium"))
+"""Cohen's (1988) bounds of the size of an effect."""
+
+
+def verdict(comparison: RunComparison, pair: PairedRun) -> str:
+    """Whether a run is better than the reference, by how much, and how far to believe it."""
+    found = pair.headline
+    sentences = [outcome(comparison, pair)]
+    if found.comparison.n and found.verdict != "alike":
+        sentences.append(_amount(found, comparison))
+        if found.verdict == "undecided":
+            sentences.append(_within(found))
+        sentences.append(_readers(found))
+    sentences += [_other_metrics(pair), _segments(pair)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def outcome(comparison: RunComparison, pair: PairedRun) -> str:
+    """Whether a run is better than the reference, in one sentence."""
+    first, second = pair.name, comparison.reference.name
+    label = metric_label(pair.headline.metric)
+    match pair.headline.verdict:
+        case "better" | "worse" as word:
+            return f"{first} is {word} than {second} on {label}."
+        case "alike":
+            return f"{first} and {second} give every reader the same {label}."
+        case "no readers":
+            return f"No reader has a {label} under both {first} and {second}."
+        case "undecided" | "not tested":
+            return f"{first} and {second} cannot be told apart on {label}."
+
+
+def summary(comparison: RunComparison) -> str:
+    """The verdicts of all pairs, one after the other."""
+    return " ".join(verdict(comparison, pair) for pair in comparison.pairs)
+
+
+def notices(comparison: RunComparison) -> tuple[Callout, ...]:
+    """What a reader must know before the numbers."""
+    method = comparison.method
+    found = [
+        Callout(
+            "Each run is one training with one seed. What is said here is about these trained "
+            "models and the readers they were judged by; another seed may move either run."
+        )
+    ]
+    unfinished = [run.name for run in comparison.runs if run.record.status != "finished"]
+    if unfinished:
+        found.append(Callout(f"Not finished: {', '.join(unfinished)}.", "warning"))
+    if not comparison.pairs[0].shown and len(method.tested) == 1:
+        found.append(Callout("The runs have one metric in common.", "warning"))
+    return tuple(found)
+
+
+def key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
+    """The deciding metric of each run, and its difference to the reference."""
+    metric = comparison.method.headline
+    label = metric_label(metric)
+    first = comparison.pairs[0].headline.comparison
+    figures = [
+        KeyFigure("Test readers", f"{comparison.n_users:,}", "the same of every run"),
+        KeyFigure(comparison.reference.name, number(first.second), f"{label}, the reference"),
+    ]
+    for pair in comparison.pairs:
+        found = pair.headline
+        figures.append(KeyFigure(pair.name, number(found.comparison.first), label))
+        low, high = found.interval_points
+        between = f"{points(low)} to {points(high)}"
+        figures.append(
+            KeyFigure(f"Difference, points: {found.verdict}", points(found.points), between)
+        )
+    return tuple(figures)
+
+
+def probability(value: float) -> str:
+    """A p-value with what precedes it."""
+    return "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}".rstrip("0").rstrip(".")
+
+
+def _amount(found: Difference, comparison: RunComparison) -> str:
+    compared = found.comparison
+    low, high = found.interval_points
+    share = ""
+    if compared.second:
+        share = f", {points(100 * compared.difference / compared.second, 1)} %"
+    return (
+        f"The difference is {points(found.points)} points{share}: {100 * compared.first:.2f} "
+        f"against {100 * compared.second:.2f} ({found.confidence:.0%} interval {points(low)} to "
+        f"{points(high)}; {probability(found.p_corrected)} after Holm's correction for "
+        f"{comparison.n_tests} {'test' if comparison.n_tests == 1 else 'tests'})."
+    )
+
+
+def _within(found: Difference) -> str:
+    low, high = found.interval_points
+    return (
+        f"It may be chance; the data speak against a difference beyond {points(low)} or "
+        f"{points(high)} points."
+    )
+
+
+def _readers(found: Difference) -> str:
+    n = found.comparison.n
+    alike = n - found.n_better - found.n_worse
+    text = (
+        f"Of {n:,} readers {found.n_better:,} are served better, {found.n_worse:,} worse and "
+        f"{alike:,} alike"
+    )
+    if math.isnan(found.effect_size):
+        return text + "."
+    size = next((name for bound, name in _SIZES if abs(found.effect_size) < bound), "large")
+    return f"{text}; d_z = {points(found.effect_size)}, {size} beside how much readers differ."
+
+
+def _other_metrics(pair: PairedRun) -> str:
+    parts = []
+    for word in ("better", "worse"):
+        labels = [metric_label(found.metric) for found in pair.tested[1:] if found.verdict == word]
+        if labels:
+            parts.append(f"{word} on {', '.join(labels)}")
+    if not parts:
+        return "" if len(pair.tested) == 1 else "No other tested metric shows a difference."
+    return f"Of the other tested metrics it is {' and '.join(parts)}."
+
+
+def _segments(pair: PairedRun) -> str:
+    moved = [found for found in pair.segments if found.verdict in ("better", "worse")]
+    if not pair.segments:
+        return ""
+    if not moved:
+        return "In no segment alone is there a difference beyond chance."
+    parts = [f"{found.segment} {points(found.points)} points" for found in moved]
+    return f"Segments with a difference beyond chance: {', '.join(parts)}."
+
+
+def points(value: Cell, places: int = 2) -> str:
+    """A difference with its sign; a gap where it is not known."""
+    if value is None or isinstance(value, str) or math.isnan(value):
+        return GAP
+    return f"{value:+.{places}f}".replace("-", "−")

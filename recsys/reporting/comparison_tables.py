@@ -1,0 +1,293 @@
+"""The tables of a comparison, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from recsys.evaluation.bootstrap import bootstrap_intervals
+from recsys.evaluation.run_comparison import TAIL_BOOKS, Difference, PairedRun
+from recsys.evaluation.tables import Cell, Table
+from recsys.reporting.comparison import (
+    ComparedRun,
+    RunComparison,
+    differing_settings,
+    has_same_segments,
+)
+from recsys.reporting.formatting import metric_label, moment
+from recsys.reporting.results import Results, Value, results_of
+from recsys.reporting.sections import metric_table
+
+NOT_SET = "not set"
+_UNITS = ("novelty", "popularity_lift")
+"""Metrics that are no shares: a hundredth of them means nothing."""
+
+
+def comparison_tables(comparison: RunComparison) -> dict[str, Table]:
+    """Every table of a comparison that has something to say, in the order of the report."""
+    tables = [
+        _tested(comparison),
+        _metrics(comparison),
+        _segments(comparison),
+        _item_segments(comparison),
+        _settings(comparison),
+        _environment(comparison),
+        _runs(comparison),
+        _shown(comparison),
+    ]
+    return {table.name: table for table in tables if table is not None}
+
+
+def run_results(comparison: RunComparison) -> Results:
+    """The runs' own metrics with their intervals, side by side, the reference first.
+
+    A run whose evaluation used another confidence gets intervals of the comparison's.
+    """
+    method = comparison.method
+    scores = {run.name: _values(run, comparison) for run in comparison.runs}
+    level = f"{method.confidence * 100:g} %"
+    return Results("test", comparison.n_users, method.headline, scores, None, {}, level)
+
+
+def _values(run: ComparedRun, comparison: RunComparison) -> dict[str, Value]:
+    results = results_of(run.record)
+    assert results is not None, "a compared run was evaluated"
+    found, method = results.model, comparison.method
+    given = run.record.config.get("evaluation", {}).get("confidence", 0.95)
+    if given == method.confidence:
+        return found
+    names = [name for name in (*method.tested, *method.shown) if name in found]
+    intervals = bootstrap_intervals(
+        {name: run.per_user[name].to_numpy(np.float64) for name in names},
+        n_samples=method.n_samples,
+        confidence=method.confidence,
+        rng=np.random.default_rng(method.seed),
+    )
+    return {
+        name: Value(value.mean, *intervals.get(name, (None, None))) for name, value in found.items()
+    }
+
+
+def _tested(comparison: RunComparison) -> Table:
+    method = comparison.method
+    pairs, family = len(comparison.pairs), comparison.n_tests
+    spread = f" of all {pairs} runs" if pairs > 1 else ""
+    note = (
+        "Paired over the same readers. difference, low and high are in points, hundredths of the "
+        f"metric: the run minus the reference, and its {method.confidence:.0%} bootstrap interval. "
+        "p_value: two-sided sign-flip test; p_corrected: after Holm's correction for the "
+        f"{family} tests{spread}, one family. d_z: mean difference over the standard deviation of "
+        "the readers' differences. better, worse: readers whom the run serves better or worse."
+    )
+    records = [
+        _names(comparison, pair) | {"metric": found.metric} | _measures(found) | _test(found)
+        for pair in comparison.pairs
+        for found in pair.tested
+    ]
+    return Table.from_records("differences", _title(comparison, "Difference"), note, records)
+
+
+def _shown(comparison: RunComparison) -> Table | None:
+    method = comparison.method
+    note = (
+        "Not tested and not corrected for their number: to be read as a description. The "
+        f"difference and its {method.confidence:.0%} interval are in points, hundredths of the "
+        f"metric; those of {' and '.join(_UNITS)} in units of the metric."
+    )
+    records = [
+        _names(comparison, pair) | {"metric": found.metric} | _measures(found)
+        for pair in comparison.pairs
+        for found in pair.shown
+    ]
+    title = _title(comparison, "Other metrics")
+    return Table.from_records("other_differences", title, note, records) if records else None
+
+
+def _segments(comparison: RunComparison) -> Table | None:
+    note = (
+        f"Readers by train interactions, as in the evaluation of {comparison.reference.name}; "
+        f"unseen are those of the cold without any. {TAIL_BOOKS}: readers with a held-out book "
+        "outside the head, by what they find of such books alone. Values as in the table of "
+        "differences, n the readers; p_corrected: after Holm's correction for these rows, a family "
+        "of their own."
+    )
+    records = [
+        _names(comparison, pair)
+        | {"segment": found.segment, "metric": found.metric, "n": found.comparison.n}
+        | _measures(found)
+        | _test(found)
+        for pair in comparison.pairs
+        for found in pair.segments
+    ]
+    label = metric_label(comparison.method.headline)
+    title = _title(comparison, f"{label} by segment")
+    return Table.from_records("segment_differences", title, note, records) if records else None
+
+
+def _item_segments(comparison: RunComparison) -> Table | None:
+    """What the runs' own segment tables say of books; these hold means, so nothing is tested."""
+    columns = [_item_rows(run) for run in comparison.runs]
+    if not all(columns) or not has_same_segments(comparison.runs):
+        return None
+    records = []
+    for run, rows in zip(comparison.others, columns[1:], strict=True):
+        name = {"run": run.name} if len(comparison.others) > 1 else {}
+        for segment, first in columns[0].items():
+            second = rows.get(segment, {})
+            for metric in (key for key in first if "@" in key and key in second):
+                values = first[metric], second[metric]
+                gap = None if None in values else 100 * (values[1] - values[0])
+                records.append(
+                    name
+                    | {"segment": segment, "metric": metric, "n": first["n"]}
+                    | {"reference": values[0], "value": values[1], "difference": gap}
+                )
+    note = (
+        "Held-out interactions by the train interactions of their book, from the runs' own tables; "
+        "difference in points. Not tested: the runs keep no values of single interactions."
+    )
+    title = _title(comparison, "Segments of books")
+    return Table.from_records("book_segment_differences", title, note, records) if records else None
+
+
+def _item_rows(run: ComparedRun) -> dict[str, dict[str, Any]]:
+    """{segment: {column: value}} of the books in a run's segment table, baselines left out."""
+    table = run.tables.get("segments")
+    if table is None or not {"kind", "segment", "n"} <= set(table.columns):
+        return {}
+    rows = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
+    return {
+        str(row["segment"]): {
+            key: value
+            for key, value in row.items()
+            if key == "n" or key.startswith(("recall@", "ndcg@"))
+        }
+        for row in rows
+        if row["kind"] == "items"
+    }
+
+
+def _metrics(comparison: RunComparison) -> Table:
+    results = run_results(comparison)
+    note = (
+        f"Of each run's own evaluation. Intervals: {results.level}, bootstrap over readers; of one "
+        "run alone. Whether two runs differ is told by the differences: intervals of runs that "
+        "serve the same readers may overlap although one is better."
+    )
+    metrics = list(comparison.method.tested)
+    return metric_table("metrics", "Metrics of each run", note, results, metrics)
+
+
+def _settings(comparison: RunComparison) -> Table:
+    rows = differing_settings(comparison.runs)
+    note = (
+        "Every setting that is not alike in all runs, but for names and places of files."
+        if rows
+        else "All settings of the runs are alike, but for names and places of files."
+    )
+    return _by_run("settings", "Settings that differ", note, "setting", comparison, rows)
+
+
+def _environment(comparison: RunComparison) -> Table | None:
+    """Versions and machines that differ; the commands always do."""
+    rows = []
+    described = [_flat_environment(run.record.environment) for run in comparison.runs]
+    for name in dict.fromkeys(key for each in described for key in each):
+        values = [each.get(name, ...) for each in described]
+        if name != "command" and any(value != values[0] for value in values):
+            rows.append((name, values))
+    title = "Versions and machines that differ"
+    return _by_run("environment", title, "", "what", comparison, rows) if rows else None
+
+
+def _runs(comparison: RunComparison) -> Table:
+    facts = [_facts(run) for run in comparison.runs]
+    rows = [(label, [each[label] for each in facts]) for label in facts[0]]
+    return _by_run("runs", "The runs", "", "what", comparison, rows)
+
+
+def _facts(run: ComparedRun) -> dict[str, Any]:
+    """What a run was and cost."""
+    record = run.record
+    n_bytes = record.model_size.get("bytes")
+    return {
+        "tracked as": run.run_id or "not tracked",
+        "started": moment(record.created),
+        "status": record.status,
+        "seed": record.config.get("experiment", {}).get("seed"),
+        "parameters": record.model_size.get("parameters"),
+        "model, MiB": None if n_bytes is None else round(n_bytes / 1024**2, 2),
+        "epochs": len(record.history),
+        "epoch kept": record.best_epoch,
+        "seconds": round(float(record.seconds), 1),
+        "peak memory, MiB": float(record.peak_memory_mb),
+    }
+
+
+def _by_run(
+    name: str,
+    title: str,
+    note: str,
+    head: str,
+    comparison: RunComparison,
+    rows: Iterable[tuple[str, Sequence[Any]]],
+) -> Table:
+    """One row a fact, one column a run, all as text: a column holds unlike things."""
+    columns = (head, *(run.name for run in comparison.runs))
+    cells = tuple((label, *(as_text(value) for value in values)) for label, values in rows)
+    return Table(name, title, note, columns, cells)
+
+
+def as_text(value: Any) -> str:
+    """A setting or fact as a reader wants it."""
+    words = {None: "none", True: "true", False: "false"}
+    if value is ...:
+        return NOT_SET
+    if value is None or isinstance(value, bool):
+        return words[value]
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 10 else f"{value:g}"
+    if isinstance(value, list):
+        return "[" + ", ".join(as_text(item) for item in value) + "]"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _title(comparison: RunComparison, what: str) -> str:
+    if len(comparison.pairs) > 1:
+        return f"{what}: each run against {comparison.reference.name}"
+    return f"{what}: {comparison.pairs[0].name} against {comparison.reference.name}"
+
+
+def _names(comparison: RunComparison, pair: PairedRun) -> dict[str, Cell]:
+    return {"run": pair.name} if len(comparison.pairs) > 1 else {}
+
+
+def _measures(found: Difference) -> dict[str, Cell]:
+    scale = 1 if found.metric.startswith(_UNITS) else 100
+    low, high = found.comparison.interval
+    return {
+        "reference": found.comparison.second,
+        "value": found.comparison.first,
+        "difference": scale * found.comparison.difference,
+        "low": scale * low,
+        "high": scale * high,
+    }
+
+
+def _test(found: Difference) -> dict[str, Cell]:
+    return {
+        "p_value": found.comparison.p_value,
+        "p_corrected": found.p_corrected,
+        "d_z": found.effect_size,
+        "better": found.n_better,
+        "worse": found.n_worse,
+        "verdict": found.verdict,
+    }
+
+
+def _flat_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
+    packages = environment.get("packages") or {}
+    plain = {key.replace("_", " "): v for key, v in environment.items() if key != "packages"}
+    return plain | {f"package {name}": version for name, version in packages.items()}

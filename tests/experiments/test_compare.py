@@ -1,0 +1,168 @@
+"""Runs and comparisons as the command line gives them."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+from experiments.cli import main
+from recsys.config import Config
+from recsys.reporting.record import RunRecord
+from tracking.mirror import mirror
+
+N = 300
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
+)  # MLflow 3.17 uses what SQLAlchemy 2.1 deprecates
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """A store with three runs: plain, better by 0.1 for each reader, and of other data."""
+    place = tmp_path_factory.mktemp("shelf")
+    store = f"sqlite:///{place}/mlflow.db"
+    base = np.random.default_rng(0).uniform(0.2, 0.4, size=N)
+    noise = np.random.default_rng(1).normal(0, 0.1, size=N)
+    for name, values, fingerprint in (
+        ("plain", base, "sha256:aaaa"),
+        ("better", base + 0.1 + noise, "sha256:aaaa"),
+        ("foreign", base, "sha256:bbbb"),
+    ):
+        path = place / "runs" / name
+        path.mkdir(parents=True)
+        config = Config().model_dump(mode="json")
+        config["model"]["embedding_dim"] = 64 if name == "better" else 32
+        means = {"ndcg@10": float(values.mean()), "recall@10": 0.5}
+        intervals = {"ndcg@10": [means["ndcg@10"] - 0.01, means["ndcg@10"] + 0.01]}
+        RunRecord(
+            run_name=name,
+            status="finished",
+            created="2026-01-02T03:04:05+00:00",
+            config=config,
+            dataset={"fingerprint": fingerprint, "n_users": N, "n_items": 9, "train": 10},
+            evaluation={
+                "split": "test",
+                "skipped": None,
+                "n_users": N,
+                "model": {"means": means, "intervals": intervals},
+                "baselines": {},
+            },
+        ).write(path)
+        pd.DataFrame(
+            {
+                "user_id": np.arange(N).astype(str),
+                "n_train": 9,
+                "segment": "tail",
+                "ndcg@10": values,
+                "recall@10": np.full(N, 0.5),
+            }
+        ).to_parquet(path / "per_user.parquet")
+        mirror(path, store)
+    return place, store
+
+
+@pytest.fixture
+def cli(shelf, tmp_path, monkeypatch):
+    """Runs a command in a directory of its own, the store in the environment."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        if name not in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", shelf[1])
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert result.exception is None or isinstance(result.exception, SystemExit), (
+            result.exception
+        )
+        return result
+
+    return run
+
+
+def test_runs_are_listed_best_first_with_what_they_were(cli):
+    lines = cli("runs").output.splitlines()
+    rows = [line for line in lines if "finished" in line]
+    assert rows[0].split()[0] == "better"
+    assert {row.split()[0] for row in rows[1:]} == {"plain", "foreign"}
+    for told in ("2026-01-02 03:04", "aaaa", "64", "[0."):
+        assert told in rows[0]
+
+
+def test_runs_can_be_chosen_and_given_to_programs(cli):
+    rows = json.loads(cli("runs", "--filter", "ndcg@10>=0.35", "--json").output)
+    assert [row["name"] for row in rows] == ["better"]
+    assert rows[0]["metrics"]["test/ndcg_at_10"] > 0.35
+
+
+def test_no_run_is_said_to_be_none(cli):
+    assert cli("runs", "--filter", "ndcg@10>=5").output.strip() == "no such run"
+
+
+def test_a_comparison_is_printed_written_and_logged(cli, tmp_path):
+    result = cli("compare", "plain", "better", "--name", "first")
+    assert result.exit_code == 0
+    assert "better is better than plain on NDCG@10. The difference is +" in result.output
+    assert "model.embedding_dim" in result.output
+    place = tmp_path / "artifacts" / "comparisons" / "first"
+    content = json.loads((place / "comparison.json").read_text())
+    assert content["pairs"][0]["verdict"] == "better"
+    rows = json.loads(cli("runs", "--all", "--json").output)
+    (logged,) = [row for row in rows if row["kind"] == "comparison" and row["name"] == "first"]
+    assert logged["run_id"] in result.output
+
+
+def test_a_comparison_can_leave_mlflow_out(cli, shelf, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    runs = shelf[0] / "runs"
+    result = cli("compare", runs / "plain", runs / "better", "--no-track", "--out", "here")
+    assert result.exit_code == 0 and "MLflow" not in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_a_directory_is_logged_where_it_was_tracked(cli, shelf, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    runs = shelf[0] / "runs"
+    assert shelf[1] in cli("compare", runs / "plain", runs / "better").output
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_store_that_fails_loses_no_comparison(cli, shelf, tmp_path):
+    (tmp_path / "file").write_text("")
+    runs, away = shelf[0] / "runs", f"sqlite:///{tmp_path}/file/mlflow.db"
+    result = cli("compare", runs / "plain", runs / "better", "--tracking-uri", away)
+    assert result.exit_code == 2
+    assert "is written, but could not be sent" in result.output
+    assert list(tmp_path.glob("artifacts/comparisons/*/comparison.html"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("plain", "foreign"), "'plain' has sha256:aaaa, 'foreign' has sha256:bbbb"),
+        (("plain",), "two runs or more, got 1"),
+        (("plain", "plain"), "'plain' twice"),
+        (("plain", "nobody"), "run 'nobody': must be a run directory"),
+        (("plain", "better", "--metric", "ndcg@3"), "'--metric' must be one"),
+        (("plain", "better", "--name", "../up"), "'--name' must hold letters"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_exit_code_2(cli, tmp_path, arguments, reason):
+    result = cli("compare", *arguments)
+    assert result.exit_code == 2
+    assert reason in result.output and len(result.output.splitlines()) == 1
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_run_that_was_not_evaluated_is_refused(cli, shelf, tmp_path):
+    record = RunRecord.read(shelf[0] / "runs" / "plain")
+    dataclasses.replace(record, evaluation=None, status="interrupted").write(tmp_path)
+    result = cli("compare", "plain", tmp_path)
+    assert result.exit_code == 2
+    assert "must have been evaluated on the test split" in result.output

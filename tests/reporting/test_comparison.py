@@ -1,0 +1,326 @@
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.errors import ArtifactError, DataError
+from recsys.evaluation.tables import Table
+from recsys.reporting.comparison import ComparedRun, compare, differing_settings
+from recsys.reporting.comparison_chart import Deviation, difference_chart
+from recsys.reporting.comparison_report import build_report, description, write_comparison
+from recsys.reporting.comparison_summary import verdict
+from recsys.reporting.comparison_tables import comparison_tables, run_results
+
+N = 400
+METRICS = ("ndcg@10", "recall@10", "ndcg@5", "sampled_ndcg@10", "novelty@10")
+
+
+@pytest.fixture
+def make_run(make_record):
+    """A run whose readers' NDCG@10 is the same noise for every run, moved by ``gain``."""
+
+    def make(name, gain=0.0, *, config=None, per_user=None, run_id=None, tables=None, **changes):
+        rng = np.random.default_rng(0)
+        base = rng.uniform(0.2, 0.4, size=N)
+        values = {metric: base + 0.1 * place for place, metric in enumerate(METRICS)}
+        values["ndcg@10"] = base + gain
+        frame = pd.DataFrame(
+            {
+                "user_id": [f"r{number}" for number in range(N)],
+                "n_train": 10,
+                "segment": np.where(np.arange(N) < 100, "cold", "tail"),
+                **values,
+            }
+        )
+        means = {metric: float(frame[metric].mean()) for metric in METRICS} | {"coverage@10": 0.5}
+        intervals = {metric: [means[metric] - 0.01, means[metric] + 0.01] for metric in METRICS}
+        model = {"means": means, "intervals": intervals}
+        evaluation = {"split": "test", "skipped": None, "n_users": N, "model": model}
+        given = {"run_name": name, "created": f"2026-01-02T00:00:00Z#{name}"}
+        given |= {"evaluation": evaluation | {"baselines": {}}} | changes
+        record = make_record(**given)
+        for path, value in (config or {}).items():
+            *above, last = path.split(".")
+            tree = record.config
+            for key in above:
+                tree = tree.setdefault(key, {})
+            tree[last] = value
+        return ComparedRun(
+            name=name,
+            run_id=run_id,
+            record=record,
+            per_user=frame if per_user is None else per_user,
+            tables=tables or {},
+        )
+
+    return make
+
+
+@pytest.fixture
+def noise():
+    """A difference of mean 0 between readers; (400,)."""
+    values = np.random.default_rng(1).normal(0, 0.1, size=N)
+    return values - values.mean()
+
+
+def test_a_run_that_is_better_is_said_to_be_so_with_its_numbers(make_run, noise):
+    comparison = compare([make_run("plain"), make_run("new", 0.05 + noise)])
+    said = verdict(comparison, comparison.pairs[0])
+    better = int((0.05 + noise > 0).sum())
+    assert said.startswith("new is better than plain on NDCG@10. The difference is +5.00 points")
+    assert f"Of {N} readers {better} are served better, {N - better} worse and 0 alike" in said
+    # 0.05 over a standard deviation of 0.1: half of one, which Cohen calls medium from 0.5 on
+    assert re.search(r"d_z = \+0\.(4|5)\d, (small|medium)", said)
+
+
+def test_a_run_that_is_worse_is_said_to_be_so(make_run, noise):
+    comparison = compare([make_run("plain"), make_run("new", -0.05 + noise)])
+    said = verdict(comparison, comparison.pairs[0])
+    assert said.startswith("new is worse than plain on NDCG@10. The difference is −5.00 points")
+
+
+def test_a_difference_that_may_be_chance_is_no_verdict(make_run, noise):
+    comparison = compare([make_run("plain"), make_run("new", noise)])
+    said = verdict(comparison, comparison.pairs[0])
+    assert said.startswith("new and plain cannot be told apart on NDCG@10.")
+    assert "It may be chance" in said
+
+
+def test_runs_that_serve_every_reader_alike_are_said_to(make_run):
+    comparison = compare([make_run("plain"), make_run("new")])
+    said = verdict(comparison, comparison.pairs[0])
+    assert said.startswith("new and plain give every reader the same NDCG@10. No other")
+
+
+def test_settings_that_differ_are_shown_and_places_are_not(make_run):
+    first = make_run("a", config={"model.embedding_dim": 32, "experiment.run_name": "a"})
+    second = make_run("b", config={"model.embedding_dim": 64, "experiment.run_name": "b"})
+    assert differing_settings([first, second]) == [("model.embedding_dim", [32, 64])]
+    table = comparison_tables(compare([first, second]))["settings"]
+    assert (table.columns, table.rows) == (
+        ("setting", "a", "b"),
+        (("model.embedding_dim", "32", "64"),),
+    )
+
+
+def test_a_setting_that_a_run_does_not_have_is_not_set(make_run):
+    table = comparison_tables(
+        compare([make_run("a"), make_run("b", config={"model.novelty": True})])
+    )["settings"]
+    assert table.rows == (("model.novelty", "not set", "true"),)
+
+
+def test_the_watched_metric_decides_with_the_others_of_its_length(make_run):
+    watched = {"training.early_stopping.monitor": "recall@10"}
+    method = compare([make_run("a", config=watched), make_run("b")]).method
+    assert method.tested == ("recall@10", "ndcg@10")
+    assert compare([make_run("a"), make_run("b")]).method.tested == ("ndcg@10", "recall@10")
+
+
+def test_asked_for_metrics_are_the_ones_tested(make_run):
+    method = compare([make_run("a"), make_run("b")], metrics=["ndcg@5"]).method
+    assert method.tested == ("ndcg@5",)
+    assert method.shown == ("ndcg@10", "recall@10", "sampled_ndcg@10", "novelty@10")
+
+
+@pytest.mark.parametrize("name", ["ndcg@99", "coverage@10"])
+def test_a_metric_without_a_value_of_each_reader_is_refused(make_run, name):
+    with pytest.raises(DataError, match=f"'--metric' must be one .*, got '{name}'"):
+        compare([make_run("a"), make_run("b")], metrics=[name])
+
+
+def test_metrics_among_other_numbers_of_candidates_are_left_out(make_run):
+    few = make_run("b", config={"evaluation.candidate_samples": 7})
+    assert "sampled_ndcg@10" not in compare([make_run("a"), few]).method.shown
+    assert "sampled_ndcg@10" in compare([make_run("a"), make_run("b")]).method.shown
+
+
+def test_novelty_is_not_told_in_hundredths(make_run):
+    other = make_run("b")
+    other.per_user["novelty@10"] += 0.5
+    other.per_user["ndcg@5"] += 0.5
+    table = comparison_tables(compare([make_run("a"), other]))["other_differences"]
+    rows = {row[0]: row[table.columns.index("difference")] for row in table.rows}
+    assert rows["novelty@10"] == pytest.approx(0.5)
+    assert rows["ndcg@5"] == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"evaluation": None, "status": "failed"}, "its status is 'failed'"),
+        ({"evaluation": {"split": "test", "skipped": "nothing held out"}}, "nothing held out"),
+        ({"evaluation": {"split": "validation", "skipped": None}}, "got 'validation'"),
+        ({"per_user": pd.DataFrame()}, "hold its per-user metrics"),
+    ],
+)
+def test_a_run_without_a_test_evaluation_is_refused(make_run, changes, reason):
+    with pytest.raises(DataError, match=f"run 'b': must.* {reason}"):
+        compare([make_run("a"), make_run("b", **changes)])
+
+
+def test_runs_on_other_data_are_refused_with_what_made_them_others(make_run):
+    first = make_run("a")
+    dataset = first.record.dataset | {"fingerprint": "sha256:def", "sources": {"books.csv": "11"}}
+    second = make_run("b", dataset=dataset, config={"data.min_rating": 4})
+    with pytest.raises(DataError) as refused:
+        compare([first, second])
+    said = str(refused.value)
+    assert "'a' has sha256:abc, 'b' has sha256:def" in said
+    assert "data.min_rating is None and 4" in said
+    assert "the files' contents differ" in said
+    assert "\n" not in said
+
+
+def test_other_test_users_are_refused_with_their_number(make_run):
+    fewer = make_run("b", per_user=make_run("b").per_user.iloc[:-3])
+    with pytest.raises(DataError, match="3 of the 400 of 'a' are not among those of 'b'"):
+        compare([make_run("a"), fewer])
+
+
+def test_a_run_is_not_compared_with_itself_nor_alone(make_run):
+    run = make_run("a")
+    with pytest.raises(DataError, match="two runs or more, got 1"):
+        compare([run])
+    with pytest.raises(DataError, match="different runs, got 'a' twice"):
+        compare([run, run])
+
+
+def test_runs_of_one_name_are_told_apart_by_their_id(make_run):
+    first = make_run("a", run_id="1" * 32, created="2026-01-01T00:00:00Z")
+    second = make_run("a", run_id="2" * 32, created="2026-01-02T00:00:00Z")
+    assert [run.name for run in compare([first, second]).runs] == ["a (11111111)", "a (22222222)"]
+
+
+def test_intervals_of_a_run_are_those_of_its_own_evaluation(make_run):
+    comparison = compare([make_run("a"), make_run("b")])
+    found = run_results(comparison).value("a", "ndcg@10")
+    assert (found.low, found.high) == (found.mean - 0.01, found.mean + 0.01)
+
+
+def test_at_another_confidence_intervals_are_made_anew(make_run):
+    """A wider confidence gives a wider interval, around the mean still."""
+    runs = [make_run("a"), make_run("b")]
+    half, most = (
+        run_results(compare(runs, confidence=level)).value("a", "ndcg@10") for level in (0.5, 0.99)
+    )
+    assert most.low < half.low < half.mean < half.high < most.high
+
+
+def test_segments_of_books_are_held_side_by_side(make_run):
+    def segments(recall):
+        columns = ("kind", "segment", "n", "recall@10", "ndcg@10", "popularity_recall@10")
+        rows = (("users", "cold", 9, 0.9, 0.9, 0.9), ("items", "cold", 4, recall, None, 0.9))
+        return {"segments": Table("segments", "Segments", "", columns, rows)}
+
+    runs = [make_run("a", tables=segments(0.25)), make_run("b", tables=segments(0.75))]
+    table = comparison_tables(compare(runs))["book_segment_differences"]
+    assert table.columns == ("segment", "metric", "n", "reference", "value", "difference")
+    assert table.rows == (
+        ("cold", "recall@10", 4, 0.25, 0.75, 50.0),
+        ("cold", "ndcg@10", 4, None, None, None),
+    )
+    runs[1].record.config["evaluation"]["segments"] = {"cold_max": 99}
+    assert "book_segment_differences" not in comparison_tables(compare(runs))
+
+
+def test_books_outside_the_head_are_compared_only_where_all_tell_them_alike(make_run):
+    runs = [make_run("a"), make_run("b"), make_run("c")]
+    for run in runs[:2]:
+        run.per_user["tail_items_ndcg@10"] = 0.5
+    assert compare(runs[:2]).method.has_tail_books
+    assert not compare(runs).method.has_tail_books
+    runs[1].record.config["evaluation"]["segments"] = {"cold_max": 99}
+    assert not compare(runs[:2]).method.has_tail_books
+
+
+def test_several_runs_are_one_family_and_one_report(make_run, noise):
+    runs = [make_run("plain"), make_run("new", 0.05 + noise), make_run("same", noise)]
+    comparison = compare(runs)
+    report = build_report(comparison)
+    assert comparison.n_tests == 4
+    assert report.summary == "On NDCG@10: new better than plain; same not told apart from it."
+    assert comparison_tables(comparison)["differences"].column("run") == [
+        *("new", "new", "same", "same")
+    ]
+
+
+def test_the_same_comparison_gives_the_same_bytes(make_run, noise, tmp_path):
+    def written(place):
+        comparison = compare([make_run("plain"), make_run("new", noise)])
+        write_comparison(comparison, tmp_path / place)
+        files = (path for path in (tmp_path / place).rglob("*") if path.is_file())
+        return {path.relative_to(tmp_path / place): path.read_bytes() for path in files}
+
+    first = written("one")
+    assert first == written("two") == written("one")
+    assert {str(path) for path in first} >= {
+        *("comparison.json", "comparison.md", "comparison.html"),
+        *("tables/differences.json", "figures/differences.svg"),
+    }
+
+
+def test_what_is_written_holds_the_numbers_of_the_comparison(make_run, noise, tmp_path):
+    comparison = compare([make_run("plain"), make_run("new", 0.05 + noise)], name="mine")
+    write_comparison(comparison, tmp_path / "mine")
+    content = json.loads((tmp_path / "mine" / "comparison.json").read_text())
+    (pair,) = content["pairs"]
+    assert (content["name"], content["n_users"], pair["verdict"]) == ("mine", N, "better")
+    assert pair["tested"][0]["points"] == pytest.approx(5.0)
+    assert pair["shown"][0]["p_corrected"] is None
+    text = (tmp_path / "mine" / "comparison.md").read_text()
+    assert "| NDCG@10 | better |" in text
+    assert "figures/differences.svg" in text and "report.html" not in text
+
+
+def test_the_page_fetches_nothing_and_escapes_names(make_run, tmp_path):
+    nasty = 'b<script>alert("x")</script>'
+    comparison = compare([make_run("a"), make_run(nasty)], name="nasty")
+    write_comparison(comparison, tmp_path / "nasty")
+    page = (tmp_path / "nasty" / "comparison.html").read_text()
+    assert "<script" not in page
+    assert not re.findall(r"(?:src|href)=\"(?!#)", page)
+
+
+def test_a_name_made_from_runs_is_safe_as_a_directory(make_run):
+    assert re.fullmatch(r"[\w.-]+", compare([make_run("../a/b"), make_run("c d")]).name)
+
+
+def test_a_directory_with_another_comparison_is_left_alone(make_run, noise, tmp_path):
+    place = tmp_path / "place"
+    write_comparison(compare([make_run("a"), make_run("b")]), place)
+    before = (place / "comparison.md").read_text()
+    with pytest.raises(ArtifactError, match="holds another one"):
+        write_comparison(compare([make_run("a"), make_run("c", noise)]), place)
+    assert (place / "comparison.md").read_text() == before
+
+
+def test_a_directory_of_something_else_is_left_alone(make_run, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ArtifactError, match=r"it has no comparison\.json"):
+        write_comparison(compare([make_run("a"), make_run("b")]), tmp_path)
+
+
+def test_the_description_begins_with_the_outcome_and_the_table(make_run, noise):
+    text = description(compare([make_run("plain"), make_run("new", 0.05 + noise)]))
+    lines = text.splitlines()
+    assert lines[0] == "**new is better than plain on NDCG@10.**"
+    assert lines[2].startswith("| metric | verdict |")
+    assert lines[4].startswith("| NDCG@10 | better | ")
+    assert lines[-1].startswith("new is better than plain on NDCG@10. The difference is +5.00")
+
+
+def test_a_dot_right_of_zero_is_a_difference_above_it():
+    deviations = [Deviation("x", "a", 2.0, 1.0, 3.0), Deviation("y", "a", -2.0, None, None)]
+    svg = difference_chart("title", deviations, x_label="points")
+    zero = float(re.search(r'class="axis" x1="([\d.]+)"', svg)[1])
+    right, left = (float(x) for x in re.findall(r'cx="([\d.]+)"', svg))
+    assert left < zero < right
+    assert svg.count('class="whisker"') == 1
+
+
+def test_a_difference_that_is_not_known_is_not_drawn():
+    svg = difference_chart("title", [Deviation("x", "a", None, None, None)], x_label="points")
+    assert "<circle" not in svg and ">x</text>" in svg

@@ -1,0 +1,138 @@
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recsys.errors import TrackingError
+from recsys.reporting.comparison import ComparedRun, compare
+from recsys.reporting.comparison_report import write_comparison
+from tracking.comparison import comparison_metrics, send_comparison
+from tracking.past_runs import list_runs
+
+ENVIRONMENT = {"git_commit": "c0ffee-dirty"}
+N = 300
+
+
+@pytest.fixture
+def build(finished_record, tmp_path):
+    """Compares runs whose readers' NDCG@10 is moved by the given amounts; writes it too."""
+
+    def make(*gains, ids=(None, None, None)):
+        runs = []
+        for name, gain, run_id in zip("abc", (0.0, *gains), ids, strict=False):
+            rng = np.random.default_rng(len(runs))
+            values = np.full(N, 0.3) + gain + rng.normal(0, 0.05, size=N)
+            frame = pd.DataFrame(
+                {"user_id": np.arange(N).astype(str), "n_train": 9, "segment": "tail"}
+            ).assign(**{"ndcg@10": values})
+            model = {"means": {"ndcg@10": float(values.mean())}, "intervals": {}}
+            evaluation = finished_record.evaluation | {"model": model}
+            record = dataclasses.replace(finished_record, run_name=name, evaluation=evaluation)
+            runs.append(ComparedRun(name, run_id, record, frame, {}))
+        comparison = compare(runs)
+        write_comparison(comparison, tmp_path / comparison.name)
+        return comparison, tmp_path / comparison.name
+
+    return make
+
+
+@pytest.fixture
+def send(store, build):
+    """Sends a comparison of runs moved by the given amounts."""
+
+    def run(*gains, **changes):
+        comparison, directory = build(*gains, ids=changes.pop("ids", (None, None, None)))
+        given = {"tracking_uri": store, "environment": ENVIRONMENT} | changes
+        return comparison, send_comparison(comparison, directory, **given)
+
+    return run
+
+
+def test_a_comparison_is_a_run_of_its_own(send, client):
+    comparison, sent = send(0.1)
+    run = client.get_run(sent.run_id)
+    tags = run.data.tags
+    assert (run.info.run_name, run.info.status) == (comparison.name, "FINISHED")
+    assert tags["bookends.kind"] == "comparison"
+    assert tags["bookends.verdict"] == "b: better"
+    assert tags["bookends.dataset"] == comparison.reference.fingerprint
+    assert (tags["mlflow.source.git.commit"], tags["mlflow.source.git.dirty"]) == (
+        "c0ffee",
+        "True",
+    )
+    assert tags["mlflow.note.content"].startswith("**b is better than a on NDCG@10.**")
+    assert "| NDCG@10 | better |" in tags["mlflow.note.content"]
+
+
+def test_it_names_the_runs_it_compares_and_stands_beside_them(send, client):
+    experiment_id = client.create_experiment("theirs")
+    ids = [client.create_run(experiment_id).info.run_id for _ in range(2)]
+    _, sent = send(0.1, ids=ids)
+    tags = client.get_run(sent.run_id).data.tags
+    assert (tags["bookends.reference_run"], tags["bookends.compared_runs"]) == tuple(ids)
+    assert sent.experiment_id == experiment_id
+
+
+def test_its_metrics_are_the_differences(send, client):
+    comparison, sent = send(0.1)
+    metrics = client.get_run(sent.run_id).data.metrics
+    found = comparison.pairs[0].headline
+    assert metrics["difference/ndcg_at_10"] == found.comparison.difference
+    assert metrics["difference_ci_low/ndcg_at_10"] == found.comparison.interval[0]
+    assert metrics["p_corrected/ndcg_at_10"] == found.p_corrected
+    assert metrics["comparison/readers"] == N
+
+
+def test_several_runs_have_metrics_of_their_own(build):
+    comparison, _ = build(0.1, -0.1)
+    metrics = comparison_metrics(comparison)
+    assert metrics["difference of b/ndcg_at_10"] > 0.05
+    assert metrics["difference of c/ndcg_at_10"] < -0.05
+
+
+def test_its_report_and_tables_are_artifacts(send, client, tmp_path):
+    _, sent = send(0.1)
+    held = {found.path for found in client.list_artifacts(sent.run_id)}
+    assert held >= {"comparison.json", "comparison.md", "comparison.html", "tables", "figures"}
+    path = client.download_artifacts(sent.run_id, "tables/differences.json", str(tmp_path))
+    with open(path, encoding="utf-8") as file:
+        assert set(json.load(file)) == {"columns", "data"}  # all that MLflow's viewer takes
+    declared = client.get_run(sent.run_id).data.tags["mlflow.loggedArtifacts"]
+    assert "tables/differences.json" in declared
+
+
+def test_the_same_comparison_is_logged_once(send, client, contents):
+    _, first = send(0.1)
+    before = contents(client, first.run_id)
+    _, again = send(0.1)
+    assert again == first
+    assert contents(client, first.run_id) == before
+
+
+def test_it_is_listed_only_among_all(send, store):
+    _, _ = send(0.1, experiment="bookends")
+    assert list_runs(store) == []
+    assert [row.kind for row in list_runs(store, include_all=True)] == ["comparison"]
+
+
+def test_a_run_that_mlflow_opened_is_used(send, store, client, monkeypatch):
+    opened = client.create_run(client.create_experiment("projects")).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", opened)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    comparison, sent = send(0.1, tracking_uri=None)
+    assert sent.run_id == opened
+    assert client.get_run(opened).info.run_name == comparison.name
+
+
+def test_a_store_that_is_away_says_that_the_files_are_there(build, tmp_path):
+    (tmp_path / "file").write_text("")
+    comparison, directory = build(0.1)
+    with pytest.raises(TrackingError, match="is written, but could not be sent"):
+        send_comparison(
+            comparison,
+            directory,
+            tracking_uri=f"sqlite:///{tmp_path}/file/mlflow.db",
+            environment=ENVIRONMENT,
+        )

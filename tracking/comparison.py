@@ -1,0 +1,239 @@
+"""A comparison of runs in MLflow: a run of its own beside those it compares."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from recsys.errors import TrackingError
+from recsys.reporting.comparison import RunComparison
+from recsys.reporting.comparison_report import description
+from recsys.reporting.record import TABLES_DIR, read_json
+from tracking.names import metric_key
+from tracking.remote_run import KEY_TAG, MOST_METRICS, RemoteRun, attached_run, existing_run
+from tracking.store import (
+    STORE_ERRORS,
+    connect,
+    ensure_experiment,
+    one_line,
+    resolve_uri,
+    without_password,
+)
+
+KIND = "comparison"
+_LONGEST_TAG = 8000
+_LONGEST_GROUP = 100
+_TABLE_DIGITS = 6
+
+
+@dataclass(frozen=True)
+class SentComparison:
+    """Where a comparison can be seen.
+
+    Attributes:
+        tracking_uri: the store, without a password.
+        experiment_id: the experiment.
+        run_id: the run.
+    """
+
+    tracking_uri: str
+    experiment_id: str
+    run_id: str
+
+
+def send_comparison(
+    comparison: RunComparison,
+    directory: Path,
+    *,
+    tracking_uri: str | None = None,
+    experiment: str | None = None,
+    environment: Mapping[str, Any],
+) -> SentComparison:
+    """Log a comparison; logging it again finds its run and changes nothing.
+
+    Args:
+        comparison: what was found.
+        directory: holds its files.
+        tracking_uri: the store; None takes ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` here.
+        experiment: name of the experiment; None takes that of the first compared run which the
+            store holds, else the one of the reference's settings.
+        environment: with the git_commit of this process.
+
+    Raises:
+        TrackingError: the store cannot be used.
+    """
+    uri = resolve_uri(tracking_uri)
+    try:
+        client = connect(uri)
+        run = _open(client, uri, comparison, experiment)
+        run.send_settings(_params(comparison), _tags(comparison, environment))
+        _send_metrics(run, comparison)
+        _send_files(run, directory)
+        run.send_status("FINISHED")
+    except STORE_ERRORS as error:
+        raise TrackingError(
+            f"{directory}: is written, but could not be sent to {without_password(uri)} "
+            f"({one_line(error)})"
+        ) from error
+    return SentComparison(without_password(uri), run.experiment_id, run.run_id)
+
+
+def comparison_metrics(comparison: RunComparison) -> dict[str, float]:
+    """What a comparison found, by MLflow's key; where there are several pairs, each has groups.
+
+    ``difference`` is the run minus the reference, in the unit of the metric; ``untested`` is the
+    same of a metric that was not tested.
+    """
+    values: dict[str, float] = {"comparison/readers": float(comparison.n_users)}
+    for pair in comparison.pairs:
+        of = "" if len(comparison.pairs) == 1 else f" of {pair.name[:_LONGEST_GROUP]}"
+        for found in pair.tested:
+            compared = found.comparison
+            low, high = compared.interval
+            numbers = {
+                "difference": compared.difference,
+                "difference_ci_low": low,
+                "difference_ci_high": high,
+                "compared": compared.first,
+                "p_corrected": found.p_corrected,
+                "effect_size": found.effect_size,
+            }
+            values |= {metric_key(key + of, found.metric): value for key, value in numbers.items()}
+            values[metric_key("reference", found.metric)] = compared.second
+        for found in pair.shown:
+            values[metric_key(f"untested{of}", found.metric)] = found.comparison.difference
+        for found in pair.segments:
+            group = f"segment_{found.segment}{of}"
+            values[metric_key(group, found.metric)] = found.comparison.difference
+    return {key: value for key, value in values.items() if not math.isnan(value)}
+
+
+def _open(
+    client: MlflowClient, uri: str, comparison: RunComparison, experiment: str | None
+) -> RemoteRun:
+    """The run that ``mlflow run`` opened, else that of the same comparison before, or a new one."""
+    attached_id = os.environ.get("MLFLOW_RUN_ID")
+    if attached_id and uri == resolve_uri(None):
+        client.update_run(attached_run(client, attached_id).run_id, name=comparison.name)
+        return attached_run(client, attached_id)
+    experiment_id = _experiment_id(client, uri, comparison, experiment)
+    key = f"tags.`{KEY_TAG}` = '{comparison.key}'"
+    runs = client.search_runs([experiment_id], key, max_results=1)
+    if runs:
+        return RemoteRun(client, runs[0])
+    tags = {KEY_TAG: comparison.key, "bookends.kind": KIND}
+    run = client.create_run(experiment_id, tags=tags, run_name=comparison.name)
+    return RemoteRun(client, run)
+
+
+def _experiment_id(
+    client: MlflowClient, uri: str, comparison: RunComparison, experiment: str | None
+) -> str:
+    if experiment is None:
+        for run in comparison.runs:
+            held = existing_run(client, run.run_id) if run.run_id else None
+            if held is not None:
+                return held.experiment_id
+        settings = comparison.reference.record.config.get("experiment", {})
+        experiment = settings.get("name", "bookends")
+    return ensure_experiment(client, experiment, uri)
+
+
+def _params(comparison: RunComparison) -> dict[str, str]:
+    method = comparison.method
+    others = {f"compared_{place}": run.name for place, run in enumerate(comparison.others, start=1)}
+    return {
+        "reference": comparison.reference.name,
+        **others,
+        "confidence": f"{method.confidence:g}",
+        "tested": ", ".join(method.tested),
+        "correction": f"Holm over {comparison.n_tests} tests",
+        "bootstrap_samples": str(method.n_samples),
+    }
+
+
+def _tags(comparison: RunComparison, environment: Mapping[str, Any]) -> dict[str, str]:
+    commit = environment.get("git_commit") or ""
+    ids = [run.run_id for run in comparison.others if run.run_id]
+    verdicts = {pair.name: pair.headline.verdict for pair in comparison.pairs}
+    tags = {
+        KEY_TAG: comparison.key,
+        "bookends.kind": KIND,
+        "bookends.status": "finished",
+        "bookends.dataset": comparison.reference.fingerprint,
+        "bookends.reference_run": comparison.reference.run_id or "",
+        "bookends.compared_runs": ",".join(ids),
+        "bookends.verdict": "; ".join(f"{name}: {said}" for name, said in verdicts.items()),
+        "mlflow.source.name": "bookends compare",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit.removesuffix("-dirty"),
+        "mlflow.source.git.dirty": str(commit.endswith("-dirty")) if commit else "",
+        "mlflow.note.content": description(comparison),
+    }
+    with contextlib.suppress(KeyError, OSError):  # a container's user need not have a name
+        tags["mlflow.user"] = getpass.getuser()
+    return {key: _cut(text) for key, text in tags.items() if text}
+
+
+def _cut(text: str) -> str:
+    """MLflow cuts longer tags in silence."""
+    return text if len(text) <= _LONGEST_TAG else text[: _LONGEST_TAG - 4].rstrip() + " ..."
+
+
+def _send_metrics(run: RemoteRun, comparison: RunComparison) -> None:
+    """Those that are absent: the same comparison has the same numbers."""
+    held = run.client.get_run(run.run_id).data.metrics
+    now = int(time.time() * 1000)
+    points = [
+        Metric(key, value, now, 0)
+        for key, value in comparison_metrics(comparison).items()
+        if key not in held
+    ]
+    for start in range(0, len(points), MOST_METRICS):
+        run.client.log_batch(run.run_id, metrics=points[start : start + MOST_METRICS])
+
+
+def _send_files(run: RemoteRun, directory: Path) -> None:
+    with TemporaryDirectory() as folder:
+        files = dict(_files(directory, Path(folder)))
+        folders = {
+            None if place.parent == PurePosixPath() else str(place.parent) for place in files
+        }
+        held = run.file_sizes(sorted(folders, key=str))
+        for place, source in files.items():
+            if held.get(str(place)) != source.stat().st_size:
+                run.send_file(source, place)
+        run.declare_tables([str(place) for place in files if place.parts[0] == TABLES_DIR])
+
+
+def _files(directory: Path, made: Path) -> Iterator[tuple[PurePosixPath, Path]]:
+    """Each file by its place in the run; of tables only what MLflow's viewer reads."""
+    for path in sorted(directory.rglob("*")):
+        place = path.relative_to(directory)
+        if not path.is_file() or any(part.startswith(".") for part in place.parts):
+            continue
+        if place.parts[0] == TABLES_DIR:
+            content = read_json(path)
+            source = made / path.name
+            rows = [[_legible(cell) for cell in row] for row in content["data"]]
+            source.write_text(json.dumps({"columns": content["columns"], "data": rows}))
+            yield PurePosixPath(place.as_posix()), source
+        else:
+            yield PurePosixPath(place.as_posix()), path
+
+
+def _legible(cell: object) -> object:
+    """A number as MLflow's narrow columns show it whole."""
+    return float(f"{cell:.{_TABLE_DIGITS}g}") if isinstance(cell, float) else cell
