@@ -1,0 +1,287 @@
+"""A store with a few real runs and a sweep, one MLflow server over it, and a browser.
+
+What the pages look like is kept in ``BOOKENDS_SCREENSHOTS``, else in ``artifacts/screenshots``.
+"""
+
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+ROOT = Path(__file__).parents[2]
+SHOTS = Path(os.environ.get("BOOKENDS_SCREENSHOTS") or ROOT / "artifacts" / "screenshots")
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NO_ASSISTANT = """try {
+    localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')
+    localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true')
+    localStorage.setItem('mlflow.workflowType_v1', '"machine_learning"')
+} catch (refused) {}  // in a frame without an origin"""
+PATIENCE_MS = 20_000
+SPACE = {
+    "training.learning_rate": {"float": [0.001, 0.02], "log": True},
+    "training.negatives_per_positive": {"int": [2, 8]},
+}
+SWEEP, COMPARISON = "learning-rates", "fused-or-summed"
+RUNS = {  # by name; None is named by the job itself
+    None: [],
+    "summed-towers": [
+        *("--model.user_tower.fusion", "sum", "--model.item_tower.fusion", "sum"),
+        *("--training.learning_rate", "0.02"),
+    ],
+    "wide-towers": ["--model.embedding_dim", "64", "--training.learning_rate", "0.01"],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """What the store holds.
+
+    Attributes:
+        run_dir: the directory of "wide-towers".
+        uri: of the store.
+        address: of the server that shows it.
+        experiment_id: of all runs.
+        run_ids: of the single runs, by name, in the order they were made.
+        sweep_id: of the sweep's run.
+        sweep_name: of the sweep.
+        trials: names of the runs below it.
+        comparison: name of the run that compares the first two.
+    """
+
+    run_dir: Path
+    uri: str
+    address: str
+    experiment_id: str
+    run_ids: dict[str, str]
+    sweep_id: str
+    sweep_name: str
+    trials: tuple[str, ...]
+    comparison: str
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Three runs of different settings on the sample and a sweep, shown by an ``mlflow server``.
+
+    Processes that share the suite share the store, and each has a server of its own over it.
+    """
+    _require_browser()
+    from tracking.store import connect, file_lock
+
+    base = tmp_path_factory.getbasetemp()
+    directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ui"
+    directory.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+            patch.delenv(name)
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.chdir(directory)
+        client = connect(f"sqlite:///{directory}/mlflow.db")
+        with _serving(directory) as (address, wait_until_up):  # it starts while runs are made
+            with file_lock(directory / "world.lock"):
+                made = _read(directory) or _fill(directory, client)
+            wait_until_up()
+            yield dataclasses.replace(made, address=address)
+
+
+@pytest.fixture(scope="module")
+def context(world):
+    """A browser that has MLflow's own panels closed; it is in the server's address alone."""
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        made = browser.new_context(
+            base_url=world.address,
+            viewport={"width": 1920, "height": 1080},
+            reduced_motion="reduce",
+        )
+        made.add_init_script(NO_ASSISTANT)
+        made.set_default_timeout(PATIENCE_MS)
+        yield made
+        browser.close()
+
+
+@pytest.fixture
+def visit(context, world):
+    """Opens an address of the UI; at the end nothing must have failed or come from elsewhere."""
+    pages, outside, failures = [], [], []
+
+    def note(request):
+        if not request.url.startswith((world.address, "data:", "blob:")):
+            outside.append(request.url)
+
+    def go(address):
+        page = context.new_page()
+        pages.append(page)
+        page.on("request", note)
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.goto(f"/{address}")
+        return page
+
+    yield go
+    for page in pages:
+        page.close()
+    assert outside == []
+    assert failures == []
+
+
+@pytest.fixture
+def keep():
+    """Keeps a picture of a page, to be looked at."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+
+    def save(page, name):
+        page.screenshot(path=SHOTS / f"{name}.png")
+
+    return save
+
+
+def _require_browser():
+    if not CHROMIUM.exists():
+        pytest.skip(f"pages are seen with {CHROMIUM}, which is not here: apt-get install chromium")
+
+
+@contextmanager
+def _serving(directory):
+    """A server in a process group of its own, that is ended with it."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--backend-store-uri", f"sqlite:///{directory}/mlflow.db"]
+    command += ["--artifacts-destination", str(directory / "served")]
+    environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    log = directory / f"server-{port}.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command, cwd=directory, env=environ, stdout=out, stderr=out, start_new_session=True
+        )
+    try:
+        yield address, lambda: _wait_until_up(address, process, log)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _read(directory):
+    """What another process made."""
+    path = directory / "world.json"
+    if not path.exists():
+        return None
+    made = json.loads(path.read_text())
+    return World(**made | {"run_dir": Path(made["run_dir"]), "trials": tuple(made["trials"])})
+
+
+def _fill(directory, client):
+    from experiments.console import RunConsole
+    from experiments.runner import run
+    from experiments.settings import load_config
+
+    uri = f"sqlite:///{directory}/mlflow.db"
+    (directory / "base.yaml").write_text(yaml.safe_dump(_settings(directory, uri)))
+    run_ids = {}
+    for name, overrides in RUNS.items():
+        named = [] if name is None else ["--experiment.run_name", name]
+        record = run(load_config(directory / "base.yaml", [*overrides, *named]), RunConsole())
+        run_ids[record.run_name] = _run_id(client, record.run_name)
+    _sweep(directory)
+    sweep_id = _run_id(client, SWEEP)
+    experiment_id = client.get_run(sweep_id).info.experiment_id
+    below = client.search_runs([experiment_id], f"tags.`mlflow.parentRunId` = '{sweep_id}'")
+    own, summed, _ = run_ids.values()
+    _command(["register", own, "--tracking-uri", uri], 0)
+    _command(["register", summed, "--tracking-uri", uri], 1)  # no better: the champion stays
+    _command(["compare", own, summed, "--tracking-uri", uri, "--name", COMPARISON], 0)
+    made = World(
+        run_dir=directory / "runs" / "wide-towers",
+        uri=uri,
+        address="",
+        experiment_id=experiment_id,
+        run_ids=run_ids,
+        sweep_id=sweep_id,
+        sweep_name=SWEEP,
+        trials=tuple(trial.info.run_name for trial in below),
+        comparison=COMPARISON,
+    )
+    (directory / "world.json").write_text(json.dumps(dataclasses.asdict(made), default=str))
+    return made
+
+
+def _command(words, expected):
+    from experiments.cli import main
+
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == expected, (result.output, result.exception)
+
+
+def _settings(directory, uri):
+    quick = yaml.safe_load((ROOT / "experiments" / "configs" / "quick.yaml").read_text())
+    return quick | {
+        "data": {
+            "books_path": str(ROOT / "data" / "sample" / "books.csv"),
+            "interactions_path": str(ROOT / "data" / "sample" / "users.csv"),
+            "cache_dir": str(directory / "cache"),
+        },
+        "experiment": {"runs_dir": str(directory / "runs"), "tracking_uri": uri},
+    }
+
+
+def _sweep(directory):
+    from experiments.sweep_console import SweepConsole
+    from experiments.sweep_request import read_request
+    from experiments.sweeper import sweep
+
+    (directory / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    options = {"n_trials": 3, "startup_trials": 2, "finalists": 0, "final_run": False}
+    request = read_request(
+        directory / "space.yaml",
+        directory / "base.yaml",
+        ["--training.num_epochs", "2"],
+        options,
+        name=SWEEP,
+        sweeps_dir=directory / "sweeps",
+    )
+    sweep(request, SweepConsole())
+
+
+def _run_id(client, name):
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    (run,) = client.search_runs(experiments, f"attributes.run_name = '{name}'")
+    return run.info.run_id
+
+
+def _wait_until_up(address, process, log):
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=1):
+                return
+        except (urllib.error.URLError, OSError):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
