@@ -12,6 +12,7 @@ from experiments.commands.compare import compare
 from experiments.commands.recommend import recommend
 from experiments.commands.registry import register, rollback
 from experiments.commands.runs import runs
+from experiments.commands.serve import serve
 from recsys.errors import BookendsError
 
 PATH = click.Path(path_type=Path)
@@ -278,8 +279,9 @@ def sweep_report(sweep_dir: Path) -> None:
         click.echo(path)
 
 
+main.add_command(compare)
+main.add_command(runs)
 main.add_command(recommend)
 main.add_command(register)
 main.add_command(rollback)
-main.add_command(compare)
-main.add_command(runs)
+main.add_command(serve)

@@ -1,0 +1,139 @@
+"""What a request passes before the application sees it: the token and the limit of its body."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+BODY_SECONDS = 30
+"""A body that takes longer is given up."""
+DRAINED_BYTES = 16 * 2**20
+DRAIN_SECONDS = 2
+"""How much of a refused body is still read: a client that writes before it reads would see a
+broken connection, not the answer."""
+
+
+@dataclass(frozen=True)
+class TokenGuard:
+    """Lets requests pass that carry the bearer token, and all to the open paths.
+
+    Attributes:
+        app: what is guarded.
+        token: what must be given.
+        open_paths: where it need not.
+    """
+
+    app: ASGIApp
+    token: bytes
+    open_paths: Collection[str]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 401 or hand on."""
+        if scope["type"] != "http" or scope["path"] in self.open_paths:
+            await self.app(scope, receive, send)
+            return
+        scheme, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
+        is_right = hmac.compare_digest(given.strip(), self.token)
+        if scheme.lower() == b"bearer" and is_right:
+            await self.app(scope, receive, send)
+            return
+        await refuse(
+            send,
+            401,
+            "the header 'Authorization: Bearer TOKEN' must carry the token of this server",
+            [(b"www-authenticate", b"Bearer")],
+        )
+
+
+@dataclass(frozen=True)
+class BodyGuard:
+    """Reads the body before the application does, up to a limit, whether announced or chunked.
+
+    Attributes:
+        app: what is guarded.
+        max_bytes: of a body.
+    """
+
+    app: ASGIApp
+    max_bytes: int
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer 408 or 413, or hand on the whole body as one message."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = _header(scope, b"content-length") or b"0"
+        is_small = announced.isdigit() and int(announced[:20]) <= self.max_bytes
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await self._read(receive) if is_small else None
+        except TimeoutError:
+            text = f"the body must arrive within {BODY_SECONDS} seconds"
+            await refuse(send, 408, text, _CLOSE)
+            return
+        if body is None:
+            text = f"the body must be at most {self.max_bytes} bytes"
+            await _drain(receive)
+            await refuse(send, 413, text, _CLOSE)
+            return
+        await self.app(scope, _replayed(body, receive), send)
+
+    async def _read(self, receive: Receive) -> Message | None:
+        """The body as one message; None where it is too large."""
+        parts, n_bytes = [], 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return message
+            parts.append(message.get("body", b""))
+            n_bytes += len(parts[-1])
+            if n_bytes > self.max_bytes:
+                return None
+            if not message.get("more_body", False):
+                return {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+
+_CLOSE = [(b"connection", b"close")]
+
+
+async def refuse(
+    send: Send, status: int, detail: str, headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    """Answer with a status and one line."""
+    body = json.dumps({"detail": detail}).encode()
+    head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    start = {"type": "http.response.start", "status": status, "headers": head + (headers or [])}
+    await send(start)
+    await send({"type": "http.response.body", "body": body})
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    values: list[bytes] = [value for key, value in scope["headers"] if key == name]
+    return values[0] if values else None
+
+
+def _replayed(body: Message, receive: Receive) -> Receive:
+    waiting = [body]
+
+    async def replay() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replay
+
+
+async def _drain(receive: Receive) -> None:
+    n_bytes = 0
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while n_bytes < DRAINED_BYTES:
+                message = await receive()
+                n_bytes += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return

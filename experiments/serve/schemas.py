@@ -1,0 +1,223 @@
+"""What the server is asked and what it answers, as the OpenAPI schema shows it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from recsys.recommender.recommender import Source
+
+MOST_QUESTIONS = 1000
+"""Readers or books in one request: each of them costs a pass over the catalogue."""
+
+
+def _encodable(text: str) -> str:
+    """Refuse half a character, which JSON can hold (an escaped surrogate) and no file can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text must be valid unicode") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+K = Annotated[int, Field(ge=1, description="Length of each list.")]
+Categories = Annotated[
+    list[Text],
+    Field(
+        default_factory=list,
+        max_length=MOST_QUESTIONS,
+        description="Only books that carry one of these; none for all books.",
+    ),
+]
+
+
+class _Question(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class RecommendQuestion(_Question):
+    """Readers, each by an id, by the books they like, or by both."""
+
+    user_ids: (
+        Annotated[
+            list[Text | None],
+            Field(
+                min_length=1,
+                max_length=MOST_QUESTIONS,
+                description="Ids; null for a reader without one.",
+            ),
+        ]
+        | None
+    ) = None
+    liked: (
+        Annotated[
+            list[Annotated[list[Text], Field(max_length=10_000)]],
+            Field(
+                min_length=1,
+                max_length=MOST_QUESTIONS,
+                description="Ids of the books each reader likes; they count for readers the model "
+                "does not know. As many lists as user_ids, where both are given.",
+            ),
+        ]
+        | None
+    ) = None
+    k: K = 10
+    exclude_seen: Annotated[
+        bool, Field(description="Leave out what the reader has read or likes.")
+    ] = True
+    categories: Categories
+
+
+class SimilarItemsQuestion(_Question):
+    """Books of the catalogue."""
+
+    item_ids: Annotated[list[Text], Field(min_length=1, max_length=MOST_QUESTIONS)]
+    k: K = 10
+    categories: Categories
+
+
+class NewBook(BaseModel):
+    """A book by its metadata; further fields are the numeric columns the model was trained with."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
+
+    title: Text | None = None
+    author: Text | None = None
+    categories: Annotated[
+        Text | None, Field(description="As one text, in the form of the data trained on.")
+    ] = None
+
+
+class NewBookSimilarQuestion(_Question):
+    """New books, whose neighbours in the catalogue are wanted."""
+
+    books: Annotated[list[NewBook], Field(min_length=1, max_length=MOST_QUESTIONS)]
+    k: K = 10
+    categories: Categories
+
+
+class NewBookReadersQuestion(_Question):
+    """New books, whose likely readers are wanted."""
+
+    books: Annotated[list[NewBook], Field(min_length=1, max_length=MOST_QUESTIONS)]
+    k: K = 10
+
+
+class RankedItem(BaseModel):
+    """A book of a list."""
+
+    rank: Annotated[int, Field(description="From 1.")]
+    item_id: str
+    score: float
+    title: str | None
+
+
+class RankedReader(BaseModel):
+    """A reader of a list."""
+
+    rank: Annotated[int, Field(description="From 1.")]
+    user_id: str
+    score: float
+
+
+class ReaderList(BaseModel):
+    """The books for one reader."""
+
+    user_id: str | None
+    source: Annotated[
+        Source | None,
+        Field(description="Where the list comes from; null where no book is left for it."),
+    ]
+    items: list[RankedItem]
+
+
+class NeighbourList(BaseModel):
+    """The books near one of the catalogue."""
+
+    item_id: str
+    items: list[RankedItem]
+
+
+class NewBookItems(BaseModel):
+    """The books near a new one."""
+
+    items: list[RankedItem]
+
+
+class NewBookReaders(BaseModel):
+    """The readers for a new book."""
+
+    readers: list[RankedReader]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(protected_namespaces=())
+
+    model_version: Annotated[
+        str | None, Field(description="Registered version that answered; null for other models.")
+    ]
+
+
+class RecommendAnswer(_Answer):
+    """A list for each reader, in the order of the question."""
+
+    results: list[ReaderList]
+
+
+class SimilarItemsAnswer(_Answer):
+    """A list for each book, in the order of the question."""
+
+    results: list[NeighbourList]
+
+
+class NewBookSimilarAnswer(_Answer):
+    """A list for each new book, in the order of the question."""
+
+    results: list[NewBookItems]
+
+
+class NewBookReadersAnswer(_Answer):
+    """Readers for each new book, in the order of the question."""
+
+    results: list[NewBookReaders]
+
+
+class Index(BaseModel):
+    """What the approximate index finds of the exact lists, as measured when it was built."""
+
+    recall_mean: float
+    recall_lowest: float
+    k: int
+    n_readers: int
+    build_seconds: float
+    n_bytes: int
+
+
+class ModelCard(BaseModel):
+    """The model that answers now."""
+
+    uri: str
+    version: str | None
+    run_id: str | None
+    loaded_at: str
+    n_users: int
+    n_items: int
+    n_bytes: int
+    book_columns: Annotated[list[str], Field(description="What a new book may be described by.")]
+    index: Annotated[Index | None, Field(description="Null where search is exact.")]
+    provenance: dict[str, Any]
+
+
+class Health(BaseModel):
+    """Whether the server lives, or can answer."""
+
+    status: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str

@@ -1,0 +1,167 @@
+"""The process that serves: settings in, a server until it is told to end."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging.config
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import uvicorn
+
+from experiments.serve.app import Settings, build_app
+from experiments.serve.meters import Meters
+from experiments.serve.reload import Current, Watch
+from experiments.serve.served import LOG, ModelSource
+from experiments.signals import Interrupted, interruptible
+from recsys.errors import ConfigError
+
+TOKEN_VARIABLE = "BOOKENDS_TOKEN"
+GRACE_SECONDS = 30
+"""What requests in work are given to end."""
+_LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {
+        name: {"handlers": ["stderr"], "level": level, "propagate": False}
+        for name, level in (("bookends", "INFO"), ("uvicorn", "WARNING"))
+    },
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be served, and where.
+
+    Attributes:
+        model: address of a model, as :func:`tracking.model.resolve_bundle` takes it.
+        tracking_uri: the store of the model.
+        host: address to listen on.
+        port: 0 for a free one.
+        ann: search by an index, not exactly.
+        max_k: length of a list.
+        max_body_bytes: of a request.
+        reload_seconds: between two looks at the alias.
+        token_file: holds the token that requests must carry.
+    """
+
+    model: str
+    tracking_uri: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    ann: bool = False
+    max_k: int = 1000
+    max_body_bytes: int = 1 << 20
+    reload_seconds: float = 10.0
+    token_file: Path | None = None
+
+
+def serve(request: Request) -> None:
+    """Serve until SIGINT or SIGTERM; requests in work are answered first.
+
+    Raises:
+        BookendsError: no such model, no such token, or the port is taken.
+        Interrupted: the signal came before the server was up.
+    """
+    logging.config.dictConfig(_LOGGING)
+    token = read_token(request.token_file)
+    with interruptible(), _listener(request.host, request.port) as listener:
+        source = ModelSource(request.model, request.tracking_uri, request.ann)
+        meters = Meters()
+        current = Current(source, meters)
+        with _all_cores():  # an index takes minutes; a later one is built by one thread
+            current.start()
+        settings = Settings(token, request.max_k, request.max_body_bytes)
+        watch = Watch(current, request.reload_seconds) if source.can_move else None
+        host, port = listener.getsockname()[:2]
+        if token is None and not ipaddress.ip_address(host).is_loopback:
+            LOG.warning("anyone who reaches %s may ask: %s is not set", host, TOKEN_VARIABLE)
+        server = _Server(
+            uvicorn.Config(
+                build_app(current, meters, settings),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        server.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        _run(server, listener, watch)
+
+
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run(server: _Server, listener: socket.socket, watch: Watch | None) -> None:
+    if watch is not None:
+        watch.start()
+    try:
+        server.run(sockets=[listener])
+    except Interrupted:  # uvicorn raises the signal again when all is answered
+        LOG.info("ended")
+    finally:
+        if watch is not None:
+            watch.stop()
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens, once it does."""
+
+    address = ""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        LOG.info("serving on %s", self.address)
+
+
+def read_token(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
+    """The token that requests must carry: that of the file, else of the environment; None for none.
+
+    Raises:
+        ConfigError: the file cannot be read, or the token could not be sent in a header.
+    """
+    place = str(path) if path is not None else TOKEN_VARIABLE
+    try:
+        token = environ.get(TOKEN_VARIABLE) if path is None else path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: must hold a token ({error})") from error
+    if token is None:
+        return None
+    if not token or not all("!" <= character <= "~" for character in token):
+        raise ConfigError(f"{place}: a token must be printable ASCII without spaces")
+    return token
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    """A socket that listens, taken before the model is loaded: a taken port is known at once."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"'--host' must be an address of this machine, got '{host}'") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"'--host' and '--port' must be free, got {host}:{port} ({error.strerror})"
+        ) from error
+    return listener

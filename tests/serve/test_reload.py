@@ -1,0 +1,172 @@
+"""The alias moves while requests run: none fails, and each is answered by one model."""
+
+import logging
+import threading
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+
+from experiments.serve import answers
+from experiments.serve.app import Settings, build_app
+from experiments.serve.meters import Meters
+from experiments.serve.reload import Current, Watch
+from experiments.serve.served import ModelSource
+from recsys.errors import TrackingError
+
+FAVOURITE = {"1": "book-0", "2": "book-1"}
+QUESTION = {"user_ids": ["reader-0"], "k": 1, "exclude_seen": False}
+
+
+def reloads(meters):
+    lines = meters.text().decode().splitlines()
+    return {
+        result: next(
+            float(line.split()[-1])
+            for line in lines
+            if line.startswith(f'bookends_model_reloads_total{{result="{result}"')
+        )
+        for result in ("loaded", "failed")
+    }
+
+
+def test_requests_go_on_while_the_alias_moves(store, champion):
+    current, meters = champion
+    found, ended = [], threading.Event()
+
+    with TestClient(build_app(current, meters)) as client:
+
+        def ask():
+            while not ended.is_set():
+                found.append(client.post("/recommend", json=QUESTION))
+
+        askers = [threading.Thread(target=ask) for _ in range(2)]
+        watch = Watch(current, 0.05)
+        watch.start()
+        for asker in askers:
+            asker.start()
+        try:
+            for version in ("2", "1", "2"):
+                store[1].set_registered_model_alias("bookends", "champion", version)
+                until = time.monotonic() + 20
+                while client.get("/model").json()["version"] != version:
+                    assert time.monotonic() < until
+                    time.sleep(0.02)
+                n_before = len(found)
+                while len(found) < n_before + 5:
+                    assert time.monotonic() < until
+                    time.sleep(0.02)
+        finally:
+            ended.set()
+            for asker in askers:
+                asker.join()
+            watch.stop()
+        text = client.get("/metrics").text
+
+    assert {answer.status_code for answer in found} == {200}
+    bodies = [answer.json() for answer in found]
+    assert {body["model_version"] for body in bodies} == {"1", "2"}
+    for body in bodies:  # the list is that of the version that signs it
+        item = body["results"][0]["items"][0]
+        assert item["item_id"] == FAVOURITE[body["model_version"]]
+    assert 'bookends_model_info{run_id="",version="2"} 1.0' in text
+    assert 'version="1"' not in text
+    assert reloads(meters) == {"loaded": 3, "failed": 0}
+
+
+def test_health_is_answered_while_a_question_is_in_work(champion, monkeypatch):
+    begun, may_end = threading.Event(), threading.Event()
+    recommend = answers.recommend
+
+    def slow(*asked):
+        begun.set()
+        assert may_end.wait(20)
+        return recommend(*asked)
+
+    monkeypatch.setattr(answers, "recommend", slow)
+    current, meters = champion
+    statuses = []
+    with TestClient(build_app(current, meters, Settings(n_threads=1))) as client:
+
+        def ask():
+            statuses.append(client.post("/recommend", json=QUESTION).status_code)
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        assert begun.wait(20)
+        assert client.get("/healthz").status_code == 200
+        assert statuses == []
+        may_end.set()
+        asker.join()
+    assert statuses == [200]
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_old_one(
+    store, champion, small_paths, tmp_path, caplog
+):
+    _, client = store
+    current, meters = champion
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for file in small_paths[1].iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes())
+    (damaged / "users.arrow").write_bytes(b"nothing")
+    version = client.create_model_version("bookends", damaged.as_uri()).version
+    client.set_registered_model_alias("bookends", "champion", version)
+    with caplog.at_level(logging.ERROR, "bookends.serve"):
+        current.refresh()
+        current.refresh()
+    assert current.served.version == "1"
+    assert reloads(meters) == {"loaded": 0, "failed": 2}
+    assert len(caplog.records) == 1  # the same failure is not said again and again
+    assert "users.arrow" in caplog.records[0].getMessage()
+    client.set_registered_model_alias("bookends", "champion", "2")
+    current.refresh()
+    assert current.served.version == "2"
+
+
+def test_an_alias_that_is_taken_away_leaves_the_model(store, champion):
+    current, meters = champion
+    store[1].delete_registered_model_alias("bookends", "champion")
+    current.refresh()
+    assert current.served.version == "1"
+    assert reloads(meters)["failed"] == 1
+
+
+def test_an_alias_that_stays_loads_nothing(champion):
+    current, meters = champion
+    before = current.served
+    current.refresh()
+    assert current.served is before
+    assert reloads(meters) == {"loaded": 0, "failed": 0}
+
+
+@pytest.mark.parametrize(
+    ("uri", "can_move"),
+    [
+        ("models:/bookends@champion", True),
+        ("models:/bookends/3", False),
+        ("runs:/0123/model", False),
+        ("artifacts/someone@home", False),
+    ],
+)
+def test_only_an_alias_is_looked_at_again(uri, can_move):
+    assert ModelSource(uri).can_move is can_move
+
+
+@pytest.mark.parametrize("uri", ["models:/bookends@nobody", "models:/nothing/1"])
+def test_a_model_that_is_not_registered_is_said(store, uri):
+    with pytest.raises(TrackingError, match="must be a model in sqlite"):
+        Current(ModelSource(uri, store[0]), Meters()).start()
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(TrackingError, match="there is no such file"):
+        Current(ModelSource("models:/bookends@champion"), Meters()).start()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_version_is_served_by_its_number(store):
+    current = Current(ModelSource("models:/bookends/2", store[0]), Meters())
+    current.start()
+    assert current.served.version == "2"

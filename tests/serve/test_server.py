@@ -1,0 +1,127 @@
+"""``bookends serve`` as a process of its own."""
+
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from click.testing import CliRunner
+
+from experiments.cli import main
+from experiments.serve.server import read_token
+from recsys.errors import ConfigError
+
+TOKEN = {"Authorization": "Bearer right"}
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch):
+    """Undo what the command sets for a process of its own."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, os.environ.get(name, "passive" if "WAIT" in name else "1"))
+    loggers = [logging.getLogger(name) for name in ("bookends", "uvicorn")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+class Server:
+    """A process, what it says, and where it listens."""
+
+    def __init__(self, arguments, log):
+        self.log = log
+        with log.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "experiments", "serve", "--port", "0", *arguments],
+                stderr=stderr,
+                env=os.environ | {"BOOKENDS_TOKEN": "right"},
+            )
+        until = time.monotonic() + 60
+        while (found := re.search(r"serving on http://127.0.0.1:(\d+)", log.read_text())) is None:
+            assert self.process.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.05)
+        self.port = int(found[1])
+
+    def get(self, path):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=TOKEN)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+
+def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store, tmp_path):
+    uri, client = store
+    arguments = ["--tracking-uri", uri, "--reload-seconds", "0.2"]
+    server = Server(arguments, tmp_path / "log")
+    try:
+        assert server.get("/model")["version"] == "1"
+        client.set_registered_model_alias("bookends", "champion", "2")
+        until = time.monotonic() + 20
+        while server.get("/model")["version"] != "2":
+            assert time.monotonic() < until, server.log.read_text()
+            time.sleep(0.05)
+        body = b'{"user_ids": ["reader-0"], "k": 1}'
+        head = (
+            "POST /recommend HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer right\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(head.encode() + body[:5])
+            time.sleep(0.3)  # the request is in work when the signal comes
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            connection.sendall(body[5:])
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b'"model_version":"2"' in answer
+        assert server.process.wait(timeout=20) == 0
+        assert "Traceback" not in server.log.read_text()
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+def test_a_taken_port_is_said_in_one_line(small_paths):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        result = CliRunner().invoke(main, ["serve", "--model", str(small_paths[0]), "--port", port])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("bookends: '--host' and '--port' must be free")
+
+
+def test_a_model_that_is_not_there_is_said_in_one_line(tmp_path):
+    result = CliRunner().invoke(main, ["serve", "--model", str(tmp_path / "none"), "--port", "0"])
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "must be a bundle or run directory" in result.stderr
+
+
+def test_the_token_of_a_file_goes_before_that_of_the_environment(tmp_path):
+    path = tmp_path / "token"
+    path.write_text("file\n")
+    assert read_token(path, {"BOOKENDS_TOKEN": "environment"}) == "file"
+    assert read_token(None, {"BOOKENDS_TOKEN": "environment"}) == "environment"
+    assert read_token(None, {}) is None
+
+
+@pytest.mark.parametrize("text", ["", "\n", "two words", "schlüssel"])
+def test_a_token_that_could_not_be_sent_is_refused(tmp_path, text):
+    path = tmp_path / "token"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="printable ASCII"):
+        read_token(path, {})
+
+
+def test_an_empty_token_in_the_environment_is_no_open_door():
+    with pytest.raises(ConfigError, match="BOOKENDS_TOKEN"):
+        read_token(None, {"BOOKENDS_TOKEN": ""})
