@@ -1,0 +1,156 @@
+"""The whole story over a real tracking server: run, sweep, compare, register, serve, roll back."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recsys.recommender import Recommender
+
+ROOT = Path(__file__).parents[2]
+EPOCHS = {"weak": 2, "again": 2, "strong": 10}
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextmanager
+def server(command, address, directory, name):
+    """A real server in a process group of its own, ended with it."""
+    log = directory / f"{name}.log"
+    environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=directory,
+            env=environ,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                get(address)
+                break
+            except (urllib.error.URLError, OSError):
+                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def get(address):
+    with urllib.request.urlopen(address, timeout=5) as answer:
+        return answer.read()
+
+
+def ask(address, question):
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, json.dumps(question).encode(), headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+@pytest.fixture
+def bookends(tmp_path):
+    def call(*words, expected=0):
+        environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "experiments", *words],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == expected, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return call
+
+
+@pytest.fixture
+def tracking_uri(tmp_path):
+    port = free_port()
+    uri = f"http://127.0.0.1:{port}"
+    command = ["mlflow", "server", "--workers", "1", "--port", str(port), "--host", "127.0.0.1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
+    with server(command, f"{uri}/health", tmp_path, "mlflow"):
+        yield uri
+
+
+@pytest.fixture
+def settings(tmp_path, tracking_uri):
+    tree = yaml.safe_load((ROOT / "experiments" / "configs" / "quick.yaml").read_text())
+    sample = ROOT / "data" / "sample"
+    tree["data"] = {
+        "books_path": str(sample / "books.csv"),
+        "interactions_path": str(sample / "users.csv"),
+        "cache_dir": str(tmp_path / "cache"),
+    }
+    tree["experiment"] = {"runs_dir": str(tmp_path / "runs"), "tracking_uri": tracking_uri}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(tree))
+    (tmp_path / "space.yaml").write_text(
+        yaml.safe_dump({"training.learning_rate": {"float": [0.0005, 0.005], "log": True}})
+    )
+    return tmp_path / "base.yaml"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_from_runs_to_a_served_champion_and_back(bookends, tracking_uri, settings, tmp_path):
+    for seed, (name, epochs) in enumerate(EPOCHS.items()):
+        words = ["--experiment.run_name", name, "--training.num_epochs", str(epochs)]
+        bookends("run", "--config", str(settings), *words, "--experiment.seed", str(seed % 2))
+    where = ["--tracking-uri", tracking_uri]
+    search = ["--space", "space.yaml", "--config", str(settings), "--trials", "2", "--no-final"]
+    bookends("sweep", *search, "--finalists", "0", "--name", "story", "--training.num_epochs", "1")
+    assert "strong" in bookends("runs", *where)
+
+    assert "strong is better than weak on NDCG@10" in bookends("compare", "weak", "strong", *where)
+    bookends("register", "weak", *where)  # the first one need only beat popularity
+    bookends("register", "again", *where, expected=1)
+    bookends("register", "strong", *where)
+
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = ["experiments", "serve", "--model", "models:/bookends@champion", *where]
+    command += ["--port", str(port), "--reload-seconds", "0.2"]
+    with server(command, f"{address}/readyz", tmp_path, "serve"):
+        assert champion_lists(address, tmp_path / "runs" / "strong") == "3"
+        bookends("rollback", *where)
+        deadline = time.monotonic() + 60
+        while json.loads(get(f"{address}/model"))["version"] != "1":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert champion_lists(address, tmp_path / "runs" / "weak") == "1"
+
+
+def champion_lists(address, run_dir):
+    """The version that answers, which must answer as the run's own model does."""
+    recommender = Recommender.load(run_dir / "model")
+    readers = recommender.users.ids.to_pylist()[:5]
+    answer = ask(f"{address}/recommend", {"user_ids": readers, "k": 10})
+    expected = recommender.recommend(readers, 10)
+    for result in answer["results"]:
+        ranked = expected[expected["user_id"] == result["user_id"]]["item_id"].tolist()
+        assert [item["item_id"] for item in result["items"]] == ranked
+    return answer["model_version"]
