@@ -75,7 +75,7 @@ def sampled_metrics(
     rows, items = task.relevant.entries(ordered)
     places = {name: np.empty(len(rows), dtype=np.int64) for name in systems}
     budget = memory_limit_mb * 2**20 // (2 * torch.get_num_threads())
-    scorers = {name: _Scorer(vectors, ordered, budget) for name, vectors in systems.items()}
+    scorers: dict[str, _Scorer] = {}
 
     def work(group: slice) -> None:
         drawn = draw_candidates(ordered[group], task.relevant, task.known, n_samples, seed)
@@ -84,6 +84,7 @@ def sampled_metrics(
             places[name][pairs] = scorer.places(ordered[group], drawn)
 
     with worker_pool() as pool:
+        scorers |= {name: _Scorer(vectors, ordered, budget) for name, vectors in systems.items()}
         for _ in pool.map(work, _draw_groups(ordered)):
             pass  # raises what a worker raised
     metrics: dict[str, dict[str, FloatArray]] = {}

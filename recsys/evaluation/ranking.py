@@ -160,12 +160,12 @@ def rank(
     scores = np.full((len(users), k), -np.inf, dtype=np.float32)
     if not len(users) or not n_items:
         return Ranking(users, items, scores)
-    check_finite(vectors, users)
-    longest = sum(int(mask.lengths[users].max()) for mask in masked)
-    blocks = _plan(n_items, dim, k, longest, memory_limit_mb, torch.get_num_threads())
+    longest, n_threads = sum(int(m.lengths[users].max()) for m in masked), torch.get_num_threads()
+    blocks = _plan(n_items, dim, k, longest, memory_limit_mb, n_threads)
     catalogue = _Catalogue(vectors.items, blocks.items, _half_pays(blocks.items, dim, k))
     with worker_pool() as pool:
-        merger = _Merger(pool, blocks.users, catalogue.columns)
+        check_finite(vectors, users)
+        merger = _Merger(pool, n_threads, blocks.users, catalogue.columns)
         for start in range(0, len(users), blocks.group):
             group = slice(start, start + blocks.group)
             keys = np.full((len(users[group]), k), _NOTHING)
@@ -291,10 +291,12 @@ class _Catalogue:
 class _Merger:
     """Puts the best items of a block among the best so far, blocks of users side by side."""
 
-    def __init__(self, pool: ThreadPoolExecutor, n_users: int, columns: int) -> None:
+    def __init__(
+        self, pool: ThreadPoolExecutor, n_threads: int, n_users: int, columns: int
+    ) -> None:
         self._pool, self._n_users = pool, n_users
         self._buffers: SimpleQueue[FloatArray] = SimpleQueue()
-        for _ in range(torch.get_num_threads()):
+        for _ in range(n_threads):
             self._buffers.put(np.empty(n_users * columns, dtype=np.float32))
 
     def merge(
