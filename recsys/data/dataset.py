@@ -154,7 +154,11 @@ def prepare(config: DataConfig, seed: int) -> Prepared:
         ConfigError: settings that contradict each other.
         DataError: files that do not hold what they must, or of which nothing is left.
     """
-    tables, hashes = _read_unchanging(config)
+    return _prepare(config, seed, None)
+
+
+def _prepare(config: DataConfig, seed: int, known: _Known | None) -> Prepared:
+    tables, hashes = _read_unchanging(config, known)
     books = tables.books
     log, steps = _keep_and_order(tables, config)
     del tables  # frees what filtering left out
@@ -193,38 +197,61 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
         ConfigError: settings that contradict each other.
         DataError: files that do not hold what they must, or of which nothing is left.
     """
-    hashes = source_hashes(config)
-    path = _cache_path(config, fingerprint(config, hashes, seed))
-    if path.exists():
-        try:
-            found = replace(Prepared.load(path), sources=_sources(config, hashes))
-        except ArtifactError as error:
-            logger.warning("the cached data set is not usable and is made anew: %s", error)
-        else:
-            logger.info("%s: prepared before, used again", path)
-            return found
-    prepared = prepare(config, seed)
+    known = None
+    if any(config.cache_dir.glob("sha256-*")):  # else both files are hashed while they are read
+        known = _Known.of(config)
+        path = _cache_path(config, fingerprint(config, known.hashes, seed))
+        if path.exists():
+            try:
+                found = replace(Prepared.load(path), sources=_sources(config, known.hashes))
+            except ArtifactError as error:
+                logger.warning("the cached data set is not usable and is made anew: %s", error)
+            else:
+                logger.info("%s: prepared before, used again", path)
+                return found
+    prepared = _prepare(config, seed, known)
     path = _cache_path(config, prepared.fingerprint)  # of what was read, should a file have changed
     prepared.save(path)
     return replace(Prepared.load(path), sources=prepared.sources)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The hashes of both files, and the state that the files were in before they were taken."""
+
+    states: tuple[tuple[int, int], ...]
+    hashes: tuple[str, str]
+
+    @classmethod
+    def of(cls, config: DataConfig) -> _Known:
+        states = _states(config)
+        return cls(states, source_hashes(config))
+
+
+def _states(config: DataConfig) -> tuple[tuple[int, int], ...]:
+    paths = (config.books_path, config.interactions_path)
+    for path in paths:
+        file_format(path)
+    return tuple(file_state(path) for path in paths)
 
 
 def _cache_path(config: DataConfig, name: str) -> Path:
     return config.cache_dir / name.replace(":", "-")
 
 
-def _read_unchanging(config: DataConfig) -> tuple[Tables, tuple[str, str]]:
+def _read_unchanging(config: DataConfig, known: _Known | None) -> tuple[Tables, tuple[str, str]]:
     """Both files and their hashes, of one and the same content."""
+    before = _states(config)
+    if known is not None and known.states == before:
+        tables, hashes = read_tables(config), known.hashes
+    else:
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(source_hashes, config)  # beside the reading
+            tables = read_tables(config)
+            hashes = pending.result()
     paths = (config.books_path, config.interactions_path)
-    for path in paths:
-        file_format(path)
-    before = [file_state(path) for path in paths]
-    with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(source_hashes, config)  # beside the reading
-        tables = read_tables(config)
-        hashes = pending.result()
-    for path, state in zip(paths, before, strict=True):
-        if file_state(path) != state:
+    for path, state, now in zip(paths, before, _states(config), strict=True):
+        if now != state:
             raise DataError(f"{path}: must not change while it is read")
     return tables, hashes
 

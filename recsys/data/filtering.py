@@ -16,6 +16,8 @@ from recsys.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+_COMPACT_BELOW = 0.8  # of the rows: what is left is copied, so that rounds look at no more
+
 
 @dataclass(frozen=True)
 class FilterStep:
@@ -59,12 +61,13 @@ class Log:
 
     def select(self, keep: BoolArray) -> Log:
         """The interactions for which ``keep`` is true."""
+        rows = np.flatnonzero(keep)  # found once, which is faster than by each of the arrays
         return replace(
             self,
-            users=self.users[keep],
-            items=self.items[keep],
-            ratings=None if self.ratings is None else self.ratings[keep],
-            times=None if self.times is None else self.times[keep],
+            users=self.users[rows],
+            items=self.items[rows],
+            ratings=None if self.ratings is None else self.ratings[rows],
+            times=None if self.times is None else self.times[rows],
         )
 
     def step(self, name: str) -> FilterStep:
@@ -154,17 +157,13 @@ def _of_known_books(tables: Tables, config: DataConfig) -> tuple[Log, FilterStep
 
 def _latest_of_pairs(log: Log) -> Log:
     """Without all but the latest interaction of each (user, item) pair."""
-    pairs = log.users.astype(np.int64) * log.n_items + log.items
-    in_order = np.sort(pairs)
-    repeated = in_order[1:][in_order[1:] == in_order[:-1]]
-    if not len(repeated):
+    rows, pairs = _rows_of_repeated_pairs(log)
+    if not len(rows):
         return log
-    nearest = np.minimum(np.searchsorted(repeated, pairs), len(repeated) - 1)
-    rows = np.flatnonzero(repeated[nearest] == pairs)
     times = rows if log.times is None else log.times[rows]
-    order = np.lexsort((rows, times, pairs[rows]))
-    rows = rows[order]
-    older = pairs[rows][:-1] == pairs[rows][1:]
+    order = np.lexsort((rows, times, pairs))
+    rows, pairs = rows[order], pairs[order]
+    older = pairs[:-1] == pairs[1:]
     keep = np.ones(len(log), dtype=bool)
     keep[rows[:-1][older]] = False
     logger.warning(
@@ -172,6 +171,31 @@ def _latest_of_pairs(log: Log) -> Log:
         int(np.count_nonzero(older)),
     )
     return log.select(keep)
+
+
+def _rows_of_repeated_pairs(log: Log) -> tuple[IntArray, IntArray]:
+    """(row, pair as a number) of each interaction whose user has another with the same item."""
+    in_order = _pair_numbers(log, slice(None))
+    in_order.sort()
+    repeated = in_order[1:][in_order[1:] == in_order[:-1]]
+    del in_order
+    # Few users and few items have any: only rows of both are looked up.
+    of_user, of_item = np.zeros(log.n_users, dtype=bool), np.zeros(log.n_items, dtype=bool)
+    of_user[repeated // log.n_items] = True
+    of_item[repeated % log.n_items] = True
+    rows = np.flatnonzero(of_user[log.users] & of_item[log.items])
+    pairs = _pair_numbers(log, rows)
+    nearest = np.minimum(np.searchsorted(repeated, pairs), len(repeated) - 1)
+    found = repeated[nearest] == pairs
+    return rows[found], pairs[found]
+
+
+def _pair_numbers(log: Log, rows: IntArray | slice) -> IntArray:
+    """The (user, item) pair of each of the rows as one number, int64."""
+    pairs: IntArray = log.users[rows].astype(np.int64)
+    pairs *= log.n_items
+    pairs += log.items[rows]
+    return pairs
 
 
 def k_core(
@@ -183,19 +207,54 @@ def k_core(
     ends it and is not recorded, unless it is the first. The result does not depend on the order in
     which users and items are left out (Seidman 1983, Network structure and minimum degree).
     """
+    users = _Counts.of(log.users, log.n_users, min_user_interactions)
+    items = _Counts.of(log.items, log.n_items, min_item_interactions)
+    is_left, n_left = np.ones(len(log), dtype=bool), len(log)
     steps: list[FilterStep] = []
     while True:
-        user_counts = np.bincount(log.users, minlength=log.n_users)
-        item_counts = np.bincount(log.items, minlength=log.n_items)
-        keep = (user_counts >= min_user_interactions)[log.users]
-        keep &= (item_counts >= min_item_interactions)[log.items]
-        done = bool(keep.all())
-        if not done:
-            log = log.select(keep)
-        if not done or not steps:
-            steps.append(log.step(f"k-core round {len(steps) + 1}"))
-        if done:
-            return log, tuple(steps)
+        out = users.too_few(log.users)
+        out |= items.too_few(log.items)
+        out &= is_left
+        rows = np.flatnonzero(out)
+        is_left[rows] = False
+        n_left -= len(rows)
+        users.leave_out(log.users[rows])
+        items.leave_out(log.items[rows])
+        if len(rows) or not steps:
+            name = f"k-core round {len(steps) + 1}"
+            steps.append(FilterStep(name, users.n_present, items.n_present, n_left))
+        if not len(rows):
+            return log if n_left == len(log) else log.select(is_left), tuple(steps)
+        if n_left < _COMPACT_BELOW * len(log):  # later rounds leave out little, so seldom
+            log, is_left = log.select(is_left), np.ones(n_left, dtype=bool)
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """How many interactions each user, or each item, has left, (n,), and how many it must have."""
+
+    counts: IntArray
+    minimum: int
+
+    @classmethod
+    def of(cls, codes: IntArray, n_codes: int, minimum: int) -> _Counts:
+        return cls(np.bincount(codes, minlength=n_codes), minimum)
+
+    @property
+    def n_present(self) -> int:
+        """How many have any."""
+        return int(np.count_nonzero(self.counts))
+
+    def too_few(self, codes: IntArray) -> BoolArray:
+        """Whether each of the codes has too few, but some."""
+        few = self.counts < self.minimum
+        few &= self.counts > 0
+        marked: BoolArray = few[codes]
+        return marked
+
+    def leave_out(self, codes: IntArray) -> None:
+        """Count down, in place, by one for each of the codes."""
+        self.counts[:] -= np.bincount(codes, minlength=len(self.counts))
 
 
 def _nothing_left(before: Log, config: DataConfig) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -42,17 +43,15 @@ from recsys.data.csv_records import (
     requirement,
 )
 from recsys.data.files import file_format
+from recsys.data.id_codes import encode_ids
 from recsys.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-# Each block has a dictionary of its own for the ids: fewer blocks are quicker to bring together,
-# and every core holds one block as text.
-BLOCK_BYTES = 1 << 24
+BLOCK_BYTES = 1 << 22  # every core holds one block as text
 # 1e11 seconds after 1970 is the year 5138, 1e11 milliseconds the year 1973.
 MILLISECONDS_FROM = 10**11
 MILLISECONDS_TO = 10**14
-DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,9 +163,8 @@ def read_books(config: DataConfig) -> pa.Table:
 
 def _codes(column: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
     """(distinct values, position of each row's among them)."""
-    column = column.unify_dictionaries()
-    chunks = [chunk.indices.to_numpy() for chunk in column.chunks]
-    return column.chunk(0).dictionary, np.concatenate(chunks)
+    encoded = column.combine_chunks()  # of one dictionary
+    return encoded.dictionary, encoded.indices.to_numpy()
 
 
 def _numbers(column: pa.ChunkedArray, dtype: type[np.generic]) -> np.ndarray:
@@ -220,7 +218,15 @@ def _read_csv_at_once(source: _Source) -> pa.Table:
         ),
     )
     table = result if source.limit is None else _first_rows(result, source.limit)
-    return pa.table({column.name: table[column.source] for column in source.columns})
+    return _encoded(source, {column.name: table[column.source] for column in source.columns})
+
+
+def _encoded(source: _Source, columns: dict[str, pa.ChunkedArray]) -> pa.Table:
+    """The columns, by our names, as a table; ids with one dictionary a column."""
+    ids = [column.name for column in source.columns if column.kind == "id"]
+    with ThreadPoolExecutor(len(ids)) as pool:
+        columns |= zip(ids, pool.map(encode_ids, [columns[name] for name in ids]), strict=True)
+    return pa.table(columns)
 
 
 def _first_rows(reader: pacsv.CSVStreamingReader, limit: int) -> pa.Table:
@@ -236,9 +242,7 @@ def _first_rows(reader: pacsv.CSVStreamingReader, limit: int) -> pa.Table:
 
 def _arrow_type(column: Column) -> pa.DataType:
     match column.kind:
-        case "id":
-            return DICTIONARY
-        case "text":
+        case "id" | "text":
             return pa.string()
         case "time":
             return pa.int64()
@@ -250,11 +254,8 @@ def _arrow_type(column: Column) -> pa.DataType:
 
 def _read_csv_by_line(source: _Source) -> _Checked:
     clean = read_clean_rows(source.path, source.columns, limit=source.limit, drop=source.drop)
-    columns = {}
-    for column in source.columns:
-        values = clean.table[column.name]
-        columns[column.name] = values.dictionary_encode() if column.kind == "id" else values
-    return _check(source, pa.table(columns), rows=clean.rows, dropped=clean.dropped)
+    columns = {column.name: clean.table[column.name] for column in source.columns}
+    return _check(source, _encoded(source, columns), rows=clean.rows, dropped=clean.dropped)
 
 
 def _parquet_schema(path: Path) -> pa.Schema:
@@ -280,7 +281,7 @@ def _read_parquet(source: _Source) -> _Checked:
         column.name: _canonical(column, table[column.source], source.path)
         for column in source.columns
     }
-    return _check(source, pa.table(columns), rows=None, dropped=Counter())
+    return _check(source, _encoded(source, columns), rows=None, dropped=Counter())
 
 
 def _first_row_groups(file: pq.ParquetFile, names: list[str], limit: int) -> pa.Table:
@@ -307,7 +308,7 @@ def _canonical(column: Column, values: pa.ChunkedArray, path: Path) -> pa.Chunke
     empty = pa.types.is_null(given)
     match column.kind:
         case "id" if textual or pa.types.is_integer(given):
-            return _as_dictionary(values)
+            return values
         case "text" if textual or empty:
             return pc.fill_null(values.cast(pa.string()), "")
         case "rating" | "number" if numeric or pa.types.is_decimal(given) or empty:
@@ -319,18 +320,6 @@ def _canonical(column: Column, values: pa.ChunkedArray, path: Path) -> pa.Chunke
             return values.cast(pa.int64(), safe=False)
     expected = "strings or integers" if column.kind == "id" else requirement(column)
     raise DataError(f"{path}: column '{column.source}' must hold {expected}, holds {given}")
-
-
-def _as_dictionary(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    if not pa.types.is_dictionary(values.type):
-        values = values.dictionary_encode()
-    chunks = [
-        pa.DictionaryArray.from_arrays(
-            chunk.indices.cast(pa.int32()), chunk.dictionary.cast(pa.string())
-        )
-        for chunk in values.chunks
-    ]
-    return pa.chunked_array(chunks, type=DICTIONARY)
 
 
 # Checking ----------------------------------------------------------------------------------------
@@ -386,16 +375,13 @@ def _bad_values(column: Column, values: pa.ChunkedArray) -> BoolArray | None:
 
 def _empty_ids(values: pa.ChunkedArray) -> BoolArray | None:
     """Ids that are null or blank; only distinct values are looked at."""
-    bad = values.is_null().to_numpy().copy() if values.null_count else None
-    start = 0
-    for chunk in values.chunks:
-        blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(chunk.dictionary)), 0)
-        if pc.any(blank).as_py():
-            bad = np.zeros(len(values), dtype=bool) if bad is None else bad
-            places = np.flatnonzero(blank.to_numpy(zero_copy_only=False))
-            codes = chunk.indices.fill_null(-1).to_numpy()
-            bad[start : start + len(chunk)] |= np.isin(codes, places)
-        start += len(chunk)
+    ids = values.combine_chunks()  # of one dictionary
+    bad = ids.is_null().to_numpy(zero_copy_only=False) if ids.null_count else None
+    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(ids.dictionary)), 0)
+    if pc.any(blank).as_py():
+        places = np.flatnonzero(blank.to_numpy(zero_copy_only=False))
+        is_blank = np.isin(ids.indices.fill_null(-1).to_numpy(), places)
+        bad = is_blank if bad is None else bad | is_blank
     return bad
 
 

@@ -418,6 +418,38 @@ def test_the_second_use_reads_no_table(tmp_path, count_preparations):
     assert not prepared.train.users.flags.writeable
 
 
+def test_files_are_hashed_once_where_they_are_prepared(tmp_path, monkeypatch):
+    """Whether the cache is empty, and they are hashed while they are read, or not."""
+    config = small_world(tmp_path)
+    hashed = []
+    source_hashes = dataset.source_hashes
+    monkeypatch.setattr(
+        dataset, "source_hashes", lambda given: hashed.append(given) or source_hashes(given)
+    )
+    for number, least in enumerate((1, 2), start=1):
+        changed = config.model_copy(update={"min_user_interactions": least})
+        prepared = prepare_cached(changed, seed=0)
+        assert len(hashed) == number
+        assert list(prepared.sources.values()) == list(source_hashes(config))
+
+
+def test_a_file_that_changes_before_it_is_read_is_prepared_as_it_then_is(tmp_path, monkeypatch):
+    config = small_world(tmp_path)
+    prepare_cached(config.model_copy(update={"min_user_interactions": 2}), seed=0)
+    source_hashes = dataset.source_hashes
+
+    def hash_and_change(given):
+        hashes = source_hashes(given)
+        if "v3" not in (text := given.interactions_path.read_text()):
+            given.interactions_path.write_text(text.replace("u3,", "v3,") + "\n")
+        return hashes
+
+    monkeypatch.setattr(dataset, "source_hashes", hash_and_change)
+    prepared = prepare_cached(config, seed=0)
+    assert "v3" in prepared.users.ids.to_pylist()
+    assert list(prepared.sources.values()) == list(source_hashes(config))
+
+
 def test_a_changed_byte_is_prepared_anew(tmp_path, count_preparations):
     config = small_world(tmp_path)
     prepare_cached(config, seed=0)

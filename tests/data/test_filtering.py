@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.config import DataConfig
+from recsys.data import filtering
 from recsys.data.filtering import FilterStep, Log, filter_interactions, k_core
 from recsys.data.tables import Tables
 from recsys.errors import DataError
@@ -71,6 +72,40 @@ def test_the_k_core_is_what_is_left_when_one_at_a_time_goes(pairs, users, items)
     assert pairs_of(log) == slow_k_core(pairs, users, items)
 
 
+def slow_rounds(pairs, least_by_user, least_by_item):
+    """(users, items, interactions) after each round that leaves out all with too few at once."""
+    rounds = []
+    while True:
+        users, items = [user for user, _ in pairs], [item for _, item in pairs]
+        kept = [
+            (user, item)
+            for user, item in pairs
+            if users.count(user) >= least_by_user and items.count(item) >= least_by_item
+        ]
+        if len(kept) < len(pairs) or not rounds:
+            sizes = len({user for user, _ in kept}), len({item for _, item in kept}), len(kept)
+            rounds.append(sizes)
+        if len(kept) == len(pairs):
+            return rounds
+        pairs = kept
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), min_size=1, unique=True),
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.sampled_from([0.0, 0.8, 1.0]),
+)
+@settings(deadline=None)
+def test_rounds_are_the_same_however_often_what_is_left_is_copied(pairs, users, items, below):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(filtering, "_COMPACT_BELOW", below)
+        log, steps = k_core(log_of(pairs), min_user_interactions=users, min_item_interactions=items)
+    sizes = [(step.users, step.items, step.interactions) for step in steps]
+    assert sizes == slow_rounds(pairs, users, items)
+    assert pairs_of(log) == slow_k_core(pairs, users, items)
+
+
 def test_each_round_of_the_k_core_is_a_step():
     """A chain, user 0 - items 0 and 1, user 1 - items 1 and 2, ...: each round takes both ends."""
     chain = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 2), (2, 3), (3, 3)]
@@ -128,6 +163,23 @@ def test_of_repeated_pairs_at_one_time_the_last_row_is_kept():
     log, _ = filter_interactions(tables, config_of(min_rating=2))
     assert log.times.tolist() == [9]
     assert pairs_of(log) == [(0, 0)]
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=40))
+@settings(deadline=None)
+def test_what_is_kept_of_repeated_pairs_is_what_a_dictionary_keeps(rows):
+    pairs = [(f"u{user}", f"i{item}") for user, item, _ in rows]
+    times = [time for _, _, time in rows]
+    latest = {}
+    for row, (pair, time) in enumerate(zip(pairs, times, strict=True)):
+        if pair not in latest or time >= times[latest[pair]]:
+            latest[pair] = row
+    tables = tables_of(pairs, books=[f"i{item}" for item in range(4)], times=times)
+    log, _ = filter_interactions(tables, config_of())
+    kept = sorted(latest.values())
+    assert log.times.tolist() == [times[row] for row in kept]
+    assert log.users.tolist() == tables.users[kept].tolist()
+    assert log.items.tolist() == [int(pairs[row][1][1:]) for row in kept]
 
 
 @pytest.mark.parametrize("order", ["rows", "timestamp"])

@@ -1,0 +1,90 @@
+"""Raw ids as codes: the distinct ids of a column, and which of them each row holds.
+
+Ids that are whole numbers, not much larger than there are rows, are numbered by counting, several
+times as fast as a hash table of their texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.data.arrays import IntArray
+
+DICTIONARY = pa.dictionary(pa.int32(), pa.string())
+_NUMBERS_A_ROW = 2  # tables of counts are no larger than this times the rows
+
+
+def encode_ids(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of ids with one dictionary, of strings; one chunk of int32 codes.
+
+    The order of the dictionary is not defined.
+
+    Args:
+        ids: strings, large strings, integers, or a dictionary of these; (n,) with or without nulls.
+    """
+    if not len(ids):
+        return pa.chunked_array([pa.array([], DICTIONARY)])
+    numbers = _plain_numbers(ids)
+    codes, distinct = _hashed(ids) if numbers is None else _counted(numbers)
+    encoded = pa.DictionaryArray.from_arrays(codes, distinct.cast(pa.string()))
+    return pa.chunked_array([encoded], DICTIONARY)
+
+
+def _hashed(ids: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
+    """(code of each row, distinct ids)."""
+    encoded = pa.types.is_dictionary(ids.type)
+    ids = ids.unify_dictionaries() if encoded else ids.dictionary_encode()
+    codes = pa.chunked_array([chunk.indices for chunk in ids.chunks])
+    return codes.combine_chunks().cast(pa.int32()), ids.chunk(0).dictionary
+
+
+def _counted(numbers: _Numbers) -> tuple[pa.Array, pa.Array]:
+    """(code of each row, distinct ids)."""
+    distinct = np.flatnonzero(numbers.counts)
+    codes = np.zeros(len(numbers.counts), dtype=np.int32)
+    codes[distinct] = np.arange(len(distinct), dtype=np.int32)
+    return pa.array(codes[numbers.values]), pa.array(distinct)
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbers:
+    """Ids that are whole numbers from 0, (n,) int32, and how often each number is among them."""
+
+    values: IntArray
+    counts: IntArray
+
+    @property
+    def n_digits(self) -> int:
+        """How many digits they have together, without leading zeros."""
+        total, power = len(self.values), 10
+        while power < len(self.counts):
+            total += int(self.counts[power:].sum())
+            power *= 10
+        return total
+
+
+def _plain_numbers(ids: pa.ChunkedArray) -> _Numbers | None:
+    """The ids as numbers; None unless each is written as its number is."""
+    textual = pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)
+    if ids.null_count or not (textual or pa.types.is_integer(ids.type)):
+        return None
+    values, start = np.empty(len(ids), dtype=np.int32), 0
+    limit = min(_NUMBERS_A_ROW * len(ids), 2**31)
+    for chunk in ids.chunks:
+        try:
+            part = chunk.cast(pa.int64()).to_numpy()
+        except pa.ArrowInvalid:
+            return None
+        if len(part) and (part.min() < 0 or part.max() >= limit):
+            return None
+        values[start : start + len(part)] = part
+        start += len(part)
+    numbers = _Numbers(values, np.bincount(values))
+    # "007" is not "7". No number of this size has a shorter text, so one sum tells of all.
+    if textual and pc.sum(pc.binary_length(ids)).as_py() != numbers.n_digits:
+        return None
+    return numbers

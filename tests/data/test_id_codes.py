@@ -1,0 +1,92 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.data import id_codes as module
+from recsys.data.id_codes import DICTIONARY, encode_ids
+
+
+def chunked(ids, size, type_=None):
+    parts = [ids[start : start + size] for start in range(0, len(ids), size)]
+    return pa.chunked_array([pa.array(part, type_) for part in parts], type_)
+
+
+def counts_instead_of_hashing(ids):
+    return module._plain_numbers(ids) is not None
+
+
+texts = st.one_of(
+    st.integers(0, 40).map(str),
+    st.sampled_from(["", " ", "007", "+1", "-1", "-0", "1 ", "1.0", "1e3", "0x1F", "B0042", "٣"]),
+)
+
+
+@given(st.lists(texts, min_size=1, max_size=40), st.integers(1, 40))
+def test_every_row_keeps_its_text_and_no_text_is_there_twice(ids, size):
+    encoded = encode_ids(chunked(ids, size, pa.string()))
+    assert encoded.type == DICTIONARY
+    assert encoded.to_pylist() == ids
+    assert sorted(encoded.chunk(0).dictionary.to_pylist()) == sorted(set(ids))
+
+
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=40), st.integers(1, 40))
+def test_counting_and_hashing_give_the_same_ids(numbers, size):
+    ids = [str(number) for number in numbers]
+    by_count = encode_ids(chunked(ids, size, pa.string())).to_pylist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_plain_numbers", lambda _: None)
+        by_hash = encode_ids(chunked(ids, size, pa.string())).to_pylist()
+    assert by_count == by_hash == ids
+
+
+@pytest.mark.parametrize("type_", [pa.string(), pa.large_string()])
+def test_whole_numbers_no_larger_than_the_rows_allow_are_counted(type_):
+    ids = chunked([str(number) for number in range(1, 1001)], 300, type_)
+    assert counts_instead_of_hashing(ids)
+
+
+@pytest.mark.parametrize("odd", ["007", "-1", "-0", "1 ", "0x1", "1.0", "", "x", "3000"])
+def test_one_id_that_is_no_plain_number_makes_all_of_them_text(odd):
+    ids = [str(number) for number in range(1000)]
+    assert not counts_instead_of_hashing(chunked([*ids, odd], 300, pa.string()))
+
+
+@pytest.mark.parametrize("type_", [pa.int64(), pa.int32(), pa.uint64()])
+def test_integers_become_their_decimal_text(type_):
+    numbers = [3, 10**6, 0, 3, 2**31 - 1]
+    assert encode_ids(chunked(numbers, 2, type_)).to_pylist() == [str(n) for n in numbers]
+
+
+def test_integers_beyond_64_bits_with_sign_are_kept():
+    numbers = [2**64 - 1, 0]
+    assert encode_ids(chunked(numbers, 2, pa.uint64())).to_pylist() == [str(n) for n in numbers]
+
+
+def test_negative_integers_are_kept():
+    assert encode_ids(chunked([-1, 1], 2, pa.int64())).to_pylist() == ["-1", "1"]
+
+
+@pytest.mark.parametrize("values", [["a", None, "b", "a"], [1, None, 2, 1]])
+def test_nulls_stay_nulls(values):
+    expected = [None if value is None else str(value) for value in values]
+    assert encode_ids(chunked(values, 3)).to_pylist() == expected
+
+
+def test_chunks_with_dictionaries_of_their_own_come_together():
+    chunks = [pa.array(part).dictionary_encode() for part in (["b", "a", "b"], ["c", "a"])]
+    encoded = encode_ids(pa.chunked_array(chunks))
+    assert encoded.to_pylist() == ["b", "a", "b", "c", "a"]
+    assert len(encoded.chunk(0).dictionary) == 3
+
+
+def test_a_column_without_rows_stays_empty():
+    encoded = encode_ids(pa.chunked_array([], pa.string()))
+    assert len(encoded) == 0 and encoded.type == DICTIONARY
+
+
+def test_codes_point_into_the_dictionary():
+    ids = np.random.default_rng(0).integers(500, size=1000).astype(str).tolist()
+    encoded = encode_ids(chunked(ids, 64, pa.string())).chunk(0)
+    assert encoded.dictionary.take(encoded.indices).to_pylist() == ids
