@@ -6,6 +6,7 @@ import dataclasses
 import os
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from experiments.console import RunConsole
 from experiments.environment import describe_environment, peak_memory_mb
 from experiments.run_directory import RunDirectory
 from experiments.settings import flatten
-from experiments.signals import Interrupted, interruptible
+from experiments.signals import Interrupted, held, interruptible
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.synthetic import load_world
@@ -31,7 +32,7 @@ from recsys.training.checkpoint import load_checkpoint, save_checkpoint
 from recsys.training.device import resolve_device
 from recsys.training.optimizers import parameter_size
 from recsys.training.trainer import Trainer
-from tracking.store import resolve_uri
+from tracking.store import is_server, resolve_uri
 from tracking.tracker import TrackedRun, open_run
 
 MLFLOW = Path(sys.executable).parent / "mlflow"
@@ -211,7 +212,13 @@ def _start(
 def _follow(current: _Run) -> None:
     if current.config.experiment.tracking:
         uri = current.config.experiment.tracking_uri
-        current.tracked = open_run(current.directory.path, uri)
+        with held():
+            current.tracked = open_run(current.directory.path, uri)
+
+
+def _held_for(tracked: TrackedRun) -> AbstractContextManager[None]:
+    """Signals wait for a database, which an exception cuts in a transaction; not for a server."""
+    return nullcontext() if is_server(tracked.tracking_uri) else held()
 
 
 def describe_dataset(prepared: Prepared) -> dict[str, Any]:
@@ -252,7 +259,8 @@ def _train(current: _Run) -> None:
             history = [*current.record.history, dataclasses.asdict(result)]
             current.update(history=history, best_epoch=trainer.best_epoch)
             if current.tracked is not None:
-                current.tracked.log_epoch(result)
+                with _held_for(current.tracked):
+                    current.tracked.log_epoch(result)
             current.console.epoch(result, config.training.early_stopping.monitor)
     current.update(stop_reason=trainer.stop_reason or "", best_epoch=trainer.best_epoch)
     current.console.say(f"{trainer.stop_reason}; best epoch {trainer.best_epoch}")
@@ -285,7 +293,10 @@ def _judge(current: _Run) -> None:
 def _finish(current: _Run, status: RunStatus, error: str | None = None) -> None:
     current.update(status=status, error=error)
     report, _ = write_report(current.directory.path)
-    sent = None if current.tracked is None else current.tracked.close()
+    sent = None
+    if current.tracked is not None:
+        with _held_for(current.tracked):
+            sent = current.tracked.close()
     if status == "finished":  # a run that ended early leaves the last good report in its place
         report = current.config.diagnostics.report_path
         write_report(current.directory.path, also=report)
@@ -295,7 +306,7 @@ def _finish(current: _Run, status: RunStatus, error: str | None = None) -> None:
 
 def show_tracked(tracking_uri: str) -> str:
     """How to look at a store: the address of a server, else the command that starts one."""
-    if tracking_uri.startswith(("http://", "https://")):
+    if is_server(tracking_uri):
         return tracking_uri
     return f"{MLFLOW} ui --backend-store-uri {tracking_uri}"
 

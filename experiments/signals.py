@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SETTLED = (signal.SIG_IGN, signal.SIG_DFL)
+
 
 class Interrupted(BaseException):
     """A signal asked the run to end; not an ``Exception``, so that nothing swallows it.
@@ -36,8 +38,7 @@ def interruptible() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in numbers}
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        _expect_no_more()
         raise Interrupted(number)
 
     for number in numbers:
@@ -47,3 +48,35 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Within :func:`interruptible`, have a first signal wait for the end of the block.
+
+    For calls that an exception at any of their lines could leave half done: a database connection
+    that was cut in a transaction goes on to lock out the next one. A second SIGINT still ends the
+    process at once, so that nobody waits for a store that does not answer.
+    """
+    waiting: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        _expect_no_more()
+        waiting.append(number)
+
+    for number, handler in before.items():
+        if handler not in _SETTLED:  # a first signal came before
+            signal.signal(number, note)
+    try:
+        yield
+    finally:
+        if waiting:
+            raise Interrupted(waiting[0])
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _expect_no_more() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

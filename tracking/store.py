@@ -63,6 +63,11 @@ def resolve_uri(setting: str | None, environ: Mapping[str, str] = os.environ) ->
     )
 
 
+def is_server(uri: str) -> bool:
+    """Whether the store is reached over HTTP, not a database that this process opens."""
+    return urlsplit(uri).scheme in _REMOTE
+
+
 def sqlite_path(uri: str) -> Path | None:
     """The absolute path of a SQLite store's file; None for any other store."""
     if not uri.startswith("sqlite:///") or uri == "sqlite:///:memory:":

@@ -10,8 +10,12 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from experiments.console import RunConsole
+from experiments.runner import run as run_job
 from experiments.settings import dump_yaml
+from experiments.signals import Interrupted
 from recsys.reporting.record import RunRecord
+from tracking.tracker import TrackedRun
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {
@@ -142,6 +146,27 @@ def test_a_run_that_was_stopped_is_resumed_to_what_it_would_have_been(shop, numb
     assert stream(record_of(shop, "stopped")) == stream(record_of(shop, "whole"))
     assert record_of(shop, "stopped").evaluation == record_of(shop, "whole").evaluation
     assert tracked_run(shop, "stopped").info.status == "FINISHED"
+
+
+def test_a_signal_that_falls_into_a_call_of_the_store_waits_for_its_end(
+    shop, board_config, monkeypatch
+):
+    """Cut in a transaction, the connection would lock out the one that says how the run ended."""
+    monkeypatch.chdir(shop)
+    log_epoch, ended = TrackedRun.log_epoch, []
+
+    def interrupted_log_epoch(tracked, epoch):
+        os.kill(os.getpid(), signal.SIGINT)
+        log_epoch(tracked, epoch)
+        ended.append(epoch.number)
+
+    monkeypatch.setattr(TrackedRun, "log_epoch", interrupted_log_epoch)
+    uri = f"sqlite:///{shop}/mlflow.db"
+    config = board_config({"experiment": {"tracking_uri": uri, "run_name": "cut"}})
+    with pytest.raises(Interrupted):
+        run_job(config, RunConsole())
+    assert ended == [1]
+    assert tracked_run(shop, "cut").info.status == "KILLED"
 
 
 def test_a_ctrl_c_under_mlflow_run_lets_the_run_end_in_peace(shop):
