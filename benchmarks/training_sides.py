@@ -18,6 +18,7 @@ from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared
 from recsys.models.two_tower import TwoTower, build_two_tower
 from recsys.training.batches import BatchStream
+from recsys.training.device import resolve_precision
 from recsys.training.optimizers import build_optimizer
 from recsys.training.sampling import NegativeSampler
 from recsys.training.trainer import Plan, Trainer
@@ -27,7 +28,7 @@ MATRIX_SIDE = 2048
 
 
 def settings(
-    folder: Path, *, batch_size: int, fusion: str, device: str, precision: str = "float32"
+    folder: Path, *, batch_size: int, fusion: str, device: str, precision: str = "auto"
 ) -> Config:
     """The default model at default negatives, but for what the bar varies."""
     tower = {"fusion": fusion}
@@ -66,7 +67,7 @@ def start_product(
     n_positives: int,
     fusion: str,
     device: str = "cpu",
-    precision: str = "float32",
+    precision: str = "auto",
 ) -> Run:
     """The product's trainer; a run is one epoch over the sampled positives."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -87,7 +88,8 @@ def start_product(
             num_epochs=10**6,
             monitor="ndcg@10",
             seed=0,
-            bfloat16=config.training.precision == "bfloat16",
+            bfloat16=resolve_precision(config.training.precision, torch.device(device))
+            == "bfloat16",
         ),
     )
     epochs = trainer.epochs()

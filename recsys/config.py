@@ -23,7 +23,7 @@ EncoderKind = Literal["mlp", "linear", "none"]
 FusionName = Literal["identity", "sum", "concat", "adaptive_mimic"]
 Similarity = Literal["cosine", "dot"]
 Device = Literal["cpu", "cuda", "auto"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16"]
 NegativeSampling = Literal["uniform", "popularity"]
 DenseOptimizer = Literal["adam", "adamw", "sgd"]
 BookField = Literal[
@@ -319,8 +319,9 @@ class TrainingConfig(Section):
     """When to stop before ``num_epochs``."""
     device: Device = "auto"
     """auto uses a CUDA device where there is one."""
-    precision: Precision = "float32"
-    """Of the towers' matrix products in training; bfloat16 is faster where the CPU has it."""
+    precision: Precision = "auto"
+    """Of the towers' matrix products in training; auto is bfloat16 where the device computes in it.
+    """
     num_threads: Positive | None = None
     """CPU threads; null leaves PyTorch's own choice."""
 

@@ -27,7 +27,7 @@ from recsys.evaluation.ranking import Vectors
 from recsys.evaluation.tables import Table
 from recsys.models.two_tower import Side, TwoTower, build_two_tower
 from recsys.training.batches import BatchStream
-from recsys.training.device import resolve_device
+from recsys.training.device import resolve_device, resolve_precision
 from recsys.training.optimizers import build_optimizer
 from recsys.training.sampling import NegativeSampler
 from recsys.training.trainer import Plan, Trainer
@@ -56,7 +56,8 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.weights)
         model = build_two_tower(config.model, prepared)
-    model.to(resolve_device(training.device))
+    device = resolve_device(training.device)
+    model.to(device)
     sampler = NegativeSampler(
         prepared.train,
         prepared.n_warm_items,
@@ -85,7 +86,7 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
         min_delta=training.early_stopping.min_delta,
         mimic_weight=training.mimic_weight,
         seed=seeds.training,
-        bfloat16=training.precision == "bfloat16",
+        bfloat16=resolve_precision(training.precision, device) == "bfloat16",
     )
     return Trainer(model, batches, build_optimizer(model, training), validate, plan)
 

@@ -16,6 +16,7 @@ from recsys.data.synthetic import write_sample
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import ranking
 from recsys.pipeline import build_trainer, judge
+from recsys.training import device
 
 BASE = {
     "data": {"min_user_interactions": 3, "min_item_interactions": 3},
@@ -288,6 +289,14 @@ def test_the_precision_changes_the_loss_by_its_rounding(shop):
         losses[precision] = next(build_trainer(config, prepare(config.data, 0)).epochs()).train_loss
     assert losses["bfloat16"] != losses["float32"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.002)
+
+
+@pytest.mark.parametrize(("is_fast", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_auto_takes_the_precision_that_the_device_computes_in(monkeypatch, is_fast, precision):
+    monkeypatch.setattr(device, "is_fast", lambda _: is_fast)
+    assert device.resolve_precision("auto", torch.device("cpu")) == precision
+    assert device.resolve_precision("float32", torch.device("cpu")) == "float32"
+    assert device.resolve_precision("bfloat16", torch.device("cpu")) == "bfloat16"
 
 
 def test_the_device_is_where_the_weights_are(shop):

@@ -23,7 +23,7 @@ import torch
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.evaluation.metrics import Places, metrics_of_places
 from recsys.evaluation.ranking import Task, Vectors, as_tensor, check_finite, pack, tie_order
-from recsys.evaluation.workers import worker_pool
+from recsys.workers import worker_pool
 
 _USERS_PER_DRAW = 256  # users with neighbouring indices share a stream; changing it changes draws
 _USERS_PER_BLOCK = 16

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.bfloat16 import is_fast
 from recsys.data.arrays import Bags, FloatArray, IntArray
 from recsys.errors import BookendsError
 from recsys.evaluation.shortlist import (
@@ -37,10 +38,9 @@ from recsys.evaluation.shortlist import (
     MINUS_INFINITY,
     HalfVectors,
     Shortlist,
-    is_fast,
     shortlist,
 )
-from recsys.evaluation.workers import worker_pool
+from recsys.workers import worker_pool
 
 _TIE_SEED = 20130401
 _GROUP = 16

@@ -13,9 +13,7 @@ each item that does was found to score ``t - 2 margin`` or more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -86,13 +84,6 @@ class HalfVectors:
         sums = 2.0**-21 * (dim + 16) * products  # eight times the bound on both sums
         margins: FloatArray = off + sums + _TINY * dim * (2 + lengths + self.longest)
         return margins
-
-
-def is_fast() -> bool:
-    """Whether products in half precision are worth while: whether the processor computes in it."""
-    ask: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
-    capabilities = ask()  # nothing before torch 2.9
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _lengths(vectors: Tensor) -> Tensor:

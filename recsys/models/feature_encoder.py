@@ -8,7 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from recsys.models.bag_sum import sum_rows
+from recsys.models.bag_sum import add_bags
+from recsys.models.draws import Draws
 from recsys.models.dropout import ReluDropout
 from recsys.models.feature_table import BagTable, FeatureTable
 
@@ -28,10 +29,10 @@ class BagProjection(nn.Module):
         self.weight = nn.Parameter(torch.empty(n_columns, out_dim).uniform_(-bound, bound))
 
     def forward(self, table: BagTable, rows: Tensor, start: Tensor) -> Tensor:
-        """``start``, (n, out_dim), to which each row's columns, weight times vector, are added."""
+        """``start``, (n, out_dim) float32, plus each row's columns, weight times vector."""
         if table.matrix is not None:
-            return torch.addmm(start, table.dense(rows), self.weight)
-        return start.add_(sum_rows(self.weight, *table.entries(rows)))
+            return start.add_(table.dense(rows) @ self.weight)
+        return add_bags(start, self.weight, table.bag, rows)
 
 
 class BagEmbedding(nn.Module):
@@ -48,13 +49,9 @@ class BagEmbedding(nn.Module):
 
     def forward(self, table: BagTable, rows: Tensor) -> Tensor:
         """The mean embedding of each row, (n, dim)."""
-        offsets, columns, weights = table.entries(rows)
-        total = sum_rows(self.weight, offsets, columns, weights)
-        if weights is None:
-            mass = offsets.diff().to(total.dtype)
-        else:
-            mass = sum_rows(weights.new_ones(table.n_columns, 1), offsets, columns, weights)[:, 0]
-        return total / mass.clamp(min=1e-12).unsqueeze(1)
+        start = self.weight.new_zeros(len(rows), self.weight.shape[1])
+        total = add_bags(start, self.weight, table.bag, rows)
+        return total / table.mass[rows].clamp(min=1e-12).unsqueeze(1)
 
 
 class FeatureEncoder(nn.Module):
@@ -101,20 +98,29 @@ class FeatureEncoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(first_dim))
         self.hidden = build_hidden((*hidden_dims, out_dim), dropout) if hidden_dims else None
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """The metadata embedding of each row, (n, D)."""
+    def forward(self, rows: Tensor, draws: Draws | None = None) -> Tensor:
+        """The metadata embedding of each row, (n, D).
+
+        Args:
+            rows: (n,) int64.
+            draws: of the rows, for dropout; None takes fresh ones.
+        """
         tables = self.features.bag_tables
         dense = [self.features.dense.index_select(0, rows)]
         dense += [bag(tables[name], rows) for name, bag in self.embeddings.items()]
-        first = torch.addmm(self.bias, torch.cat(dense, dim=1), self.dense_weight)
+        wide = dense[0] if len(dense) == 1 else torch.cat(dense, dim=1)
+        with torch.autocast(wide.device.type, enabled=False):  # so that bags are added to float32
+            units = torch.addmm(self.bias, wide, self.dense_weight)
         for name, projection in self.projections.items():
-            first = projection(tables[name], rows, first)
-        return first if self.hidden is None else self.hidden(first)
+            units = projection(tables[name], rows, units)
+        for layer in self.hidden or ():
+            units = layer(units.float(), draws) if isinstance(layer, ReluDropout) else layer(units)
+        return units
 
 
 def build_hidden(dims: Sequence[int], dropout: float) -> nn.Sequential:
     """What follows the first layer: ReLU, dropout and a linear layer for each further width."""
     layers: list[nn.Module] = []
-    for width, next_width in pairwise(dims):
-        layers += [ReluDropout(dropout), nn.Linear(width, next_width)]
+    for stream, (width, next_width) in enumerate(pairwise(dims), start=1):
+        layers += [ReluDropout(dropout, stream), nn.Linear(width, next_width)]
     return nn.Sequential(*layers)

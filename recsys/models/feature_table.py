@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recsys.data.arrays import Bags
 from recsys.data.features import Features
+from recsys.models.bag_sum import Bag, entries
 
 
 def as_tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
@@ -33,6 +34,7 @@ class BagTable(nn.Module):
     """Ragged rows of weighted columns; see :class:`recsys.data.arrays.Bags`.
 
     Attributes:
+        mass: sum of each row's weights, (n,) float32.
         matrix: the whole table, (n, n_columns) float32, where it is well filled and small (the
             categories of readers); else None.
     """
@@ -40,6 +42,7 @@ class BagTable(nn.Module):
     offsets: Tensor
     indices: Tensor
     weights: Tensor | None
+    mass: Tensor
     matrix: Tensor | None
 
     def __init__(self, bags: Bags) -> None:
@@ -50,6 +53,10 @@ class BagTable(nn.Module):
         self.register_buffer("indices", as_tensor(bags.indices), persistent=False)
         weights = None if bags.weights is None else as_tensor(bags.weights)
         self.register_buffer("weights", weights, persistent=False)
+        # In float64, so that a difference of two sums over the whole table is exact enough.
+        shares = np.ones(len(bags.indices)) if bags.weights is None else bags.weights
+        sums = np.concatenate([[0.0], np.cumsum(shares, dtype=np.float64)])[bags.offsets]
+        self.register_buffer("mass", as_tensor(np.diff(sums).astype(np.float32)), persistent=False)
         n_rows = len(bags.offsets) - 1
         is_small = 4 * n_rows * bags.n_columns <= MATRIX_LIMIT_BYTES
         matrix = None
@@ -57,24 +64,25 @@ class BagTable(nn.Module):
             chunks = torch.split(torch.arange(n_rows), CHUNK)
             matrix = torch.cat([self._scatter(rows) for rows in chunks])
         self.register_buffer("matrix", matrix, persistent=False)
+        self._half: Tensor | None = None
 
-    def entries(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The given rows' entries: offsets (n + 1,), columns (m,) and weights (m,) or None."""
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
-        offsets = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
-        torch.cumsum(lengths, 0, out=offsets[1:])
-        shift = torch.repeat_interleave(starts - offsets[:-1], lengths)
-        positions = torch.arange(len(shift), device=rows.device) + shift
-        weights = None if self.weights is None else self.weights[positions]
-        return offsets, self.indices[positions], weights
+    @property
+    def bag(self) -> Bag:
+        """Offsets, columns and weights of all rows."""
+        return self.offsets, self.indices, self.weights
 
     def dense(self, rows: Tensor) -> Tensor:
-        """The given rows as a matrix, (n, n_columns) float32."""
-        return self._scatter(rows) if self.matrix is None else self.matrix.index_select(0, rows)
+        """The given rows as a matrix, (n, n_columns) float32; under autocast in its type."""
+        if self.matrix is None:
+            return self._scatter(rows)
+        if not torch.is_autocast_enabled(rows.device.type):
+            return self.matrix.index_select(0, rows)
+        if self._half is None:  # so that rows are gathered as they enter the product
+            self._half = self.matrix.to(torch.get_autocast_dtype(rows.device.type))
+        return self._half.index_select(0, rows)
 
     def _scatter(self, rows: Tensor) -> Tensor:
-        offsets, columns, weights = self.entries(rows)
+        offsets, columns, weights = entries(self.bag, rows)
         owners = torch.repeat_interleave(
             torch.arange(len(rows), device=rows.device), offsets.diff()
         )

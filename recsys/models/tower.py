@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from recsys.models.draws import Draws, threshold
 from recsys.models.feature_encoder import FeatureEncoder
 from recsys.models.fusion import AdaptiveMimicFusion, Fusion
 from recsys.models.id_embedding import IdEmbedding
@@ -55,17 +56,25 @@ class Tower(nn.Module):
         # Ids alone have nothing to fall back on, so dropping them would only add noise.
         self.id_dropout = id_dropout if encoder is not None else 0.0
 
-    def parts(self, indices: Tensor) -> TowerParts:
-        """The vectors of the given indices, (n,) int64, and what they are made of."""
+    def parts(self, indices: Tensor, draws: Draws | None = None) -> TowerParts:
+        """The vectors of the given indices, and what they are made of.
+
+        Args:
+            indices: (n,) int64.
+            draws: of these rows of a batch, for dropout; None takes fresh ones.
+        """
         rows = self.id_embedding.rows(indices)
+        if self.training and draws is None and (self.id_dropout > 0 or self.encoder is not None):
+            draws = Draws.fresh()
         if self.training and self.id_dropout > 0:
-            keep = torch.rand(len(rows), device=rows.device) >= self.id_dropout
-            rows = rows * keep
+            assert draws is not None
+            keep = draws.rows(0, len(rows)) >= threshold(self.id_dropout)
+            rows = rows * torch.from_numpy(keep).to(rows.device)
         ids, is_known = self.id_embedding(rows), rows > 0
         if self.encoder is None or self.fusion is None:
             return TowerParts(ids, ids, None, is_known)
         # Under autocast both end in a bfloat16 product; whatever is summed is a float32.
-        metadata = self.encoder(indices).to(ids.dtype)
+        metadata = self.encoder(indices, draws).to(ids.dtype)
         vectors = self.fusion(ids, metadata, is_known).to(ids.dtype)
         return TowerParts(vectors, ids, metadata, is_known)
 

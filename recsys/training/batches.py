@@ -36,6 +36,24 @@ class Batch:
         return len(self.user_of)
 
 
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """B positives and K negatives of each, as indices.
+
+    Attributes:
+        users: of the positives, (B,) int32.
+        items: of the positives, (B,) int32.
+        negatives: items, (B, K) int64.
+    """
+
+    users: IntArray
+    items: IntArray
+    negatives: IntArray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+
 class Distinct:
     """Finds the distinct values among indices below n, in time linear in their number and n.
 
@@ -91,20 +109,24 @@ class BatchStream:
 
     def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
         """The batches of one epoch: every train interaction once."""
+        return map(self.name_distinct, self.draws(rng))
+
+    def draws(self, rng: np.random.Generator) -> Iterator[Draw]:
+        """The same batches, as indices."""
         order = rng.permutation(len(self._train))
         for start in range(0, len(order), self._batch_size):
             rows = order[start : start + self._batch_size]
-            yield self._batch(self._train.users[rows], self._train.items[rows], rng)
+            users = self._train.users[rows]
+            yield Draw(users, self._train.items[rows], self._sampler.sample(users, self._k, rng))
 
-    def _batch(self, users: IntArray, items: IntArray, rng: np.random.Generator) -> Batch:
-        negatives = self._sampler.sample(users, self._k, rng)
-        distinct_users, user_of = self._distinct_users(users)
-        used = np.concatenate([items, negatives.ravel()])
-        distinct_items, item_of = self._distinct_items(used)
+    def name_distinct(self, draw: Draw) -> Batch:
+        """A batch in terms of its distinct users and items."""
+        users, user_of = self._distinct_users(draw.users)
+        items, item_of = self._distinct_items(np.concatenate([draw.items, draw.negatives.ravel()]))
         return Batch(
-            users=distinct_users,
-            items=distinct_items,
+            users=users,
+            items=items,
             user_of=user_of,
-            positive_of=item_of[: len(items)],
-            negatives_of=item_of[len(items) :].reshape(negatives.shape),
+            positive_of=item_of[: len(draw)],
+            negatives_of=item_of[len(draw) :].reshape(draw.negatives.shape),
         )

@@ -1,9 +1,13 @@
-"""Where to train."""
+"""Where to train, and in what precision."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 
+from recsys.bfloat16 import is_fast
+from recsys.config import Precision
 from recsys.errors import ConfigError
 
 
@@ -21,3 +25,10 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def resolve_precision(name: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """That of matrix products; ``auto`` is bfloat16 where the device computes in it."""
+    if name == "auto":
+        return "bfloat16" if is_fast(device.type) else "float32"
+    return name

@@ -22,11 +22,12 @@ def sampled_bce(positive: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
     return F.softplus(-positive).mean() / 2, F.softplus(negatives).mean() / 2
 
 
-def mimic_loss(ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
-    """Mean squared distance of metadata embeddings to the id embeddings they are to mimic.
+def mimic_sum(ids: Tensor, metadata: Tensor, is_known: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean squared distances of metadata embeddings to the id embeddings they are to mimic.
 
-    The id embedding is held fixed, so only the metadata side moves (Yu et al., DLP-KDD 2021,
-    eq. 5). Rows whose id is not known have nothing to mimic; without any known row it is 0.
+    Their mean over the known ids is the mimic loss, 0 without any. The id embedding is held fixed,
+    so only the metadata side moves (Yu et al., DLP-KDD 2021, eq. 5). Rows whose id is not known
+    have nothing to mimic.
 
     Args:
         ids: (n, D) float32.
@@ -34,7 +35,7 @@ def mimic_loss(ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
         is_known: (n,) bool.
 
     Returns:
-        Scalar.
+        The sum over the known ids and their number: scalars, so that parts can be added up.
     """
     distance = (metadata - ids.detach()).square().mean(dim=1)  # (n, D) -> (n,)
-    return (distance * is_known).sum() / is_known.sum().clamp(min=1)
+    return (distance * is_known).sum(), is_known.sum()

@@ -10,6 +10,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from recsys.config import DenseOptimizer, TrainingConfig
 from recsys.models.two_tower import TwoTower
 from recsys.training.row_adam import RowAdam
+from recsys.workers import Workers
 
 
 class HybridOptimizer:
@@ -30,6 +31,12 @@ class HybridOptimizer:
             for name, optimizer in (("dense", dense), ("sparse", sparse))
             if optimizer is not None
         }
+
+    def share(self, workers: Workers) -> None:
+        """Have these threads share the rows of sparse embeddings from now on."""
+        rows = self._optimizers.get("sparse")
+        if isinstance(rows, RowAdam):
+            rows.workers = workers
 
     def zero_grad(self) -> None:
         """Forget all gradients."""

@@ -1,68 +1,97 @@
-"""Logits of (user, item) pairs, their gradient by sparse matrix products."""
+"""Logits of (user, item) pairs, and their gradient, without writing the pairs' vectors out."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
-from torch.nn import functional as F
 
-from recsys.models.grouping import group
-
-BLOCK = 256
-"""Positives whose pairs are gathered at once: what is gathered stays in the processor's cache."""
+from recsys.compiled import compiled
+from recsys.data.arrays import FloatArray, IntArray
+from recsys.workers import Workers, even_parts
 
 
-def pair_logits(users: Tensor, items: Tensor, user_of: Tensor, items_of: Tensor) -> Tensor:
+def pair_logits(
+    users: Tensor, items: Tensor, user_of: Tensor, items_of: Tensor, workers: Workers | None = None
+) -> Tensor:
     """The product of each pair's vectors.
 
     Args:
-        users: vectors of distinct users, (Ub, D).
-        items: vectors of distinct items, (Ib, D).
+        users: vectors of distinct users, (Ub, D) float32.
+        items: vectors of distinct items, (Ib, D) float32.
         user_of: row of ``users`` for each positive, (B,) int64.
         items_of: rows of ``items`` to pair it with, (B, C) int64.
+        workers: threads that share the work on the CPU; None takes the calling one.
 
     Returns:
         Logits, (B, C).
     """
-    logits: Tensor = _PairLogits.apply(users, items, user_of, items_of)  # type: ignore[no-untyped-call]
+    if users.is_cuda:
+        return torch.einsum("bd,bcd->bc", users[user_of], items[items_of])
+    logits: Tensor = _PairLogits.apply(  # type: ignore[no-untyped-call]
+        users, items, user_of, items_of, workers or Workers()
+    )
     return logits
 
 
 class _PairLogits(torch.autograd.Function):
-    """Gathers in both directions: autograd's own backward would scatter row by row."""
+    """The gradients of users and of items are a job each, so that no row has two writers."""
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, users: Tensor, items: Tensor, user_of: Tensor, items_of: Tensor
+        ctx: Any, users: Tensor, items: Tensor, user_of: Tensor, items_of: Tensor, workers: Workers
     ) -> Tensor:
-        ctx.save_for_backward(users, items, user_of, items_of)
+        ctx.arrays = [each.detach().numpy() for each in (users, items, user_of, items_of)]
+        ctx.workers = workers
         logits = users.new_empty(items_of.shape)
-        for start in range(0, len(user_of), BLOCK):
-            block = slice(start, start + BLOCK)
-            paired = items_of[block]
-            gathered = items.index_select(0, paired.reshape(-1)).view(*paired.shape, -1)
-            by_user = users.index_select(0, user_of[block]).unsqueeze(2)
-            torch.bmm(gathered, by_user, out=logits[block].unsqueeze(2))  # (b, C, D) x (b, D, 1)
+        parts = even_parts(len(user_of), workers.n)
+        workers.run(_multiply, [(*ctx.arrays, *part, logits.numpy()) for part in parts])
         return logits
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        users, items, user_of, items_of = ctx.saved_tensors
-        n_pairs = items_of.shape[1]
-        by_positive = F.embedding_bag(
-            items_of, items, mode="sum", per_sample_weights=gradient.contiguous()
-        )  # (B, D)
-        to_users = torch.zeros_like(users).index_add_(0, user_of, by_positive)
-        order, starts = group(items_of.view(-1), len(items))
-        to_items = F.embedding_bag(
-            user_of[order // n_pairs],
-            users,
-            starts,
-            mode="sum",
-            per_sample_weights=gradient.reshape(-1)[order],
-            include_last_offset=True,
-        )
-        return to_users, to_items, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        users, items, user_of, items_of = ctx.arrays
+        slopes = gradient.contiguous().numpy()
+        to_users, to_items = np.zeros_like(users), np.zeros_like(items)
+        to_both = ((to_users, items, True), (to_items, users, False))
+        ctx.workers.run(_pull, [(*each, user_of, items_of, slopes) for each in to_both])
+        return torch.from_numpy(to_users), torch.from_numpy(to_items), None, None, None
+
+
+@compiled
+def _multiply(
+    users: FloatArray,
+    items: FloatArray,
+    user_of: IntArray,
+    items_of: IntArray,
+    start: int,
+    stop: int,
+    logits: FloatArray,
+) -> None:
+    for positive in range(start, stop):
+        user = user_of[positive]
+        for column in range(items_of.shape[1]):
+            item, product = items_of[positive, column], np.float32(0)
+            for d in range(users.shape[1]):
+                product += users[user, d] * items[item, d]
+            logits[positive, column] = product
+
+
+@compiled
+def _pull(
+    total: FloatArray,
+    others: FloatArray,
+    is_of_users: bool,
+    user_of: IntArray,
+    items_of: IntArray,
+    slopes: FloatArray,
+) -> None:
+    """Add to each row the other vector of its pairs times the slope of the loss in their logit."""
+    for positive in range(len(user_of)):
+        for column in range(items_of.shape[1]):
+            user, item = user_of[positive], items_of[positive, column]
+            row, other = (user, item) if is_of_users else (item, user)
+            for d in range(total.shape[1]):
+                total[row, d] += slopes[positive, column] * others[other, d]

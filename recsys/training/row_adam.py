@@ -6,9 +6,17 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from recsys.compiled import compiled
+from recsys.data.arrays import FloatArray, IntArray
+from recsys.workers import Workers, even_parts
+
+LEAST_ROWS = 512
+"""Fewer rows are moved before another thread has woken up."""
 
 
 class RowAdam(Optimizer):
@@ -16,7 +24,7 @@ class RowAdam(Optimizer):
 
     SparseAdam sorts the rows, in case one is named twice, and writes moments and weights by sparse
     additions, each a pass of its own. Since :class:`recsys.models.id_embedding.IdEmbedding` looks
-    each row up once, the rows can be gathered, moved by torch's fused Adam and written back.
+    each row up once, a row and its moments can be moved where they lie, in one pass.
 
     Moments of rows without a gradient stay as they are (Kingma and Ba 2015, algorithm 1, on the
     gradient's rows; the bias correction counts all steps).
@@ -27,6 +35,9 @@ class RowAdam(Optimizer):
         betas: decay of the two moments.
         eps: added to the root of the second moment *before* its bias is corrected, as in
             SparseAdam; dense Adam adds it after.
+
+    Attributes:
+        workers: threads that share the rows on the CPU.
     """
 
     def __init__(
@@ -37,6 +48,7 @@ class RowAdam(Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
+        self.workers = Workers()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -61,6 +73,28 @@ class RowAdam(Optimizer):
         rows, gradient = weight.grad._indices()[0], weight.grad._values()  # type: ignore[union-attr]
         if not len(rows):
             return
+        if weight.is_cuda:
+            self._move_by_torch(weight, rows, gradient, state, group)
+            return
+        beta1, beta2 = group["betas"]
+        step = state["step"]
+        size = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+        rates = tuple(np.float32(rate) for rate in (size, 1 - beta1, 1 - beta2, group["eps"]))
+        tables = tuple(
+            table.detach().numpy() for table in (weight, state["exp_avg"], state["exp_avg_sq"])
+        )
+        job = (tables, rows.numpy(), gradient.contiguous().numpy(), rates)
+        n_parts = max(1, min(self.workers.n, len(rows) // LEAST_ROWS))
+        self.workers.run(_move_rows, [(*job, *part) for part in even_parts(len(rows), n_parts)])
+
+    def _move_by_torch(
+        self,
+        weight: Tensor,
+        rows: Tensor,
+        gradient: Tensor,
+        state: dict[str, Any],
+        group: dict[str, Any],
+    ) -> None:
         beta1, beta2 = group["betas"]
         tables = (weight, state["exp_avg"], state["exp_avg_sq"])
         values, mean, square = (table.index_select(0, rows) for table in tables)
@@ -81,3 +115,25 @@ class RowAdam(Optimizer):
         )
         for table, moved in zip(tables, (values, mean, square), strict=True):
             table.index_copy_(0, rows, moved)
+
+
+@compiled
+def _move_rows(
+    tables: tuple[FloatArray, FloatArray, FloatArray],
+    rows: IntArray,
+    gradient: FloatArray,
+    rates: tuple[np.float32, np.float32, np.float32, np.float32],
+    start: int,
+    stop: int,
+) -> None:
+    weight, means, squares = tables
+    size, new_mean, new_square, epsilon = rates
+    for place in range(start, stop):
+        row = rows[place]
+        for d in range(weight.shape[1]):
+            slope = gradient[place, d]
+            mean = means[row, d] + (slope - means[row, d]) * new_mean
+            square = squares[row, d] + (slope * slope - squares[row, d]) * new_square
+            means[row, d] = mean
+            squares[row, d] = square
+            weight[row, d] -= size * mean / (np.float32(math.sqrt(square)) + epsilon)

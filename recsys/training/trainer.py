@@ -6,6 +6,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,11 +15,14 @@ import torch
 from torch import Tensor
 
 from recsys.models.two_tower import TwoTower
-from recsys.training.batches import Batch, BatchStream
-from recsys.training.losses import mimic_loss, sampled_bce
+from recsys.training.batches import Batch, BatchStream, Draw
+from recsys.training.id_step import IdStep
+from recsys.training.losses import sampled_bce
 from recsys.training.optimizers import HybridOptimizer
 from recsys.training.pairs import pair_logits
 from recsys.training.stopping import EarlyStopping
+from recsys.training.tower_pass import TowerPass
+from recsys.workers import Workers, workers
 
 Validate = Callable[[TwoTower], dict[str, float]]
 
@@ -114,6 +118,9 @@ class Trainer:
         self._plan = plan
         self._stopping = EarlyStopping(plan.patience, plan.min_delta)
         self._device = next(model.parameters()).device
+        self._by_ids = None
+        if IdStep.supports(model, optimizer, self._device):
+            self._by_ids = IdStep(model, optimizer)
         self._rng = np.random.default_rng(plan.seed)
         self._torch_state = torch.Generator().manual_seed(plan.seed).get_state()
         self._cuda_state: Tensor | None = None
@@ -177,12 +184,17 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         done = 0
         devices = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), self._team() as team:
             self._set_random_state()
-            for batch in self._batches.epoch(self._rng):
-                for name, part in self._step(batch).items():
-                    sums[name] = sums.get(name, 0.0) + part.detach() * len(batch)
-                done += len(batch)
+            self._optimizer.share(team)
+            plan = self._plan
+            towers = TowerPass(
+                self.model, team, mimic_weight=plan.mimic_weight, bfloat16=plan.bfloat16
+            )
+            for draw in self._batches.draws(self._rng):
+                for name, part in self._step(draw, towers, team).items():
+                    sums[name] = sums.get(name, 0.0) + part.detach() * len(draw)
+                done += len(draw)
                 if on_step is not None:
                     loss = torch.stack(list(sums.values())).sum() / done
                     state = torch.get_rng_state()
@@ -192,29 +204,36 @@ class Trainer:
         # .item() waits for a GPU: once an epoch, not once a batch.
         return {name: total.item() / done for name, total in sums.items()}
 
-    def _step(self, batch: Batch) -> dict[str, Tensor]:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._plan.bfloat16):
-            users = self.model.user_tower.parts(self._tensor(batch.users))
-            items = self.model.item_tower.parts(self._tensor(batch.items))
+    def _step(self, draw: Draw, towers: TowerPass, team: Workers) -> dict[str, Tensor]:
+        if self._by_ids is not None:
+            return self._by_ids.step(draw)
+        return self._step_by_autograd(self._batches.name_distinct(draw), towers, team)
+
+    def _step_by_autograd(
+        self, batch: Batch, towers: TowerPass, team: Workers
+    ) -> dict[str, Tensor]:
+        users, items, mimic = towers.forward(self._tensor(batch.users), self._tensor(batch.items))
         logits = pair_logits(
-            self.model.match_users(users.vectors),
-            self.model.match_items(items.vectors),
+            users,
+            items,
             self._tensor(batch.user_of),
             self._tensor(np.column_stack([batch.positive_of, batch.negatives_of])),
+            team,
         )  # (B, 1 + K)
         positive, negative = sampled_bce(logits[:, 0], logits[:, 1:])
-        parts = {"bce_positive": positive, "bce_negative": negative}
-        if self._plan.mimic_weight > 0:
-            mimics = [
-                mimic_loss(part.ids, part.metadata, part.is_known)
-                for part, tower in ((users, self.model.user_tower), (items, self.model.item_tower))
-                if part.metadata is not None and tower.has_gates
-            ]
-            parts["mimic"] = self._plan.mimic_weight * torch.stack(mimics).sum()
-        self._optimizer.zero_grad()
-        torch.autograd.backward(torch.stack(list(parts.values())).sum())
+        towers.backward(*torch.autograd.grad([positive, negative], [users, items]))
         self._optimizer.step()
-        return parts
+        self._optimizer.zero_grad()
+        parts = {"bce_positive": positive, "bce_negative": negative}
+        return parts if mimic is None else parts | {"mimic": mimic}
+
+    def _team(self) -> AbstractContextManager[Workers]:
+        """The threads of a step: those of torch, on the CPU and where no gradient is too large.
+
+        A dense gradient of an id embedding is as large as its table, and each thread has its own.
+        """
+        is_sparse = self.model.user_tower.id_embedding.embedding.sparse
+        return workers() if self._device.type == "cpu" and is_sparse else nullcontext(Workers())
 
     def _tensor(self, array: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> Tensor:
         return torch.from_numpy(array).to(self._device, non_blocking=True)

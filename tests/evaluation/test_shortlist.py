@@ -4,10 +4,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.bfloat16 import is_fast
 from recsys.data.arrays import Bags
 from recsys.evaluation import ranking as module
 from recsys.evaluation.ranking import Vectors, rank, tie_order
-from recsys.evaluation.shortlist import HalfVectors, is_fast, shortlist
+from recsys.evaluation.shortlist import HalfVectors, shortlist
 
 GROUP = 16
 

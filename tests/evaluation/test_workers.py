@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recsys.evaluation.workers import worker_pool
+from recsys.workers import worker_pool
 
 
 @pytest.fixture

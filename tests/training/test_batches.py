@@ -54,6 +54,15 @@ def test_negatives_belong_to_their_positives_user(train):
         assert not drawn & known
 
 
+def test_draws_are_the_same_batches_as_indices(train):
+    batches = stream(train)
+    named, drawn = (list(f(np.random.default_rng(1))) for f in (batches.epoch, batches.draws))
+    for batch, draw in zip(named, drawn, strict=True):
+        assert np.array_equal(batch.users[batch.user_of], draw.users)
+        assert np.array_equal(batch.items[batch.positive_of], draw.items)
+        assert np.array_equal(batch.items[batch.negatives_of], draw.negatives)
+
+
 @given(st.lists(st.integers(0, 49), min_size=1), st.lists(st.integers(0, 49), min_size=1))
 def test_distinct_agrees_with_numpy_unique_also_when_used_again(first, second):
     distinct = Distinct(50)

@@ -1,8 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from recsys.training.pairs import pair_logits
+from recsys.workers import Workers
 
 
 def plain(users, items, user_of, items_of):
@@ -24,6 +27,21 @@ def test_logits_and_gradients_are_those_of_autograd(n_users, n_items, n_positive
         results.append([logits.detach(), *(leaf.grad for leaf in leaves)])
     for expected, given in zip(*results, strict=True):
         torch.testing.assert_close(given, expected)
+
+
+def test_threads_share_the_pairs_without_a_difference():
+    torch.manual_seed(0)
+    users, items = torch.randn(7, 4), torch.randn(9, 4)
+    user_of, items_of = torch.randint(7, (31,)), torch.randint(9, (31, 6))
+    results = []
+    with ThreadPoolExecutor(3) as pool:
+        for workers in (Workers(), Workers(pool, 3)):
+            leaves = [each.clone().requires_grad_() for each in (users, items)]
+            logits = pair_logits(*leaves, user_of, items_of, workers)
+            logits.square().sum().backward()
+            results.append([logits.detach(), *(leaf.grad for leaf in leaves)])
+    for alone, shared in zip(*results, strict=True):
+        assert torch.equal(alone, shared)
 
 
 def test_rows_that_no_pair_uses_get_no_gradient():

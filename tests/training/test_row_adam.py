@@ -1,11 +1,13 @@
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from torch import nn
 from torch.optim import SparseAdam
 
-from recsys.training.row_adam import RowAdam
+from recsys.training.row_adam import LEAST_ROWS, RowAdam
+from recsys.workers import Workers
 
 
 def train(embedding, optimizer, batches, targets):
@@ -34,3 +36,17 @@ def test_a_batch_without_rows_counts_as_a_step_and_moves_nothing():
     optimizer.step()
     assert torch.equal(embedding.weight, before)
     assert optimizer.state[embedding.weight]["step"] == 1
+
+
+def test_threads_share_the_rows_without_a_difference():
+    torch.manual_seed(0)
+    embedding = nn.Embedding(4 * LEAST_ROWS, 4, sparse=True)
+    twin = copy.deepcopy(embedding)
+    targets = torch.randn(4 * LEAST_ROWS, 4)
+    batches = [torch.randperm(4 * LEAST_ROWS)[: 3 * LEAST_ROWS] for _ in range(3)]
+    alone, shared = RowAdam(embedding.parameters()), RowAdam(twin.parameters())
+    with ThreadPoolExecutor(3) as pool:
+        shared.workers = Workers(pool, 3)
+        train(embedding, alone, batches, targets)
+        train(twin, shared, batches, targets)
+    assert torch.equal(embedding.weight, twin.weight)
