@@ -13,6 +13,7 @@ from experiments.commands.recommend import recommend
 from experiments.commands.registry import register, rollback
 from experiments.commands.runs import runs
 from experiments.commands.serve import serve
+from recsys.addresses import hide_passwords
 from recsys.errors import BookendsError
 
 PATH = click.Path(path_type=Path)
@@ -26,7 +27,7 @@ class _OneLineErrors(click.Group):
         try:
             return super().main(*args, **kwargs)
         except BookendsError as error:
-            click.echo(f"bookends: {error}", err=True)
+            click.echo(f"bookends: {hide_passwords(str(error))}", err=True)
             sys.exit(2)
 
 

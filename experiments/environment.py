@@ -11,18 +11,23 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from recsys.addresses import without_password
+
 PACKAGES = ("bookends", "torch", "numpy", "scipy", "pandas", "pyarrow", "mlflow", "optuna")
 
 
 def describe_environment() -> dict[str, Any]:
-    """Python, platform, processor count, package versions, git commit and the command."""
+    """Python, platform, processor count, package versions, git commit and the command.
+
+    The command is without the passwords of addresses: what is given here is kept and shown.
+    """
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "packages": {name: _version(name) for name in PACKAGES},
         "git_commit": git_commit(),
-        "command": shlex.join(["bookends", *sys.argv[1:]]),
+        "command": shlex.join(["bookends", *map(without_password, sys.argv[1:])]),
     }
 
 

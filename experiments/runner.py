@@ -19,6 +19,7 @@ from experiments.environment import describe_environment, peak_memory_mb
 from experiments.run_directory import RunDirectory
 from experiments.settings import flatten
 from experiments.signals import Interrupted, held, interruptible
+from recsys.addresses import hide_passwords
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.synthetic import load_world
@@ -320,6 +321,6 @@ def _end_early(current: _Run, error: BaseException) -> None:
         )
         _finish(current, "interrupted", f"ended by {error}")
     else:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        line = hide_passwords(str(error)).splitlines()[0] if str(error) else type(error).__name__
         name = "" if isinstance(error, BookendsError) else f"{type(error).__name__}: "
         _finish(current, "failed", f"{name}{line}")

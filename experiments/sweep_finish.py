@@ -29,7 +29,6 @@ from sweeps.importances import importances_of
 from sweeps.record import Finalists, TestLook, TrialRecord
 from sweeps.report import write_sweep_report
 from sweeps.study import DEFAULT
-from sweeps.summary import summary
 
 FIRST_FRESH_SEED = 1
 BEST_RUN, TESTED, REPEATED = "best_run_name", "tested", "repeated"
@@ -293,7 +292,6 @@ def _report(session: Session) -> None:
     report, _ = write_sweep_report(session.directory.path)
     close_session(session, "finished")
     if session.tracked is not None:
-        session.tracked.send_tags({"mlflow.note.content": summary(record)})
         for look in record.test_looks[:1]:
             session.tracked.send_metrics("test", look.metrics)
         session.tracked.send_files(session.directory.path)

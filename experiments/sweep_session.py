@@ -31,18 +31,22 @@ from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluation import Evaluation, popularity
+from recsys.evaluation.tables import Cell
+from recsys.reporting.formatting import number
 from sweeps.pruners import describe_pruner
 from sweeps.record import Finalists, RankAgreement, SweepRecord, SweepStatus, TestLook, TrialRecord
 from sweeps.samplers import describe_sampler
 from sweeps.settings import COSTS, SweepSettings
 from sweeps.space import Params, Space
-from sweeps.storage import Storage, open_storage, refuse_shared, without_password
+from sweeps.storage import Storage, open_storage, refuse_shared
 from sweeps.study import (
     DEFAULT,
     SETTINGS_KEY,
     SweepStudy,
 )
-from tracking.store import STORE_ERRORS, file_lock, one_line, resolve_uri
+from sweeps.summary import findings, key_table, searched
+from tracking.payload import baseline_group, markdown_table
+from tracking.store import STORE_ERRORS, explain, file_lock, resolve_uri, without_password
 from tracking.sweep import SweepRun, open_sweep
 
 CREATED, SECONDS, SESSIONS, LOOKS = "created", "seconds", "sessions", "test_looks"
@@ -323,7 +327,8 @@ def _open_run(session: Session) -> SweepRun | None:
             run_id=kept.get("run_id"),
         )
     except STORE_ERRORS as error:
-        logger.warning("the tracking store is away (%s); the sweep goes on", one_line(error))
+        why = explain(error, resolve_uri(session.base.experiment.tracking_uri))
+        logger.warning("the tracking store is away (%s); the sweep goes on", why)
         return None
     main.keep(
         TRACKING,
@@ -333,21 +338,43 @@ def _open_run(session: Session) -> SweepRun | None:
             "experiment_id": tracked.experiment_id,
         },
     )
+    steps = [dataclasses.asdict(step) for step in session.prepared.filter_steps]
+    tracked.send_origin(session.environment, describe_dataset(session.prepared), steps)
+    tracked.send_tags({"mlflow.note.content": describe(session.record("running"))})
     popularity_row = {
         name: session.baselines["popularity"].get(name)
         for name in session.base.evaluation.metric_names
     }
-    tracked.send_metrics("popularity", popularity_row)
+    tracked.send_metrics(baseline_group("popularity", "validation"), popularity_row)
     return tracked
 
 
-def close_session(session: Session, status: SweepStatus) -> None:
+def describe(record: SweepRecord) -> str:
+    """Markdown for the head of the sweep's page: what was searched, key figures, what was found."""
+    table = key_table(record)
+    rows = [[_figure(cell) for cell in row] for row in table.rows]
+    parts = [searched(record), "\n".join(markdown_table(table.columns, rows))]
+    parts.insert(1, f"Failed: {record.error}" if record.status == "failed" else "")
+    parts.append("" if record.status == "running" else findings(record))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _figure(cell: Cell) -> str:
+    """A cell of the key table; costs, which are large, without decimals."""
+    if isinstance(cell, int | float):
+        return number(float(cell), 4 if abs(cell) < 100 else 0)
+    return cell or ""
+
+
+def close_session(session: Session, status: SweepStatus, error: str | None = None) -> None:
     """Put down how the session ended, and for how long it went on."""
     seconds = session.main.attribute(SECONDS) + time.monotonic() - session.started
     session.main.keep(SECONDS, seconds)
     session.started = time.monotonic()
     if session.tracked is not None:
-        session.tracked.finish(status)
+        note = describe(session.record(status, error))
+        session.tracked.send_tags({"mlflow.note.content": note})
+        session.tracked.finish(status, error)
 
 
 def ui_command(session: Session) -> str | None:

@@ -40,6 +40,7 @@ from sweeps.space import Params, Space
 from sweeps.storage import Storage, open_storage
 from sweeps.study import DEFAULT, RETRY_OF, Notes, SweepStudy, load_settings, open_study
 from tracking.processes import Owner
+from tracking.store import resolve_uri
 from tracking.sweep import TrialEnd, TrialTracker
 
 Stage = Literal["share", "search", "finalists"]
@@ -399,7 +400,7 @@ def _build_worker(
     tracker = None
     if kept.get(TRACKING):
         where = kept[TRACKING]
-        uri = os.environ.get(TRACKING_VARIABLE) or where["uri"]
+        uri = os.environ.get(TRACKING_VARIABLE) or resolve_uri(where["uri"])
         tracker = TrialTracker(uri, where["experiment_id"], where["run_id"])
     joined = "" if assignment.parent is not None else f"{platform.node()}-{os.getpid()}-"
     return Worker(

@@ -9,6 +9,7 @@ from experiments.sweep_console import SweepConsole
 from experiments.sweep_finish import finish
 from experiments.sweep_session import Request, Session, begin, close_session
 from experiments.sweep_stages import run_stages
+from recsys.addresses import hide_passwords
 from recsys.errors import BookendsError
 from sweeps.record import SweepRecord, SweepStatus
 from tracking.store import file_lock
@@ -44,7 +45,7 @@ def _end_early(session: Session, error: BaseException) -> None:
         status = "interrupted"
         n_ended = sum(trial.state.is_finished() for trial in session.main.trials())
         session.console.say(f"{error}: {n_ended} trials are kept; the same command goes on")
-    line = (str(error).splitlines() or [""])[0] or type(error).__name__
+    line = (hide_passwords(str(error)).splitlines() or [""])[0] or type(error).__name__
     with contextlib.suppress(BookendsError):
         session.record(status, line).write(session.directory.path)
-        close_session(session, status)
+        close_session(session, status, line)

@@ -7,11 +7,12 @@ is made, and refused where it would have no effect.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from recsys.addresses import without_password
 
 BagKind = Literal["top_k", "hashed"]
 BagEncoding = Literal["one_hot", "embedding"]
@@ -403,7 +404,7 @@ class ExperimentConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         require(
-            not re.match(r"[^/]+://[^/@]*:[^/@]+@", self.tracking_uri or ""),
+            without_password(self.tracking_uri or "") == (self.tracking_uri or ""),
             "'tracking_uri' must hold no password, since settings are kept with the run; "
             "MLFLOW_TRACKING_URI in the environment may",
         )

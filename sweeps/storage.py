@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import optuna
 import sqlalchemy
@@ -24,6 +24,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.storages.journal._storage import JournalOperation
 from sqlalchemy.exc import SQLAlchemyError
 
+from recsys.addresses import hide_passwords, lacks_password, without_password
 from recsys.errors import ConfigError, TrackingError
 
 STORAGE_ERRORS = (OptunaError, SQLAlchemyError, OSError)
@@ -150,7 +151,7 @@ def open_storage(url: str) -> Storage:
         TrackingError: the storage cannot be reached.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    scheme = urlsplit(url).scheme.partition("+")[0]
+    scheme = _scheme(url)
     if scheme in _DATABASES:
         return _open_database(url, scheme)
     if scheme and not url.startswith(_JOURNAL):
@@ -183,15 +184,6 @@ def refuse_shared(url: str, tracking_uri: str) -> None:
         )
 
 
-def without_password(url: str) -> str:
-    """The address as it may be shown and stored."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    name, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{name.partition(':')[0]}@{host}"))
-
-
 def _in_directory(path: Path) -> Path:
     """The absolute path, its directory made where absent."""
     path = path.absolute()
@@ -208,8 +200,9 @@ def _open_database(url: str, scheme: str) -> Storage:
     lock_path = None
     try:
         engine = sqlalchemy.create_engine(url)
-    except (ImportError, SQLAlchemyError) as error:
-        raise ConfigError(f"the storage {without_password(url)} cannot be used: {error}") from None
+    except (ImportError, SQLAlchemyError, ValueError) as error:
+        reason = hide_passwords(str(error))
+        raise ConfigError(f"the storage {without_password(url)} cannot be used: {reason}") from None
     if scheme == "sqlite":
         path = _in_directory(Path(url.partition(":///")[2]))
         url = f"sqlite:///{path}"
@@ -226,9 +219,11 @@ def _open_database(url: str, scheme: str) -> Storage:
             with _turn(lock_path):
                 backend = _connect(url)
     except (*STORAGE_ERRORS, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        head = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = "; BOOKENDS_STORAGE may hold a password" if lacks_password(url) else ""
         raise TrackingError(
-            f"the storage {without_password(url)} cannot be used ({reason[:300]})"
+            f"the storage {without_password(url)} cannot be used "
+            f"({hide_passwords(head)[:300]}){hint}"
         ) from error
     finally:
         engine.dispose()
@@ -275,9 +270,16 @@ def _mend_journal(path: Path, lock: FileLock) -> None:
         lock.release()
 
 
+def _scheme(url: str) -> str:
+    """What the address begins with, without the driver; empty for a bare path."""
+    scheme, mark, _ = url.partition("://")
+    return scheme.partition("+")[0].lower() if mark else ""
+
+
 def _identity(url: str) -> tuple[str, ...]:
-    parts = urlsplit(url)
-    if parts.scheme.startswith("sqlite"):
+    """What two addresses of one database have in common; user and password are no part of it."""
+    scheme = _scheme(url)
+    if scheme == "sqlite":
         return ("sqlite", str(Path(url.partition(":///")[2]).absolute()))
-    scheme = parts.scheme.partition("+")[0]
-    return (scheme, parts.hostname or "", str(parts.port or ""), parts.path.strip("/"))
+    parts = urlsplit(without_password(url))
+    return (scheme, parts.netloc.rpartition("@")[2].lower(), parts.path.strip("/"))

@@ -20,6 +20,7 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
+from recsys.addresses import without_password
 from recsys.errors import ConfigError
 from sweeps.record import Constraint, SweepStatus, TrialRecord
 from sweeps.samplers import build_sampler
@@ -328,7 +329,7 @@ def load_settings(storage: Storage, name: str) -> tuple[SweepSettings, dict[str,
     except KeyError:
         known = [each.study_name for each in optuna.get_all_study_summaries(storage.backend)]
         raise ConfigError(
-            f"the storage {storage.url} has no study '{name}'; it has "
+            f"the storage {without_password(storage.url)} has no study '{name}'; it has "
             f"{', '.join(known) or 'none at all'}"
         ) from None
     kept = dict(study.user_attrs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import duration, metric_label, number
 from sweeps.outcome import default_value, savings, time_use
@@ -11,10 +12,48 @@ from sweeps.tables import gain_over_default
 
 def summary(record: SweepRecord) -> str:
     """One paragraph: what was searched, with what budget, what was found, and what to believe."""
-    sentences = [_searched(record), _counts(record), _best(record), _winner(record)]
+    return f"{searched(record)} {findings(record)}"
+
+
+def findings(record: SweepRecord) -> str:
+    """The paragraph without its first sentence, which says what was searched."""
+    sentences = [_counts(record), _best(record), _winner(record)]
     return " ".join(
         sentence for sentence in [*sentences, _optimism(record), _test(record)] if sentence
     )
+
+
+def key_table(record: SweepRecord) -> Table:
+    """The best found beside the default configuration and popularity.
+
+    A row an objective on validation, where popularity has no costs, and the first objective on test
+    once that was looked at. Of the best before there are finalists it is one training, after them
+    the mean over fresh seeds.
+    """
+    finalists, ranked = record.finalists, record.ranked()
+    winner = None if finalists is None else finalists.winner
+    best = ranked[0].number if winner is None and ranked else winner
+    rows: list[tuple[Cell, ...]] = []
+    for place, objective in enumerate(record.objectives):
+        values = [_value(record, trial, place) for trial in (best, 0)]
+        if finalists is not None and winner is not None and place == 0:
+            means = {row.trial: row.mean for row in finalists.rows}
+            values = [means.get(trial, values[n]) for n, trial in enumerate((winner, 0))]
+        popular = record.baselines.get("popularity", {}).get(objective.metric)
+        rows.append((f"{objective.metric} on validation", *values, popular))
+    metric = record.objectives[0].metric
+    for look in record.test_looks[:1]:
+        shown = {"default": look.metrics if winner == 0 else {}} | look.baselines
+        others = [shown.get(name, {}).get(metric) for name in ("default", "popularity")]
+        rows.append((f"{metric} on test", look.metrics.get(metric), *others))
+    columns = ("metric", "best so far" if winner is None else "winner", "default", "popularity")
+    return Table("key_figures", "Key figures", "", columns, tuple(rows))
+
+
+def _value(record: SweepRecord, number: int | None, place: int) -> float | None:
+    """What a trial gave in an objective."""
+    trial = next((trial for trial in record.trials if trial.number == number), None)
+    return None if trial is None or trial.values is None else trial.values[place]
 
 
 def notices(record: SweepRecord) -> tuple[Callout, ...]:
@@ -66,7 +105,8 @@ def _default_figure(record: SweepRecord) -> list[KeyFigure]:
     return [] if value is None else [KeyFigure(f"Default's {metric}", number(value), "trial 0")]
 
 
-def _searched(record: SweepRecord) -> str:
+def searched(record: SweepRecord) -> str:
+    """What varied, for what, and how it was searched."""
     names = [name.rpartition(".")[2].replace("_", " ") for name in record.space]
     what = f"{_count(len(names), 'setting')} ({_listed(names)})" if names else "the settings"
     goal = " and ".join(

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -73,3 +79,59 @@ def board_config(board_settings):
 def board_prepared(board_config):
     """The checkerboard, prepared."""
     return prepare(board_config().data, 0)
+
+
+POSTGRES_PASSWORD = "hush-5f3a"
+
+
+def _postgres_programs():
+    """Directory of PostgreSQL's programs; None where it is not installed."""
+    found = shutil.which("initdb")
+    if found is not None:
+        return Path(found).resolve().parent
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return installed[-1].parent if installed else None
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A real PostgreSQL that asks for a password: gives the address of a database, made by name."""
+    pytest.importorskip("psycopg", reason="the driver of PostgreSQL, psycopg, is not installed")
+    binaries = _postgres_programs()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
+    # PostgreSQL refuses to run as root, so that root runs it as the user of its package.
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    directory = Path(tempfile.mkdtemp(prefix="bookends-postgres-"))
+    (directory / "password").write_text(POSTGRES_PASSWORD)
+    if user:
+        for path in (directory, directory / "password"):
+            shutil.chown(path, "postgres", "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data, made = str(directory / "data"), set()
+
+    def run(program, *arguments):
+        command = [*user, str(binaries / program), *arguments]
+        environ = os.environ | {"PGPASSWORD": POSTGRES_PASSWORD}
+        subprocess.run(
+            command, check=True, capture_output=True, cwd=directory, env=environ, timeout=120
+        )
+
+    def address(name):
+        if name not in made:
+            run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", name)
+            made.add(name)
+        return f"postgresql+psycopg://postgres:{POSTGRES_PASSWORD}@127.0.0.1:{port}/{name}"
+
+    try:
+        file = f"--pwfile={directory / 'password'}"
+        run("initdb", "-D", data, "-U", "postgres", "-A", "password", file, "--no-sync")
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {directory} -c fsync=off"
+        run("pg_ctl", "-D", data, "-w", "-l", str(directory / "log"), "-o", options, "start")
+        yield address
+    finally:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            run("pg_ctl", "-D", data, "-m", "immediate", "stop")
+        shutil.rmtree(directory, ignore_errors=True)

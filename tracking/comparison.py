@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import getpass
 import json
 import math
 import os
@@ -22,12 +20,13 @@ from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_report import description
 from recsys.reporting.record import TABLES_DIR, read_json
 from tracking.names import metric_key
+from tracking.origin import maker_tags, source_tags
 from tracking.remote_run import KEY_TAG, MOST_METRICS, RemoteRun, attached_run, existing_run
 from tracking.store import (
     STORE_ERRORS,
     connect,
     ensure_experiment,
-    one_line,
+    explain,
     resolve_uri,
     without_password,
 )
@@ -69,7 +68,7 @@ def send_comparison(
         tracking_uri: the store; None takes ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` here.
         experiment: name of the experiment; None takes that of the first compared run which the
             store holds, else the one of the reference's settings.
-        environment: with the git_commit of this process.
+        environment: with the git_commit and the command of this process.
 
     Raises:
         TrackingError: the store cannot be used.
@@ -78,14 +77,17 @@ def send_comparison(
     try:
         client = connect(uri)
         run = _open(client, uri, comparison, experiment)
-        run.send_settings(_params(comparison), _tags(comparison, environment))
+        origin = source_tags(environment, "bookends compare") | maker_tags()
+        run.send_settings(_params(comparison), _tags(comparison) | run.without_held(origin))
+        reference = comparison.reference.record
+        run.send_dataset(reference.dataset, reference.filter_steps, "evaluation")
         _send_metrics(run, comparison)
         _send_files(run, directory)
         run.send_status("FINISHED")
     except STORE_ERRORS as error:
         raise TrackingError(
             f"{directory}: is written, but could not be sent to {without_password(uri)} "
-            f"({one_line(error)})"
+            f"({explain(error, uri)})"
         ) from error
     return SentComparison(without_password(uri), run.experiment_id, run.run_id)
 
@@ -164,8 +166,7 @@ def _params(comparison: RunComparison) -> dict[str, str]:
     }
 
 
-def _tags(comparison: RunComparison, environment: Mapping[str, Any]) -> dict[str, str]:
-    commit = environment.get("git_commit") or ""
+def _tags(comparison: RunComparison) -> dict[str, str]:
     ids = [run.run_id for run in comparison.others if run.run_id]
     verdicts = {pair.name: pair.headline.verdict for pair in comparison.pairs}
     tags = {
@@ -176,14 +177,8 @@ def _tags(comparison: RunComparison, environment: Mapping[str, Any]) -> dict[str
         "bookends.reference_run": comparison.reference.run_id or "",
         "bookends.compared_runs": ",".join(ids),
         "bookends.verdict": "; ".join(f"{name}: {said}" for name, said in verdicts.items()),
-        "mlflow.source.name": "bookends compare",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": commit.removesuffix("-dirty"),
-        "mlflow.source.git.dirty": str(commit.endswith("-dirty")) if commit else "",
         "mlflow.note.content": description(comparison),
     }
-    with contextlib.suppress(KeyError, OSError):  # a container's user need not have a name
-        tags["mlflow.user"] = getpass.getuser()
     return {key: _cut(text) for key, text in tags.items() if text}
 
 

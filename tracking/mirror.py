@@ -22,9 +22,18 @@ from recsys.reporting.record import TABLES_DIR, RunRecord, read_tables
 from tracking import payload
 from tracking.ledger import Delivery, Ledger
 from tracking.model import send_model, send_model_metrics
+from tracking.origin import source_tags
 from tracking.processes import Owner
 from tracking.remote_run import RemoteRun, find_or_create_run
-from tracking.store import STORE_ERRORS, connect, file_lock, one_line, resolve_uri, without_password
+from tracking.store import (
+    STORE_ERRORS,
+    connect,
+    explain,
+    file_lock,
+    one_line,
+    resolve_uri,
+    without_password,
+)
 from tracking.views import show_view
 
 MODEL_DIR = "model"
@@ -83,7 +92,7 @@ def mirror(run_dir: Path, tracking_uri: str | None = None) -> Mirrored:
         except STORE_ERRORS as error:
             delivery.complete, delivery.error = False, one_line(error)
             raise TrackingError(
-                f"{run_dir}: could not be sent to {without_password(uri)} ({one_line(error)})"
+                f"{run_dir}: could not be sent to {without_password(uri)} ({explain(error, uri)})"
             ) from error
         finally:
             ledger.write(run_dir)
@@ -100,9 +109,9 @@ def send_head(
         record: what is known.
         origin: tags that say which process this is, where it is the one that trains.
     """
-    tags = dict(origin) | payload.tags(record) | run.without_held(payload.source_tags(record))
+    tags = dict(origin) | payload.tags(record) | run.without_held(source_tags(record.environment))
     run.send_settings(payload.parameters(record), tags)
-    run.send_dataset(record)
+    run.send_dataset(record.dataset, record.filter_steps)
 
 
 def send_all(

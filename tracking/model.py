@@ -27,7 +27,7 @@ from recsys.recommender.bundle import VALUES as BUNDLE_VALUES
 from tracking.store import (
     STORE_ERRORS,
     connect,
-    one_line,
+    explain,
     quiet,
     resolve_uri,
     without_password,
@@ -49,6 +49,7 @@ _BUNDLE_TAG = "bookends.bundle"
 _SERVING_FILE = Path(__file__).with_name("serving.py")
 _SERVED_WITH = (
     "mlflow",
+    "numba",
     "numpy",
     "pandas",
     "pyarrow",
@@ -213,7 +214,7 @@ def resolve_bundle(
             local = _fetch(place, address, downloads)
     except STORE_ERRORS as error:
         raise TrackingError(
-            f"{uri}: must be a model in {without_password(address)} ({one_line(error)})"
+            f"{uri}: must be a model in {without_password(address)} ({explain(error, address)})"
         ) from error
     return _local_bundle(local)
 

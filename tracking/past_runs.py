@@ -28,6 +28,7 @@ from tracking.run_filter import metric_keys, mlflow_filter, order_by
 from tracking.store import (
     STORE_ERRORS,
     connect,
+    explain,
     one_line,
     resolve_uri,
     sqlite_path,
@@ -144,7 +145,7 @@ def find_run(text: str, tracking_uri: str | None = None, experiment: str | None 
         return _download(client, _find(client, text, uri, experiment))
     except STORE_ERRORS as error:
         raise TrackingError(
-            f"run '{text}' could not be read from {without_password(uri)} ({one_line(error)})"
+            f"run '{text}' could not be read from {without_password(uri)} ({explain(error, uri)})"
         ) from error
 
 
@@ -201,7 +202,7 @@ def list_runs(
     except STORE_ERRORS as error:
         chosen = f" by the filter '{filter_text}'" if filter_text else ""
         raise TrackingError(
-            f"runs{chosen} could not be read from {without_password(uri)} ({one_line(error)})"
+            f"runs{chosen} could not be read from {without_password(uri)} ({explain(error, uri)})"
         ) from error
     _refuse_unknown_metric(rows, sort)
     return rows

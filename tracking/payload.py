@@ -5,23 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from recsys.addresses import without_password
 from recsys.config import RANKING_METRICS
 from recsys.reporting.record import RunRecord
 from tracking.names import metric_key, parameter_key
-from tracking.store import without_password
 
 LONGEST_PARAMETER = 6000
 LOSS_KEY = "train/loss"
 MONITORED = "ndcg@10"
 _SAMPLED = "sampled_"
-_LONGEST_COMMAND = 5000
+_SHORT = {"validation": "val"}
 _SPACE = "\N{NO-BREAK SPACE}"
-_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s]*@")
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
@@ -114,8 +112,15 @@ def evaluation_metrics(record: RunRecord) -> dict[str, float]:
     values = _score_metrics(split, {**evaluation["model"], "means": first})
     values[metric_key(split, "readers")] = _number(evaluation["n_users"])
     for name, scores in evaluation["baselines"].items():
-        values |= _score_metrics(name, {"means": scores["means"]})
+        values |= _score_metrics(
+            baseline_group(name, evaluation["split"]), {"means": scores["means"]}
+        )
     return values
+
+
+def baseline_group(name: str, split: str) -> str:
+    """The group of a baseline's metrics: its name means the test split, as ``test`` does."""
+    return name if split == "test" else f"{name}_{_SHORT.get(split, split)}"
 
 
 def monitored_metric(record: RunRecord) -> str:
@@ -152,25 +157,7 @@ def tags(record: RunRecord) -> dict[str, str]:
         "bookends.stop_reason": record.stop_reason,
         "bookends.error": record.error,
         "bookends.dataset": record.dataset.get("fingerprint"),
-        "bookends.python": record.environment.get("python"),
         "mlflow.note.content": description(record),
-    }
-    return {key: str(value) for key, value in values.items() if value}
-
-
-def source_tags(record: RunRecord) -> dict[str, str]:
-    """Where the code came from; ``mlflow run`` has set these already, in its own way.
-
-    MLflow's UI shows what follows the last slash of a source's name, so that has no options.
-    """
-    commit = record.environment.get("git_commit") or ""
-    command = _PASSWORD.sub(r"\1@", record.environment.get("command") or "")
-    values = {
-        "bookends.command": command[:_LONGEST_COMMAND],
-        "mlflow.source.name": command.partition(" -")[0] or "bookends run",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": commit.removesuffix("-dirty"),
-        "mlflow.source.git.dirty": str(commit.endswith("-dirty")) if commit else "",
     }
     return {key: str(value) for key, value in values.items() if value}
 
@@ -221,10 +208,18 @@ def _key_table(record: RunRecord) -> list[str]:
         low, high = evaluation["model"].get("intervals", {}).get(name, (None, None))
         interval = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
         rows.append([name, *means, interval])
-    # MLflow's page puts no space between columns: the heads, which it centres, make room.
-    widths = [max(map(len, column)) + 8 for column in zip(heads, *rows, strict=True)]
+    return markdown_table(heads, rows)
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table for MLflow's pages; all columns but the first hold numbers.
+
+    MLflow's page puts no space between columns: the heads, which it centres, make room.
+    """
+    longest = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    widths = [max(n + 8, 2 * n) for n in longest]  # a space is about half as wide as a letter
     spaced = [head.center(width, _SPACE) for head, width in zip(heads, widths, strict=True)]
-    rule = "|---|" + "---:|" * (len(columns) + 1)
+    rule = "|---|" + "---:|" * (len(heads) - 1)
     return [_table_row(spaced), rule, *map(_table_row, rows)]
 
 

@@ -14,7 +14,7 @@ from tracking.processes import Owner
 from tracking.store import (
     STORE_ERRORS,
     connect,
-    one_line,
+    explain,
     resolve_uri,
     sqlite_path,
     without_password,
@@ -92,7 +92,7 @@ def reconcile(
             (mended if is_dead else left).append(stale)
     except STORE_ERRORS as error:
         raise TrackingError(
-            f"{without_password(uri)} could not be reconciled ({one_line(error)})"
+            f"{without_password(uri)} could not be reconciled ({explain(error, uri)})"
         ) from error
     return Reconciliation(tuple(mended), tuple(left))
 

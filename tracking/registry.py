@@ -37,13 +37,17 @@ from recsys.reporting.record import RunRecord
 from tracking.champions import Move, Way, moves_in, rollback_target
 from tracking.lease import Turn, turn
 from tracking.past_runs import connect_to_read
-from tracking.registry_page import model_description, version_description, version_tags
+from tracking.registry_page import (
+    details_in,
+    model_description,
+    version_description,
+    version_tags,
+)
 from tracking.remote_run import existing_run
-from tracking.store import STORE_ERRORS, one_line, without_password
+from tracking.store import STORE_ERRORS, explain, without_password
 
 DEFAULT_NAME = "bookends"
 CHAMPION = "champion"
-MODEL_TAG = "bookends.model_id"
 _NAME = re.compile(r"[\w.\- ]{1,200}")
 _PAGE = 100
 
@@ -291,7 +295,7 @@ class Registry:
 
     def _find(self, run_id: str, model_id: str) -> int | None:
         for version in self._versions(f" and run_id = '{run_id}'"):
-            if version.tags.get(MODEL_TAG) == model_id:
+            if details_in(version.tags).get("model_id") == model_id:
                 return int(version.version)
         return None
 
@@ -317,8 +321,9 @@ class Registry:
         try:
             yield
         except STORE_ERRORS as error:
+            because = explain(error, self.uri)
             raise TrackingError(
-                f"registry {without_password(self.uri)}: could not {what} ({one_line(error)})"
+                f"registry {without_password(self.uri)}: could not {what} ({because})"
             ) from error
 
 

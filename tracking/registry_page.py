@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from itertools import product
+from typing import Any
 
 from recsys.evaluation.gate import Verdict
 from recsys.evaluation.tables import Table
@@ -16,10 +17,11 @@ from tracking.champions import Move
 from tracking.names import metric_key
 
 LONGEST_DESCRIPTION = 5000  # the width of the registry's column
-GATE_PREFIX = "bookends.gate."
+DETAILS_TAG = "bookends.details"
 _HEADING = "### Champions"
 _SHOWN_MOVES = 15
-_GROUPS, _METRICS = ("test", "popularity"), ("ndcg@10", "recall@10", "coverage@10")
+_GROUPS = ("test", "popularity")
+_LONGEST_REASON = 500
 _WAYS = {"gate": "through the gate", "force": "by force", "rollback": "rolled back"}
 
 
@@ -31,44 +33,75 @@ def version_tags(
     against: int | None,
     reason: str | None,
 ) -> dict[str, str]:
-    """Where a version comes from, how good it is, and what the gate said, criterion by criterion.
+    """What a version's page shows: where it comes from, how good it is, what the gate said and why.
+
+    All else, criterion by criterion, is one tag in JSON (:data:`DETAILS_TAG`), for programs.
 
     Args:
         record: of its run.
         verdict: of the gate.
-        ids: more tags under ``bookends.``.
+        ids: more for the details.
         against: version of the champion it was held against.
         reason: why it was forced; None where it was not.
     """
+    is_forced = reason is not None and not verdict.passed
     metrics = payload.evaluation_metrics(record)
     tags = {
-        "bookends.gate": "passed" if verdict.passed else "failed",
-        "bookends.held_against": "popularity" if against is None else f"version {against}",
+        "bookends.gate": "forced" if is_forced else "passed" if verdict.passed else "failed",
+        "bookends.reason": _cut(reason if is_forced and reason else _because(verdict, against)),
         "bookends.run_name": record.run_name,
         "bookends.dataset": str(record.dataset.get("fingerprint", "")),
     }
-    tags |= {f"bookends.{name}": value for name, value in ids.items()}
     if verdict.passed or reason is not None:
         tags["bookends.previous_champion"] = "none" if against is None else str(against)
+    headline = payload.monitored_metric(record)
     tags |= {
         f"bookends.{key}": f"{metrics[key]:.6g}"
-        for key in (metric_key(group, name) for group, name in product(_GROUPS, _METRICS))
+        for key in (metric_key(group, headline) for group in _GROUPS)
         if key in metrics
     }
-    for row in verdict.criteria:
-        result = "passed" if row.passed else "failed"
-        tags[GATE_PREFIX + row.key] = f"{result}: {row.found} (must hold: {row.required})"
-    if reason is not None:
-        tags["bookends.forced"] = "false" if verdict.passed else "true"
-        tags["bookends.reason"] = reason
-    return tags
+    details = dict(ids) | {
+        "held_against": against,
+        "forced": is_forced,
+        "force_reason": None if reason is None else _cut(reason),
+        "criteria": {
+            row.key: {"passed": row.passed, "required": row.required, "found": row.found}
+            for row in verdict.criteria
+        },
+    }
+    return tags | {DETAILS_TAG: json.dumps(details, ensure_ascii=False)}
+
+
+def details_in(tags: Mapping[str, str]) -> dict[str, Any]:
+    """What a version's tag of details says; empty where it has none that can be read."""
+    try:
+        details = json.loads(tags.get(DETAILS_TAG, "{}"))
+    except ValueError:
+        return {}
+    return details if isinstance(details, dict) else {}
+
+
+def _because(verdict: Verdict, against: int | None) -> str:
+    opponent = _opponent(against)
+    if verdict.passed:
+        return f"all criteria hold against {opponent}"
+    failed = "; ".join(f"{row.name} ({row.found})" for row in verdict.failed)
+    return f"against {opponent}: failed {failed}"
+
+
+def _opponent(against: int | None) -> str:
+    return "the popularity baseline" if against is None else f"version {against}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 4] + " ..."
 
 
 def version_description(
     record: RunRecord, verdict: Verdict, against: int | None, reason: str | None
 ) -> str:
     """Markdown: the gate's word, its table, and what the run says of itself."""
-    opponent = "the popularity baseline" if against is None else f"version {against}"
+    opponent = _opponent(against)
     said = "Passed" if verdict.passed else "Did not pass"
     failed = ", ".join(row.name for row in verdict.failed)
     parts = [f"{said} the gate against {opponent}{': failed ' + failed if failed else ''}."]

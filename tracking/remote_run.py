@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -17,7 +18,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 from recsys.errors import TrackingError
 from recsys.reporting.record import RunRecord
 from tracking import payload
-from tracking.datasets import dataset_input
+from tracking.datasets import Context, dataset_input
 from tracking.store import ensure_experiment
 
 MOST_METRICS = 1000
@@ -83,9 +84,14 @@ class RemoteRun:
         """The tags of which the run has none yet."""
         return {key: value for key, value in tags.items() if key not in self._tags}
 
-    def send_dataset(self, record: RunRecord) -> None:
-        """Log the data set as an input, for training."""
-        dataset = dataset_input(record)
+    def send_dataset(
+        self,
+        described: Mapping[str, Any],
+        filter_steps: Sequence[Mapping[str, Any]] = (),
+        context: Context = "training",
+    ) -> None:
+        """Log the data set as an input; arguments as of :func:`tracking.datasets.dataset_input`."""
+        dataset = dataset_input(described, filter_steps, context)
         if dataset is not None and dataset.dataset.digest not in self._digests:
             self.client.log_inputs(self.run_id, [dataset])
             self._digests.add(dataset.dataset.digest)
@@ -115,6 +121,7 @@ class RemoteRun:
                 parts=epoch["parts"],
                 validation=epoch["validation"],
                 seconds=epoch["seconds"],
+                monitored=payload.monitored_metric(record),
             )
             points = [Metric(key, value, ended, epoch["number"]) for key, value in metrics.items()]
             if batch and len(batch) + len(points) > MOST_METRICS:

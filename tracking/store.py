@@ -5,11 +5,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import requests
 import sqlalchemy
@@ -19,6 +20,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
 from sqlalchemy.exc import SQLAlchemyError
 
+from recsys import addresses
 from recsys.errors import TrackingError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
@@ -34,6 +36,7 @@ STORE_ERRORS = (
 _SQL = ("postgresql", "mysql", "mssql")
 _REMOTE = ("http", "https", "databricks")
 _READY = "ready\n"
+_REFUSAL = re.compile(r"password|authenti|denied|unauthorized|\b40[13]\b", re.IGNORECASE)
 _IMPATIENCE = {  # MLflow's own values keep a call waiting for minutes
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -45,13 +48,17 @@ _IMPATIENCE = {  # MLflow's own values keep a call waiting for minutes
 def resolve_uri(setting: str | None, environ: Mapping[str, str] = os.environ) -> str:
     """The store's address: the setting, else ``MLFLOW_TRACKING_URI``, else a file in the cwd.
 
-    A relative SQLite path becomes absolute, so that the address means the same from anywhere.
+    A relative SQLite path becomes absolute, so that the address means the same from anywhere. An
+    address that was kept without its password gets it back where the variable holds the same whole.
 
     Raises:
         TrackingError: an address that MLflow has no working store for.
     """
-    uri = setting or environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
-    scheme = urlsplit(uri).scheme.partition("+")[0] or uri
+    usual = environ.get("MLFLOW_TRACKING_URI")
+    uri = setting or usual or DEFAULT_URI
+    if usual and uri == without_password(usual):
+        uri = usual
+    scheme = _scheme(uri) or uri
     if scheme == "sqlite":
         path = sqlite_path(uri)
         return uri if path is None else f"sqlite:///{path}"
@@ -65,7 +72,13 @@ def resolve_uri(setting: str | None, environ: Mapping[str, str] = os.environ) ->
 
 def is_server(uri: str) -> bool:
     """Whether the store is reached over HTTP, not a database that this process opens."""
-    return urlsplit(uri).scheme in _REMOTE
+    return _scheme(uri) in _REMOTE
+
+
+def _scheme(uri: str) -> str:
+    """What the address begins with, without the driver; empty for what is no address."""
+    scheme, mark, _ = uri.partition(":")
+    return scheme.partition("+")[0].lower() if mark else ""
 
 
 def sqlite_path(uri: str) -> Path | None:
@@ -77,17 +90,21 @@ def sqlite_path(uri: str) -> Path | None:
 
 def without_password(uri: str) -> str:
     """The address as it may be shown and stored."""
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    name, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{name.partition(':')[0]}@{host}"))
+    return addresses.without_password(uri)
 
 
 def one_line(error: BaseException) -> str:
-    """The head of an error's message; MLflow's go on for pages."""
+    """The head of an error's message, without passwords; MLflow's go on for pages."""
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
+    return addresses.hide_passwords(lines[0] if lines else type(error).__name__)[:300]
+
+
+def explain(error: BaseException, uri: str) -> str:
+    """Why a store failed in one line, and what to do where its address lacks the password."""
+    said = one_line(error)
+    if addresses.lacks_password(uri) and _REFUSAL.search(str(error)):
+        said += "; passwords are not kept: give the whole address in MLFLOW_TRACKING_URI"
+    return said
 
 
 def limit_waiting(environ: MutableMapping[str, str] = os.environ) -> None:
@@ -109,7 +126,7 @@ def connect(uri: str) -> MlflowClient:
     limit_waiting()
     path = sqlite_path(uri)
     if path is None:
-        if urlsplit(uri).scheme.partition("+")[0] in _SQL:
+        if _scheme(uri) in _SQL:
             _probe(uri)
         return MlflowClient(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -193,6 +210,10 @@ def _probe(uri: str) -> None:
     except ImportError as error:
         raise TrackingError(
             f"the store {without_password(uri)} needs its driver installed, got: {error}"
+        ) from error
+    except ValueError as error:
+        raise TrackingError(
+            f"the store {without_password(uri)} must be an address ({one_line(error)})"
         ) from error
     try:
         engine.connect().close()

@@ -22,14 +22,15 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tracking.names import metric_key, parameter_key
-from tracking.payload import LONGEST_PARAMETER, Epoch, epoch_metrics
+from tracking.origin import maker_tags, source_tags
+from tracking.payload import ENDING_TAGS, LONGEST_PARAMETER, Epoch, epoch_metrics
 from tracking.processes import Owner
 from tracking.remote_run import KEY_TAG, MOST_METRICS, RemoteRun, attached_run, existing_run
 from tracking.store import (
     STORE_ERRORS,
     connect,
     ensure_experiment,
-    one_line,
+    explain,
     resolve_uri,
     without_password,
 )
@@ -74,6 +75,21 @@ class SweepRun:
     def send_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, those of a description among them."""
         self._try("set tags", lambda: self.run.send_tags(tags))
+
+    def send_origin(
+        self,
+        environment: Mapping[str, Any],
+        dataset: Mapping[str, Any],
+        filter_steps: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Say which code, command and data the sweep came from, as a run does."""
+
+        def send() -> None:
+            tags = source_tags(environment, "bookends sweep") | maker_tags()
+            self.run.send_tags(self.run.without_held(tags))
+            self.run.send_dataset(dataset, filter_steps)
+
+        self._try("say where the sweep came from", send)
 
     def send_progress(self, points: Sequence[Mapping[str, float]]) -> None:
         """Log the series of the sweep: one point a trial that ended, in the order of their end.
@@ -148,12 +164,13 @@ class SweepRun:
         self._try("look for lost trials", read)
         return found
 
-    def finish(self, status: str) -> None:
-        """End the run: "finished", "interrupted" or "failed"."""
+    def finish(self, status: str, error: str | None = None) -> None:
+        """End the run: "finished", "interrupted" or "failed", and by what."""
         word = {"finished": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED")
 
         def end() -> None:
-            self.run.send_tags({"bookends.status": status})
+            because = {} if error is None else {"bookends.error": error}
+            self.run.send_tags({"bookends.status": status} | because)
             self.run.send_status(word)
 
         self._try("end the sweep's run", end)
@@ -166,7 +183,7 @@ class SweepRun:
                 "tracking store %s could not %s (%s); the sweep goes on",
                 without_password(self.uri),
                 action,
-                one_line(error),
+                explain(error, self.uri),
             )
 
 
@@ -214,6 +231,7 @@ def open_sweep(
         )
     key = _key(name, created)
     run.send_status(None)
+    run.delete_tags(ENDING_TAGS)  # how an earlier session ended
     run.send_settings(
         _flat_params(params),
         dict(tags) | Owner.current().to_tags() | {KEY_TAG: key, "bookends.status": "running"},
@@ -341,7 +359,7 @@ class TrialTracker:
                 "tracking store %s could not %s (%s); trials go on without it",
                 without_password(self._uri),
                 action,
-                one_line(error),
+                explain(error, self._uri),
             )
 
 

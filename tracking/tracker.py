@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import getpass
-import importlib.metadata
 import logging
 import os
 import re
@@ -16,9 +13,18 @@ from recsys.reporting.record import RunRecord
 from tracking import payload
 from tracking.ledger import Ledger
 from tracking.mirror import Mirrored, mirror, send_head
+from tracking.origin import maker_tags
 from tracking.processes import Owner
 from tracking.remote_run import RemoteRun, attached_run, find_or_create_run
-from tracking.store import STORE_ERRORS, connect, file_lock, one_line, resolve_uri, without_password
+from tracking.store import (
+    STORE_ERRORS,
+    connect,
+    explain,
+    file_lock,
+    one_line,
+    resolve_uri,
+    without_password,
+)
 from tracking.views import show_view
 
 _logger = logging.getLogger(__name__)
@@ -102,7 +108,9 @@ class TrackedRun:
         self._run.delete_tags(payload.ENDING_TAGS)  # how an earlier session of a resumed run ended
         self._monitored = payload.monitored_metric(record)
         show_view(client, self._run.experiment_id, record)
-        send_head(self._run, record, _origin_tags(self._run_dir))
+        origin = Owner.current().to_tags() | maker_tags()
+        origin["bookends.run_dir"] = str(self._run_dir.absolute())
+        send_head(self._run, record, origin)
         self._sent = set(self._run.epochs_sent())
 
     def _live(self, action: str, call: Callable[[RemoteRun], None]) -> None:
@@ -120,7 +128,7 @@ class TrackedRun:
             "tracking store %s could not %s (%s); training goes on, and the run is sent at its end",
             self.tracking_uri,
             action,
-            one_line(error),
+            explain(error, self._uri),
         )
         with file_lock(self._run_dir):
             ledger = Ledger.read(self._run_dir)
@@ -171,20 +179,3 @@ def _name_run(run: RemoteRun, name: str) -> None:
     """Replace a name that MLflow made up; one that the user gave stays."""
     if _MADE_UP_NAME.fullmatch(run.name) or not run.name:
         run.client.update_run(run.run_id, name=name)
-
-
-def _origin_tags(run_dir: Path) -> dict[str, str]:
-    tags = Owner.current().to_tags() | {
-        "bookends.run_dir": str(run_dir.absolute()),
-        "bookends.version": _version(),
-    }
-    with contextlib.suppress(KeyError, OSError):  # a container's user need not have a name
-        tags["mlflow.user"] = getpass.getuser()
-    return tags
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("bookends")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

@@ -38,6 +38,7 @@ _SECTIONS = {  # in this order; those that are False are folded
     "model": False,
     "popularity": False,
     "popularity_sampled": False,
+    "popularity_val": False,
     "oracle": False,
     "oracle_sampled": False,
     "test_ci_low": False,

@@ -299,7 +299,7 @@ def test_two_registrations_at_once_end_as_one_after_the_other(new_run, client, t
     for before, after in itertools.pairwise(moves):
         assert after.previous == before.version
     judged_last = max(named.values(), key=lambda version: int(version.version))
-    opponent = int(judged_last.tags["bookends.held_against"].removeprefix("version "))
+    opponent = json.loads(judged_last.tags["bookends.details"])["held_against"]
     assert opponent in {move.version for move in moves}
     assert [model.name for model in client.search_registered_models()] == ["bookends"]
 

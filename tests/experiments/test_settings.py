@@ -144,6 +144,8 @@ def test_an_unknown_key_in_a_file_names_the_file_and_the_closest_name(tmp_path):
         (["--model.encoder.hidden_dims", "[]"], "must name a layer; kind 'linear' has none"),
         (["--experiment.run_name", "../x"], "string should match pattern"),
         (["--experiment.tracking_uri", "postgresql://me:pw@host/db"], "must hold no password"),
+        (["--experiment.tracking_uri", "postgresql://me:p/w@host/db"], "must hold no password"),
+        (["--experiment.tracking_uri", "mysql://host/db?password=pw"], "must hold no password"),
         (
             [
                 "--data.numeric_columns=[]",

@@ -1,14 +1,10 @@
 """A sweep on a real PostgreSQL: Optuna's storage and MLflow's backend, in two databases."""
 
-import contextlib
-import os
-import shutil
-import socket
 import subprocess
-import tempfile
-from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 from sweeps.record import SweepRecord
@@ -16,55 +12,24 @@ from sweeps.record import SweepRecord
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-def programs():
-    """Directory of PostgreSQL's programs; None where it is not installed."""
-    found = shutil.which("initdb")
-    if found is not None:
-        return Path(found).resolve().parent
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return installed[-1].parent if installed else None
+@pytest.fixture
+def tracked(postgres, sweep_shop, environment, monkeypatch):
+    """The address of MLflow's database, which holds a password, in the environment."""
+    settings = yaml.safe_load((sweep_shop / "config.yaml").read_text())
+    del settings["experiment"]["tracking_uri"]
+    (sweep_shop / "config.yaml").write_text(yaml.safe_dump(settings))
+    address = postgres("mlflow")
+    monkeypatch.setitem(environment, "MLFLOW_TRACKING_URI", address)
+    return address
 
 
-@pytest.fixture(scope="module")
-def server():
-    """The address of a server of the test's own, without a database: trust, no fsync."""
-    pytest.importorskip("psycopg", reason="the driver of PostgreSQL, psycopg, is not installed")
-    binaries = programs()
-    if binaries is None:
-        pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    # PostgreSQL refuses to run as root, so that root runs it as the user of its package.
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    directory = Path(tempfile.mkdtemp(prefix="bookends-postgres-"))
-    if user:
-        shutil.chown(directory, "postgres", "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-
-    def run(program, *arguments):
-        command = [*user, str(binaries / program), *arguments]
-        subprocess.run(command, check=True, capture_output=True, cwd=directory, timeout=120)
-
-    try:
-        run("initdb", "-D", str(directory / "data"), "-U", "postgres", "-A", "trust", "--no-sync")
-        options = f"-p {port} -c listen_addresses=127.0.0.1 -k {directory} -c fsync=off"
-        log = str(directory / "log")
-        run("pg_ctl", "-D", str(directory / "data"), "-w", "-l", log, "-o", options, "start")
-        for name in ("optuna", "mlflow"):
-            run("createdb", "-h", "127.0.0.1", "-p", str(port), "-U", "postgres", name)
-        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
-    finally:
-        with contextlib.suppress(subprocess.CalledProcessError):
-            run("pg_ctl", "-D", str(directory / "data"), "-m", "immediate", "stop")
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def test_four_processes_share_a_study_and_a_tracker_in_two_databases(server, sweep_shop, bookends):
+def test_four_processes_share_a_study_and_a_tracker_in_two_databases(
+    postgres, tracked, sweep_shop, bookends
+):
     done = bookends(
         "sweep", "--space", "space.yaml", "--config", "config.yaml", "--trials", "12",
         "--workers", "4", "--finalists", "1", "--finalist-seeds", "1", "--no-final",
-        "--name", "shared", "--storage", f"{server}/optuna",
-        "--experiment.tracking_uri", f"{server}/mlflow",
+        "--name", "shared", "--storage", postgres("optuna"),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     record = SweepRecord.read(sweep_shop / "artifacts" / "sweeps" / "shared")
@@ -72,7 +37,7 @@ def test_four_processes_share_a_study_and_a_tracker_in_two_databases(server, swe
     assert len(ended) == 12
     assert len({trial.worker for trial in ended}) >= 2
     assert len({repr(sorted(trial.params.items())) for trial in ended}) == 12
-    client = MlflowClient(f"{server}/mlflow")
+    client = MlflowClient(tracked)
     experiment = client.get_experiment_by_name("bookends")
     runs = client.search_runs([experiment.experiment_id])
     (parent,) = [run for run in runs if run.data.tags.get("bookends.kind") == "sweep"]
@@ -85,17 +50,36 @@ def test_four_processes_share_a_study_and_a_tracker_in_two_databases(server, swe
     assert not [run for run in runs if run.info.status == "RUNNING"]
 
 
-def test_a_worker_joins_by_the_address_alone(server, sweep_shop, open_sweep, work, bookends):
-    session = open_sweep(storage=f"{server}/optuna", n_trials=3, name="joined")
-    done = bookends("sweep", "worker", "--study", "joined", "--storage", f"{server}/optuna")
+def test_a_worker_joins_by_the_address_alone(postgres, sweep_shop, open_sweep, work, bookends):
+    session = open_sweep(storage=postgres("optuna"), n_trials=3, name="joined")
+    done = bookends("sweep", "worker", "--study", "joined", "--storage", postgres("optuna"))
     assert done.returncode == 0, done.stderr
     assert "3 trials run" in done.stdout
     workers = {trial.worker for trial in session.trials(session.main)}
     assert len(workers) == 1 and all("worker-0" in name for name in workers)
 
 
-def test_mlflows_database_is_refused_on_a_server_too(server, sweep_shop, bookends):
+def test_mlflows_database_is_refused_on_a_server_too(tracked, sweep_shop, bookends):
     arguments = ("--space", "space.yaml", "--config", "config.yaml", "--trials", "1")
-    tracked = ("--experiment.tracking_uri", f"{server}/mlflow")
-    done = bookends("sweep", *arguments, *tracked, "--storage", f"{server}/mlflow")
+    done = bookends("sweep", *arguments, "--storage", tracked)
     assert done.returncode == 2 and "must be a database of its own" in done.stderr
+
+
+def test_no_password_is_kept_or_shown_whatever_a_sweep_and_its_run_leave_behind(
+    postgres, tracked, sweep_shop, bookends
+):
+    """Everything that is written is searched: files, both databases, and what is printed."""
+    options = ("--finalists", "0", "--name", "kept")
+    storage = postgres("optuna_kept")
+    arguments = ("--space", "space.yaml", "--config", "config.yaml", "--trials", "1", *options)
+    done = bookends("sweep", *arguments, "--storage", storage)
+    assert done.returncode == 0, done.stdout + done.stderr
+    secret = urlsplit(tracked).password
+    files = [path for path in sweep_shop.rglob("*") if path.is_file()]
+    assert len(files) > 50  # the sweep's, the winner's run and MLflow's artifacts
+    assert [path for path in files if secret.encode() in path.read_bytes()] == []
+    for address in (tracked, storage):
+        plain = address.replace("+psycopg", "")
+        dumped = subprocess.run(["pg_dump", plain], capture_output=True, check=True).stdout
+        assert b"kept" in dumped and secret.encode() not in dumped
+    assert secret not in done.stdout + done.stderr

@@ -21,6 +21,7 @@ from experiments.trial import SealedData, keep_users, measure, nest, seal, train
 from experiments.watch import Watch
 from recsys.errors import BookendsError, ConfigError
 from recsys.pipeline import build_trainer
+from recsys.reporting.formatting import number
 from sweeps.record import SweepRecord, TrialRecord
 
 
@@ -438,6 +439,11 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, book
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     parent = runs["first"]
     assert parent.info.status == "FINISHED"
+    note = parent.data.tags["mlflow.note.content"]
+    heads = "".join(note.splitlines()[2].split())
+    assert heads == "|metric|winner|default|popularity|"
+    best = record.test_looks[0].metrics["ndcg@10"]
+    assert f"| ndcg@10 on test | {number(best)} |" in note
     history = client.get_metric_history(parent.info.run_id, "sweep/n_complete")
     assert [point.step for point in history] == [1, 2, 3, 4, 5]
     child = runs["trial 0 default"]
@@ -445,6 +451,29 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, book
     assert (child.info.status, child.data.tags["optuna.state"]) == ("FINISHED", "COMPLETE")
     assert len(client.get_metric_history(child.info.run_id, "val/ndcg_at_10")) == 3
     assert runs["first-best"].info.status == "FINISHED"
+
+
+def test_the_sweeps_run_shows_its_origin_and_what_is_known_from_the_start(open_sweep, sweep_shop):
+    session = open_sweep(tracking=True, name="told")
+    client = MlflowClient(f"sqlite:///{sweep_shop}/mlflow.db")
+    run = client.get_run(session.tracked.run_id)
+    popular = session.baselines["popularity"]["ndcg@10"]
+    assert run.data.tags["mlflow.source.name"] == "bookends sweep"
+    assert [i.dataset.digest for i in run.inputs.dataset_inputs] == [session.prepared.fingerprint]
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith(
+        "The sweep searched 2 settings (learning rate and negatives per positive)"
+    )
+    assert f"| ndcg@10 on validation |  |  | {number(popular)} |" in note
+
+
+def test_popularity_on_validation_cannot_be_taken_for_that_on_test(open_sweep, sweep_shop):
+    session = open_sweep(tracking=True, name="named")
+    client = MlflowClient(f"sqlite:///{sweep_shop}/mlflow.db")
+    metrics = client.get_run(session.tracked.run_id).data.metrics
+    popular = session.baselines["popularity"]["ndcg@10"]
+    assert metrics["popularity_val/ndcg_at_10"] == popular
+    assert not [key for key in metrics if key.startswith("popularity/")]
 
 
 def test_pruned_and_failed_trials_are_told_apart_in_the_tracker(

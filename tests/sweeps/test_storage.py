@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from recsys.errors import ConfigError, TrackingError
-from sweeps.storage import FileLock, journal_url, open_storage, refuse_shared, without_password
+from sweeps.storage import FileLock, journal_url, open_storage, refuse_shared
 
 
 def hold_lock(path, taken):
@@ -104,8 +104,3 @@ def test_a_database_that_is_away_is_one_line(tmp_path):
     with pytest.raises((TrackingError, ConfigError)) as caught:
         open_storage(f"sqlite:///{tmp_path}/file/study.db")
     assert "\n" not in str(caught.value)
-
-
-def test_a_password_is_not_shown():
-    assert without_password("postgresql://me:secret@host:5/x") == "postgresql://me@host:5/x"
-    assert without_password("journal:////a/b") == "journal:////a/b"

@@ -66,6 +66,14 @@ def test_a_comparison_is_a_run_of_its_own(send, client):
     assert "| NDCG@10 | better |" in tags["mlflow.note.content"]
 
 
+def test_its_data_set_is_that_of_the_runs_and_what_they_were_judged_on(send, client):
+    comparison, sent = send(0.1)
+    (held,) = client.get_run(sent.run_id).inputs.dataset_inputs
+    assert held.dataset.digest == comparison.reference.fingerprint
+    assert held.dataset.name == "sample/books.csv+users.csv"
+    assert [tag.value for tag in held.tags] == ["evaluation"]
+
+
 def test_it_names_the_runs_it_compares_and_stands_beside_them(send, client):
     experiment_id = client.create_experiment("theirs")
     ids = [client.create_run(experiment_id).info.run_id for _ in range(2)]

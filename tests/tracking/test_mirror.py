@@ -153,6 +153,28 @@ def test_live_and_later_give_the_same_values(
     assert values(tracked.run_id) == values(later.run_id)
 
 
+def test_a_run_sent_later_shows_the_monitored_metric_first_as_one_followed_live(
+    finished_dir, store, client, epochs, finish, running_record
+):
+    """MLflow draws the first metric that it was told when runs are compared."""
+    config = running_record.config | {"training": {"early_stopping": {"monitor": "recall@20"}}}
+    live_dir, later_dir = finished_dir.with_name("live"), finished_dir.with_name("later")
+    for directory in (live_dir, later_dir):
+        directory.mkdir()
+        begun = dataclasses.replace(running_record, run_name=directory.name, config=config)
+        begun.write(directory)
+    tracked = open_run(live_dir, store)
+    for epoch in epochs:
+        tracked.log_epoch(epoch)
+    for directory in (live_dir, later_dir):
+        finish(directory, run_name=directory.name, config=config)
+    tracked.close()
+    later = mirror(later_dir, store)
+    live, sent = (list(client.get_run(each.run_id).data.metrics) for each in (tracked, later))
+    assert sent == live
+    assert sent.index("val/recall_at_20") < sent.index("val/ndcg_at_10")
+
+
 def test_a_table_can_be_loaded_by_mlflow(finished_dir, store, client, monkeypatch):
     sent = mirror(finished_dir, store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)

@@ -69,6 +69,14 @@ def test_an_evaluation_on_validation_is_kept_apart_from_the_epochs(finished_reco
     assert "val" not in groups
 
 
+def test_a_baselines_values_on_validation_have_another_name_than_those_on_test(finished_record):
+    evaluation = finished_record.evaluation | {"split": "validation"}
+    judged = dataclasses.replace(finished_record, evaluation=evaluation)
+    values = payload.evaluation_metrics(judged)
+    assert values["popularity_val/ndcg_at_10"] == 0.1
+    assert "popularity/ndcg_at_10" not in values
+
+
 def test_a_skipped_evaluation_gives_no_metrics_and_says_why(finished_record):
     evaluation = finished_record.evaluation | {"skipped": "no order"}
     record = dataclasses.replace(finished_record, evaluation=evaluation)
@@ -114,32 +122,17 @@ def test_of_baselines_the_intervals_are_left_in_the_record(finished_record):
     assert not [key for key in values if key.startswith("popularity_ci")]
 
 
-def test_the_source_is_a_name_that_the_ui_shows_whole_and_the_command_is_beside_it(running_record):
-    command = "bookends run --config a/b.yaml --experiment.tracking_uri https://ada:secret@host/x"
-    record = dataclasses.replace(running_record, environment={"command": command})
-    tags = payload.source_tags(record)
-    assert tags["mlflow.source.name"] == "bookends run"
-    assert tags["bookends.command"] == command.replace(":secret", "")
-
-
 def test_runs_of_one_name_begun_at_different_times_have_different_keys(running_record):
     later = dataclasses.replace(running_record, created="2026-01-02T03:04:06+00:00")
     assert payload.key_of(running_record) != payload.key_of(later)
 
 
 def test_the_data_set_carries_our_own_fingerprint(running_record):
-    dataset = dataset_input(running_record)
+    dataset = dataset_input(running_record.dataset)
     assert dataset.dataset.digest == running_record.dataset["fingerprint"]
     assert dataset.dataset.name == "sample/books.csv+users.csv"
     assert [(tag.key, tag.value) for tag in dataset.tags] == [("mlflow.data.context", "training")]
 
 
-def test_before_the_data_are_prepared_there_is_no_data_set(running_record):
-    assert dataset_input(dataclasses.replace(running_record, dataset={})) is None
-
-
-def test_uncommitted_changes_are_told_beside_the_commit(running_record):
-    environment = running_record.environment | {"git_commit": "c0ffee-dirty"}
-    tags = payload.source_tags(dataclasses.replace(running_record, environment=environment))
-    assert tags["mlflow.source.git.commit"] == "c0ffee"
-    assert tags["mlflow.source.git.dirty"] == "True"
+def test_before_the_data_are_prepared_there_is_no_data_set():
+    assert dataset_input({}) is None

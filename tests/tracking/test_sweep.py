@@ -43,6 +43,34 @@ def test_the_parent_holds_the_settings_and_says_who_runs_it(open_run, client):
     assert Owner.from_tags(run.data.tags) == Owner.current()
 
 
+def test_the_parent_says_which_code_command_and_data_it_came_from(open_run, client, running_record):
+    environment = {
+        "git_commit": "c0ffee-dirty",
+        "command": "bookends sweep --storage postgresql://ada:secret@host/study",
+        "python": "3.11.7",
+    }
+    parent = open_run()
+    parent.send_origin(environment, running_record.dataset, [])
+    run = client.get_run(parent.run_id)
+    wanted = {
+        "mlflow.source.name": "bookends sweep",
+        "mlflow.source.git.commit": "c0ffee",
+        "mlflow.source.git.dirty": "True",
+        "bookends.command": "bookends sweep --storage postgresql://ada@host/study",
+        "bookends.python": "3.11.7",
+    }
+    assert run.data.tags.items() >= wanted.items()
+    (held,) = run.inputs.dataset_inputs
+    assert held.dataset.digest == running_record.dataset["fingerprint"]
+
+
+def test_what_ended_an_earlier_session_is_forgotten_when_the_sweep_goes_on(open_run, client):
+    first = open_run()
+    first.finish("failed", "the disk is full")
+    assert client.get_run(first.run_id).data.tags["bookends.error"] == "the disk is full"
+    assert "bookends.error" not in client.get_run(open_run(first.run_id).run_id).data.tags
+
+
 def test_a_resumed_sweep_goes_on_in_its_run(open_run, client):
     first = open_run()
     first.finish("interrupted")

@@ -1,0 +1,51 @@
+import pytest
+
+from recsys.addresses import hide_passwords, lacks_password, without_password
+
+SHOWN = {
+    "postgresql://ada:secret@db:5432/x": "postgresql://ada@db:5432/x",
+    "postgresql+psycopg://:secret@db/x": "postgresql+psycopg://@db/x",
+    "postgresql://ada:se/secret@db/x": "postgresql://ada@db/x",  # SQLAlchemy takes the slash
+    "postgresql://ada:secret@secret@db/x": "postgresql://ada@db/x",
+    "postgresql://ada:secret[@db/x": "postgresql://ada@db/x",
+    "postgresql://db/x?user=ada&password=secret&sslmode=require": (
+        "postgresql://db/x?user=ada&sslmode=require"
+    ),
+    "mssql+pyodbc:///?odbc_connect=UID%3Dada%3BPWD%3Dsecret": "mssql+pyodbc:///",
+    "https://ada:secret@host:5000/mlflow": "https://ada@host:5000/mlflow",
+    "--storage=mysql://ada:sec secret@db/x": "--storage=mysql://ada@db/x",
+}
+
+
+@pytest.mark.parametrize(("address", "shown"), SHOWN.items())
+def test_a_password_is_not_shown(address, shown):
+    assert without_password(address) == shown
+    assert without_password(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sqlite:////data/mlflow.db",
+        "journal:////a/b",
+        "models:/bookends@champion",
+        "http://127.0.0.1:5000/#/models/bookends@champion",
+        "postgresql://ada@db:5432/x?sslmode=require",
+        "--training.num_epochs=3",
+    ],
+)
+def test_what_holds_no_password_stays_as_it_is(text):
+    assert without_password(text) == hide_passwords(text) == text
+
+
+def test_every_address_in_a_text_is_shown_without_its_password():
+    text = "API request to http://ada:secret@host/api failed, not 'mysql://bo:secret@db/x' me@home"
+    assert hide_passwords(text) == (
+        "API request to http://ada@host/api failed, not 'mysql://bo@db/x' me@home"
+    )
+
+
+def test_an_address_with_a_user_alone_lacks_its_password():
+    assert lacks_password("postgresql://ada@db/x")
+    assert not lacks_password("postgresql://ada:secret@db/x")
+    assert not lacks_password("postgresql://db/x@1")
