@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 SECONDS_A_DAY = 86_400
 BLOCK_ENTRIES = 1 << 22
+NEGLIGIBLE = 1e-6
+"""Deviations below this share of the largest value are rounding."""
 BAG_FIELDS = {
     "categories": (CATEGORIES, CATEGORY_SEPARATOR),
     "authors": (AUTHOR, AUTHOR_SEPARATOR),
@@ -302,11 +304,16 @@ def _count(texts: pa.ChunkedArray, pattern: str) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class _Histories:
-    """Each user's train items with their weights, users in order."""
+    """Each user's items with their weights, users in order."""
 
     offsets: IntArray  # (U + 1,)
     items: IntArray  # (N,)
     weights: FloatArray  # (N,) float32
+
+    @property
+    def counts(self) -> IntArray:
+        """Items of each user, (U,)."""
+        return np.diff(self.offsets)
 
     def matrix(self, start: int, end: int, n_items: int) -> sparse.csr_matrix:
         """(end - start, n_items): the weights of the users from ``start`` to ``end``."""
@@ -316,17 +323,119 @@ class _Histories:
         return sparse.csr_matrix(parts, shape=(end - start, n_items))
 
 
+@dataclass(frozen=True, eq=False)
+class UserFeaturizer:
+    """From the items of a user to features of the user, with everything learned from train.
+
+    mean, sum and max are over a user's items. time_decayed_mean weighs an item by
+    ``0.5 ** (days before the user's latest interaction / half_life_days)``. The first dense column
+    is log(1 + number of items). All dense columns are standardised over the users with train
+    interactions; the bags carry the aggregate itself as weights (for max: none, an entry is there
+    or not). A user without items has 0 in the other dense columns, their mean, and empty bags.
+
+    Attributes:
+        config: which aggregate.
+        means: of each dense column over the users with train interactions, (1 + Fd,) float64.
+        deviations: the same; 0 for a column that says nothing, which stays 0.
+    """
+
+    config: FeatureConfig
+    means: FloatArray
+    deviations: FloatArray
+
+    @classmethod
+    def fit(cls, item_features: Features, train: Interactions, config: FeatureConfig) -> Self:
+        """Fitted on the train interactions.
+
+        Args:
+            item_features: of all items; of none where no user is to be made features of.
+            train: sorted or not.
+            config: which aggregate.
+
+        Raises:
+            ConfigError: time_decayed_mean where the train interactions have no times.
+        """
+        if not len(item_features):
+            nothing = np.zeros(1 + len(item_features.dense_names))
+            return cls(config, nothing, nothing)
+        histories = _histories(train, config)
+        dense = _aggregate_dense(histories, item_features, config)
+        return cls._fit(dense, histories.counts, config)
+
+    @classmethod
+    def _fit(cls, dense: FloatArray, counts: IntArray, config: FeatureConfig) -> Self:
+        active = counts > 0
+        means, deviations = np.zeros(dense.shape[1]), np.zeros(dense.shape[1])
+        for number in range(dense.shape[1] if active.any() else 0):
+            values = dense[active, number].astype(np.float64)
+            means[number] = values.mean()
+            deviation = values.std()
+            if deviation > NEGLIGIBLE * max(1.0, float(np.abs(values).max())):
+                deviations[number] = deviation
+        return cls(config, means, deviations)
+
+    def transform(self, item_features: Features, items: Bags) -> Features:
+        """Features of users who have the given items, in no order of time.
+
+        With time_decayed_mean every item counts the same, as if all were of one day.
+
+        Args:
+            item_features: of all items.
+            items: of each user, each once, (n, I).
+        """
+        weights = _even_weights(items.lengths, self.config)
+        histories = _Histories(items.offsets, items.indices, weights)
+        dense = _aggregate_dense(histories, item_features, self.config)
+        return self._finish(histories, dense, item_features)
+
+    def _finish(
+        self, histories: _Histories, dense: FloatArray, item_features: Features
+    ) -> Features:
+        """Standardise ``dense`` in place, and add the bags."""
+        self._standardise(dense, histories.counts)
+        aggregate = self.config.user_aggregate
+        bags = {
+            name: _aggregate_bags(histories, bag, is_max=aggregate == "max")
+            for name, bag in item_features.bags.items()
+        }
+        names = ("log_train_interactions", *(f"{aggregate}_{n}" for n in item_features.dense_names))
+        return Features(dense, names, bags, item_features.bag_labels)
+
+    def _standardise(self, dense: FloatArray, counts: IntArray) -> None:
+        """In place. Rows without a count become 0 in all columns but the first, which is theirs."""
+        for number, (mean, deviation) in enumerate(zip(self.means, self.deviations, strict=True)):
+            dense[:, number] -= mean
+            if deviation > 0:
+                dense[:, number] /= deviation
+            else:
+                dense[:, number] = 0
+        dense[counts == 0, 1:] = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """A form that JSON can hold; the numbers come back bit for bit."""
+        return {
+            "user_aggregate": self.config.user_aggregate,
+            "half_life_days": self.config.half_life_days,
+            "means": self.means.tolist(),
+            "deviations": self.deviations.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Self:
+        """The featurizer that :meth:`to_json` wrote."""
+        config = FeatureConfig(
+            user_aggregate=saved["user_aggregate"], half_life_days=saved["half_life_days"]
+        )
+        numbers = (np.array(saved[name], dtype=np.float64) for name in ("means", "deviations"))
+        return cls(config, *numbers)
+
+
 def aggregate_user_features(
     item_features: Features, train: Interactions, config: FeatureConfig
 ) -> Features:
-    """Features of users: those of their train items, put together.
+    """Features of users: those of their train items, put together; see :class:`UserFeaturizer`.
 
-    mean, sum and max are over a user's train items. time_decayed_mean weighs an item by
-    ``0.5 ** (days before the user's latest train interaction / half_life_days)``. The first dense
-    column is log(1 + number of train interactions). All dense columns are standardised over the
-    users with train interactions; the bags carry the aggregate itself as weights (for max: none,
-    an entry is there or not). A user without train interactions has 0 in the other dense columns,
-    their mean, and empty bags.
+    The same as ``fit``, with the times of the interactions.
 
     Args:
         item_features: of all items, (I, ...).
@@ -337,20 +446,9 @@ def aggregate_user_features(
         ConfigError: time_decayed_mean where the train interactions have no times.
     """
     histories = _histories(train, config)
-    counts = np.diff(histories.offsets)
-    aggregate = config.user_aggregate
-    n_dense = len(item_features.dense_names)
-    dense = np.zeros((train.n_users, n_dense + 1), dtype=np.float32)
-    dense[:, 0] = np.log1p(counts)
-    for start, end in _blocks(counts * max(n_dense, 1)):
-        dense[start:end, 1:] = _aggregate_dense(histories, start, end, item_features, config)
-    _standardise(dense, counts)
-    bags = {
-        name: _aggregate_bags(histories, bag, is_max=aggregate == "max")
-        for name, bag in item_features.bags.items()
-    }
-    names = ("log_train_interactions", *(f"{aggregate}_{n}" for n in item_features.dense_names))
-    return Features(dense, names, bags, item_features.bag_labels)
+    dense = _aggregate_dense(histories, item_features, config)
+    featurizer = UserFeaturizer._fit(dense, histories.counts, config)
+    return featurizer._finish(histories, dense, item_features)
 
 
 def _histories(train: Interactions, config: FeatureConfig) -> _Histories:
@@ -362,14 +460,16 @@ def _histories(train: Interactions, config: FeatureConfig) -> _Histories:
     counts = np.bincount(users, minlength=train.n_users)
     offsets = np.zeros(train.n_users + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
-    match config.user_aggregate:
-        case "sum" | "max":
-            weights = np.ones(len(users), dtype=np.float32)
-        case "mean":
-            weights = (1 / np.maximum(counts, 1)).astype(np.float32)[users]
-        case "time_decayed_mean":
-            weights = _decayed(users, times, offsets, config)
-    return _Histories(offsets, items, weights)
+    if config.user_aggregate == "time_decayed_mean":
+        return _Histories(offsets, items, _decayed(users, times, offsets, config))
+    return _Histories(offsets, items, _even_weights(counts, config))
+
+
+def _even_weights(counts: IntArray, config: FeatureConfig) -> FloatArray:
+    """Weights of items of which none is older than another: 1, or shares for the means."""
+    if config.user_aggregate in ("sum", "max"):
+        return np.ones(int(counts.sum()), dtype=np.float32)
+    return np.repeat((1 / np.maximum(counts, 1)).astype(np.float32), counts)
 
 
 def _decayed(
@@ -405,6 +505,18 @@ def _blocks(costs: IntArray) -> Iterator[tuple[int, int]]:
 
 
 def _aggregate_dense(
+    histories: _Histories, features: Features, config: FeatureConfig
+) -> FloatArray:
+    """Dense columns of users before they are standardised, (U, 1 + Fd) float32."""
+    counts, n_dense = histories.counts, len(features.dense_names)
+    dense = np.zeros((len(counts), n_dense + 1), dtype=np.float32)
+    dense[:, 0] = np.log1p(counts)
+    for start, end in _blocks(counts * max(n_dense, 1)):
+        dense[start:end, 1:] = _aggregate_block(histories, start, end, features, config)
+    return dense
+
+
+def _aggregate_block(
     histories: _Histories, start: int, end: int, features: Features, config: FeatureConfig
 ) -> FloatArray:
     if config.user_aggregate != "max":
@@ -419,29 +531,10 @@ def _aggregate_dense(
     return highest
 
 
-def _standardise(dense: FloatArray, counts: IntArray) -> None:
-    """In place, over the rows with a count; a column that is the same in all of them becomes 0.
-
-    Rows without a count become 0 in all columns but the first, which is the count's own.
-    """
-    active = counts > 0
-    if not active.any():
-        return
-    for number in range(dense.shape[1]):
-        values = dense[active, number].astype(np.float64)
-        deviation = values.std()
-        dense[:, number] -= values.mean()
-        if deviation > 1e-6 * max(1.0, float(np.abs(values).max())):
-            dense[:, number] /= deviation
-        else:
-            dense[:, number] = 0
-    dense[~active, 1:] = 0
-
-
 def _aggregate_bags(histories: _Histories, bags: Bags, *, is_max: bool) -> Bags:
     """The product of histories and bags, a block of users at a time."""
     item_matrix = bags.to_scipy()
-    counts = np.diff(histories.offsets)
+    counts = histories.counts
     indices, weights = _GrowingArray(np.int32), _GrowingArray(np.float32)
     lengths = np.zeros(len(counts), dtype=np.int64)
     mean_length = max(1, -(-len(bags.indices) // max(bags.n_rows, 1)))

@@ -9,7 +9,7 @@ scored exactly. A question for which too few are left is answered by the exact s
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
@@ -19,7 +19,7 @@ import torch
 
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.errors import ConfigError
-from recsys.recommender.search import Found, ItemSearch, best_candidates
+from recsys.recommender.search import Found, ItemSearch, Query, best_candidates
 
 SAMPLE_SEED = 20130401
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 512
@@ -29,6 +29,8 @@ SPARE = 32
 """Items proposed beyond those asked for and those masked: neighbours near the border are missed."""
 MOST_PROPOSED = 1024
 """Above, proposing costs more than the exact search."""
+STEP = 64
+"""Items proposed are a multiple of it, so that many vectors are asked for at once."""
 
 
 @dataclass(frozen=True)
@@ -127,46 +129,57 @@ class ApproximateSearch:
         masked: Bags | None = None,
         allowed: BoolArray | None = None,
     ) -> Found:
-        """Nearly the best ``k`` items of each vector; see :meth:`ItemSearch.best`."""
-        found = Found.nothing(len(vectors), k)
-        lengths = np.zeros(len(vectors), np.int64) if masked is None else masked.lengths
-        n_wanted = k + lengths + SPARE
-        if allowed is not None:  # so many more as there are others for each allowed one
-            n_wanted = n_wanted * len(allowed) // max(int(allowed.sum()), 1)
-        few = n_wanted <= min(MOST_PROPOSED, len(self.exact.items))
-        rest, rows = np.flatnonzero(~few), np.flatnonzero(few)
-        if len(rows):
-            left = self._propose(found, rows, vectors, n_wanted[rows], (masked, allowed))
-            rest = np.sort(np.concatenate([rest, left]))
-        part = None if masked is None else masked.take(rest)
-        if len(rest):
-            found.put(rest, self.exact.best(vectors[rest], k, masked=part, allowed=allowed))
-        return found
+        """Nearly the best ``k`` items of each vector; see :class:`Query`."""
+        return self.best_together([Query(vectors, k, masked, allowed)])[0]
 
-    def _propose(
-        self,
-        found: Found,
-        rows: IntArray,
-        vectors: FloatArray,
-        n_wanted: IntArray,
-        limits: tuple[Bags | None, BoolArray | None],
-    ) -> IntArray:
-        """Fill the given rows of ``found``; gives those for which too few items were proposed."""
-        masked, allowed = limits
-        k = found.items.shape[1]
-        missed: list[int] = []
-        proposals = self._neighbours(vectors[rows], int(n_wanted.max()))
-        for row, proposed in zip(rows.tolist(), proposals, strict=True):
-            kept = np.ones(len(proposed), bool) if allowed is None else allowed[proposed]
-            if masked is not None:
-                kept &= ~np.isin(proposed, masked.row(row))
-            items = proposed[kept]
-            if len(items) < k:
-                missed.append(row)
-                continue
-            scores = self.exact.items[items] @ vectors[row]
-            found.put(row, best_candidates(items, scores, self.exact.places, k))
-        return np.array(missed, dtype=np.int64)
+    def best_together(self, queries: Sequence[Query]) -> list[Found]:
+        """The lists of each query, the same as if it were alone; one exact search for the rest."""
+        lists, left, rest = [], [], []
+        for query in queries:
+            found = Found.nothing(len(query), query.k)
+            rows = self._propose(found, query)
+            lists.append(found)
+            if len(rows):
+                masked = None if query.masked is None else query.masked.take(rows)
+                left.append((found, rows))
+                rest.append(Query(query.vectors[rows], query.k, masked, query.allowed))
+        for (found, rows), exact in zip(left, self.exact.best_together(rest), strict=True):
+            found.put(rows, exact)
+        return lists
+
+    def _propose(self, found: Found, query: Query) -> IntArray:
+        """Fill rows of ``found``; gives those for which too few items are proposed."""
+        n_wanted = self._n_proposed(query)
+        few = n_wanted <= min(MOST_PROPOSED, len(self.exact.items))
+        left = np.flatnonzero(~few).tolist()
+        for number in np.unique(n_wanted[few]).tolist():  # of its own number alone
+            rows = np.flatnonzero(n_wanted == number)
+            for row, proposed in zip(
+                rows.tolist(), self._neighbours(query.vectors[rows], number), strict=True
+            ):
+                kept = np.ones(len(proposed), bool)
+                if query.allowed is not None:
+                    kept = query.allowed[proposed]
+                if query.masked is not None:
+                    kept &= ~np.isin(proposed, query.masked.row(row))
+                items = proposed[kept]
+                if len(items) < query.k:
+                    left.append(row)
+                    continue
+                scores = self.exact.scores(query.vectors, np.full(len(items), row), items)
+                found.put(row, best_candidates(items, scores, self.exact.places, query.k))
+        return np.array(sorted(left), dtype=np.int64)
+
+    def _n_proposed(self, query: Query) -> IntArray:
+        """How many items to propose for each vector, (n,); depends on that vector's row alone."""
+        n_masked = np.zeros(len(query), np.int64) if query.masked is None else query.masked.lengths
+        n_wanted = query.k + SPARE + n_masked
+        if query.allowed is not None:  # so many more as there are others for each allowed one
+            n_allowed = max(int(query.allowed.sum()), 1)
+            n_wanted = n_wanted * len(query.allowed) // n_allowed
+        rounded = -(-n_wanted // STEP) * STEP
+        proposed: IntArray = np.minimum(rounded, np.maximum(n_wanted, len(self.exact.items)))
+        return proposed
 
     def _neighbours(self, vectors: FloatArray, n_wanted: int) -> Iterator[IntArray]:
         matches = self.index.search(vectors, n_wanted, threads=torch.get_num_threads())

@@ -14,11 +14,10 @@ from torch import Tensor
 from recsys.config import Config, ModelConfig
 from recsys.data.arrays import Bags, FloatArray
 from recsys.data.dataset import Prepared
-from recsys.data.features import Features, ItemFeaturizer
+from recsys.data.features import Features, ItemFeaturizer, UserFeaturizer
 from recsys.errors import ArtifactError, DataError
 from recsys.models.feature_table import FeatureTable
 from recsys.models.two_tower import Side, TwoTower, build_tower
-from recsys.recommender.reader_features import ReaderFeaturizer
 
 CHUNK = 8192
 """Rows that a tower works on at once."""
@@ -40,7 +39,7 @@ class Newcomers:
     model: TwoTower
     settings: ModelConfig
     item_featurizer: ItemFeaturizer
-    reader_featurizer: ReaderFeaturizer
+    reader_featurizer: UserFeaturizer
     item_features: Features
     _lock: Lock = field(default_factory=Lock, repr=False)
 
@@ -55,7 +54,7 @@ class Newcomers:
         features, featurizer = prepared.item_features, prepared.item_featurizer
         if model.user_tower.encoder is None:
             features = no_features(featurizer)
-        readers = ReaderFeaturizer.fit(features, prepared.train, config.data.features)
+        readers = UserFeaturizer.fit(features, prepared.train, config.data.features)
         return cls.build(state, config.model, featurizer, readers, features)
 
     @classmethod
@@ -64,7 +63,7 @@ class Newcomers:
         state: Mapping[str, Tensor],
         settings: ModelConfig,
         item_featurizer: ItemFeaturizer,
-        reader_featurizer: ReaderFeaturizer,
+        reader_featurizer: UserFeaturizer,
         item_features: Features,
     ) -> Newcomers:
         """Towers with the given weights.

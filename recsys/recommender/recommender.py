@@ -30,9 +30,10 @@ from recsys.recommender import stored
 from recsys.recommender.approximate import ApproximateSearch
 from recsys.recommender.books import Books
 from recsys.recommender.bundle import read_bundle, write_bundle
+from recsys.recommender.enquiry import Enquiry, Wanted, answer_alone
 from recsys.recommender.lookup import Lookup
 from recsys.recommender.newcomers import Newcomers
-from recsys.recommender.search import Found, ItemSearch, normalised
+from recsys.recommender.search import Found, ItemSearch, Query, Search, normalised
 
 Source = Literal["model", "popularity", "fold_in", "liked_mean"]
 """Where a list comes from.
@@ -148,8 +149,8 @@ class Recommender:
         """The answer of :meth:`recommend` as an Arrow table."""
         asked = [str(user_id) for user_id in user_ids]
         users, liked = self._user_lookup.index_of(asked), _no_books(len(asked), len(self.books))
-        found, sources = self._lists(users, liked, k, exclude_seen, categories)
-        return self._answer(found, {USER_ID: pa.array(asked, pa.string())}, sources)
+        who = _Readers(users, liked, {USER_ID: pa.array(asked, pa.string())})
+        return answer_alone(self._ask(who, k, exclude_seen, categories))
 
     def recommend_for_liked(
         self,
@@ -183,9 +184,8 @@ class Recommender:
             DataError: a category that no book carries; a reader given as a text, not as a list.
         """
         bags = self._liked_bags(liked)
-        nobody = np.full(bags.n_rows, -1)
-        found, sources = self._lists(nobody, bags, k, exclude_seen, categories)
-        return _frame(self._answer(found, _positions(bags.n_rows), sources))
+        who = _Readers(np.full(bags.n_rows, -1), bags, _positions(bags.n_rows))
+        return _frame(answer_alone(self._ask(who, k, exclude_seen, categories)))
 
     def recommend_for_readers(
         self,
@@ -215,13 +215,28 @@ class Recommender:
             ConfigError: k is below 1 or above the size of the catalogue.
             DataError: a category that no book carries; a reader's books given as a text.
         """
+        asked = self.ask_for_readers(
+            user_ids, liked, k, exclude_seen=exclude_seen, categories=categories
+        )
+        return _frame(answer_alone(asked))
+
+    def ask_for_readers(
+        self,
+        user_ids: Sequence[str | None],
+        liked: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        categories: Sequence[str] = (),
+    ) -> Enquiry:
+        """The question of :meth:`recommend_for_readers`, to be searched for with others."""
         users = np.full(len(user_ids), -1)
         named = np.array([row for row, name in enumerate(user_ids) if name is not None], np.int64)
         users[named] = self._user_lookup.index_of([str(user_ids[row]) for row in named])
-        found, sources = self._lists(users, self._liked_bags(liked), k, exclude_seen, categories)
         names = [None if name is None else str(name) for name in user_ids]
         asked = {**_positions(len(users)), USER_ID: pa.array(names, pa.string())}
-        return _frame(self._answer(found, asked, sources))
+        who = _Readers(users, self._liked_bags(liked), asked)
+        return self._ask(who, k, exclude_seen, categories)
 
     def is_known(self, user_ids: Sequence[str]) -> BoolArray:
         """Whether the model knows each reader, (n,)."""
@@ -248,6 +263,12 @@ class Recommender:
             ConfigError: k is below 1 or above the size of the catalogue.
             DataError: a book that is not in the catalogue; a category that no book carries.
         """
+        return _frame(answer_alone(self.ask_for_similar_items(item_ids, k, categories=categories)))
+
+    def ask_for_similar_items(
+        self, item_ids: Sequence[str], k: int = 10, *, categories: Sequence[str] = ()
+    ) -> Enquiry:
+        """The question of :meth:`similar_items`, to be searched for with others."""
         self._check_k(k)
         allowed = self.books.carrying(categories)
         asked = [str(item_id) for item_id in item_ids]
@@ -258,9 +279,11 @@ class Recommender:
             )
         itself = Bags(np.arange(len(items) + 1), items.astype(np.int32), len(self.books))
         search = self._cosine_search
-        found = search.best(search.items[items], k, masked=itself, allowed=allowed)
-        answer = self._answer(found, {ITEM_ID: pa.array(asked, pa.string())}, key="similar_item_id")
-        return _frame(answer)
+        names = {ITEM_ID: pa.array(asked, pa.string())}
+        return Enquiry(
+            (Wanted(search, Query(search.items[items], k, itself, allowed)),),
+            lambda found: self._answer(found[0], names, key="similar_item_id"),
+        )
 
     def similar_to_book(
         self, books: pd.DataFrame, k: int = 10, *, categories: Sequence[str] = ()
@@ -282,11 +305,19 @@ class Recommender:
             DataError: columns that the model does not know or that hold something else; a model
                 whose item tower reads no metadata; a category that no book carries.
         """
+        return _frame(answer_alone(self.ask_for_similar_to_book(books, k, categories=categories)))
+
+    def ask_for_similar_to_book(
+        self, books: pd.DataFrame, k: int = 10, *, categories: Sequence[str] = ()
+    ) -> Enquiry:
+        """The question of :meth:`similar_to_book`, to be searched for with others."""
         self._check_k(k)
         allowed = self.books.carrying(categories)
         vectors = normalised(self._book_vectors(books))
-        found = self._cosine_search.best(vectors, k, allowed=allowed)
-        return _frame(self._answer(found, _positions(len(vectors))))
+        return Enquiry(
+            (Wanted(self._cosine_search, Query(vectors, k, allowed=allowed)),),
+            lambda found: self._answer(found[0], _positions(len(vectors))),
+        )
 
     def readers_of_book(self, books: pd.DataFrame, k: int = 10) -> pd.DataFrame:
         """The k known readers who score each new book highest, by its metadata alone.
@@ -303,14 +334,13 @@ class Recommender:
             DataError: columns that the model does not know or that hold something else; a model
                 whose item tower reads no metadata.
         """
+        return _frame(answer_alone(self.ask_for_readers_of_book(books, k)))
+
+    def ask_for_readers_of_book(self, books: pd.DataFrame, k: int = 10) -> Enquiry:
+        """The question of :meth:`readers_of_book`, to be searched for with others."""
         _check_whole("k", k, len(self.users), "the known readers")
-        found = self._reader_search.best(self._book_vectors(books), k)
-        rows, ranks = np.nonzero(found.items >= 0)
-        readers = self.users.ids.take(pa.array(found.items[rows, ranks]))
-        scores = found.scores[rows, ranks]
-        return pd.DataFrame(
-            {"position": rows, "rank": ranks + 1, USER_ID: readers.to_pandas(), "score": scores}
-        )
+        wanted = Wanted(self._reader_search, Query(self._book_vectors(books), k))
+        return Enquiry((wanted,), lambda found: self._reader_answer(found[0]))
 
     @property
     def book_columns(self) -> tuple[str, ...]:
@@ -384,38 +414,41 @@ class Recommender:
     def _check_k(self, k: int) -> None:
         _check_whole("k", k, len(self.books), "the catalogue")
 
-    def _lists(
-        self, users: IntArray, liked: Bags, k: int, exclude_seen: bool, categories: Sequence[str]
-    ) -> tuple[Found, np.ndarray]:
-        """Lists of readers by index, else by liked books, else popular; and their sources."""
+    def _ask(self, who: _Readers, k: int, exclude_seen: bool, categories: Sequence[str]) -> Enquiry:
+        """Lists of readers by index, else by liked books, else popular."""
         self._check_k(k)
         allowed = self.books.carrying(categories)
-        found = Found.nothing(len(users), k)
+        search: Search = self.approximate or self._item_search
+        users, liked = who.users, who.liked
+        n_liked = liked.lengths
         known = np.flatnonzero(users >= 0)
-        placed = np.flatnonzero((users < 0) & (liked.lengths > 0))
-        others = np.flatnonzero((users < 0) & (liked.lengths == 0))
+        placed = np.flatnonzero((users < 0) & (n_liked > 0))
+        others = np.flatnonzero((users < 0) & (n_liked == 0))
+        wanted, rows = [], []
         if len(known):
             seen = self.seen.take(users[known]) if exclude_seen else None
             vectors = self.vectors.users[users[known]]
-            found.put(known, self._search(vectors, k, seen, allowed))
+            wanted.append(Wanted(search, Query(vectors, k, seen, allowed)))
+            rows.append(known)
         if len(placed):
             books = liked.take(placed)
             seen = books if exclude_seen else None
-            found.put(placed, self._search(self._liked_vectors(books), k, seen, allowed))
+            wanted.append(Wanted(search, Query(self._liked_vectors(books), k, seen, allowed)))
+            rows.append(placed)
         if len(others):
-            found.put(others, self._popular(k, allowed))
+            anyone = np.ones((1, 1), dtype=np.float32)
+            wanted.append(Wanted(self._popular_search, Query(anyone, k, allowed=allowed)))
+            rows.append(others)
         sources = np.full(len(users), "model", dtype=object)
         sources[placed], sources[others] = self._liked_source, "popularity"
-        return found, sources
 
-    def _search(
-        self, vectors: FloatArray, k: int, seen: Bags | None, allowed: BoolArray | None
-    ) -> Found:
-        search = self._item_search if self.approximate is None else self.approximate
-        return search.best(vectors, k, masked=seen, allowed=allowed)
+        def answer(found: Sequence[Found]) -> pa.Table:
+            lists = Found.nothing(len(users), k)
+            for at, one in zip(rows, found, strict=True):
+                lists.put(at, one)
+            return self._answer(lists, who.asked, sources)
 
-    def _popular(self, k: int, allowed: BoolArray | None) -> Found:
-        return self._popular_search.best(np.ones((1, 1), dtype=np.float32), k, allowed=allowed)
+        return Enquiry(tuple(wanted), answer)
 
     def _liked_bags(self, liked: Sequence[Sequence[str]]) -> Bags:
         lists = []
@@ -470,6 +503,33 @@ class Recommender:
         if sources is not None:
             columns["source"] = pa.array(sources, pa.string()).take(pa.array(rows))
         return pa.table(columns)
+
+    def _reader_answer(self, found: Found) -> pa.Table:
+        """One row for each reader found."""
+        rows, ranks = np.nonzero(found.items >= 0)
+        return pa.table(
+            {
+                "position": pa.array(rows),
+                "rank": pa.array(ranks + 1),
+                USER_ID: self.users.ids.take(pa.array(found.items[rows, ranks])),
+                "score": pa.array(found.scores[rows, ranks]),
+            }
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Readers:
+    """Readers of one question.
+
+    Attributes:
+        users: index of each, -1 for those the model does not know, (n,).
+        liked: books of each.
+        asked: columns of the answer that say who was asked for, (n,).
+    """
+
+    users: IntArray
+    liked: Bags
+    asked: Mapping[str, pa.Array]
 
 
 def _frame(answer: pa.Table) -> pd.DataFrame:

@@ -1,29 +1,38 @@
 """The best items for a few vectors at once, exactly, among all items or some of them.
 
 :func:`recsys.evaluation.ranking.rank` is made for many users: it lays the catalogue out anew for
-every call. A question of one reader is over sooner than that, so it is answered from the vectors as
-they lie. Both give the same order: by score, then by the fixed order of ties.
+every call. A question of one reader is over sooner than that, so it is answered from vectors that
+are kept as :mod:`recsys.recommender.coarse` reads them; the few items that it finds are scored in
+float32, each by itself. So a score is the same to the bit whatever else is asked at the same time,
+and questions that wait can share one pass over the catalogue. Both ways give the same order: by
+score, then by the fixed order of ties.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.evaluation.ranking import Vectors, as_tensor, pack, rank, tie_order
+from recsys.recommender.coarse import CoarseCatalogue, Hidden
 
 MEMORY_LIMIT_MB = 256
 FEW = 48
-"""Up to so many questions are answered one by one; measured on 10,000 and on 1,000,000 items."""
+"""More vectors of one query are ranked as evaluation does it, on all threads."""
+ROWS_AT_ONCE = 64
+"""Vectors in one product; 64 take three times as long as one, on 1,000,000 items."""
 SPARSE = 8
 """Where at most one item in so many is allowed, the vectors of those are gathered."""
 ROUNDING = 1e-5
 TINY = 1e-12
-_SCORE_BYTES = 64 * 2**20
+_GROUPS_AT_ONCE = 1 << 17  # 2 million items, to be compared
+_PAIRS_AT_ONCE = 1 << 14  # vectors that are multiplied exactly
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +58,34 @@ class Found:
 
 
 @dataclass(frozen=True, eq=False)
+class Query:
+    """Lists that are wanted.
+
+    Attributes:
+        vectors: (n, D) float32, finite.
+        k: from 1; lists are shorter where fewer items are allowed.
+        masked: items that must not appear, one bag for each vector.
+        allowed: the only items that may appear, for all vectors, (I,); all where None.
+    """
+
+    vectors: FloatArray
+    k: int
+    masked: Bags | None = None
+    allowed: BoolArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+class Search(Protocol):
+    """Finds the best items of vectors."""
+
+    def best_together(self, queries: Sequence[Query]) -> list[Found]:
+        """The lists of each query, the same as if it were alone."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
 class ItemSearch:
     """Exact search by inner product.
 
@@ -70,6 +107,11 @@ class ItemSearch:
         places[order] = np.arange(len(order))
         return places
 
+    @cached_property
+    def coarse(self) -> CoarseCatalogue:
+        """The vectors as they are read for every question; made at the first."""
+        return CoarseCatalogue.of(self.items, is_whole=self.own_places is None)
+
     def best(
         self,
         vectors: FloatArray,
@@ -78,73 +120,135 @@ class ItemSearch:
         masked: Bags | None = None,
         allowed: BoolArray | None = None,
     ) -> Found:
-        """The best ``k`` items of each vector.
+        """The best ``k`` items of each vector; see :class:`Query`."""
+        return self.best_together([Query(vectors, k, masked, allowed)])[0]
 
-        Args:
-            vectors: (n, D) float32, finite.
-            k: from 1; lists are shorter where fewer items are allowed.
-            masked: items that must not appear, one bag for each vector.
-            allowed: the only items that may appear, for all vectors, (I,); all where None.
-        """
-        if allowed is not None and SPARSE * np.count_nonzero(allowed) <= len(allowed):
-            return self._best_of_some(vectors, k, masked, np.flatnonzero(allowed))
-        if allowed is None and self.own_places is None and len(vectors) > FEW:
-            ranking = rank(
-                Vectors(vectors, self.items),
-                np.arange(len(vectors)),
-                masked=() if masked is None else (masked,),
-                k=k,
-                memory_limit_mb=MEMORY_LIMIT_MB,
-            )
-            return Found(ranking.items, ranking.scores)
-        found = Found.nothing(len(vectors), k)
-        step = max(1, min(FEW, _SCORE_BYTES // (4 * max(len(self.items), 1))))
-        for start in range(0, len(vectors), step):
-            rows = np.arange(start, min(start + step, len(vectors)))
-            scores = self._scores(vectors, rows, masked)
-            if allowed is not None:
-                scores[:, ~allowed] = -np.inf
-            for row, values in zip(rows.tolist(), scores, strict=True):
-                found.put(row, _best_of_row(values, self.places, k))
-        return found
+    def best_together(self, queries: Sequence[Query]) -> list[Found]:
+        """The lists of each query, to the bit the same as if it were alone."""
+        lists: dict[int, Found] = {}
+        shared = []
+        for number, query in enumerate(queries):
+            if not len(self.items):
+                lists[number] = Found.nothing(len(query), query.k)
+            elif query.allowed is not None and _is_sparse(query.allowed):
+                lists[number] = self._best_of_some(query, np.flatnonzero(query.allowed))
+            elif query.allowed is None and self.own_places is None and len(query) > FEW:
+                lists[number] = self._best_of_many(query)
+            else:
+                shared.append(number)
+        found = self._best_of_shared([queries[number] for number in shared])
+        lists |= dict(zip(shared, found, strict=True))
+        return [lists[number] for number in range(len(queries))]
 
-    def _best_of_some(
-        self, vectors: FloatArray, k: int, masked: Bags | None, kept: IntArray
-    ) -> Found:
+    def _best_of_many(self, query: Query) -> Found:
+        ranking = rank(
+            Vectors(query.vectors, self.items),
+            np.arange(len(query)),
+            masked=() if query.masked is None else (query.masked,),
+            k=query.k,
+            memory_limit_mb=MEMORY_LIMIT_MB,
+        )
+        return Found(ranking.items, ranking.scores)
+
+    def _best_of_some(self, query: Query, kept: IntArray) -> Found:
         """The best among a few items, gathered: all other scores are saved."""
-        some = ItemSearch(self.items[kept], self.places[kept])
+        some, masked = ItemSearch(self.items[kept], self.places[kept]), query.masked
         if masked is not None:
             column_of = np.full(len(self.items), -1, dtype=np.int32)
             column_of[kept] = np.arange(len(kept), dtype=np.int32)
-            owners, items = masked.entries(np.arange(len(vectors)))
+            owners, items = masked.entries(np.arange(len(query)))
             columns = column_of[items]
             pairs = owners[columns >= 0], columns[columns >= 0]
-            masked = Bags.from_pairs(*pairs, n_rows=len(vectors), n_columns=len(kept))
-        found = some.best(vectors, k, masked=masked)
+            masked = Bags.from_pairs(*pairs, n_rows=len(query), n_columns=len(kept))
+        found = some.best(query.vectors, query.k, masked=masked)
         items = np.append(kept, -1)[found.items].astype(np.int32)
         return Found(items, found.scores)
 
-    def _scores(self, vectors: FloatArray, rows: IntArray, masked: Bags | None) -> FloatArray:
-        product = as_tensor(vectors[rows]) @ as_tensor(self.items).T
-        scores: FloatArray = product.numpy()
-        if masked is not None:
-            owners, items = masked.entries(rows)
-            scores[owners, items] = -np.inf
+    def _best_of_shared(self, queries: Sequence[Query]) -> list[Found]:
+        """One pass over the catalogue for all, as far as they are few."""
+        if not queries:
+            return []
+        ends = np.cumsum([len(query) for query in queries])
+        vectors = np.concatenate([query.vectors for query in queries])
+        found = Found.nothing(len(vectors), max(query.k for query in queries))
+        for start in range(0, len(vectors), ROWS_AT_ONCE):
+            rows = slice(start, min(start + ROWS_AT_ONCE, len(vectors)))
+            hidden = _hidden(queries, ends, rows)
+            self._fill(found, rows, vectors[rows], hidden)
+        lists = []
+        for query, end in zip(queries, ends.tolist(), strict=True):
+            part = slice(end - len(query), end)
+            lists.append(Found(found.items[part, : query.k], found.scores[part, : query.k]))
+        return lists
+
+    def _fill(self, found: Found, rows: slice, vectors: FloatArray, hidden: Hidden) -> None:
+        """Put the best items of some vectors in the given rows of ``found``."""
+        k = found.items.shape[1]
+        wanted = self.coarse.wanted(vectors, k, hidden)
+        for part in _parts(np.count_nonzero(wanted, axis=1)):
+            # several times as fast as np.nonzero
+            owners, groups = np.divmod(np.flatnonzero(wanted[part]), wanted.shape[1])
+            owners = np.repeat(owners + part.start, self.coarse.group)
+            items = self.coarse.members(groups).ravel()
+            real = items < len(self.items)
+            real[real] = ~hidden.holds(owners[real], items[real], len(self.items))
+            owners, items = owners[real], items[real]
+            scores = self.scores(vectors, owners, items)
+            order = np.lexsort((-pack(scores, self.places[items]), owners))
+            owners, items, scores = owners[order], items[order], scores[order]
+            ranks = np.arange(len(owners)) - np.searchsorted(owners, owners)
+            kept = ranks < k
+            at = rows.start + owners[kept], ranks[kept]
+            found.items[at], found.scores[at] = items[kept], scores[kept]
+
+    def scores(self, vectors: FloatArray, rows: IntArray, items: IntArray) -> FloatArray:
+        """The score of each (row of ``vectors``, item), to the bit the same wherever it stands."""
+        own, others = as_tensor(vectors), as_tensor(self.items)
+        scores = np.empty(len(items), dtype=np.float32)
+        for start in range(0, len(items), _PAIRS_AT_ONCE):
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            products = others.index_select(0, torch.from_numpy(items[part]))
+            products *= own.index_select(0, torch.from_numpy(rows[part]))
+            scores[part] = products.sum(dim=1).numpy()
         return scores
 
 
-def _best_of_row(scores: FloatArray, places: IntArray, k: int) -> Found:
-    """The best k of one row of scores: (k,) items and scores."""
-    last = max(len(scores) - k, 0)
-    threshold = np.partition(scores, last)[last] if len(scores) else np.inf
-    candidates = np.flatnonzero(scores >= threshold)  # with all that tie at the end
-    return best_candidates(candidates, scores[candidates], places, k)
+def _is_sparse(allowed: BoolArray) -> bool:
+    return bool(SPARSE * np.count_nonzero(allowed) <= len(allowed))
+
+
+def _hidden(queries: Sequence[Query], ends: IntArray, rows: slice) -> Hidden:
+    """What must not appear in rows of the queries laid one after another; the first row is 0."""
+    owners, items, allowed = [], [], []
+    for query, end in zip(queries, ends.tolist(), strict=True):
+        first = end - len(query)
+        start, stop = max(rows.start, first), min(rows.stop, end)
+        if start >= stop:
+            continue
+        if query.masked is not None:
+            of, masked = query.masked.entries(np.arange(start - first, stop - first))
+            owners.append(of + (start - rows.start))
+            items.append(masked)
+        if query.allowed is not None:
+            allowed.append((slice(start - rows.start, stop - rows.start), query.allowed))
+    nothing = np.zeros(0, dtype=np.int64)
+    return Hidden.of(np.concatenate([nothing, *owners]), np.concatenate([nothing, *items]), allowed)
+
+
+def _parts(counts: IntArray) -> Iterator[slice]:
+    """Ranges of rows whose counts sum to no more than fit, or of a single row."""
+    ends, start = np.cumsum(counts), 0
+    while start < len(counts):
+        spent = int(ends[start - 1]) if start else 0
+        end = int(np.searchsorted(ends, spent + _GROUPS_AT_ONCE, side="right"))
+        end = max(end, start + 1)
+        yield slice(start, end)
+        start = end
 
 
 def best_candidates(items: IntArray, scores: FloatArray, places: IntArray, k: int) -> Found:
-    """The best k of some items, those of score minus infinity left out: (k,) items and scores."""
+    """The best k of some items: (k,) items and scores."""
     order = np.argsort(-pack(scores, places[items]), kind="stable")[:k]
-    order = order[scores[order] > -np.inf]
     found = Found.nothing(1, k)
     found.items[0, : len(order)], found.scores[0, : len(order)] = items[order], scores[order]
     return Found(found.items[0], found.scores[0])

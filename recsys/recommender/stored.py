@@ -13,14 +13,13 @@ import torch
 from recsys.config import ModelConfig
 from recsys.data.arrays import Bags
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
-from recsys.data.features import Features, ItemFeaturizer
+from recsys.data.features import Features, ItemFeaturizer, UserFeaturizer
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError, BookendsError
 from recsys.evaluation.ranking import Vectors, check_finite
 from recsys.recommender.books import Books, whole
 from recsys.recommender.bundle import Arrays, Bundle
 from recsys.recommender.newcomers import Newcomers, no_features
-from recsys.recommender.reader_features import ReaderFeaturizer
 
 if TYPE_CHECKING:
     from recsys.recommender.recommender import Recommender
@@ -131,7 +130,7 @@ def _newcomers(
     if settings.user_tower.fusion == "identity":
         n_items = 0
     features = _features(bundle.tensors[FEATURES], featurizer, n_items)
-    readers = ReaderFeaturizer.from_json(values["reader_featurizer"])
+    readers = UserFeaturizer.from_json(values["reader_featurizer"])
     n_dense = 1 + len(featurizer.dense_names)
     for numbers in (readers.means, readers.deviations):
         if numbers.shape != (n_dense,) or not np.isfinite(numbers).all():

@@ -8,7 +8,7 @@ import pytest
 from recsys.data.arrays import Bags
 from recsys.errors import ConfigError
 from recsys.recommender.approximate import ApproximateSearch
-from recsys.recommender.search import ItemSearch
+from recsys.recommender.search import ItemSearch, Query
 
 pytest.importorskip("usearch")
 N_ITEMS, N_USERS = 3000, 60
@@ -46,6 +46,30 @@ def test_scores_are_exact_and_fall(world):
     scores = np.einsum("ud,ukd->uk", users, exact.items[found.items])
     np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-5)
     assert (np.diff(found.scores) <= 0).all()
+
+
+def test_scores_are_to_the_bit_those_of_the_exact_search(world):
+    users, seen, exact, approximate = world
+    found = approximate.best(users, 10, masked=seen)
+    expected = exact.best(users[:40], 10, masked=seen.take(np.arange(40)))
+    same = found.items[:40] == expected.items
+    assert same.mean() > 0.8
+    np.testing.assert_array_equal(found.scores[:40][same], expected.scores[same])
+
+
+def test_queries_together_find_what_they_find_alone(world):
+    users, seen, _, approximate = world
+    some = np.arange(N_ITEMS) % 3 == 0
+    queries = [
+        Query(users[:1], 10, seen.take(np.arange(1))),
+        Query(users[1:9], 500),  # proposes more, which must not help the others
+        Query(users[9:12], 4, allowed=some),
+        Query(users[12:13], 2000),  # exact
+    ]
+    for query, found in zip(queries, approximate.best_together(queries), strict=True):
+        alone = approximate.best_together([query])[0]
+        np.testing.assert_array_equal(found.items, alone.items)
+        np.testing.assert_array_equal(found.scores, alone.scores)
 
 
 def test_nothing_masked_and_nothing_but_the_allowed_is_found(world):

@@ -5,8 +5,9 @@ import pytest
 
 from recsys.data.arrays import Bags
 from recsys.evaluation.ranking import Vectors, rank, tie_order
+from recsys.recommender import coarse as coarse_module
 from recsys.recommender import search as search_module
-from recsys.recommender.search import ItemSearch
+from recsys.recommender.search import ItemSearch, Query
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,65 @@ def test_the_best_are_those_of_all_scores_sorted(world, n, k, one_in, hides):
     assert (np.isneginf(found.scores) == (expected < 0)).all()
 
 
+@pytest.fixture(params=[("float32", 32), ("float32", 1024), ("bfloat16", 32), ("bfloat16", 1024)])
+def read_as(request, monkeypatch):
+    """How the catalogue is read, whatever this processor does best, and how many items at once."""
+    monkeypatch.setattr(coarse_module, "is_fast", lambda: request.param[0] == "bfloat16")
+    monkeypatch.setattr(coarse_module, "HALF_PAYS_FROM", 0)
+    monkeypatch.setattr(coarse_module, "ITEMS_A_BLOCK", request.param[1])
+    return request.param[0]
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+@pytest.mark.parametrize("one_in", [None, 2])
+def test_blocks_of_any_kind_find_the_same(world, read_as, k, one_in):
+    vectors, items, masked = world
+    allowed = None if one_in is None else np.arange(90) % one_in == 0
+    search, masked = ItemSearch(items), masked.take(np.arange(20))
+    assert str(search.coarse.vectors.vectors.dtype) == f"torch.{read_as}"
+    found = search.best(vectors[:20], k, masked=masked, allowed=allowed)
+    expected = by_hand(vectors[:20], items, masked, allowed, k)
+    np.testing.assert_array_equal(found.items, expected)
+
+
+def test_close_scores_are_told_apart_however_the_catalogue_is_read(read_as):
+    """Items that differ by less than a half-precision number can hold."""
+    rng = np.random.default_rng(6)
+    items = (1 + 1e-5 * rng.standard_normal((200, 8))).astype(np.float32)
+    vectors = rng.standard_normal((5, 8)).astype(np.float32)
+    found = ItemSearch(items).best(vectors, 10)
+    scores = vectors.astype(np.float64) @ items.T.astype(np.float64)
+    best = -np.sort(-scores, axis=1)[:, :10]
+    np.testing.assert_allclose(np.take_along_axis(scores, found.items, 1), best, rtol=0, atol=1e-6)
+
+
+def test_queries_together_find_what_they_find_alone_to_the_bit(read_as):
+    rng = np.random.default_rng(7)
+    items = rng.standard_normal((500, 24)).astype(np.float32)
+    search, queries = ItemSearch(items), []
+    for n, k in ((1, 5), (3, 50), (2, 1), (7, 10), (60, 4), (1, 500)):
+        pairs = np.argwhere(rng.random((n, 500)) < 0.1)
+        masked = Bags.from_pairs(pairs[:, 0], pairs[:, 1], n_rows=n, n_columns=500)
+        allowed = rng.random(500) < rng.choice([0.05, 0.5]) if n < 3 else None
+        queries.append(Query(rng.standard_normal((n, 24)).astype(np.float32), k, masked, allowed))
+    for query, found in zip(queries, search.best_together(queries), strict=True):
+        alone = search.best_together([query])[0]
+        np.testing.assert_array_equal(found.items, alone.items)
+        np.testing.assert_array_equal(found.scores.view(np.int32), alone.scores.view(np.int32))
+
+
+def test_scores_all_alike_are_ordered_by_place_in_bounded_steps(monkeypatch, read_as):
+    monkeypatch.setattr(search_module, "_GROUPS_AT_ONCE", 4)
+    monkeypatch.setattr(search_module, "_PAIRS_AT_ONCE", 7)
+    items, vectors = np.ones((90, 3), np.float32), np.zeros((5, 3), np.float32)
+    found = ItemSearch(items).best(vectors, 6)
+    assert (found.items == tie_order(90)[:6]).all() and (found.scores == 0).all()
+
+
 def test_few_and_many_are_ranked_alike(world, monkeypatch):
     """One by one and as evaluation does it."""
     vectors, items, masked = world
-    monkeypatch.setattr(search_module, "_SCORE_BYTES", 4 * 90 * 3)  # three at a time
+    monkeypatch.setattr(search_module, "ROWS_AT_ONCE", 3)
     few = ItemSearch(items).best(vectors[:40], 12, masked=masked.take(np.arange(40)))
     many = rank(Vectors(vectors, items), np.arange(40), masked=(masked,), k=12)
     np.testing.assert_array_equal(few.items, many.items)
