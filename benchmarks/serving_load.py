@@ -1,11 +1,11 @@
-"""Requests a second, latency and memory of a server of recommendations, under a bounded load.
+"""Requests a second, latency and memory of servers of recommendations, under a bounded load.
 
-    python -m benchmarks.serving_load artifacts/million
-    python -m benchmarks.serving_load artifacts/million --server mlflow --seconds 10
-    python -m benchmarks.serving_load artifacts/million --ann
+    python -m benchmarks.serving_load --model artifacts/runs/NAME
+    python -m benchmarks.serving_load --model artifacts/million --server bookends ann mlflow
 
-Starts the server on a free port, asks it for the lists of known readers drawn at random, one reader
-a request, over connections that are kept, and ends it.
+Starts the servers on free ports, asks them in turn, several rounds, for the lists of known readers
+drawn at random, one reader a request, over connections that are kept, and ends them. Prints medians
+over the rounds, so that what else the machine does falls on all of them.
 The client is asyncio streams: a library for HTTP would take more time than the server. It runs on
 the same machine, and takes its share of it.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -25,7 +26,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,10 @@ import numpy as np
 import psutil
 
 from recsys.recommender import Recommender
+from tracking.model import resolve_bundle
 
-START_SECONDS = 600
+KINDS = ("bookends", "ann", "mlflow")
+START_SECONDS = 1800
 WARM_SECONDS = 2.0
 
 
@@ -57,7 +60,7 @@ class Load:
 
 def questions(kind: str, readers: list[str], k: int) -> tuple[str, tuple[bytes, ...]]:
     """Path and bodies that ask for the lists of readers."""
-    if kind == "bookends":
+    if kind != "mlflow":
         asked = [{"user_ids": [reader], "k": k} for reader in readers]
         return "/recommend", tuple(json.dumps(body).encode() for body in asked)
     rows = [{"dataframe_records": [{"user_id": reader}], "params": {"k": k}} for reader in readers]
@@ -100,11 +103,11 @@ async def _ask(port: int, load: Load, until: float, rng: random.Random) -> list[
 
 
 @contextmanager
-def running(kind: str, bundle: Path, arguments: list[str]) -> Iterator[tuple[int, psutil.Process]]:
+def running(kind: str, bundle: Path) -> Iterator[tuple[int, psutil.Process]]:
     """A server of the bundle: its port and process; ended with the context."""
     with tempfile.TemporaryDirectory() as folder:
         port = _free_port()
-        command = _command(kind, bundle, port, Path(folder)) + arguments
+        command = _command(kind, bundle, port, Path(folder))
         path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
         with (Path(folder) / "log").open("w") as log:
             process = subprocess.Popen(
@@ -115,7 +118,7 @@ def running(kind: str, bundle: Path, arguments: list[str]) -> Iterator[tuple[int
                 start_new_session=True,
             )
         try:
-            health = f"http://127.0.0.1:{port}/{'readyz' if kind == 'bookends' else 'ping'}"
+            health = f"http://127.0.0.1:{port}/{'ping' if kind == 'mlflow' else 'readyz'}"
             until = time.monotonic() + START_SECONDS
             while not _is_up(health):
                 if process.poll() is not None or time.monotonic() > until:
@@ -130,9 +133,9 @@ def running(kind: str, bundle: Path, arguments: list[str]) -> Iterator[tuple[int
 
 
 def _command(kind: str, bundle: Path, port: int, folder: Path) -> list[str]:
-    if kind == "bookends":
+    if kind != "mlflow":
         start = [sys.executable, "-m", "experiments", "serve", "--model", str(bundle)]
-        return [*start, "--port", str(port)]
+        return [*start, "--port", str(port), *["--ann"] * (kind == "ann")]
     from tracking.model import save_model
 
     readers = Recommender.load(bundle).users.ids.slice(0, 2).to_pylist()
@@ -163,34 +166,71 @@ def memory(process: psutil.Process) -> tuple[int, int]:
     return sum(one.rss for one in held), sum(one.rss - one.shared for one in held)
 
 
+@dataclass(frozen=True)
+class Round:
+    """What one round showed.
+
+    Attributes:
+        rate: requests a second.
+        percentiles: milliseconds: 50th, 95th, 99th.
+        resident: bytes of the process and its children, those of mapped files included.
+        own: without those.
+    """
+
+    rate: float
+    percentiles: tuple[float, ...]
+    resident: int
+    own: int
+
+
+def measure(port: int, process: psutil.Process, load: Load) -> Round:
+    """One round of one server."""
+    times, seconds = asyncio.run(put_under_load(port, load))
+    percentiles = tuple(float(value) for value in np.percentile(times, [50, 95, 99]))
+    return Round(len(times) / seconds, percentiles, *memory(process))
+
+
+def describe(kind: str, n_connections: int, rounds: list[Round]) -> str:
+    """Medians over the rounds, as a line."""
+    p50, p95, p99 = np.median([one.percentiles for one in rounds], axis=0)
+    rates = sorted(one.rate for one in rounds)
+    return (
+        f"{kind}, {n_connections} connections: {np.median(rates):,.0f} requests/s "
+        f"({rates[0]:,.0f} to {rates[-1]:,.0f}), p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
+        f"p99 {p99:.1f} ms; {rounds[-1].resident / 1e6:,.0f} MB resident, "
+        f"{rounds[-1].own / 1e6:,.0f} MB without mapped files"
+    )
+
+
 def main() -> None:
     """Measure from the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--server", choices=("bookends", "mlflow"), default="bookends")
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--model", type=Path, required=True, help="a run directory or a bundle")
+    parser.add_argument("--server", choices=KINDS, nargs="+", default=["bookends", "mlflow"])
+    parser.add_argument("--seconds", type=float, default=5.0, help="of one round")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--readers", type=int, default=1000, help="how many to draw from")
-    parser.add_argument("--ann", action="store_true", help="bookends alone: search by an index")
     given = parser.parse_args()
-    readers = Recommender.load(given.bundle).users.ids.slice(0, given.readers).to_pylist()
-    path, bodies = questions(given.server, readers, given.k)
-    with running(given.server, given.bundle, ["--ann"] * given.ann) as (port, process):
-        asyncio.run(put_under_load(port, Load(path, bodies, 1, WARM_SECONDS)))
-        for n_connections in given.connections:
-            load = Load(path, bodies, n_connections, given.seconds)
-            times, seconds = asyncio.run(put_under_load(port, load))
-            p50, p95, p99 = np.percentile(times, [50, 95, 99])
-            resident, own = memory(process)
-            print(
-                f"{given.server}, {n_connections} connections: {len(times) / seconds:,.0f} "
-                f"requests/s, p50 {p50:.1f} ms, p95 {p95:.1f} ms, p99 {p99:.1f} ms, "
-                f"{len(times):,} requests; {resident / 1e6:,.0f} MB resident, "
-                f"{own / 1e6:,.0f} MB without mapped files"
-            )
+    bundle = resolve_bundle(str(given.model), None)
+    readers = Recommender.load(bundle).users.ids.slice(0, given.readers).to_pylist()
+    loads = {kind: questions(kind, readers, given.k) for kind in given.server}
+    found: dict[tuple[str, int], list[Round]] = {}
+    with ExitStack() as servers:
+        running_now = {kind: servers.enter_context(running(kind, bundle)) for kind in loads}
+        for kind, (port, _) in running_now.items():
+            asyncio.run(put_under_load(port, Load(*loads[kind], 1, WARM_SECONDS)))
+        for _ in range(given.rounds):
+            for n_connections, kind in itertools.product(given.connections, loads):
+                load = Load(*loads[kind], n_connections, given.seconds)
+                one = measure(*running_now[kind], load)
+                found.setdefault((kind, n_connections), []).append(one)
+    for (kind, n_connections), rounds in found.items():
+        print(describe(kind, n_connections, rounds))
+    print("load average of the machine, last minute:", round(os.getloadavg()[0], 1))
 
 
 if __name__ == "__main__":

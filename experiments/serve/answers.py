@@ -1,4 +1,7 @@
-"""From questions to answers: one call of the recommender each, laid out as lists."""
+"""From questions to answers: what each wants of the recommender, and how it is laid out as lists.
+
+The search lies between the two, so that it can be one for all questions that wait.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pandas as pd
+import pyarrow as pa
+from pydantic import BaseModel
 
 from experiments.serve.schemas import (
     NeighbourList,
@@ -27,6 +32,7 @@ from experiments.serve.schemas import (
 )
 from experiments.serve.served import Served
 from recsys.errors import ConfigError, DataError
+from recsys.recommender.enquiry import Enquiry
 
 MOST_ROWS = 100_000
 """Ranked rows in one answer: about 10 MB of JSON."""
@@ -60,75 +66,99 @@ class Limits:
             )
 
 
-def recommend(served: Served, question: RecommendQuestion, limits: Limits) -> RecommendAnswer:
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A question that may be asked and was understood.
+
+    Attributes:
+        enquiry: what is to be searched for.
+        lay_out: the answer, from the rows that the enquiry makes of what was found.
+    """
+
+    enquiry: Enquiry
+    lay_out: Callable[[pa.Table], BaseModel]
+
+
+def recommend(served: Served, question: RecommendQuestion, limits: Limits) -> Asked:
     """Lists of readers; see ``Recommender.recommend_for_readers``."""
     user_ids, liked = _readers(question)
     limits.check(question.k, len(user_ids))
-    frame = served.recommender.recommend_for_readers(
+    enquiry = served.recommender.ask_for_readers(
         user_ids,
         liked,
         question.k,
         exclude_seen=question.exclude_seen,
         categories=question.categories,
     )
-    positions = frame["position"].tolist()
-    sources = dict(zip(positions, frame["source"].tolist(), strict=True))
-    lists = _lists(positions, _ranked_items(frame, "item_id"), len(user_ids))
-    results = [
-        ReaderList(user_id=user_id, source=sources.get(row), items=items)
-        for row, (user_id, items) in enumerate(zip(user_ids, lists, strict=True))
-    ]
-    return RecommendAnswer(model_version=served.version, results=results)
+
+    def lay_out(rows: pa.Table) -> RecommendAnswer:
+        positions = rows["position"].to_pylist()
+        sources = dict(zip(positions, rows["source"].to_pylist(), strict=True))
+        lists = _lists(positions, _ranked_items(rows, "item_id"), len(user_ids))
+        results = [
+            ReaderList(user_id=user_id, source=sources.get(row), items=items)
+            for row, (user_id, items) in enumerate(zip(user_ids, lists, strict=True))
+        ]
+        return RecommendAnswer(model_version=served.version, results=results)
+
+    return Asked(enquiry, lay_out)
 
 
-def similar_items(
-    served: Served, question: SimilarItemsQuestion, limits: Limits
-) -> SimilarItemsAnswer:
+def similar_items(served: Served, question: SimilarItemsQuestion, limits: Limits) -> Asked:
     """The books near each book; see ``Recommender.similar_items``."""
     limits.check(question.k, len(question.item_ids))
     places = {item_id: place for place, item_id in enumerate(dict.fromkeys(question.item_ids))}
-    frame = served.recommender.similar_items(
+    enquiry = served.recommender.ask_for_similar_items(
         list(places), question.k, categories=question.categories
     )
-    rows = [places[item_id] for item_id in frame["item_id"].tolist()]
-    lists = _lists(rows, _ranked_items(frame, "similar_item_id"), len(places))
-    results = [
-        NeighbourList(item_id=item_id, items=lists[places[item_id]])
-        for item_id in question.item_ids
-    ]
-    return SimilarItemsAnswer(model_version=served.version, results=results)
+
+    def lay_out(rows: pa.Table) -> SimilarItemsAnswer:
+        owners = [places[item_id] for item_id in rows["item_id"].to_pylist()]
+        lists = _lists(owners, _ranked_items(rows, "similar_item_id"), len(places))
+        results = [
+            NeighbourList(item_id=item_id, items=lists[places[item_id]])
+            for item_id in question.item_ids
+        ]
+        return SimilarItemsAnswer(model_version=served.version, results=results)
+
+    return Asked(enquiry, lay_out)
 
 
-def similar_to_book(
-    served: Served, question: NewBookSimilarQuestion, limits: Limits
-) -> NewBookSimilarAnswer:
+def similar_to_book(served: Served, question: NewBookSimilarQuestion, limits: Limits) -> Asked:
     """The books near each new book; see ``Recommender.similar_to_book``."""
     limits.check(question.k, len(question.books))
-    frame = served.recommender.similar_to_book(
+    enquiry = served.recommender.ask_for_similar_to_book(
         _described(question.books), question.k, categories=question.categories
     )
-    lists = _lists(frame["position"].tolist(), _ranked_items(frame, "item_id"), len(question.books))
-    results = [NewBookItems(items=items) for items in lists]
-    return NewBookSimilarAnswer(model_version=served.version, results=results)
+
+    def lay_out(rows: pa.Table) -> NewBookSimilarAnswer:
+        ranked = _ranked_items(rows, "item_id")
+        lists = _lists(rows["position"].to_pylist(), ranked, len(question.books))
+        results = [NewBookItems(items=items) for items in lists]
+        return NewBookSimilarAnswer(model_version=served.version, results=results)
+
+    return Asked(enquiry, lay_out)
 
 
-def readers_of_book(
-    served: Served, question: NewBookReadersQuestion, limits: Limits
-) -> NewBookReadersAnswer:
+def readers_of_book(served: Served, question: NewBookReadersQuestion, limits: Limits) -> Asked:
     """The readers for each new book; see ``Recommender.readers_of_book``."""
     limits.check(question.k, len(question.books))
-    frame = served.recommender.readers_of_book(_described(question.books), question.k)
-    columns = (frame[name].tolist() for name in ("rank", "user_id", "score"))
-    readers = [
-        RankedReader(rank=rank, user_id=user_id, score=score)
-        for rank, user_id, score in zip(*columns, strict=True)
-    ]
-    lists = _lists(frame["position"].tolist(), readers, len(question.books))
-    results = [NewBookReaders(readers=ranked) for ranked in lists]
-    return NewBookReadersAnswer(model_version=served.version, results=results)
+    enquiry = served.recommender.ask_for_readers_of_book(_described(question.books), question.k)
+
+    def lay_out(rows: pa.Table) -> NewBookReadersAnswer:
+        columns = (rows[name].to_pylist() for name in ("rank", "user_id", "score"))
+        readers = [
+            RankedReader(rank=rank, user_id=user_id, score=score)
+            for rank, user_id, score in zip(*columns, strict=True)
+        ]
+        lists = _lists(rows["position"].to_pylist(), readers, len(question.books))
+        results = [NewBookReaders(readers=ranked) for ranked in lists]
+        return NewBookReadersAnswer(model_version=served.version, results=results)
+
+    return Asked(enquiry, lay_out)
 
 
-Answering = Callable[[Served, Any, Limits], Any]
+Asking = Callable[[Served, Any, Limits], Asked]
 
 
 def _readers(question: RecommendQuestion) -> tuple[list[str | None], list[list[str]]]:
@@ -160,15 +190,10 @@ def _described(books: Sequence[NewBook]) -> pd.DataFrame:
     return pd.DataFrame.from_records(rows)
 
 
-def _ranked_items(frame: pd.DataFrame, key: str) -> list[RankedItem]:
-    columns = (frame[name].tolist() for name in ("rank", key, "score", "title"))
+def _ranked_items(rows: pa.Table, key: str) -> list[RankedItem]:
+    columns = (rows[name].to_pylist() for name in ("rank", key, "score", "title"))
     return [
-        RankedItem(
-            rank=rank,
-            item_id=item_id,
-            score=score,
-            title=title if isinstance(title, str) else None,  # pandas has NaN for none
-        )
+        RankedItem(rank=rank, item_id=item_id, score=score, title=title)
         for rank, item_id, score, title in zip(*columns, strict=True)
     ]
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -19,6 +16,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from experiments.serve import answers, schemas
+from experiments.serve.desk import Desk
 from experiments.serve.guards import BodyGuard, TokenGuard
 from experiments.serve.meters import Metered, Meters
 from experiments.serve.reload import Current
@@ -51,30 +49,26 @@ class Settings:
         token: that requests must carry; None to let all pass.
         max_k: length of a list.
         max_body_bytes: of a request.
-        n_threads: questions answered at once; each uses one thread.
+        n_threads: passes over the catalogue at once, each of one thread; None for one a core.
     """
 
     token: str | None = field(default=None, repr=False)
     max_k: int = 1000
     max_body_bytes: int = 1 << 20
-    n_threads: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    n_threads: int | None = None
 
 
-class Desk:
-    """Answers questions on threads of their own, so that the event loop is free for others.
+class Reception:
+    """Where requests become questions, without holding up the event loop.
 
     Args:
         current: the model that answers.
-        settings: how many at once, and what may be asked.
+        desk: what answers.
     """
 
-    def __init__(self, current: Current, settings: Settings) -> None:
+    def __init__(self, current: Current, desk: Desk) -> None:
         self.current = current
-        self._limits = answers.Limits(max_k=settings.max_k)
-        # one thread of torch for each: two questions at once gain more than one on two cores
-        self._pool = ThreadPoolExecutor(
-            settings.n_threads, "answer", initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._desk = desk
         self._n_waiting = 0
 
     def served(self) -> Served:
@@ -84,7 +78,7 @@ class Desk:
             raise HTTPException(503, "the model is not loaded yet")
         return served
 
-    async def answer(self, answering: answers.Answering, question: BaseModel) -> Response:
+    async def answer(self, asking: answers.Asking, question: BaseModel) -> Response:
         """The answer as JSON, from one model from beginning to end."""
         served = self.served()
         if self._n_waiting >= MOST_WAITING:
@@ -92,21 +86,11 @@ class Desk:
                 503, f"at most {MOST_WAITING} questions may wait at once", {"Retry-After": "1"}
             )
         self._n_waiting += 1
-
-        def work() -> bytes:  # the JSON too: that of long lists takes as long as finding them
-            answer: BaseModel = answering(served, question, self._limits)
-            return answer.model_dump_json().encode()
-
-        loop = asyncio.get_running_loop()
         try:
-            body = await loop.run_in_executor(self._pool, work)
+            body = await asyncio.wrap_future(self._desk.put(served, asking, question))
         finally:
             self._n_waiting -= 1
         return Response(body, media_type=_JSON)
-
-    def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def build_app(current: Current, meters: Meters, settings: Settings | None = None) -> FastAPI:
@@ -118,7 +102,8 @@ def build_app(current: Current, meters: Meters, settings: Settings | None = None
         settings: limits and token.
     """
     settings = settings or Settings()
-    desk = Desk(current, settings)
+    desk = Desk(answers.Limits(max_k=settings.max_k), meters, settings.n_threads)
+    reception = Reception(current, desk)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -133,8 +118,8 @@ def build_app(current: Current, meters: Meters, settings: Settings | None = None
         docs_url=None,  # the pages load scripts from elsewhere; the schema is at /openapi.json
         redoc_url=None,
     )
-    _add_questions(app, desk)
-    _add_accounts(app, desk, meters)
+    _add_questions(app, reception)
+    _add_accounts(app, reception, meters)
     _add_refusals(app)
     paths = {*app.openapi()["paths"], "/openapi.json"}
     # the last one added is asked first
@@ -145,7 +130,7 @@ def build_app(current: Current, meters: Meters, settings: Settings | None = None
     return app
 
 
-def _add_questions(app: FastAPI, desk: Desk) -> None:
+def _add_questions(app: FastAPI, reception: Reception) -> None:
     @app.post("/recommend", response_model=schemas.RecommendAnswer, responses=_REFUSALS)
     async def recommend(question: schemas.RecommendQuestion) -> Response:
         """The best books for readers.
@@ -153,25 +138,25 @@ def _add_questions(app: FastAPI, desk: Desk) -> None:
         A reader the model knows gets their own list, another one is placed by the books they like,
         and one of whom nothing is known gets the most popular books; `source` says which.
         """
-        return await desk.answer(answers.recommend, question)
+        return await reception.answer(answers.recommend, question)
 
     @app.post("/similar-items", response_model=schemas.SimilarItemsAnswer, responses=_REFUSALS)
     async def similar_items(question: schemas.SimilarItemsQuestion) -> Response:
         """The books nearest to books of the catalogue, by the cosine of their vectors."""
-        return await desk.answer(answers.similar_items, question)
+        return await reception.answer(answers.similar_items, question)
 
     @app.post("/new-book/similar", response_model=schemas.NewBookSimilarAnswer, responses=_REFUSALS)
     async def new_book_similar(question: schemas.NewBookSimilarQuestion) -> Response:
         """The books nearest to new books, by their metadata alone."""
-        return await desk.answer(answers.similar_to_book, question)
+        return await reception.answer(answers.similar_to_book, question)
 
     @app.post("/new-book/readers", response_model=schemas.NewBookReadersAnswer, responses=_REFUSALS)
     async def new_book_readers(question: schemas.NewBookReadersQuestion) -> Response:
         """The readers who score new books highest, by their metadata alone."""
-        return await desk.answer(answers.readers_of_book, question)
+        return await reception.answer(answers.readers_of_book, question)
 
 
-def _add_accounts(app: FastAPI, desk: Desk, meters: Meters) -> None:
+def _add_accounts(app: FastAPI, reception: Reception, meters: Meters) -> None:
     refusals: dict[int | str, dict[str, Any]] = {code: _REFUSALS[code] for code in (401, 503)}
 
     @app.get("/healthz")
@@ -182,13 +167,13 @@ def _add_accounts(app: FastAPI, desk: Desk, meters: Meters) -> None:
     @app.get("/readyz", responses={503: _REFUSALS[503]})
     async def readyz() -> schemas.Health:
         """Whether it can answer."""
-        desk.served()
+        reception.served()
         return schemas.Health(status="ready")
 
     @app.get("/model", responses=refusals)
     async def model() -> schemas.ModelCard:
         """The model that answers now."""
-        return _card(desk.served())
+        return _card(reception.served())
 
     @app.get("/metrics", response_class=Response, responses={401: _REFUSALS[401]})
     async def metrics() -> Response:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from experiments.serve.served import Served
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SIZES = (1, 2, 4, 8, 16, 32, 64)
 _OTHER = "other"
 
 
@@ -29,6 +30,12 @@ class Meters:
             "Seconds from the head of a request to the end of its answer.",
             ("path",),
             buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._together = Histogram(
+            "bookends_questions_together",
+            "Questions answered by one pass over the catalogue.",
+            buckets=_SIZES,
             registry=self._registry,
         )
         self._reloads = Counter(
@@ -54,6 +61,10 @@ class Meters:
     def count_reload(self, *, has_failed: bool) -> None:
         """A load after the first."""
         self._reloads.labels("failed" if has_failed else "loaded").inc()
+
+    def count_pass(self, n_questions: int) -> None:
+        """Questions that were searched for together."""
+        self._together.observe(n_questions)
 
     def count_request(self, path: str, status: int, seconds: float) -> None:
         """A request that was answered."""
