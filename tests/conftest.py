@@ -34,6 +34,28 @@ def merged(base, changes):
 
 
 @pytest.fixture(scope="session")
+def template_store(tmp_path_factory):
+    """A tracking store that tests copy: making its schema takes a second."""
+    from tracking.store import connect
+
+    path = tmp_path_factory.mktemp("template") / "mlflow.db"
+    connect(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def copy_store(template_store):
+    """Puts an empty tracking store into a directory and gives its address."""
+
+    def copy(directory):
+        for suffix in ("", ".lock"):
+            shutil.copy(f"{template_store}{suffix}", directory / f"mlflow.db{suffix}")
+        return f"sqlite:///{directory}/mlflow.db"
+
+    return copy
+
+
+@pytest.fixture(scope="session")
 def board():
     """Even readers like even books; each reader's last book of the parity is withheld."""
     return checkerboard(40, 60)

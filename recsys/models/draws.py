@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from recsys.compiled import compiled
 from recsys.data.arrays import IntArray
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -41,11 +42,18 @@ class Draws:
         generators").
         """
         start = (self.key + (stream << 40) * _GOLDEN + (self.first_row + 1) * _GOLDEN) & _WORD
-        mixed = np.arange(n, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(start)
+        drawn = np.empty(n, dtype=np.uint32)
+        _fill(np.uint64(start), drawn)
+        return drawn
+
+
+@compiled
+def _fill(start: np.uint64, drawn: IntArray) -> None:
+    for place in range(len(drawn)):
+        mixed = start + np.uint64(place) * np.uint64(_GOLDEN)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        drawn: IntArray = ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(32)).astype(np.uint32)
-        return drawn
+        drawn[place] = (mixed ^ (mixed >> np.uint64(31))) >> np.uint64(32)
 
 
 def threshold(share: float) -> int:

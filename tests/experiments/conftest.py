@@ -39,7 +39,7 @@ def space():
 
 
 @pytest.fixture
-def sweep_shop(tmp_path, board_settings, monkeypatch):
+def sweep_shop(tmp_path, copy_store, board_settings, monkeypatch):
     """A directory to run in, with a base configuration, a space and a tracker of its own."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
@@ -48,7 +48,7 @@ def sweep_shop(tmp_path, board_settings, monkeypatch):
     settings = dict(board_settings) | {
         # a few large steps: these tests are about sweeps, not about what a model learns
         "training": board_settings["training"] | {"batch_size": 256},
-        "experiment": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"},
+        "experiment": {"tracking_uri": copy_store(tmp_path)},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE))

@@ -23,7 +23,6 @@ from experiments.settings import dump_yaml
 from recsys.reporting.record import RunRecord
 from tracking.champions import moves_in
 from tracking.mirror import mirror
-from tracking.store import connect
 
 N_USERS = 40
 ENVIRONMENT = os.environ | {
@@ -69,22 +68,13 @@ def trained(board_config, tmp_path_factory):
     return run_dir
 
 
-@pytest.fixture(scope="module")
-def template_store(tmp_path_factory):
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    connect(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def store(template_store, tmp_path, monkeypatch):
+def store(copy_store, tmp_path, monkeypatch):
     """An empty store, which commands use unless told otherwise."""
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    for suffix in ("", ".lock"):
-        shutil.copy(f"{template_store}{suffix}", f"{tmp_path}/mlflow.db{suffix}")
-    return f"sqlite:///{tmp_path}/mlflow.db"
+    return copy_store(tmp_path)
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ STREAM = ("number", "train_loss", "parts", "validation", "is_best")
 
 
 @pytest.fixture
-def shop(tmp_path, board_config):
+def shop(tmp_path, copy_store, board_config):
     """A directory to run in, with a config of the checkerboard and a tracker of its own."""
-    config = board_config({"experiment": {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db"}})
+    config = board_config({"experiment": {"tracking_uri": copy_store(tmp_path)}})
     (tmp_path / "config.yaml").write_text(dump_yaml(config))
     return tmp_path
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -52,22 +51,12 @@ def _no_outside_mlflow(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture(scope="session")
-def template_store(tmp_path_factory):
-    """A migrated store that each test copies: making the schema takes seconds."""
-    path = tmp_path_factory.mktemp("template") / "mlflow.db"
-    connect(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def store(template_store, tmp_path):
+def store(copy_store, tmp_path):
     """The address of an empty store of the test's own."""
-    path = tmp_path / "store" / "mlflow.db"
-    path.parent.mkdir()
-    shutil.copy(template_store, path)
-    shutil.copy(f"{template_store}.lock", f"{path}.lock")
-    return f"sqlite:///{path}"
+    path = tmp_path / "store"
+    path.mkdir()
+    return copy_store(path)
 
 
 @pytest.fixture
