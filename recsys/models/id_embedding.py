@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
+
+from recsys.compiled import compiled
+from recsys.data.arrays import FloatArray, IntArray
+from recsys.models.draws import Draws, threshold
 
 INITIAL_STD = 0.01
 """Small against the metadata embedding, so that an id with few interactions adds little noise."""
@@ -39,10 +44,21 @@ class IdEmbedding(nn.Module):
         with torch.no_grad():
             self.embedding.weight[0].zero_()
 
-    def rows(self, indices: Tensor) -> Tensor:
-        """The weight row of each index, (n,) int64; 0 where there is none."""
-        is_warm = (indices >= 0) & (indices < self.n_warm)
-        return torch.where(is_warm, indices + 1, 0)
+    def rows(self, indices: Tensor, draws: Draws | None = None, dropout: float = 0.0) -> Tensor:
+        """The weight row of each index, (n,) int64; 0 where there is none.
+
+        Args:
+            indices: (n,) int64.
+            draws: of these rows of a batch; needed for ``dropout``.
+            dropout: share of the ids that are taken for unknown.
+        """
+        if draws is None or not dropout:
+            is_warm = (indices >= 0) & (indices < self.n_warm)
+            return torch.where(is_warm, indices + 1, 0)
+        drawn, limit = draws.rows(0, len(indices)), np.uint32(threshold(dropout))
+        rows = torch.empty(len(indices), dtype=torch.int64)
+        _name_rows(indices.cpu().numpy(), self.n_warm, drawn, limit, rows.numpy())
+        return rows.to(indices.device)
 
     def forward(self, rows: Tensor) -> Tensor:
         """The vectors of the given weight rows, (n, D) float32.
@@ -68,10 +84,39 @@ class _LookUp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         weight, rows = ctx.saved_tensors
-        known = rows.nonzero()[:, 0]
-        if len(known) < len(rows):
+        if rows.is_cuda:
+            known = rows.nonzero()[:, 0]
             rows, gradient = rows[known], gradient.index_select(0, known)
+        else:
+            arrays = (rows.numpy(), gradient.contiguous().numpy())
+            rows, gradient = (torch.from_numpy(each) for each in _known(*arrays))
         sparse = torch.sparse_coo_tensor(
             rows.unsqueeze(0), gradient, weight.shape, check_invariants=False
         )
         return sparse, None
+
+
+@compiled
+def _name_rows(
+    indices: IntArray, n_warm: int, drawn: IntArray, limit: np.uint32, rows: IntArray
+) -> None:
+    for place in range(len(indices)):
+        index = indices[place]
+        is_known = 0 <= index < n_warm and drawn[place] >= limit
+        rows[place] = index + 1 if is_known else 0
+
+
+@compiled
+def _known(rows: IntArray, gradient: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Rows and gradients without those of row 0."""
+    places = np.flatnonzero(rows)
+    known, slopes = (
+        np.empty(len(places), np.int64),
+        np.empty((len(places), gradient.shape[1]), np.float32),
+    )
+    for position in range(len(places)):
+        place = places[position]
+        known[position] = rows[place]
+        for d in range(gradient.shape[1]):
+            slopes[position, d] = gradient[place, d]
+    return known, slopes

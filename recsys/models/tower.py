@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from recsys.models.draws import Draws, threshold
+from recsys.models.draws import Draws
 from recsys.models.feature_encoder import FeatureEncoder
 from recsys.models.fusion import AdaptiveMimicFusion, Fusion
 from recsys.models.id_embedding import IdEmbedding
@@ -63,13 +62,10 @@ class Tower(nn.Module):
             indices: (n,) int64.
             draws: of these rows of a batch, for dropout; None takes fresh ones.
         """
-        rows = self.id_embedding.rows(indices)
         if self.training and draws is None and (self.id_dropout > 0 or self.encoder is not None):
             draws = Draws.fresh()
-        if self.training and self.id_dropout > 0:
-            assert draws is not None
-            keep = draws.rows(0, len(rows)) >= threshold(self.id_dropout)
-            rows = rows * torch.from_numpy(keep).to(rows.device)
+        dropout = self.id_dropout if self.training else 0.0
+        rows = self.id_embedding.rows(indices, draws, dropout)
         ids, is_known = self.id_embedding(rows), rows > 0
         if self.encoder is None or self.fusion is None:
             return TowerParts(ids, ids, None, is_known)

@@ -18,8 +18,9 @@ from recsys.models.two_tower import TwoTower
 from recsys.training.losses import mimic_sum
 from recsys.workers import Workers, even_parts
 
-LEAST_ROWS = 64
-"""Fewer users or items are encoded before another thread has woken up."""
+ROWS_A_PART = 3000
+"""Each layer of each part is called by the interpreter, which one thread has at a time: with so
+many rows a part, the calls of few threads fit beside the work of the others."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +77,8 @@ class TowerPass:
             Vectors of the users, (Ub, D) float32, and of the items, (Ib, D): leaves that take a
             gradient. And the mimic loss, weighted, without a gradient; None where it is left out.
         """
-        n_parts = max(1, min(self._workers.n, len(users) // LEAST_ROWS, len(items) // LEAST_ROWS))
+        n_rows = len(users) + len(items)
+        n_parts = min(self._workers.n, 1 + n_rows // ROWS_A_PART, len(users), len(items))
         draws = Draws.fresh(), Draws.fresh()
         spans = zip(even_parts(len(users), n_parts), even_parts(len(items), n_parts), strict=True)
         jobs = [
@@ -147,4 +149,7 @@ def _add_up(gradients: list[Tensor]) -> Tensor | None:
         indices = torch.cat([each._indices() for each in gradients], dim=1)
         values = torch.cat([each._values() for each in gradients])
         return torch.sparse_coo_tensor(indices, values, gradients[0].shape, check_invariants=False)
-    return torch.stack(gradients).sum(dim=0)
+    total = gradients[0]
+    for gradient in gradients[1:]:
+        total = total + gradient
+    return total

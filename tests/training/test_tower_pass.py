@@ -16,7 +16,7 @@ MIMIC_WEIGHT = 0.3
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    monkeypatch.setattr(tower_pass, "LEAST_ROWS", 2)
+    monkeypatch.setattr(tower_pass, "ROWS_A_PART", 2)
 
 
 def build(board_config, board_prepared, fusion):
