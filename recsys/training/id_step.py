@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Generator
@@ -87,31 +86,13 @@ class IdStep:
         }
 
     def _table(self, weight: Tensor) -> Any:
-        state = self._state(weight)
-        tables = (weight.detach(), state["exp_avg"], state["exp_avg_sq"])
-        return self._kernel.Table(*(table.numpy() for table in tables))
-
-    def _state(self, weight: Tensor) -> dict[str, Any]:
-        state: dict[str, Any] = self._rows.state[weight]
-        if not state:  # as RowAdam begins
-            state["step"] = 0
-            state["exp_avg"] = torch.zeros_like(weight)
-            state["exp_avg_sq"] = torch.zeros_like(weight)
-        return state
+        return self._kernel.Table(*(table.numpy() for table in self._rows.tables(weight)))
 
     def _next_numbers(self) -> Any:
         """Count the step, and give what is multiplied by in it."""
         (group,) = self._rows.param_groups
-        for weight in self._weights:
-            self._state(weight)["step"] += 1
-        (step,) = {self._state(weight)["step"] for weight in self._weights}
-        beta1, beta2 = group["betas"]
-        step_size = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
-        return self._kernel.Numbers(
-            np.float32(self._scale()),
-            self._log_scale is not None,
-            *(np.float32(number) for number in (step_size, 1 - beta1, 1 - beta2, group["eps"])),
-        )
+        (rates,) = {self._rows.count_step(weight, group) for weight in self._weights}
+        return self._kernel.Numbers(np.float32(self._scale()), self._log_scale is not None, *rates)
 
     def _n_threads(self, n_positives: int) -> int:
         if not self._on_all_threads:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,22 @@ from recsys.workers import Workers, even_parts
 
 LEAST_ROWS = 512
 """Fewer rows are moved before another thread has woken up."""
+
+
+class Rates(NamedTuple):
+    """What a step of Adam multiplies by.
+
+    Attributes:
+        step_size: learning rate with both bias corrections.
+        new_mean: 1 - beta1.
+        new_square: 1 - beta2.
+        epsilon: added to the root of the uncorrected mean square.
+    """
+
+    step_size: np.float32
+    new_mean: np.float32
+    new_square: np.float32
+    epsilon: np.float32
 
 
 class RowAdam(Optimizer):
@@ -63,26 +79,36 @@ class RowAdam(Optimizer):
                 if weight.grad is not None:
                     self._move(weight, group)
 
-    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
+    def tables(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A weight and its two moments, which begin as zeros."""
         state = self.state[weight]
         if not state:
             state["step"] = 0
             state["exp_avg"] = torch.zeros_like(weight)
             state["exp_avg_sq"] = torch.zeros_like(weight)
+        return weight.detach(), state["exp_avg"], state["exp_avg_sq"]
+
+    def count_step(self, weight: Tensor, group: dict[str, Any]) -> Rates:
+        """Count a step of a weight, and give what Adam multiplies by in it."""
+        self.tables(weight)
+        state = self.state[weight]
         state["step"] += 1
+        beta1, beta2 = group["betas"]
+        step_size = (
+            group["lr"] * math.sqrt(1 - beta2 ** state["step"]) / (1 - beta1 ** state["step"])
+        )
+        numbers = (step_size, 1 - beta1, 1 - beta2, group["eps"])
+        return Rates(*(np.float32(number) for number in numbers))
+
+    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
+        rates = self.count_step(weight, group)
         rows, gradient = weight.grad._indices()[0], weight.grad._values()  # type: ignore[union-attr]
         if not len(rows):
             return
         if weight.is_cuda:
-            self._move_by_torch(weight, rows, gradient, state, group)
+            self._move_by_torch(weight, rows, gradient, group)
             return
-        beta1, beta2 = group["betas"]
-        step = state["step"]
-        size = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
-        rates = tuple(np.float32(rate) for rate in (size, 1 - beta1, 1 - beta2, group["eps"]))
-        tables = tuple(
-            table.detach().numpy() for table in (weight, state["exp_avg"], state["exp_avg_sq"])
-        )
+        tables = tuple(table.numpy() for table in self.tables(weight))
         job = (tables, rows.numpy(), gradient.contiguous().numpy(), rates)
         n_parts = max(1, min(self.workers.n, len(rows) // LEAST_ROWS))
         self.workers.run(_move_rows, [(*job, *part) for part in even_parts(len(rows), n_parts)])
@@ -92,11 +118,10 @@ class RowAdam(Optimizer):
         weight: Tensor,
         rows: Tensor,
         gradient: Tensor,
-        state: dict[str, Any],
         group: dict[str, Any],
     ) -> None:
         beta1, beta2 = group["betas"]
-        tables = (weight, state["exp_avg"], state["exp_avg_sq"])
+        tables, step = self.tables(weight), self.state[weight]["step"]
         values, mean, square = (table.index_select(0, rows) for table in tables)
         torch._fused_adam_(
             [values],
@@ -104,12 +129,12 @@ class RowAdam(Optimizer):
             [mean],
             [square],
             [],
-            [torch.tensor(float(state["step"]), device=weight.device)],
+            [torch.tensor(float(step), device=weight.device)],
             lr=group["lr"],
             beta1=beta1,
             beta2=beta2,
             weight_decay=0.0,
-            eps=group["eps"] / math.sqrt(1 - beta2 ** state["step"]),
+            eps=group["eps"] / math.sqrt(1 - beta2**step),
             amsgrad=False,
             maximize=False,
         )
@@ -122,7 +147,7 @@ def _move_rows(
     tables: tuple[FloatArray, FloatArray, FloatArray],
     rows: IntArray,
     gradient: FloatArray,
-    rates: tuple[np.float32, np.float32, np.float32, np.float32],
+    rates: Rates,
     start: int,
     stop: int,
 ) -> None:
