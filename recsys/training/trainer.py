@@ -228,12 +228,15 @@ class Trainer:
         return parts if mimic is None else parts | {"mimic": mimic}
 
     def _team(self) -> AbstractContextManager[Workers]:
-        """The threads of a step: those of torch, on the CPU and where no gradient is too large.
+        """The threads of a step through autograd: those of torch, on the CPU.
 
-        A dense gradient of an id embedding is as large as its table, and each thread has its own.
+        Not where gradients are too large: a dense one of an id embedding is as large as its table,
+        and each thread would have its own. The step by ids has threads of its own.
         """
         is_sparse = self.model.user_tower.id_embedding.embedding.sparse
-        return workers() if self._device.type == "cpu" and is_sparse else nullcontext(Workers())
+        if self._device.type == "cpu" and is_sparse and self._by_ids is None:
+            return workers()
+        return nullcontext(Workers())
 
     def _tensor(self, array: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> Tensor:
         return torch.from_numpy(array).to(self._device, non_blocking=True)

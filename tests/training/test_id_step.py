@@ -365,6 +365,23 @@ def test_training_by_ids_alone_takes_steps_by_ids(trainer, counted):
     assert sum(counted) == by_ids.n_positives
 
 
+def test_the_step_by_ids_is_left_the_threads_that_torch_has(trainer, monkeypatch):
+    step, threads = IdStep.step, set()
+
+    def counted_step(by_ids, draw):
+        threads.add(torch.get_num_threads())
+        return step(by_ids, draw)
+
+    monkeypatch.setattr(IdStep, "step", counted_step)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        next(trainer().epochs())
+    finally:
+        torch.set_num_threads(before)
+    assert threads == {2}
+
+
 def test_training_through_autograd_differs_by_rounding(trainer, monkeypatch):
     by_ids = trainer()
     monkeypatch.setattr(IdStep, "supports", lambda *_: False)
