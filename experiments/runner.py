@@ -187,7 +187,7 @@ def _start(
         filter_steps=[dataclasses.asdict(step) for step in prepared.filter_steps],
         model_size={"parameters": parameters, "bytes": n_bytes},
         history=[dataclasses.asdict(result) for result in trainer.history],
-        environment=describe_environment(),
+        environment=describe_environment() | {"precision": trainer.precision},
     )
     record.write(directory.path)
     current = _Run(

@@ -321,8 +321,7 @@ class TrainingConfig(Section):
     device: Device = "auto"
     """auto uses a CUDA device where there is one."""
     precision: Precision = "auto"
-    """Of the towers' matrix products in training; auto is bfloat16 where the device computes in it.
-    """
+    """Of the towers' matrix products in training; auto is bfloat16 on a CPU that computes in it."""
     num_threads: Positive | None = None
     """CPU threads; null leaves PyTorch's own choice."""
 

@@ -292,9 +292,10 @@ def test_the_precision_changes_the_loss_by_its_rounding(shop):
 
 
 @pytest.mark.parametrize(("is_fast", "precision"), [(True, "bfloat16"), (False, "float32")])
-def test_auto_takes_the_precision_that_the_device_computes_in(monkeypatch, is_fast, precision):
-    monkeypatch.setattr(device, "is_fast", lambda _: is_fast)
+def test_auto_takes_the_precision_that_the_processor_computes_in(monkeypatch, is_fast, precision):
+    monkeypatch.setattr(device, "is_fast", lambda: is_fast)
     assert device.resolve_precision("auto", torch.device("cpu")) == precision
+    assert device.resolve_precision("auto", torch.device("cuda")) == "float32"
     assert device.resolve_precision("float32", torch.device("cpu")) == "float32"
     assert device.resolve_precision("bfloat16", torch.device("cpu")) == "bfloat16"
 

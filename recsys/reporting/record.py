@@ -47,7 +47,8 @@ class RunRecord:
             intervals}}}; None where the run did not come so far.
         oracle: expected metrics of the best possible ranking, where the world is known.
         tables: names of the tables, in the order in which they are shown.
-        environment: python, platform, cpu_count, packages {name: version}, git_commit, command.
+        environment: python, platform, cpu_count, packages {name: version}, git_commit, command, and
+            precision of the matrix products in training.
         seconds: wall time of the whole run.
         peak_memory_mb: largest resident memory of the process, in MiB.
         error: one line, where the run failed.
@@ -145,8 +146,18 @@ def read_tables(run_dir: Path, names: Iterable[str]) -> dict[str, Table]:
 def write_json(path: Path, content: object) -> Path:
     """Write a value as JSON, whole or not at all; gives the path."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return _replace(path, text)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text as UTF-8, whole or not at all, into a folder made for it; gives the path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _replace(path, text)
+
+
+def _replace(path: Path, text: str) -> Path:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8")
+    unfinished.write_text(text, encoding="utf-8", newline="\n")
     unfinished.replace(path)
     return path
 

@@ -28,7 +28,10 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_precision(name: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """That of matrix products; ``auto`` is bfloat16 where the device computes in it."""
+    """That of matrix products; ``auto`` is bfloat16 on a CPU that computes in it.
+
+    On a GPU ``auto`` is float32: what bfloat16 gives there has not been measured.
+    """
     if name == "auto":
-        return "bfloat16" if is_fast(device.type) else "float32"
+        return "bfloat16" if device.type == "cpu" and is_fast() else "float32"
     return name

@@ -127,6 +127,11 @@ class Trainer:
         self._best_weights: dict[str, Tensor] | None = None
 
     @property
+    def precision(self) -> str:
+        """Of the towers' matrix products."""
+        return "bfloat16" if self._plan.bfloat16 else "float32"
+
+    @property
     def best_epoch(self) -> int | None:
         """Number of the best epoch so far; None before the first."""
         return self._stopping.best_epoch
