@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -103,6 +107,75 @@ def board_prepared(board_config):
     return prepare(board_config().data, 0)
 
 
+def _free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def _answers(address):
+    try:
+        with urllib.request.urlopen(address, timeout=1) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _running(command, address, directory, environ=()):
+    log = directory / f"{command[0]}.log"
+    with log.open("a") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=directory,
+            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(environ),
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 120
+        while not _answers(address):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@contextlib.contextmanager
+def _tracking_server(store, directory, port=None):
+    port = port or _free_port()
+    command = ["mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", store]
+    command += ["--artifacts-destination", str(directory / "artifacts")]
+    uri = f"http://127.0.0.1:{port}"
+    with _running(command, f"{uri}/health", directory):
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """Gives a port that nobody listens at."""
+    return _free_port
+
+
+@pytest.fixture(scope="session")
+def running():
+    """Runs a server until the block ends: a module's name and words, from when an address answers.
+
+    It has a process group of its own, that is ended with it.
+    """
+    return _running
+
+
+@pytest.fixture(scope="session")
+def tracking_server():
+    """Runs a tracking server over a store until the block ends, at a port of the test's choice."""
+    return _tracking_server
+
+
 POSTGRES_PASSWORD = "hush-5f3a"
 
 
@@ -129,9 +202,7 @@ def postgres():
     if user:
         for path in (directory, directory / "password"):
             shutil.chown(path, "postgres", "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     data, made = str(directory / "data"), set()
 
     def run(program, *arguments):

@@ -2,14 +2,11 @@
 
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,41 +16,6 @@ from recsys.recommender import Recommender
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = {"weak": 2, "again": 2, "strong": 10}
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@contextmanager
-def server(command, address, directory, name):
-    """A real server in a process group of its own, ended with it."""
-    log = directory / f"{name}.log"
-    environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=directory,
-            env=environ,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                get(address)
-                break
-            except (urllib.error.URLError, OSError):
-                assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
-        yield
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def get(address):
@@ -87,13 +49,8 @@ def bookends(tmp_path):
 
 
 @pytest.fixture
-def tracking_uri(tmp_path):
-    port = free_port()
-    uri = f"http://127.0.0.1:{port}"
-    command = ["mlflow", "server", "--workers", "1", "--port", str(port), "--host", "127.0.0.1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/mlflow.db"]
-    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    with server(command, f"{uri}/health", tmp_path, "mlflow"):
+def tracking_uri(tracking_server, tmp_path):
+    with tracking_server(f"sqlite:///{tmp_path}/mlflow.db", tmp_path) as uri:
         yield uri
 
 
@@ -116,7 +73,9 @@ def settings(tmp_path, tracking_uri):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_from_runs_to_a_served_champion_and_back(bookends, tracking_uri, settings, tmp_path):
+def test_from_runs_to_a_served_champion_and_back(
+    bookends, tracking_uri, settings, tmp_path, free_port, running
+):
     for seed, (name, epochs) in enumerate(EPOCHS.items()):
         words = ["--experiment.run_name", name, "--training.num_epochs", str(epochs)]
         bookends("run", "--config", str(settings), *words, "--experiment.seed", str(seed % 2))
@@ -134,7 +93,7 @@ def test_from_runs_to_a_served_champion_and_back(bookends, tracking_uri, setting
     address = f"http://127.0.0.1:{port}"
     command = ["experiments", "serve", "--model", "models:/bookends@champion", *where]
     command += ["--port", str(port), "--reload-seconds", "0.2"]
-    with server(command, f"{address}/readyz", tmp_path, "serve"):
+    with running(command, f"{address}/readyz", tmp_path):
         assert champion_lists(address, tmp_path / "runs" / "strong") == "3"
         bookends("rollback", *where)
         deadline = time.monotonic() + 60

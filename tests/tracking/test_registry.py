@@ -4,12 +4,9 @@ import dataclasses
 import json
 import os
 import pickle
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -399,45 +396,17 @@ def test_a_store_that_fails_is_told_in_one_line(registry, candidate, monkeypatch
 
 
 @pytest.fixture
-def tracking_server(store, tmp_path):
-    """A real server, in a process group of its own that is ended with it."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    command += ["--host", "127.0.0.1", "--backend-store-uri", store]
-    command += ["--artifacts-destination", str(tmp_path / "artifacts")]
-    environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environ, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 90
-        while not is_up(f"http://127.0.0.1:{port}"):
-            assert process.poll() is None, (tmp_path / "server.log").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "server.log").read_text()
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def is_up(uri):
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=1) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
+def server(tracking_server, store, tmp_path):
+    with tracking_server(store, tmp_path) as uri:
+        yield uri
 
 
 @pytest.mark.slow
-def test_a_registry_over_a_server_is_the_same(tracking_server, finished_record):
+def test_a_registry_over_a_server_is_the_same(server, finished_record):
     """One story: two rivals over HTTP, a refusal, a rollback."""
-    registry = Registry(tracking_server)
-    client = connect(tracking_server)
-    first, second = (make_run(client, tracking_server) for _ in range(2))
+    registry = Registry(server)
+    client = connect(server)
+    first, second = (make_run(client, server) for _ in range(2))
     registry.register(Candidate(first, finished_record, PASSED, None))
     with pytest.raises(ChampionChangedError):
         registry.register(Candidate(second, finished_record, PASSED, None))

@@ -1,14 +1,6 @@
 """A tracking server that goes away in the middle of a training, and comes back."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 
 import pytest
 
@@ -17,55 +9,12 @@ from tracking.store import connect
 from tracking.tracker import open_run
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def is_up(uri):
-    try:
-        with urllib.request.urlopen(f"{uri}/health", timeout=1) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-@contextmanager
-def serving(port, directory, store):
-    """A real server, in a process group of its own that is ended with it."""
-    uri = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    command += ["--host", "127.0.0.1", "--backend-store-uri", store]
-    command += ["--artifacts-destination", str(directory / "artifacts")]
-    environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (directory / "server.log").open("a") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=directory,
-            env=environ,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 90
-        while not is_up(uri):
-            assert process.poll() is None, (directory / "server.log").read_text()
-            assert time.monotonic() < deadline, (directory / "server.log").read_text()
-            time.sleep(0.2)
-        yield uri
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @pytest.mark.slow
 def test_a_server_that_dies_in_the_middle_of_a_run_gets_all_of_it_later(
-    run_dir, store, tmp_path, epochs, finish, bundle, contents, caplog
+    run_dir, store, tmp_path, epochs, finish, bundle, contents, caplog, free_port, tracking_server
 ):
     port = free_port()
-    with serving(port, tmp_path, store) as uri:
+    with tracking_server(store, tmp_path, port) as uri:
         tracked = open_run(run_dir, uri)
         tracked.log_epoch(epochs[0])
         assert tracked.is_live
@@ -77,7 +26,7 @@ def test_a_server_that_dies_in_the_middle_of_a_run_gets_all_of_it_later(
     assert tracked.close() is None
     assert time.monotonic() - begun < 30
     assert "bookends track" in caplog.text
-    with serving(port, tmp_path, store) as uri:
+    with tracking_server(store, tmp_path, port) as uri:
         sent = mirror(run_dir)
         assert sent.run_id == tracked.run_id
         client = connect(uri)

@@ -2,11 +2,7 @@
 
 import json
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
@@ -15,47 +11,16 @@ import pandas as pd
 import pytest
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def is_up(address):
-    try:
-        with urllib.request.urlopen(f"{address}/ping", timeout=1) as answer:
-            return answer.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 @pytest.fixture(scope="module")
-def server(towers_model, tmp_path_factory):
-    """The address of a server of the model, ended with its processes."""
+def server(towers_model, tmp_path_factory, free_port, running):
+    """The address of a server of the model."""
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(towers_model)]
+    command = ["mlflow", "models", "serve", "-m", str(towers_model)]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
-    folder = tmp_path_factory.mktemp("server")
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env=os.environ | {"PATH": path},
-            start_new_session=True,
-        )
     address = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + 60
-        while not is_up(address):
-            assert process.poll() is None and time.monotonic() < until, (folder / "log").read_text()
-            time.sleep(0.2)
+    with running(command, f"{address}/ping", tmp_path_factory.mktemp("server"), {"PATH": path}):
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=20)
 
 
 @pytest.fixture(scope="module")
