@@ -12,6 +12,7 @@ import yaml
 
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Vectors
+from recsys.reporting.record import write_text
 from sweeps.storage import journal_url
 
 
@@ -75,9 +76,7 @@ class SweepDirectory:
 
 def _write(path: Path, content: dict[str, Any], head: str = "") -> None:
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(head + text, encoding="utf-8")
-    unfinished.replace(path)
+    write_text(path, head + text)
 
 
 def keep_finalist(

@@ -18,7 +18,11 @@ from recsys.reporting.svg import (
     TOP,
     WIDTH,
     Line,
+    chart,
     line_chart,
+    round_ticks,
+    text_at,
+    tick_text,
 )
 from sweeps.record import Finalists, Importances, SweepRecord, TrialRecord
 from sweeps.replica import label
@@ -136,12 +140,12 @@ def share_chart(title: str, shares: Sequence[tuple[str, float]]) -> str:
     parts = []
     for place, (name, share) in enumerate(shares):
         y, wide = 6 + height * place, max(1.0, room * share / largest)
-        parts.append(_text(RIGHT, y + 10, name, "start"))
+        parts.append(text_at(RIGHT, y + 10, name, "start"))
         parts.append(
             f'<rect class="f0" x="{RIGHT}" y="{y + 14:.1f}" width="{wide:.1f}" height="9" rx="2"/>'
         )
-        parts.append(_text(RIGHT + wide + 5, y + 22, f"{share:.2f}", "start", "strong"))
-    return _chart(title, parts)
+        parts.append(text_at(RIGHT + wide + 5, y + 22, f"{share:.2f}", "start", "strong"))
+    return chart(title, parts)
 
 
 def slice_figures(record: SweepRecord, names: Sequence[str]) -> tuple[Figure, ...]:
@@ -298,46 +302,41 @@ def scatter_chart(
             f'<circle class="f{point.group}" cx="{x:.1f}" cy="{y:.1f}" r="3" fill-opacity=".8">'
             f"<title>{escape(point.name)}</title></circle>"
         )
-    return _chart(title, parts)
-
-
-def _chart(title: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
-    )
+    return chart(title, parts)
 
 
 def _grid(ends: tuple[float, float], place: Any) -> list[str]:
     parts = []
-    for tick in _ticks(*ends, 4):
+    for tick in round_ticks(*ends, 4):
         y = place(1.0, tick)[1]
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
-        parts.append(_text(LEFT - 6, y + 3.5, _tick_text(tick), "end"))
+        parts.append(text_at(LEFT - 6, y + 3.5, tick_text(tick), "end"))
     return parts
 
 
 def _bottom(axis: Axis, ends: tuple[float, float], place: Any) -> list[str]:
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts = [_text(middle, HEIGHT - 6, axis.label, "middle")] if axis.label else []
+    parts = [text_at(middle, HEIGHT - 6, axis.label, "middle")] if axis.label else []
     y = FLOOR + 14
     if axis.names:
         css = "small" if len(axis.names) > 4 else ""
         room = max(4, 60 // len(axis.names))
         for number, name in enumerate(axis.names):
-            parts.append(_text(place(float(number), 0.0)[0], y, _short(name, room), "middle", css))
+            parts.append(
+                text_at(place(float(number), 0.0)[0], y, _short(name, room), "middle", css)
+            )
         return parts
-    ticks = _log_ticks(*ends) if axis.log else _ticks(*ends, 5)
-    return parts + [_text(place(t, 0.0)[0], y, _tick_text(t), "middle") for t in ticks]
+    ticks = _log_ticks(*ends) if axis.log else round_ticks(*ends, 5)
+    return parts + [text_at(place(t, 0.0)[0], y, tick_text(t), "middle") for t in ticks]
 
 
 def _legend(groups: dict[int, str]) -> list[str]:
     parts, x = [], float(LEFT)
     for colour, name in groups.items():
         parts.append(f'<rect class="f{colour}" x="{x:.1f}" y="9" width="9" height="9" rx="2"/>')
-        parts.append(_text(x + 13, 17, name, "start"))
+        parts.append(text_at(x + 13, 17, name, "start"))
         x += 26 + 5.9 * len(name)
     return parts
 
@@ -346,11 +345,6 @@ def _step_path(places: Sequence[tuple[float, float]]) -> str:
     (x, y), *rest = places
     drawn = f"M{x:.1f} {y:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in rest)
     return f'<path class="line l{LAST}" d="{drawn}"/>'
-
-
-def _text(x: float, y: float, text: str, anchor: str, css: str = "") -> str:
-    kind = f' class="{css}"' if css else ""
-    return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _scaled(x: float, axis: Axis) -> float:
@@ -362,15 +356,6 @@ def _padded(low: float, high: float, share: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, about: int) -> list[float]:
-    """Round numbers within the range."""
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [round(index * step, 12) for index in range(first, last + 1)]
-
-
 def _log_ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 times powers of ten within the range, the powers alone where that is enough."""
     powers = range(math.floor(low), math.ceil(high) + 1)
@@ -380,10 +365,6 @@ def _log_ticks(low: float, high: float) -> list[float]:
         if len(inside) >= 3:
             return inside
     return inside or [10.0**low, 10.0**high]
-
-
-def _tick_text(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _short(name: str, letters: int) -> str:

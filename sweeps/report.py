@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from recsys.reporting.document import TableView as View
 from recsys.reporting.formatting import metric_label, moment
 from recsys.reporting.html import render_html
 from recsys.reporting.markdown import render_markdown
-from recsys.reporting.record import write_tables
+from recsys.reporting.record import write_tables, write_text
 from recsys.reporting.svg import standalone
 from sweeps import charts
 from sweeps.importances import importances_of
@@ -57,9 +56,10 @@ def write_sweep_report(sweep_dir: Path) -> tuple[Path, Path]:
     write_tables(sweep_dir, sweep_tables(record).values())
     write_plots(sweep_dir, record)
     for figure in report.figures:
-        _write(sweep_dir / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
-    _write(sweep_dir / MARKDOWN_FILE, render_markdown(_without_figures(report)))
-    _write(sweep_dir / HTML_FILE, render_html(report))
+        write_text(sweep_dir / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
+    charts = f"Charts, in {HTML_FILE} and beside it"
+    write_text(sweep_dir / MARKDOWN_FILE, render_markdown(report, charts))
+    write_text(sweep_dir / HTML_FILE, render_html(report))
     return sweep_dir / MARKDOWN_FILE, sweep_dir / HTML_FILE
 
 
@@ -227,26 +227,3 @@ def _views(tables: Tables, *names: str) -> list[Block]:
 def _figures(*drawn: Figure | None) -> list[Block]:
     kept = tuple(figure for figure in drawn if figure is not None)
     return [Figures(kept)] if kept else []
-
-
-def _without_figures(report: Report) -> Report:
-    """The report with the names of charts in their place."""
-    sections = tuple(
-        dataclasses.replace(section, blocks=tuple(_in_words(block) for block in section.blocks))
-        for section in report.sections
-    )
-    return dataclasses.replace(report, sections=sections)
-
-
-def _in_words(block: Block) -> Block:
-    if not isinstance(block, Figures):
-        return block
-    names = ", ".join(f"{FIGURES_DIR}/{figure.name}.svg" for figure in block.figures)
-    return Text(f"Charts, in {HTML_FILE} and beside it: {names}.")
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.replace(path)

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from recsys.reporting.svg import N_COLOURS, WIDTH, _legend, _text, _tick_text, _ticks
+from recsys.reporting.svg import (
+    N_COLOURS,
+    WIDTH,
+    chart,
+    legend,
+    round_ticks,
+    text_at,
+    tick_text,
+)
 
 _LEFT, _RIGHT, _TOP, _ROW, _FOOT = 124, 14, 30, 22, 40
 _CHARACTER = 5.9  # units wide, at most
@@ -42,20 +50,17 @@ def difference_chart(title: str, deviations: Sequence[Deviation], *, x_label: st
     row = _ROW + 10 * (len(names) - 1)
     top = _TOP if len(names) > 1 else 10
     floor = top + row * len(groups)
-    parts = [_legend(names)] if len(names) > 1 else []
+    parts = [legend(names)] if len(names) > 1 else []
     parts += scale.grid(top, floor)
     for place, group in enumerate(groups):
         middle = top + row * (place + 0.5)
-        parts.append(_text(_LEFT - 8, middle + 3.5, _fitting(group), "end"))
+        parts.append(text_at(_LEFT - 8, middle + 3.5, _fitting(group), "end"))
         for each in (each for each in deviations if each.group == group):
             colour = names.index(each.series)
             shift = 10 * (colour - (len(names) - 1) / 2)
             parts += _dot(scale, each, middle + shift, colour % N_COLOURS)
-    parts.append(_text((_LEFT + WIDTH - _RIGHT) / 2, floor + 32, x_label, "middle"))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH} '
-        f'{floor + _FOOT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
-    )
+    parts.append(text_at((_LEFT + WIDTH - _RIGHT) / 2, floor + 32, x_label, "middle"))
+    return chart(title, parts, height=floor + _FOOT)
 
 
 @dataclass(frozen=True)
@@ -70,12 +75,12 @@ class _Scale:
 
     def grid(self, top: float, floor: float) -> list[str]:
         parts = []
-        for tick in _ticks(self.low, self.high, 5):
+        for tick in round_ticks(self.low, self.high, 5):
             x, css = self.x(tick), "axis" if tick == 0 else "grid"
             parts.append(
                 f'<line class="{css}" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{floor:.1f}"/>'
             )
-            parts.append(_text(x, floor + 14, _tick_text(tick), "middle"))
+            parts.append(text_at(x, floor + 14, tick_text(tick), "middle"))
         return parts
 
 

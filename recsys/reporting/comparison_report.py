@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from recsys.reporting.figures import metrics_figure
 from recsys.reporting.formatting import metric_label
 from recsys.reporting.html import render_html
 from recsys.reporting.markdown import escape, render_markdown, table_markdown
-from recsys.reporting.record import read_json, write_json, write_tables
+from recsys.reporting.record import read_json, write_json, write_tables, write_text
 from recsys.reporting.svg import standalone
 
 JSON_FILE, MARKDOWN_FILE, HTML_FILE = "comparison.json", "comparison.md", "comparison.html"
@@ -77,9 +76,9 @@ def write_comparison(comparison: RunComparison, directory: Path) -> tuple[Path, 
     write_json(directory / JSON_FILE, to_json(comparison) | {"tables": list(tables)})
     write_tables(directory, tables.values())
     for figure in report.figures:
-        _write(directory / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
-    _write(directory / MARKDOWN_FILE, render_markdown(_for_markdown(report)))
-    _write(directory / HTML_FILE, render_html(report))
+        write_text(directory / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
+    write_text(directory / MARKDOWN_FILE, render_markdown(report, f"Charts, also in {HTML_FILE}"))
+    write_text(directory / HTML_FILE, render_html(report))
     return directory / MARKDOWN_FILE, directory / HTML_FILE
 
 
@@ -267,22 +266,6 @@ def _folded(tables: Mapping[str, Table], name: str) -> list[Block]:
     return [TableView(tables[name], limit=1000, is_folded=True)] if name in tables else []
 
 
-def _for_markdown(report: Report) -> Report:
-    """The report with a line in place of each chart, which Markdown viewers do not show."""
-    sections = tuple(
-        dataclasses.replace(section, blocks=tuple(map(_named_charts, section.blocks)))
-        for section in report.sections
-    )
-    return dataclasses.replace(report, sections=sections)
-
-
-def _named_charts(block: Block) -> Block:
-    if not isinstance(block, Figures):
-        return block
-    names = ", ".join(f"{FIGURES_DIR}/{figure.name}.svg" for figure in block.figures)
-    return Paragraph(f"Chart, also in {HTML_FILE}: {names}.")
-
-
 def _difference(found: Difference) -> dict[str, Any]:
     compared = found.comparison
     values: dict[str, Any] = {
@@ -321,10 +304,3 @@ def _refuse_other(comparison: RunComparison, directory: Path) -> None:
             f"{directory}: must be new or hold this comparison, but holds another one, of other "
             "runs or metrics"
         )
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.replace(path)

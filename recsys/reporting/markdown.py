@@ -22,13 +22,21 @@ _SPECIAL = re.compile(r"([\\`*<|~]|\](?=[(\[])|&(?=\w+;|#)|(?<!\w)_|_(?!\w))")
 _LINE_START = re.compile(r"^(\s*)([#>+-]|\d+[.)])(?=\s|$)")
 
 
-def render_markdown(report: Report) -> str:
-    """The report as GitHub-flavoured Markdown; the same report gives the same text."""
+def render_markdown(
+    report: Report, charts: str = "Charts, in report.html and in the run directory"
+) -> str:
+    """The report as GitHub-flavoured Markdown; the same report gives the same text.
+
+    Args:
+        report: what to say.
+        charts: says where the charts are, before their names: Markdown viewers show none.
+    """
     parts = [f"# {escape(report.title)}", escape(report.subtitle), escape(report.summary)]
-    parts += [_block(notice) for notice in report.notices]
+    parts += [_block(notice, charts) for notice in report.notices]
     parts.append("\n".join(map(_key_figure, report.key_figures)))
     for section in report.sections:
-        parts += [f"## {escape(section.title)}", *map(_block, section.blocks)]
+        parts.append(f"## {escape(section.title)}")
+        parts += [_block(block, charts) for block in section.blocks]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -50,7 +58,7 @@ def table_markdown(view: TableView) -> str:
     return "\n".join(lines)
 
 
-def _block(block: Block) -> str:
+def _block(block: Block, charts: str) -> str:
     match block:
         case Text():
             return escape(block.text)
@@ -64,7 +72,7 @@ def _block(block: Block) -> str:
             return f"{fence}\n{block.text}\n{fence}"
         case Figures():
             names = ", ".join(f"`figures/{figure.name}.svg`" for figure in block.figures)
-            return f"Charts, in report.html and in the run directory: {names}."
+            return f"{charts}: {names}."
         case TableView():
             return _table(block)
         case _:

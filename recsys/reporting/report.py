@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from recsys.reporting.document import Report
 from recsys.reporting.formatting import moment
 from recsys.reporting.html import render_html
 from recsys.reporting.markdown import render_markdown
-from recsys.reporting.record import RunRecord, read_tables
+from recsys.reporting.record import RunRecord, read_tables, write_text
 from recsys.reporting.results import paired_difference, results_of
 from recsys.reporting.sections import sections
 from recsys.reporting.summary import key_figures, notices, summary
@@ -48,18 +47,11 @@ def write_report(run_dir: Path, *, also: Path | None = None) -> tuple[Path, Path
     record = RunRecord.read(run_dir)
     report = build_report(record, read_tables(run_dir, record.tables))
     for figure in report.figures:
-        _write(run_dir / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
+        write_text(run_dir / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
     texts = render_markdown(report), render_html(report)
     written = run_dir / MARKDOWN_FILE, run_dir / HTML_FILE
     copies = () if also is None else (also, also.with_suffix(".html"))
     for paths in (written, copies):
         for path, text in zip(paths, texts, strict=False):
-            _write(path, text)
+            write_text(path, text)
     return written
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.replace(path)

@@ -66,13 +66,13 @@ def line_chart(
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points if y is not None]
     plane = _Plane(min(xs), max(xs), *_padded(min(ys), max(ys)))
-    parts = [_legend([line.name for line in lines]), *plane.y_axis(), _axis_title(x_label)]
-    parts += [plane.x_tick(x, _tick_text(x)) for x in _whole_ticks(plane.x_low, plane.x_high)]
+    parts = [legend([line.name for line in lines]), *plane.y_axis(), _axis_title(x_label)]
+    parts += [plane.x_tick(x, tick_text(x)) for x in _whole_ticks(plane.x_low, plane.x_high)]
     if marked is not None:
         parts += _mark(plane, lines, *marked)
     for colour, line in enumerate(lines):
         parts += _line(plane, line, colour % N_COLOURS)
-    return _chart(title, parts)
+    return chart(title, parts)
 
 
 def bar_chart(
@@ -82,17 +82,17 @@ def bar_chart(
     tops = [reach]
     tops += [v for row in rows for cell in row.values for v in cell if v is not None]
     plane = _Plane(0, len(groups), min(0.0, *tops), 1.06 * max([*tops, 1e-9]))
-    parts = [_legend([row.name for row in rows]), *plane.y_axis(), _axis_title(x_label)]
+    parts = [legend([row.name for row in rows]), *plane.y_axis(), _axis_title(x_label)]
     width = 0.76 / max(len(rows), 1)
     for group, label in enumerate(groups):
         css = "small" if len(groups) > 6 else ""
-        parts.append(_text(plane.x(group + 0.5), _FLOOR + 14, label, "middle", css))
+        parts.append(text_at(plane.x(group + 0.5), _FLOOR + 14, label, "middle", css))
         for colour, row in enumerate(rows):
             x = plane.x(group + 0.12 + width * colour)
             wide = plane.x(width) - plane.x(0)
             name = f"{row.name}, {label}"
             parts += _bar(plane, name, row.values[group], (x, wide), colour % N_COLOURS)
-    return _chart(title, parts)
+    return chart(title, parts)
 
 
 def step_chart(title: str, rows: Sequence[Steps], *, x_label: str) -> str:
@@ -100,8 +100,8 @@ def step_chart(title: str, rows: Sequence[Steps], *, x_label: str) -> str:
     edges = [edge for row in rows for edge in row.edges]
     highest = max(height for row in rows for height in row.heights)
     plane = _Plane(min(edges), max(edges), 0, 1.06 * highest or 1)
-    parts = [_legend([row.name for row in rows]), *plane.y_axis(), _axis_title(x_label)]
-    parts += [plane.x_tick(x, _tick_text(x)) for x in _ticks(plane.x_low, plane.x_high, 5)]
+    parts = [legend([row.name for row in rows]), *plane.y_axis(), _axis_title(x_label)]
+    parts += [plane.x_tick(x, tick_text(x)) for x in round_ticks(plane.x_low, plane.x_high, 5)]
     for colour, row in enumerate(rows):
         path = [f"M{plane.x(row.edges[0]):.1f} {plane.y(0):.1f}"]
         for low, high, height in zip(row.edges[:-1], row.edges[1:], row.heights, strict=True):
@@ -109,7 +109,7 @@ def step_chart(title: str, rows: Sequence[Steps], *, x_label: str) -> str:
             path.append(f"L{plane.x(low):.1f} {y:.1f}L{plane.x(high):.1f} {y:.1f}")
         path.append(f"L{plane.x(row.edges[-1]):.1f} {plane.y(0):.1f}Z")
         parts.append(f'<path class="area f{colour} l{colour}" d="{"".join(path)}"/>')
-    return _chart(title, parts)
+    return chart(title, parts)
 
 
 def standalone(svg: str) -> str:
@@ -140,17 +140,17 @@ class _Plane:
 
     def y_axis(self) -> list[str]:
         parts = []
-        ticks = _ticks(self.y_low, self.y_high, 4)
+        ticks = round_ticks(self.y_low, self.y_high, 4)
         for tick in ticks:
             y = self.y(tick)
             parts.append(
                 f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             )
-            parts.append(_text(LEFT - 6, y + 3.5, _tick_text(tick), "end"))
+            parts.append(text_at(LEFT - 6, y + 3.5, tick_text(tick), "end"))
         return parts
 
     def x_tick(self, value: float, label: str) -> str:
-        return _text(self.x(value), _FLOOR + 14, label, "middle")
+        return text_at(self.x(value), _FLOOR + 14, label, "middle")
 
 
 def _mark(plane: _Plane, lines: Sequence[Line], at: float, label: str) -> list[str]:
@@ -160,7 +160,7 @@ def _mark(plane: _Plane, lines: Sequence[Line], at: float, label: str) -> list[s
     side, anchor = (-4, "end") if x > WIDTH - 90 else (4, "start")
     return [
         f'<line class="best" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{_FLOOR}"/>',
-        _text(x + side, _FLOOR - 6 if is_high else TOP + 9, label, anchor, "strong"),
+        text_at(x + side, _FLOOR - 6 if is_high else TOP + 9, label, anchor, "strong"),
     ]
 
 
@@ -173,7 +173,7 @@ def _line(plane: _Plane, line: Line, colour: int) -> list[str]:
             continue
         place = f"{plane.x(x):.1f} {plane.y(y):.1f}"
         pieces[-1].append(place)
-        label = escape(f"{line.name}, {_tick_text(x)}: {y:.4g}")
+        label = escape(f"{line.name}, {tick_text(x)}: {y:.4g}")
         cx, cy = place.split()
         dots.append(
             f'<circle class="f{colour}" cx="{cx}" cy="{cy}" r="2.6"><title>{label}</title></circle>'
@@ -214,31 +214,34 @@ def _bar(
     return parts
 
 
-def _chart(title: str, parts: Sequence[str]) -> str:
+def chart(title: str, parts: Sequence[str], *, height: float = HEIGHT) -> str:
+    """The parts as one drawing; empty parts are left out."""
     body = "".join(part for part in parts if part)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH} {height}" '
         f'role="img" aria-label="{escape(title)}">{body}</svg>'
     )
 
 
-def _legend(names: Sequence[str]) -> str:
+def legend(names: Sequence[str]) -> str:
+    """Names in a row at the top, each beside its colour."""
     parts, x = [], float(LEFT)
     for colour, name in enumerate(names):
         parts.append(
             f'<rect class="f{colour % N_COLOURS}" x="{x:.1f}" y="9" width="9" height="9" rx="2"/>'
         )
-        parts.append(_text(x + 13, 17, name, "start"))
+        parts.append(text_at(x + 13, 17, name, "start"))
         x += 26 + 5.9 * len(name)
     return "".join(parts)
 
 
 def _axis_title(label: str) -> str:
     middle = (LEFT + WIDTH - RIGHT) / 2
-    return _text(middle, HEIGHT - 6, label, "middle") if label else ""
+    return text_at(middle, HEIGHT - 6, label, "middle") if label else ""
 
 
-def _text(x: float, y: float, text: str, anchor: str, css: str = "") -> str:
+def text_at(x: float, y: float, text: str, anchor: str, css: str = "") -> str:
+    """A line of text; ``anchor`` says which end of it, or its middle, stands at x."""
     kind = f' class="{css}"' if css else ""
     return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
@@ -248,7 +251,7 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, about: int) -> list[float]:
+def round_ticks(low: float, high: float, about: int) -> list[float]:
     """Round numbers within the range."""
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
@@ -263,5 +266,6 @@ def _whole_ticks(low: float, high: float) -> list[float]:
     return [float(x) for x in range(math.ceil(low), math.floor(high) + 1, step)]
 
 
-def _tick_text(value: float) -> str:
+def tick_text(value: float) -> str:
+    """A number beside an axis."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
