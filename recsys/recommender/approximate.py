@@ -17,9 +17,9 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
+from recsys.data.arrays import Bags, FloatArray, IntArray
 from recsys.errors import ConfigError
-from recsys.recommender.search import Found, ItemSearch, Query, best_candidates
+from recsys.recommender.search import Found, ItemSearch, Query, Search, best_candidates
 
 SAMPLE_SEED = 20130401
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 512
@@ -55,8 +55,8 @@ class Recall:
 
 
 @dataclass(frozen=True, eq=False)
-class ApproximateSearch:
-    """Search by an index; of the same form as :class:`ItemSearch`.
+class ApproximateSearch(Search):
+    """Search by an index, which finds nearly the best.
 
     Attributes:
         exact: what it falls back on, and whose vectors score.
@@ -120,17 +120,6 @@ class ApproximateSearch:
             build_seconds=self.recall.build_seconds,
             n_bytes=self.recall.n_bytes,
         )
-
-    def best(
-        self,
-        vectors: FloatArray,
-        k: int,
-        *,
-        masked: Bags | None = None,
-        allowed: BoolArray | None = None,
-    ) -> Found:
-        """Nearly the best ``k`` items of each vector; see :class:`Query`."""
-        return self.best_together([Query(vectors, k, masked, allowed)])[0]
 
     def best_together(self, queries: Sequence[Query]) -> list[Found]:
         """The lists of each query, the same as if it were alone; one exact search for the rest."""

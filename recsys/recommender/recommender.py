@@ -338,7 +338,7 @@ class Recommender:
 
     def ask_for_readers_of_book(self, books: pd.DataFrame, k: int = 10) -> Enquiry:
         """The question of :meth:`readers_of_book`, to be searched for with others."""
-        _check_whole("k", k, len(self.users), "the known readers")
+        _check_length(k, len(self.users), "the known readers")
         wanted = Wanted(self._reader_search, Query(self._book_vectors(books), k))
         return Enquiry((wanted,), lambda found: self._reader_answer(found[0]))
 
@@ -412,7 +412,7 @@ class Recommender:
         return ItemSearch(normalised(self.vectors.items))
 
     def _check_k(self, k: int) -> None:
-        _check_whole("k", k, len(self.books), "the catalogue")
+        _check_length(k, len(self.books), "the catalogue")
 
     def _ask(self, who: _Readers, k: int, exclude_seen: bool, categories: Sequence[str]) -> Enquiry:
         """Lists of readers by index, else by liked books, else popular."""
@@ -545,10 +545,10 @@ def _no_books(n_readers: int, n_items: int) -> Bags:
     return Bags(np.zeros(n_readers + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), n_items)
 
 
-def _check_whole(name: str, value: int, highest: int, what: str) -> None:
-    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not is_whole or not 1 <= value <= highest:
-        raise ConfigError(f"'{name}' must be from 1 to {highest}, {what}, got {value}")
+def _check_length(k: int, highest: int, what: str) -> None:
+    is_whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
+    if not is_whole or not 1 <= k <= highest:
+        raise ConfigError(f"'k' must be from 1 to {highest}, {what}, got {k}")
 
 
 def _book_table(books: pd.DataFrame, known: Sequence[str]) -> pa.Table:

@@ -80,13 +80,24 @@ class Query:
 class Search(Protocol):
     """Finds the best items of vectors."""
 
+    def best(
+        self,
+        vectors: FloatArray,
+        k: int,
+        *,
+        masked: Bags | None = None,
+        allowed: BoolArray | None = None,
+    ) -> Found:
+        """The best ``k`` items of each vector; see :class:`Query`."""
+        return self.best_together([Query(vectors, k, masked, allowed)])[0]
+
     def best_together(self, queries: Sequence[Query]) -> list[Found]:
         """The lists of each query, the same as if it were alone."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
-class ItemSearch:
+class ItemSearch(Search):
     """Exact search by inner product.
 
     Attributes:
@@ -111,17 +122,6 @@ class ItemSearch:
     def coarse(self) -> CoarseCatalogue:
         """The vectors as they are read for every question; made at the first."""
         return CoarseCatalogue.of(self.items, is_whole=self.own_places is None)
-
-    def best(
-        self,
-        vectors: FloatArray,
-        k: int,
-        *,
-        masked: Bags | None = None,
-        allowed: BoolArray | None = None,
-    ) -> Found:
-        """The best ``k`` items of each vector; see :class:`Query`."""
-        return self.best_together([Query(vectors, k, masked, allowed)])[0]
 
     def best_together(self, queries: Sequence[Query]) -> list[Found]:
         """The lists of each query, to the bit the same as if it were alone."""
