@@ -45,23 +45,21 @@ class Limits:
 
     Attributes:
         max_k: length of a list.
-        max_rows: length of all lists together.
     """
 
     max_k: int = 1000
-    max_rows: int = MOST_ROWS
 
     def check(self, k: int, n_lists: int) -> None:
-        """Refuse what is above them.
+        """Refuse longer lists, and more than :data:`MOST_ROWS` rows in all.
 
         Raises:
             ConfigError: it is.
         """
         if k > self.max_k:
             raise ConfigError(f"'k' must be at most {self.max_k} on this server, got {k}")
-        if k * n_lists > self.max_rows:
+        if k * n_lists > MOST_ROWS:
             raise ConfigError(
-                f"'k' times the lists asked for must be at most {self.max_rows}, "
+                f"'k' times the lists asked for must be at most {MOST_ROWS}, "
                 f"got {k} times {n_lists}"
             )
 

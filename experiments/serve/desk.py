@@ -7,22 +7,27 @@ to gather more: a question that finds a thread free is alone in its pass.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
+from typing import TypeVar, TypeVarTuple
 
 import torch
 from pydantic import BaseModel
 
 from experiments.serve.answers import Asked, Asking, Limits
 from experiments.serve.meters import Meters
-from experiments.serve.served import Served
+from experiments.serve.served import LOG, Served
 from recsys.recommender.enquiry import search_together
+from recsys.recommender.search import Found
 
 MOST_LISTS = 64
 """Lists in one pass, but for a question that wants more by itself: later ones wait no longer than
 one pass for a thread."""
+Result = TypeVar("Result")
+Given = TypeVarTuple("Given")
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,30 +108,44 @@ class Desk:
         """What is to be searched for; None where the question is answered, by its refusal."""
         if not waiting.answer.set_running_or_notify_cancel():
             return None
-        try:
-            return waiting.asking(waiting.served, waiting.question, self._limits)
-        except Exception as error:  # raised where the answer is waited for; the thread lives on
-            waiting.answer.set_exception(error)
+        asked = _outcome(waiting.asking, waiting.served, waiting.question, self._limits)
+        if isinstance(asked, Exception):
+            waiting.answer.set_exception(asked)
             return None
+        return asked
 
     def _answer(self, understood: list[tuple[Waiting, Asked]]) -> None:
         """Search for all at once; where that fails, for each alone, so that one is to blame."""
         if not understood:
             return
-        try:
-            found = search_together([asked.enquiry for _, asked in understood])
-        except Exception as error:
+        found = _outcome(search_together, [asked.enquiry for _, asked in understood])
+        if isinstance(found, Exception):
             if len(understood) == 1:
-                understood[0][0].answer.set_exception(error)
+                understood[0][0].answer.set_exception(found)
                 return
+            # the trace too: alone, each may succeed, and then nobody else would tell
+            said = "%d questions failed together, each is searched for alone; the error follows"
+            LOG.warning(said, len(understood), exc_info=found)
             for one in understood:
                 self._answer([one])
             return
         self._meters.count_pass(len(understood))
         for (waiting, asked), lists in zip(understood, found, strict=True):
-            try:  # the JSON too: that of long lists takes as long as finding them
-                answer = asked.lay_out(asked.enquiry.answer(lists)).model_dump_json().encode()
-            except Exception as error:
-                waiting.answer.set_exception(error)
+            answer = _outcome(_written, asked, lists)
+            if isinstance(answer, Exception):
+                waiting.answer.set_exception(answer)
             else:
                 waiting.answer.set_result(answer)
+
+
+def _written(asked: Asked, lists: Sequence[Found]) -> bytes:
+    """The answer as JSON; that of long lists takes as long as finding them."""
+    return asked.lay_out(asked.enquiry.answer(lists)).model_dump_json().encode()
+
+
+def _outcome(work: Callable[[*Given], Result], *given: *Given) -> Result | Exception:
+    """What the work gives, or what it raised, to be raised again where the answer is waited for."""
+    try:
+        return work(*given)
+    except Exception as error:  # whatever it is: it ends one question, not the thread
+        return error

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from recsys.errors import ConfigError, TrackingError
 from recsys.recommender import Recommender
-from tracking.model import resolve_bundle
-from tracking.past_runs import connect_to_read
-from tracking.store import STORE_ERRORS, one_line, resolve_uri, without_password
+from tracking.model import find_version, resolve_bundle
+from tracking.store import STORE_ERRORS, connect_to_read, one_line, resolve_uri, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,20 +92,15 @@ class ModelSource:
             return Place(self.uri, run_id=run_id)
         if not self.uri.startswith(_MODELS):
             return Place(self.uri)
-        name, _, alias = self.uri.removeprefix(_MODELS).partition("@")
         try:
-            if alias:
-                found = self._client.get_model_version_by_alias(name, alias)
-            else:
-                name, _, number = name.rpartition("/")
-                found = self._client.get_model_version(name, number)
+            found = find_version(self._client, self.uri)
         except STORE_ERRORS as error:
             store = without_password(resolve_uri(self.tracking_uri))
             raise TrackingError(
                 f"{self.uri}: must be a model in {store} ({one_line(error)})"
             ) from error
         version = str(found.version)
-        return Place(f"{_MODELS}{name}/{version}", version, found.run_id or None)
+        return Place(f"{_MODELS}{found.name}/{version}", version, found.run_id or None)
 
     def load(self, place: Place) -> Served:
         """The model at a place, whole and warm.

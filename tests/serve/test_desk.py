@@ -1,6 +1,7 @@
 """Questions that wait are answered together, and each as if it were alone."""
 
 import json
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -180,6 +181,29 @@ def test_a_search_that_fails_for_one_question_fails_for_that_one(open_desk, serv
     assert isinstance(waiting[1].exception(SECONDS), MemoryError)
     for answer, k in ((waiting[0], 4), (waiting[2], 6)):
         assert len(json.loads(answer.result(SECONDS))["results"][0]["items"]) == k
+
+
+def test_a_search_that_fails_only_together_is_logged_with_its_trace(
+    open_desk, served, monkeypatch, caplog
+):
+    best_together = ItemSearch.best_together
+
+    def alone(self, queries):
+        if len(queries) > 1:
+            raise ZeroDivisionError("not together")
+        return best_together(self, queries)
+
+    monkeypatch.setattr(ItemSearch, "best_together", alone)
+    at = open_desk()
+    busy = Busy(at, served)
+    question = schemas.RecommendQuestion(user_ids=[None])
+    with caplog.at_level(logging.WARNING, "bookends.serve"):
+        waiting = [at.put(served, answers.recommend, question) for _ in range(3)]
+        busy.release()
+        assert all(answer.result(SECONDS) for answer in waiting)
+    (record,) = caplog.records
+    assert "3 questions failed together" in record.getMessage()
+    assert isinstance(record.exc_info[1], ZeroDivisionError)
 
 
 def test_questions_to_two_models_at_once_are_answered_by_their_own(open_desk, served, towers):

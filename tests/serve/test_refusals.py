@@ -101,6 +101,21 @@ def test_a_mistake_of_ours_shows_no_trace(open_client, small_paths, monkeypatch,
     with caplog.at_level(logging.ERROR):
         answer = client.post("/recommend", json={"user_ids": ["r"]})
     assert "secret" not in detail_of(answer, 500)
+    assert "/recommend failed" in caplog.text
+
+
+def test_a_mistake_of_ours_reaches_the_server_whole_which_logs_its_trace(small_paths, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(answers, "recommend", fail)
+    meters = Meters()
+    current = Current(ModelSource(str(small_paths[0])), meters)
+    current.start()
+    client = TestClient(build_app(current, meters))
+    with client, pytest.raises(ZeroDivisionError) as raised:
+        client.post("/recommend", json={"user_ids": ["r"]})
+    assert raised.traceback[-1].name == "fail"
 
 
 class TestToken:

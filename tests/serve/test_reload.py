@@ -160,6 +160,11 @@ def test_a_model_that_is_not_registered_is_said(store, uri):
         Current(ModelSource(uri, store[0]), Meters()).start()
 
 
+def test_an_address_without_alias_or_version_says_what_it_must_end_in(store):
+    with pytest.raises(TrackingError, match="must end in a version or an alias"):
+        Current(ModelSource("models:/bookends", store[0]), Meters()).start()
+
+
 def test_a_store_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(TrackingError, match="there is no such file"):
         Current(ModelSource("models:/bookends@champion"), Meters()).start()
