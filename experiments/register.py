@@ -58,18 +58,20 @@ class Registration:
         champion: held against; None where there was none, or it is this run's version.
         verdict: of the gate; None where the run's version was champion already.
         done: in the registry; None in a rehearsal.
+        is_forced: whether it is to be champion whatever the verdict.
     """
 
     run: PastRun
     champion: Version | None
     verdict: Verdict | None
     done: Registered | None
+    is_forced: bool = False
 
     @property
     def is_champion(self) -> bool:
         """Whether the run's version is champion now; in a rehearsal, whether it would be."""
         if self.done is None:
-            return self.verdict is None or self.verdict.passed
+            return self.verdict is None or self.verdict.passed or self.is_forced
         return self.done.champion == self.done.version
 
 
@@ -100,7 +102,7 @@ def register(request: RegisterRequest) -> Registration:
         cost = cost or measure(resolve_bundle(f"runs:/{run.run_id}/model", uri))
         verdict = judge(_contender(run, run.name), _opponent(champion, uri), cost, request.gate)
         if request.is_rehearsal:
-            return Registration(run, champion, verdict, None)
+            return Registration(run, champion, verdict, None, request.reason is not None)
         against = None if champion is None else champion.number
         candidate = Candidate(run.run_id, run.record, verdict, against, request.reason)
         try:

@@ -34,17 +34,19 @@ def _table(verdict: Verdict, title: str) -> Table:
 def _outcome(registration: Registration, name: str) -> list[str]:
     verdict, done = registration.verdict, registration.done
     failed = [] if verdict is None else [row.name for row in verdict.failed]
+    by_force = f" by force, though it failed: {'; '.join(failed)}" if failed else ""
     if done is None:
-        would = "would be" if registration.is_champion else "would not be"
-        because = f": failed {'; '.join(failed)}" if failed else ""
+        if registration.is_champion:
+            would, because = "would be", by_force
+        else:
+            would, because = "would not be", f": failed {'; '.join(failed)}"
         return [f"nothing was written; the run {would} champion of {name}{because}"]
     if not done.has_moved and registration.is_champion:
         return [f"version {done.version} of {name} is champion already; nothing changed"]
     state = "registered" if done.is_new else "looked at again"
     lines = [f"version {done.version} of {name} {state}"]
     if done.has_moved:
-        how = f" by force, though it failed: {'; '.join(failed)}" if failed else ""
-        lines.append(f"champion is version {done.version} now{how}")
+        lines.append(f"champion is version {done.version} now{by_force}")
         lines.append(f"models:/{name}@champion")
     else:
         stays = "nobody" if done.champion is None else f"version {done.champion}"

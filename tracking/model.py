@@ -15,6 +15,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import Array
 
@@ -24,6 +25,8 @@ from recsys.errors import TrackingError
 from recsys.recommender import Recommender
 from recsys.recommender.bundle import MANIFEST as BUNDLE_MANIFEST
 from recsys.recommender.bundle import VALUES as BUNDLE_VALUES
+from recsys.recommender.bundle import file_digest
+from tracking.remote_run import finished_models
 from tracking.store import (
     STORE_ERRORS,
     connect,
@@ -48,7 +51,6 @@ UNKNOWN_READER = "a reader never seen"
 _BUNDLE_TAG = "bookends.bundle"
 _SERVING_FILE = Path(__file__).with_name("serving.py")
 _SERVED_WITH = (
-    "mlflow",
     "numba",
     "numpy",
     "pandas",
@@ -98,7 +100,7 @@ def signature(book_columns: Sequence[str]) -> ModelSignature:
 def requirements() -> list[str]:
     """What must be installed to serve: from the version that trained up to the next major one."""
     ranges = [_MLFLOW_RANGE]
-    for name in _SERVED_WITH[1:]:
+    for name in _SERVED_WITH:
         major, minor = version(name).split(".")[:2]
         ranges.append(f"{name}>={major}.{minor},<{int(major) + 1}")
     return ranges
@@ -242,30 +244,37 @@ def _artifact_location(client: MlflowClient, uri: str) -> str:
     if kind == "runs":
         run_id, _, name = rest.strip("/").partition("/")
         return _location_of_run(client, run_id, name or MODEL_NAME)
-    name, at, alias = rest.partition("@")
-    if at:
-        version = client.get_model_version_by_alias(name, alias)
-    else:
-        name, _, number = rest.rpartition("/")
-        if not name:
-            raise TrackingError(
-                f"{uri}: must end in a version or an alias, such as models:/{rest}/1 or "
-                f"models:/{rest}@champion"
-            )
-        version = client.get_model_version(name, number)
+    version = find_version(client, uri)
     if version.model_id:
         return str(client.get_logged_model(version.model_id).artifact_location)
     return str(client.get_model_version_download_uri(version.name, version.version))
 
 
+def find_version(client: MlflowClient, uri: str) -> ModelVersion:
+    """The registered version that ``models:/name@alias`` or ``models:/name/3`` means now.
+
+    Raises:
+        TrackingError: the address names neither an alias nor a version.
+        STORE_ERRORS: there is none, or the store cannot be reached.
+    """
+    rest = uri.partition(":/")[2]
+    name, at, alias = rest.partition("@")
+    if at:
+        return client.get_model_version_by_alias(name, alias)
+    name, _, number = rest.rpartition("/")
+    if not name:
+        raise TrackingError(
+            f"{uri}: must end in a version or an alias, such as models:/{rest}/1 or "
+            f"models:/{rest}@champion"
+        )
+    return client.get_model_version(name, number)
+
+
 def _location_of_run(client: MlflowClient, run_id: str, name: str) -> str:
-    logged = getattr(client.get_run(run_id).outputs, "model_outputs", None) or []
-    models = [client.get_logged_model(output.model_id) for output in logged]
-    ready = [m for m in models if m.name == name and m.status == LoggedModelStatus.READY]
-    if not ready:
+    models = [model for model in finished_models(client, run_id) if model.name == name]
+    if not models:
         raise TrackingError(f"runs:/{run_id}/{name}: the run must have a model, but logged none")
-    newest = max(ready, key=lambda model: model.creation_timestamp)
-    return str(newest.artifact_location)
+    return str(models[0].artifact_location)
 
 
 def _fetch(location: str, tracking_uri: str, downloads: Path) -> Path:
@@ -293,9 +302,7 @@ def bundle_digest(bundle: Path) -> str:
     """SHA-256 over the paths and contents of a bundle's files, 24 hexadecimal digits."""
     digest = hashlib.sha256()
     for file in sorted(path for path in bundle.rglob("*") if path.is_file()):
-        with file.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{file.relative_to(bundle).as_posix()}\n{content}\n".encode())
+        digest.update(f"{file.relative_to(bundle).as_posix()}\n{file_digest(file)}\n".encode())
     return digest.hexdigest()[:24]
 
 

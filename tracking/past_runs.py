@@ -27,11 +27,10 @@ from tracking.remote_run import existing_run
 from tracking.run_filter import metric_keys, mlflow_filter, order_by
 from tracking.store import (
     STORE_ERRORS,
-    connect,
+    connect_to_read,
     explain,
     one_line,
     resolve_uri,
-    sqlite_path,
     without_password,
 )
 
@@ -206,22 +205,6 @@ def list_runs(
         ) from error
     _refuse_unknown_metric(rows, sort)
     return rows
-
-
-def connect_to_read(uri: str) -> MlflowClient:
-    """A client of a store that exists; a SQLite file that does not is not made.
-
-    Raises:
-        TrackingError: there is no such file.
-        STORE_ERRORS: the store cannot be reached.
-    """
-    path = sqlite_path(uri)
-    if path is not None and not path.exists():
-        raise TrackingError(
-            f"{without_password(uri)}: must hold runs, but there is no such file; "
-            "--tracking-uri or MLFLOW_TRACKING_URI says where they are"
-        )
-    return connect(uri)
 
 
 def _find(client: MlflowClient, text: str, uri: str, experiment: str | None) -> Run:

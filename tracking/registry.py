@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
@@ -36,15 +36,14 @@ from recsys.evaluation.gate import Verdict
 from recsys.reporting.record import RunRecord
 from tracking.champions import Move, Way, moves_in, rollback_target
 from tracking.lease import Turn, turn
-from tracking.past_runs import connect_to_read
 from tracking.registry_page import (
     details_in,
     model_description,
     version_description,
     version_tags,
 )
-from tracking.remote_run import existing_run
-from tracking.store import STORE_ERRORS, explain, without_password
+from tracking.remote_run import existing_run, finished_models
+from tracking.store import STORE_ERRORS, connect_to_read, explain, without_password
 
 DEFAULT_NAME = "bookends"
 CHAMPION = "champion"
@@ -305,16 +304,13 @@ class Registry:
             raise TrackingError(
                 f"run {run_id}: must be in {without_password(self.uri)}, but is not there"
             )
-        outputs = self._client.get_run(run_id).outputs
-        ids = [output.model_id for output in (outputs.model_outputs if outputs else [])]
-        models = [self._client.get_logged_model(model_id) for model_id in ids]
-        ready = [model for model in models if model.status == LoggedModelStatus.READY]
-        if not ready:
+        models = finished_models(self._client, run_id)
+        if not models:
             raise TrackingError(
                 f"run {run_id}: must hold a model to be registered, but holds none; a run logs "
                 "its model when it is finished, and 'bookends track RUN_DIR' sends what is missing"
             )
-        return max(ready, key=lambda model: model.creation_timestamp)
+        return models[0]
 
     @contextmanager
     def _plainly(self, what: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
@@ -180,6 +180,15 @@ def existing_run(client: MlflowClient, run_id: str) -> RemoteRun | None:
             raise
         return None
     return RemoteRun(client, run) if run.info.lifecycle_stage == "active" else None
+
+
+def finished_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
+    """The models of a run that were logged whole, newest first."""
+    outputs = client.get_run(run_id).outputs
+    ids = [output.model_id for output in (outputs.model_outputs if outputs else [])]
+    models = [client.get_logged_model(model_id) for model_id in ids]
+    whole = [model for model in models if model.status == LoggedModelStatus.READY]
+    return sorted(whole, key=lambda model: model.creation_timestamp, reverse=True)
 
 
 def attached_run(client: MlflowClient, run_id: str) -> RemoteRun:

@@ -143,6 +143,22 @@ def connect(uri: str) -> MlflowClient:
     return client
 
 
+def connect_to_read(uri: str) -> MlflowClient:
+    """A client of a store that exists; a SQLite file that does not is not made.
+
+    Raises:
+        TrackingError: there is no such file.
+        STORE_ERRORS: the store cannot be reached.
+    """
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise TrackingError(
+            f"{without_password(uri)}: must hold runs, but there is no such file; "
+            "--tracking-uri or MLFLOW_TRACKING_URI says where they are"
+        )
+    return connect(uri)
+
+
 def _create(path: Path) -> None:
     """Make a store beside its place and move it there whole.
 

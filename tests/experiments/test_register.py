@@ -220,6 +220,15 @@ def test_a_rehearsal_judges_and_writes_nothing(new_run, client):
     assert len(client.search_model_versions("name = 'bookends'")) == 1
 
 
+def test_a_rehearsal_says_what_force_would_do(new_run, client):
+    bookends("register", new_run("first"))
+    worse = new_run("worse", everyone=-0.2)
+    code, output = bookends("register", worse, "--force", "--reason", "we promised", "--dry-run")
+    assert code == 0
+    assert "the run would be champion of bookends by force, though it failed: better" in output
+    assert len(client.search_model_versions("name = 'bookends'")) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
