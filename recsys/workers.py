@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -32,11 +33,21 @@ class Workers:
 
     def run(self, job: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> list[Result]:
         """What the job gives for each tuple of arguments, in their order."""
-        if self._pool is None or len(arguments) == 1:
-            return [job(*each) for each in arguments]
-        waiting = [self._pool.submit(job, *each) for each in arguments[1:]]
-        first = job(*arguments[0])  # this thread would only wait
-        return [first, *(future.result() for future in waiting)]
+        return self.run_all([partial(job, *each) for each in arguments])
+
+    def run_all(self, jobs: Sequence[Callable[[], Result]]) -> list[Result]:
+        """What each job gives, in their order; the calling thread begins with the first."""
+        if self._pool is None or len(jobs) == 1:
+            return [job() for job in jobs]
+        waiting = [self._pool.submit(job) for job in jobs[1:]]
+        results = [jobs[0]()]  # this thread would only wait
+        taken = {}
+        for place in reversed(range(len(waiting))):
+            if waiting[place].cancel():  # nobody has begun with it
+                taken[place] = jobs[1 + place]()
+        for place, future in enumerate(waiting):
+            results.append(taken[place] if place in taken else future.result())
+        return results
 
 
 def even_parts(n_rows: int, n_parts: int) -> list[tuple[int, int]]:
@@ -45,16 +56,19 @@ def even_parts(n_rows: int, n_parts: int) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def worker_pool() -> Iterator[ThreadPoolExecutor]:
+def worker_pool(n_others: int = 0) -> Iterator[ThreadPoolExecutor]:
     """As many threads as torch is set to use, within each of which torch uses one.
 
     The caller's torch uses one as well, until the setting is put back at the end.
+
+    Args:
+        n_others: so many fewer, which work beside the pool's.
     """
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(
-            n_threads, initializer=torch.set_num_threads, initargs=(1,)
+            n_threads - n_others, initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
             yield pool
     finally:
@@ -68,5 +82,5 @@ def workers() -> Iterator[Workers]:
     if n == 1:
         yield Workers()
         return
-    with worker_pool() as pool:
+    with worker_pool(n_others=1) as pool:
         yield Workers(pool, n)

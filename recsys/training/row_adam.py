@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,10 @@ from torch.optim import Optimizer
 
 from recsys.compiled import compiled
 from recsys.data.arrays import FloatArray, IntArray
-from recsys.workers import Workers, even_parts
+from recsys.workers import even_parts
 
 LEAST_ROWS = 512
-"""Fewer rows are moved before another thread has woken up."""
+"""Of a job: fewer are moved before another thread has woken up."""
 
 
 class Rates(NamedTuple):
@@ -51,9 +52,6 @@ class RowAdam(Optimizer):
         betas: decay of the two moments.
         eps: added to the root of the second moment *before* its bias is corrected, as in
             SparseAdam; dense Adam adds it after.
-
-    Attributes:
-        workers: threads that share the rows on the CPU.
     """
 
     def __init__(
@@ -64,7 +62,6 @@ class RowAdam(Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps})
-        self.workers = Workers()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -74,10 +71,19 @@ class RowAdam(Optimizer):
             closure: must be None; the loss is never computed again.
         """
         assert closure is None
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is not None:
-                    self._move(weight, group)
+        for job in self.jobs():
+            job()
+
+    @torch.no_grad()
+    def jobs(self) -> list[Callable[[], None]]:
+        """What a step is made of: each job moves other rows, so they may run side by side."""
+        return [
+            job
+            for group in self.param_groups
+            for weight in group["params"]
+            if weight.grad is not None
+            for job in self._jobs(weight, group)
+        ]
 
     def tables(self, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """A weight and its two moments, which begin as zeros."""
@@ -100,19 +106,19 @@ class RowAdam(Optimizer):
         numbers = (step_size, 1 - beta1, 1 - beta2, group["eps"])
         return Rates(*(np.float32(number) for number in numbers))
 
-    def _move(self, weight: Tensor, group: dict[str, Any]) -> None:
+    def _jobs(self, weight: Tensor, group: dict[str, Any]) -> list[Callable[[], None]]:
         rates = self.count_step(weight, group)
         rows, gradient = weight.grad._indices()[0], weight.grad._values()  # type: ignore[union-attr]
         if not len(rows):
-            return
+            return []
         if weight.is_cuda:
-            self._move_by_torch(weight, rows, gradient, group)
-            return
-        tables = tuple(table.numpy() for table in self.tables(weight))
-        job = (tables, rows.numpy(), gradient.contiguous().numpy(), rates)
-        n_parts = max(1, min(self.workers.n, len(rows) // LEAST_ROWS))
-        self.workers.run(_move_rows, [(*job, *part) for part in even_parts(len(rows), n_parts)])
+            return [partial(self._move_by_torch, weight, rows, gradient, group)]
+        values, means, squares = (table.numpy() for table in self.tables(weight))
+        tables, slopes = (values, means, squares), gradient.contiguous().numpy()
+        parts = even_parts(len(rows), max(1, len(rows) // LEAST_ROWS))
+        return [partial(_move_rows, tables, rows.numpy(), slopes, rates, *part) for part in parts]
 
+    @torch.no_grad()
     def _move_by_torch(
         self,
         weight: Tensor,

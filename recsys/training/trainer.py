@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from recsys.models.two_tower import TwoTower
-from recsys.training.batches import Batch, BatchStream, Draw
+from recsys.training.batches import Batch, BatchStream
 from recsys.training.id_step import IdStep
 from recsys.training.losses import sampled_bce
 from recsys.training.optimizers import HybridOptimizer
@@ -191,15 +192,10 @@ class Trainer:
         devices = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), self._team() as team:
             self._set_random_state()
-            self._optimizer.share(team)
-            plan = self._plan
-            towers = TowerPass(
-                self.model, team, mimic_weight=plan.mimic_weight, bfloat16=plan.bfloat16
-            )
-            for draw in self._batches.draws(self._rng):
-                for name, part in self._step(draw, towers, team).items():
-                    sums[name] = sums.get(name, 0.0) + part.detach() * len(draw)
-                done += len(draw)
+            for n_positives, parts in self._steps(team):
+                for name, part in parts.items():
+                    sums[name] = sums.get(name, 0.0) + part.detach() * n_positives
+                done += n_positives
                 if on_step is not None:
                     loss = torch.stack(list(sums.values())).sum() / done
                     state = torch.get_rng_state()
@@ -209,14 +205,27 @@ class Trainer:
         # .item() waits for a GPU: once an epoch, not once a batch.
         return {name: total.item() / done for name, total in sums.items()}
 
-    def _step(self, draw: Draw, towers: TowerPass, team: Workers) -> dict[str, Tensor]:
+    def _steps(self, team: Workers) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """Move the model batch by batch; gives the positives of each and the loss by part."""
         if self._by_ids is not None:
-            return self._by_ids.step(draw)
-        return self._step_by_autograd(self._batches.name_distinct(draw), towers, team)
+            for draw in self._batches.draws(self._rng):
+                yield len(draw), self._by_ids.step(draw)
+            return
+        plan = self._plan
+        towers = TowerPass(self.model, team, mimic_weight=plan.mimic_weight, bfloat16=plan.bfloat16)
+        batches = self._batches.epoch(self._rng)
+        batch = next(batches, None)
+        while batch is not None:
+            parts = self._differentiate(batch, towers, team)
+            # While weights are moved, one thread draws the next batch: it needs none of them.
+            first, *others = self._optimizer.jobs()
+            jobs: list[Callable[[], Any]] = [first, partial(next, batches, None), *others]
+            upcoming = team.run_all(jobs)[1]
+            yield len(batch), parts
+            batch = upcoming
 
-    def _step_by_autograd(
-        self, batch: Batch, towers: TowerPass, team: Workers
-    ) -> dict[str, Tensor]:
+    def _differentiate(self, batch: Batch, towers: TowerPass, team: Workers) -> dict[str, Tensor]:
+        """Give the weights their gradients, and the loss by part."""
         users, items, mimic = towers.forward(self._tensor(batch.users), self._tensor(batch.items))
         logits = pair_logits(
             users,
@@ -227,8 +236,6 @@ class Trainer:
         )  # (B, 1 + K)
         positive, negative = sampled_bce(logits[:, 0], logits[:, 1:])
         towers.backward(*torch.autograd.grad([positive, negative], [users, items]))
-        self._optimizer.step()
-        self._optimizer.zero_grad()
         parts = {"bce_positive": positive, "bce_negative": negative}
         return parts if mimic is None else parts | {"mimic": mimic}
 

@@ -72,9 +72,13 @@ class Through:
         )
         team = Workers()
         towers = TowerPass(self.model, team)
-        self.by_autograd = lambda draw: trainer._step_by_autograd(
-            batches.name_distinct(draw), towers, team
-        )
+
+        def by_autograd(draw):
+            parts = trainer._differentiate(batches.name_distinct(draw), towers, team)
+            self.optimizer.step()
+            return parts
+
+        self.by_autograd = by_autograd
         self.by_ids = IdStep(self.model, self.optimizer).step
 
     def damp(self):

@@ -1,10 +1,11 @@
 import copy
 
+import pytest
 import torch
 from torch import nn
-from torch.optim import Adam
+from torch.optim import Adam, AdamW
 
-from recsys.training.optimizers import HybridOptimizer
+from recsys.training.optimizers import FusedAdam, HybridOptimizer
 from recsys.training.row_adam import RowAdam
 
 
@@ -58,3 +59,28 @@ def test_a_loaded_state_goes_on_exactly():
     train(*other, resumed, batches)
     assert torch.equal(embedding.weight, other[0].weight)
     assert torch.equal(linear.weight, other[1].weight)
+
+
+@pytest.mark.parametrize(("plain", "is_decoupled"), [(Adam, False), (AdamW, True)])
+def test_fused_adam_steps_as_torchs_own_and_keeps_the_same_state(plain, is_decoupled):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
+    twin, settings = copy.deepcopy(layers), {"lr": 0.01, "weight_decay": 0.1}
+    fused = FusedAdam(
+        layers.parameters(), fused=True, decoupled_weight_decay=is_decoupled, **settings
+    )
+    wanted = plain(twin.parameters(), fused=True, **settings)
+    hybrid = HybridOptimizer(fused, None)
+    for number in range(6):
+        rows = torch.randn(8, 4)
+        for each in (layers, twin):
+            each.zero_grad()
+            each(rows).square().mean().backward()
+        if number == 3:  # a weight that a batch leaves out stays as it is
+            layers[1].bias.grad = twin[1].bias.grad = None
+        hybrid.step()
+        wanted.step()
+    for mine, other in zip(layers.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    states = [each.state_dict()["state"] for each in (fused, wanted)]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
