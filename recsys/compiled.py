@@ -24,3 +24,8 @@ def compiled(function: Function) -> Function:
     except RuntimeError:  # neither this folder nor the user's cache can be written
         fast = njit(function, **options)
     return cast(Function, fast)
+
+
+def inner(function: Function) -> Function:
+    """Compile a function that only compiled functions call."""
+    return cast(Function, numba.njit(fastmath=FASTMATH, error_model="numpy")(function))

@@ -8,10 +8,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from recsys.models.bag_sum import add_bags
+from recsys.models.bag_sum import sum_bags
 from recsys.models.draws import Draws
 from recsys.models.dropout import ReluDropout
 from recsys.models.feature_table import BagTable, FeatureTable
+
+LEAST_MASS = 1e-12
+"""What an empty bag's sum, which is zero, is divided by."""
 
 
 class BagProjection(nn.Module):
@@ -31,8 +34,8 @@ class BagProjection(nn.Module):
     def forward(self, table: BagTable, rows: Tensor, start: Tensor) -> Tensor:
         """``start``, (n, out_dim) float32, plus each row's columns, weight times vector."""
         if table.matrix is not None:
-            return start.add_(table.dense(rows) @ self.weight)
-        return add_bags(start, self.weight, table.bag, rows)
+            return start + table.dense(rows) @ self.weight
+        return start + sum_bags(self.weight, table.bag, rows)
 
 
 class BagEmbedding(nn.Module):
@@ -49,9 +52,8 @@ class BagEmbedding(nn.Module):
 
     def forward(self, table: BagTable, rows: Tensor) -> Tensor:
         """The mean embedding of each row, (n, dim)."""
-        start = self.weight.new_zeros(len(rows), self.weight.shape[1])
-        total = add_bags(start, self.weight, table.bag, rows)
-        return total / table.mass[rows].clamp(min=1e-12).unsqueeze(1)
+        total = sum_bags(self.weight, table.bag, rows)
+        return total / table.mass[rows].clamp(min=LEAST_MASS).unsqueeze(1)
 
 
 class FeatureEncoder(nn.Module):
@@ -97,6 +99,18 @@ class FeatureEncoder(nn.Module):
         self.dense_weight = nn.Parameter(torch.empty(dense_dim, first_dim).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(first_dim))
         self.hidden = build_hidden((*hidden_dims, out_dim), dropout) if hidden_dims else None
+
+    @property
+    def projection_weights(self) -> dict[str, nn.Parameter]:
+        """For each bag that enters one-hot, the weights of its columns."""
+        found = ((name, each.weight) for name, each in self.projections.items())
+        return {name: weight for name, weight in found if isinstance(weight, nn.Parameter)}
+
+    @property
+    def embedding_weights(self) -> dict[str, nn.Parameter]:
+        """For each bag that enters as its mean embedding, the embeddings of its columns."""
+        found = ((name, each.weight) for name, each in self.embeddings.items())
+        return {name: weight for name, weight in found if isinstance(weight, nn.Parameter)}
 
     def forward(self, rows: Tensor, draws: Draws | None = None) -> Tensor:
         """The metadata embedding of each row, (n, D).

@@ -77,9 +77,17 @@ class BagTable(nn.Module):
             return self._scatter(rows)
         if not torch.is_autocast_enabled(rows.device.type):
             return self.matrix.index_select(0, rows)
-        if self._half is None:  # so that rows are gathered as they enter the product
-            self._half = self.matrix.to(torch.get_autocast_dtype(rows.device.type))
-        return self._half.index_select(0, rows)
+        kind = torch.get_autocast_dtype(rows.device.type)
+        return self.matrix_in(kind).index_select(0, rows)
+
+    def matrix_in(self, kind: torch.dtype) -> Tensor:
+        """The matrix in the type of the products, so that rows are gathered as they enter one."""
+        assert self.matrix is not None
+        if kind is self.matrix.dtype:
+            return self.matrix
+        if self._half is None or self._half.dtype is not kind:
+            self._half = self.matrix.to(kind)
+        return self._half
 
     def _scatter(self, rows: Tensor) -> Tensor:
         offsets, columns, weights = entries(self.bag, rows)

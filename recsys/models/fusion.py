@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, assert_never
+from typing import Protocol, assert_never
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from recsys.compiled import compiled
 from recsys.config import FusionName
-from recsys.data.arrays import BoolArray, FloatArray
 
 
 class Fusion(Protocol):
@@ -76,67 +73,7 @@ class AdaptiveMimicFusion(nn.Module):
 
     def forward(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
         """The fused vectors, (n, D)."""
-        if ids.is_cuda:
-            return torch.lerp(metadata, ids, self.gates(ids, metadata, is_known))
-        logits = self.linear(torch.cat([ids, metadata], dim=1))
-        mixed: Tensor = _Mix.apply(  # type: ignore[no-untyped-call]
-            logits.to(ids.dtype), ids, metadata, is_known
-        )
-        return mixed
-
-
-class _Mix(torch.autograd.Function):
-    """A gate of each logit between two embeddings, with all three gradients in one pass."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, ids: Tensor, metadata: Tensor, is_known: Tensor
-    ) -> Tensor:
-        gates, mixed = torch.sigmoid(logits), torch.empty_like(ids)
-        ctx.arrays = [each.detach().numpy() for each in (gates, ids, metadata)]
-        arrays = (*ctx.arrays, is_known.numpy(), mixed.numpy())
-        _mix(*arrays)
-        return mixed
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        given = [torch.empty_like(gradient, memory_format=torch.contiguous_format) for _ in "lim"]
-        arrays = (*ctx.arrays, gradient.contiguous().numpy(), *(each.numpy() for each in given))
-        _unmix(*arrays)
-        to_logits, to_ids, to_metadata = given
-        return to_logits, to_ids, to_metadata, None
-
-
-@compiled
-def _mix(
-    gates: FloatArray, ids: FloatArray, metadata: FloatArray, is_known: BoolArray, mixed: FloatArray
-) -> None:
-    """Fill in what is mixed, and close the gates of ids that are not known."""
-    for row in range(len(mixed)):
-        known = np.float32(1) if is_known[row] else np.float32(0)
-        for d in range(mixed.shape[1]):
-            gate = gates[row, d] * known
-            gates[row, d] = gate
-            mixed[row, d] = metadata[row, d] + gate * (ids[row, d] - metadata[row, d])
-
-
-@compiled
-def _unmix(
-    gates: FloatArray,
-    ids: FloatArray,
-    metadata: FloatArray,
-    gradient: FloatArray,
-    to_logits: FloatArray,
-    to_ids: FloatArray,
-    to_metadata: FloatArray,
-) -> None:
-    for row in range(len(gradient)):
-        for d in range(gradient.shape[1]):
-            gate, slope = gates[row, d], gradient[row, d]
-            to_ids[row, d] = slope * gate
-            to_metadata[row, d] = slope * (np.float32(1) - gate)
-            apart = ids[row, d] - metadata[row, d]
-            to_logits[row, d] = slope * apart * gate * (np.float32(1) - gate)
+        return torch.lerp(metadata, ids, self.gates(ids, metadata, is_known))
 
 
 def build_fusion(name: FusionName, dim: int) -> Fusion | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
 from recsys.compiled import compiled
-from recsys.data.arrays import FloatArray, IntArray
+from recsys.data.arrays import IntArray
 from recsys.models.draws import Draws, threshold
 
 INITIAL_STD = 0.01
@@ -84,14 +84,12 @@ class _LookUp(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         weight, rows = ctx.saved_tensors
-        if rows.is_cuda:
-            known = rows.nonzero()[:, 0]
-            rows, gradient = rows[known], gradient.index_select(0, known)
-        else:
-            arrays = (rows.numpy(), gradient.contiguous().numpy())
-            rows, gradient = (torch.from_numpy(each) for each in _known(*arrays))
+        known = rows.nonzero()[:, 0]
         sparse = torch.sparse_coo_tensor(
-            rows.unsqueeze(0), gradient, weight.shape, check_invariants=False
+            rows[known].unsqueeze(0),
+            gradient.index_select(0, known),
+            weight.shape,
+            check_invariants=False,
         )
         return sparse, None
 
@@ -104,19 +102,3 @@ def _name_rows(
         index = indices[place]
         is_known = 0 <= index < n_warm and drawn[place] >= limit
         rows[place] = index + 1 if is_known else 0
-
-
-@compiled
-def _known(rows: IntArray, gradient: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Rows and gradients without those of row 0."""
-    places = np.flatnonzero(rows)
-    known, slopes = (
-        np.empty(len(places), np.int64),
-        np.empty((len(places), gradient.shape[1]), np.float32),
-    )
-    for position in range(len(places)):
-        place = places[position]
-        known[position] = rows[place]
-        for d in range(gradient.shape[1]):
-            slopes[position, d] = gradient[place, d]
-    return known, slopes

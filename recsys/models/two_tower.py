@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recsys.config import FusionName, ModelConfig, Similarity
 from recsys.data.arrays import FloatArray
@@ -18,7 +19,6 @@ from recsys.models.feature_table import FeatureTable
 from recsys.models.fusion import build_fusion
 from recsys.models.id_embedding import IdEmbedding
 from recsys.models.tower import Tower, TowerParts
-from recsys.models.unit_rows import unit_rows
 
 Side = Literal["user", "item"]
 MIN_TEMPERATURE = 0.01
@@ -72,11 +72,11 @@ class TwoTower(nn.Module):
         if self.log_scale is None:
             return vectors
         scale = self.log_scale.exp().clamp(max=1 / MIN_TEMPERATURE)
-        return unit_rows(vectors) * scale
+        return F.normalize(vectors, dim=1) * scale
 
     def match_items(self, vectors: Tensor) -> Tensor:
         """Tower vectors of items as they enter the product, (n, D)."""
-        return vectors if self.log_scale is None else unit_rows(vectors)
+        return vectors if self.log_scale is None else F.normalize(vectors, dim=1)
 
     def tower(self, side: Side) -> Tower:
         """The users' or the items' tower."""

@@ -32,11 +32,6 @@ MAX_THREADS = (
 """That a compiled loop can run on."""
 
 
-def inner(function: Function) -> Function:
-    """Compile a function that only compiled functions call."""
-    return cast(Function, numba.njit(fastmath=FASTMATH, error_model="numpy")(function))
-
-
 def side_by_side(function: Function) -> Function:
     """Compile a function whose ``prange`` runs on several threads."""
     options = {"fastmath": FASTMATH, "error_model": "numpy", "parallel": MAX_THREADS > 1}

@@ -17,15 +17,14 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from recsys.compiled import compiled
+from recsys.compiled import compiled, inner
 from recsys.data.arrays import FloatArray, IntArray
-from recsys.training.compilation import MAX_THREADS, ask_for, inner, side_by_side
+from recsys.training.compilation import MAX_THREADS, ask_for, side_by_side
+from recsys.training.losses import judge
 
 ONE, ZERO = np.float32(1), np.float32(0)
 MIN_NORM = np.float32(1e-12)
-"""A shorter row is divided by this, as :func:`recsys.models.unit_rows.unit_rows` does."""
-LARGE = 1e200
-"""A product of factors from 1 to 2 enters the loss by its logarithm before it can overflow."""
+"""A shorter row is divided by this, as :func:`torch.nn.functional.normalize` does."""
 AHEAD = 4
 """How many users, positives or items ahead of the one at hand rows are asked for."""
 Span = tuple[int, int]
@@ -189,36 +188,6 @@ def project(
         product += vectors[i, d] * weight[row, d]
         square += weight[row, d] * weight[row, d]
     return product, square
-
-
-@inner
-def judge(logits: FloatArray, slopes: FloatArray, place: int, sums: FloatArray, user: int) -> None:
-    """The binary cross-entropy of one positive and its negatives, and its slope in the logits.
-
-    Args:
-        logits: see :class:`Pairs`.
-        slopes: filled in for this positive.
-        place: of the positive, a row of both.
-        sums: added to for this user.
-        user: a row of ``sums``.
-    """
-    n, width = logits.shape
-    share = -np.float32(0.5 / n)
-    odds = 1.0
-    for column in range(width):
-        logit = logits[place, column]
-        part = min(column, 1)  # 0: of the positive; 1: of negatives
-        wrong = logit if part else -logit
-        fade = np.float32(math.exp(-abs(wrong)))
-        slopes[place, column] = share * (ONE if wrong >= 0 else fade) / (ONE + fade)
-        sums[user, 2] += slopes[place, column] * logit
-        # softplus(x) is max(x, 0) + log(1 + exp(-|x|)); one logarithm serves many negatives.
-        sums[user, part] += max(wrong, ZERO)
-        odds *= 1.0 + float(fade)
-        if part == 0 or column == width - 1 or odds > LARGE:
-            sums[user, part] += math.log(odds)
-            odds = 1.0
-        share = np.float32(0.5 / (n * (width - 1)))
 
 
 @inner

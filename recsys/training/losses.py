@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
+
+from recsys.compiled import inner
+from recsys.data.arrays import FloatArray
+
+_ONE, _ZERO = np.float32(1), np.float32(0)
+_LARGE = 1e200
+"""A product of factors from 1 to 2 enters the loss by its logarithm before it can overflow."""
 
 
 def sampled_bce(positive: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,6 +30,37 @@ def sampled_bce(positive: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
         Two scalars, in nats: the share of the positives and of the negatives.
     """
     return F.softplus(-positive).mean() / 2, F.softplus(negatives).mean() / 2
+
+
+@inner
+def judge(logits: FloatArray, slopes: FloatArray, place: int, sums: FloatArray, user: int) -> None:
+    """The :func:`sampled_bce` of one positive and its negatives, and its slope in the logits.
+
+    Args:
+        logits: of the batch's positives, each before its negatives, (B, 1 + K) float32.
+        slopes: of the same shape; filled in for this positive.
+        place: of the positive, a row of both.
+        sums: to the user's row are added the softplus of its positive, those of its negatives, and
+            slopes times logits, (n, 3) float64.
+        user: a row of ``sums``.
+    """
+    n, width = logits.shape
+    share = -np.float32(0.5 / n)
+    odds = 1.0
+    for column in range(width):
+        logit = logits[place, column]
+        part = min(column, 1)  # 0: of the positive; 1: of negatives
+        wrong = logit if part else -logit
+        fade = np.float32(math.exp(-abs(wrong)))
+        slopes[place, column] = share * (_ONE if wrong >= 0 else fade) / (_ONE + fade)
+        sums[user, 2] += slopes[place, column] * logit
+        # softplus(x) is max(x, 0) + log(1 + exp(-|x|)); one logarithm serves many negatives.
+        sums[user, part] += max(wrong, _ZERO)
+        odds *= 1.0 + float(fade)
+        if part == 0 or column == width - 1 or odds > _LARGE:
+            sums[user, part] += math.log(odds)
+            odds = 1.0
+        share = np.float32(0.5 / (n * (width - 1)))
 
 
 def mimic_sum(ids: Tensor, metadata: Tensor, is_known: Tensor) -> tuple[Tensor, Tensor]:

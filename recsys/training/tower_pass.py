@@ -8,36 +8,69 @@ changes no more than the rounding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from recsys.models.draws import Draws
+from recsys.models.tower import Tower
 from recsys.models.two_tower import TwoTower
+from recsys.training.compiled_tower import CompiledTower
+from recsys.training.encoded import Encoded, Gradients, Length, TowerSteps
 from recsys.training.losses import mimic_sum
 from recsys.workers import Workers, even_parts
 
-ROWS_A_PART = 3000
-"""Each layer of each part is called by the interpreter, which one thread has at a time: with so
-many rows a part, the calls of few threads fit beside the work of the others."""
+ROWS_A_PART = 1500
+"""Each part has calls of its own, which one thread at a time can make: with fewer rows they would
+cost more than the other threads save."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """What one thread made of its users and items, with the graph behind it.
+class AutogradTower:
+    """A tower as its module says, with the graph that torch makes of it.
 
-    Attributes:
-        users: vectors as they enter the product.
-        items: likewise.
-        mimics: for each tower with a mimic loss, its sum over the part's known ids.
-        n_known: how many those are.
+    Args:
+        tower: in training mode.
+        match: makes its vectors those that enter the product.
+        scale: a parameter of ``match``, or None.
+        has_mimic: sum up the mimic loss.
+        bfloat16: multiply matrices in bfloat16.
     """
 
-    users: Tensor
-    items: Tensor
-    mimics: tuple[Tensor, ...]
-    n_known: tuple[Tensor, ...]
+    def __init__(
+        self,
+        tower: Tower,
+        match: Callable[[Tensor], Tensor],
+        scale: nn.Parameter | None,
+        *,
+        has_mimic: bool,
+        bfloat16: bool,
+    ) -> None:
+        self.has_mimic = has_mimic
+        self.parameters = [each for each in tower.parameters() if each.requires_grad]
+        self.parameters += [] if scale is None else [scale]
+        self._tower = tower
+        self._match = match
+        self._bfloat16 = bfloat16
+
+    def prepare(self) -> None:
+        """Nothing: the modules look at their weights themselves."""
+
+    def forward(self, indices: Tensor, draws: Draws) -> Encoded:
+        """The vectors, with the graph behind them."""
+        with torch.autocast(indices.device.type, torch.bfloat16, enabled=self._bfloat16):
+            parts = self._tower.parts(indices, draws)
+        vectors = self._match(parts.vectors)
+        if not self.has_mimic or parts.metadata is None:
+            nothing = vectors.new_zeros(())
+            return Encoded(vectors.detach(), nothing, nothing, (vectors,))
+        total, n_known = mimic_sum(parts.ids, parts.metadata, parts.is_known)
+        return Encoded(vectors.detach(), total.detach(), n_known, (vectors, total))
+
+    def backward(self, encoded: Encoded, to_vectors: Tensor, mimic_share: Tensor) -> Gradients:
+        """The gradients by the graph."""
+        slopes = [to_vectors, mimic_share][: len(encoded.trace)]
+        return list(torch.autograd.grad(encoded.trace, self.parameters, slopes, allow_unused=True))
 
 
 class TowerPass:
@@ -58,13 +91,11 @@ class TowerPass:
         mimic_weight: float = 0.0,
         bfloat16: bool = False,
     ) -> None:
-        self._model = model
-        self._parameters = [each for each in model.parameters() if each.requires_grad]
+        self._towers = tower_steps(model, has_mimic=mimic_weight > 0, bfloat16=bfloat16)
         self._workers = workers
         self._mimic_weight = mimic_weight
-        self._bfloat16 = bfloat16
-        self._parts: list[_Part] = []
-        self._mimic_shares: list[Tensor] = []
+        self._parts: list[tuple[Encoded, Encoded]] = []
+        self._mimic_shares: tuple[Tensor, ...] = ()
 
     def forward(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The vectors of distinct users and items as they enter the product.
@@ -74,8 +105,8 @@ class TowerPass:
             items: indices, (Ib,) int64.
 
         Returns:
-            Vectors of the users, (Ub, D) float32, and of the items, (Ib, D): leaves that take a
-            gradient. And the mimic loss, weighted, without a gradient; None where it is left out.
+            Vectors of the users, (Ub, D) float32, and of the items, (Ib, D), and the mimic loss,
+            weighted, or None where it is left out; all without a graph.
         """
         n_rows = len(users) + len(items)
         n_parts = min(self._workers.n, 1 + n_rows // ROWS_A_PART, len(users), len(items))
@@ -85,71 +116,99 @@ class TowerPass:
             (users[slice(*u)], draws[0].after(u[0]), items[slice(*i)], draws[1].after(i[0]))
             for u, i in spans
         ]
+        for tower in self._towers:
+            tower.prepare()
         self._parts = self._workers.run(self._encode, jobs)
-        vectors = (
-            torch.cat([part.users.detach() for part in self._parts]).requires_grad_(),
-            torch.cat([part.items.detach() for part in self._parts]).requires_grad_(),
+        self._mimic_shares = tuple(
+            self._mimic_weight / torch.stack([each.n_known for each in of_tower]).sum().clamp(min=1)
+            for of_tower in zip(*self._parts, strict=True)
         )
-        return *vectors, self._mimic() if self._mimic_weight > 0 else None
+        of_users, of_items = (
+            torch.cat([encoded.vectors for encoded in of_tower])
+            for of_tower in zip(*self._parts, strict=True)
+        )
+        return of_users, of_items, self._mimic() if self._mimic_weight > 0 else None
 
     def backward(self, to_users: Tensor, to_items: Tensor) -> None:
         """Give the weights their gradients, from those of the vectors last given."""
-        of_users = torch.split(to_users, [len(part.users) for part in self._parts])
-        of_items = torch.split(to_items, [len(part.items) for part in self._parts])
-        jobs = list(zip(self._parts, of_users, of_items, strict=True))
+        slopes = (
+            torch.split(each, [len(encoded.vectors) for encoded in of_tower])
+            for each, of_tower in zip(
+                (to_users, to_items), zip(*self._parts, strict=True), strict=True
+            )
+        )
+        jobs = list(zip(self._parts, *slopes, strict=True))
         of_parts = self._workers.run(self._differentiate, jobs)
-        for parameter, gradients in zip(self._parameters, zip(*of_parts, strict=True), strict=True):
-            parameter.grad = _add_up([each for each in gradients if each is not None])
+        parameters = [each for tower in self._towers for each in tower.parameters]
+        for parameter, gradient in zip(parameters, _add_up(of_parts), strict=True):
+            parameter.grad = gradient
 
     def _mimic(self) -> Tensor:
-        """The mimic loss of the batch; keeps what a unit of each tower's sum weighs in it."""
-        sums = zip(*(part.mimics for part in self._parts), strict=True)
-        counts = zip(*(part.n_known for part in self._parts), strict=True)
-        self._mimic_shares = [
-            self._mimic_weight / torch.stack(of_tower).sum().clamp(min=1) for of_tower in counts
-        ]
-        totals = [torch.stack(of_tower).sum().detach() for of_tower in sums]
+        """The mimic loss of the batch."""
+        shares = zip(self._mimic_shares, zip(*self._parts, strict=True), strict=True)
         return torch.stack(
-            [total * share for total, share in zip(totals, self._mimic_shares, strict=True)]
+            [share * each.mimic for share, of_tower in shares for each in of_tower]
         ).sum()
 
-    def _encode(self, users: Tensor, user_draws: Draws, items: Tensor, item_draws: Draws) -> _Part:
-        model = self._model
-        with torch.autocast(users.device.type, torch.bfloat16, enabled=self._bfloat16):
-            of_users = model.user_tower.parts(users, user_draws)
-            of_items = model.item_tower.parts(items, item_draws)
-        sums = [
-            mimic_sum(parts.ids, parts.metadata, parts.is_known)
-            for parts, tower in ((of_users, model.user_tower), (of_items, model.item_tower))
-            if self._mimic_weight > 0 and parts.metadata is not None and tower.has_gates
-        ]
-        return _Part(
-            model.match_users(of_users.vectors),
-            model.match_items(of_items.vectors),
-            tuple(total for total, _ in sums),
-            tuple(count for _, count in sums),
-        )
+    def _encode(
+        self, users: Tensor, user_draws: Draws, items: Tensor, item_draws: Draws
+    ) -> tuple[Encoded, Encoded]:
+        of_users, of_items = self._towers
+        return of_users.forward(users, user_draws), of_items.forward(items, item_draws)
 
     def _differentiate(
-        self, part: _Part, to_users: Tensor, to_items: Tensor
-    ) -> tuple[Tensor | None, ...]:
-        return torch.autograd.grad(
-            [part.users, part.items, *part.mimics],
-            self._parameters,
-            [to_users, to_items, *self._mimic_shares],
-            allow_unused=True,
-        )
+        self, part: tuple[Encoded, Encoded], to_users: Tensor, to_items: Tensor
+    ) -> Gradients:
+        given = zip(self._towers, part, (to_users, to_items), self._mimic_shares, strict=True)
+        return [
+            gradient
+            for tower, encoded, to_vectors, share in given
+            for gradient in tower.backward(encoded, to_vectors, share)
+        ]
 
 
-def _add_up(gradients: list[Tensor]) -> Tensor | None:
-    """The sum, in this order; sparse gradients, whose rows are distinct, one after the other."""
-    if len(gradients) < 2:
-        return gradients[0] if gradients else None
-    if gradients[0].is_sparse:
-        indices = torch.cat([each._indices() for each in gradients], dim=1)
-        values = torch.cat([each._values() for each in gradients])
-        return torch.sparse_coo_tensor(indices, values, gradients[0].shape, check_invariants=False)
-    total = gradients[0]
-    for gradient in gradients[1:]:
-        total = total + gradient
-    return total
+def tower_steps(
+    model: TwoTower, *, has_mimic: bool, bfloat16: bool
+) -> tuple[TowerSteps, TowerSteps]:
+    """The towers of users and of items, compiled where that is supported."""
+    scale, kind = model.log_scale, torch.bfloat16 if bfloat16 else torch.float32
+    found: list[TowerSteps] = []
+    for tower, logarithm, match in (
+        (model.user_tower, scale, model.match_users),
+        (model.item_tower, None, model.match_items),
+    ):
+        with_mimic = has_mimic and tower.has_gates
+        if CompiledTower.supports(tower):
+            length = None if scale is None else Length(logarithm)
+            found.append(CompiledTower(tower, length, with_mimic, kind))
+        else:
+            learned = logarithm if isinstance(logarithm, nn.Parameter) else None
+            found.append(
+                AutogradTower(tower, match, learned, has_mimic=with_mimic, bfloat16=bfloat16)
+            )
+    of_users, of_items = found
+    return of_users, of_items
+
+
+def _add_up(of_parts: list[Gradients]) -> Gradients:
+    """The sums, in the order of the parts; of sparse ones, whose rows are distinct, all rows."""
+    totals = list(of_parts[0])
+    dense: list[list[Tensor]] = []
+    for place, gradients in enumerate(zip(*of_parts, strict=True)):
+        there = [each for each in gradients if each is not None]
+        if len(there) < 2:
+            continue
+        if there[0].is_sparse:
+            totals[place] = _joined(there)
+        else:
+            dense.append(there)
+    first, *others = zip(*dense, strict=True) if dense else ((),)
+    for other in others:
+        torch._foreach_add_(first, other)
+    return totals
+
+
+def _joined(gradients: list[Tensor]) -> Tensor:
+    indices = torch.cat([each._indices() for each in gradients], dim=1)
+    values = torch.cat([each._values() for each in gradients])
+    return torch.sparse_coo_tensor(indices, values, gradients[0].shape, check_invariants=False)

@@ -18,9 +18,8 @@ from torch import Tensor
 from recsys.models.two_tower import TwoTower
 from recsys.training.batches import Batch, BatchStream
 from recsys.training.id_step import IdStep
-from recsys.training.losses import sampled_bce
 from recsys.training.optimizers import HybridOptimizer
-from recsys.training.pairs import pair_logits
+from recsys.training.pairs import pair_loss
 from recsys.training.stopping import EarlyStopping
 from recsys.training.tower_pass import TowerPass
 from recsys.workers import Workers, workers
@@ -227,16 +226,15 @@ class Trainer:
     def _differentiate(self, batch: Batch, towers: TowerPass, team: Workers) -> dict[str, Tensor]:
         """Give the weights their gradients, and the loss by part."""
         users, items, mimic = towers.forward(self._tensor(batch.users), self._tensor(batch.items))
-        logits = pair_logits(
+        loss = pair_loss(
             users,
             items,
             self._tensor(batch.user_of),
             self._tensor(np.column_stack([batch.positive_of, batch.negatives_of])),
             team,
-        )  # (B, 1 + K)
-        positive, negative = sampled_bce(logits[:, 0], logits[:, 1:])
-        towers.backward(*torch.autograd.grad([positive, negative], [users, items]))
-        parts = {"bce_positive": positive, "bce_negative": negative}
+        )
+        towers.backward(loss.to_users, loss.to_items)
+        parts = {"bce_positive": loss.positive, "bce_negative": loss.negative}
         return parts if mimic is None else parts | {"mimic": mimic}
 
     def _team(self) -> AbstractContextManager[Workers]:

@@ -3,7 +3,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.models.bag_sum import _sum_bags, add_bags, entries
+from recsys.models.bag_sum import entries, sum_bags
+from recsys.narrow import numbers
+from recsys.training import tower_kernels as kernels
 
 
 def bag_of(bags, rng, weighted):
@@ -21,25 +23,28 @@ def bag_of(bags, rng, weighted):
 
 @settings(deadline=None)
 @given(
-    st.lists(st.lists(st.integers(0, 6), max_size=5), min_size=1, max_size=8),
+    st.lists(st.lists(st.integers(0, 6), max_size=9), min_size=1, max_size=8),
     st.booleans(),
+    st.sampled_from([torch.float32, torch.bfloat16]),
     st.data(),
 )
-def test_sums_and_gradients_are_those_of_a_dense_matrix(bags, weighted, data):
+def test_sums_and_gradients_are_those_of_a_dense_matrix(bags, weighted, kind, data):
     rng = np.random.default_rng(0)
     bag, matrix = bag_of(bags, rng, weighted)
     rows = torch.tensor(data.draw(st.lists(st.integers(0, len(bags) - 1))), dtype=torch.int64)
-    weight = torch.from_numpy(rng.normal(size=(7, 3)).astype(np.float32)).requires_grad_()
-    start = torch.from_numpy(rng.normal(size=(len(rows), 3)).astype(np.float32)).requires_grad_()
-    towards = torch.from_numpy(rng.normal(size=(len(rows), 3)).astype(np.float32))
+    weight = torch.from_numpy(rng.normal(size=(7, 3)).astype(np.float32)).to(kind)
+    start = torch.from_numpy(rng.normal(size=(len(rows), 3)).astype(np.float32))
+    slopes = torch.from_numpy(rng.normal(size=(len(rows), 3)).astype(np.float32))
+    wanted = start + matrix[rows] @ weight.float()
 
-    total = add_bags(start.clone(), weight, bag, rows)
-    (total * towards).sum().backward()
-
-    torch.testing.assert_close(total, start + matrix[rows] @ weight)
-    torch.testing.assert_close(weight.grad, matrix[rows].T @ towards)
-    torch.testing.assert_close(start.grad, towards)
-    torch.testing.assert_close(_sum_bags(weight, bag, rows), matrix[rows] @ weight)
+    torch.testing.assert_close(start + sum_bags(weight.float(), bag, rows), wanted)
+    shares = np.empty(0, dtype=np.float32) if bag[2] is None else bag[2].numpy()
+    arrays = (bag[0].numpy(), bag[1].numpy(), shares, rows.numpy())
+    kernels.gather(*arrays, numbers(weight), start.numpy())
+    torch.testing.assert_close(start, wanted)
+    to_weight = torch.zeros(7, 3)
+    kernels.scatter(*arrays, slopes.numpy(), to_weight.numpy())
+    torch.testing.assert_close(to_weight, matrix[rows].T @ slopes)
 
 
 def test_entries_of_chosen_rows_stand_one_after_the_other():

@@ -4,48 +4,55 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recsys.training.pairs import pair_logits
+from recsys.training.losses import sampled_bce
+from recsys.training.pairs import _by_autograd, pair_loss
 from recsys.workers import Workers
 
 
+def values(loss):
+    return [loss.positive, loss.negative, loss.to_users, loss.to_items]
+
+
 def plain(users, items, user_of, items_of):
-    return torch.einsum("bd,bcd->bc", F.embedding(user_of, users), F.embedding(items_of, items))
+    """The vectors of all pairs written out, and autograd."""
+    leaves = [each.clone().requires_grad_() for each in (users, items)]
+    of_users, of_items = F.embedding(user_of, leaves[0]), F.embedding(items_of, leaves[1])
+    logits = (of_users.unsqueeze(1) * of_items).sum(2)
+    positive, negative = sampled_bce(logits[:, 0], logits[:, 1:])
+    (positive + negative).backward()
+    return [positive.detach(), negative.detach(), *(leaf.grad for leaf in leaves)]
 
 
-@pytest.mark.parametrize(("n_users", "n_items", "n_positives"), [(1, 1, 1), (3, 5, 40), (50, 9, 4)])
-def test_logits_and_gradients_are_those_of_autograd(n_users, n_items, n_positives):
+def pairs(n_users, n_items, n_positives, k=5, scale=1.0):
     torch.manual_seed(0)
-    users, items = torch.randn(n_users, 4), torch.randn(n_items, 4)
+    users, items = scale * torch.randn(n_users, 4), torch.randn(n_items, 4)
     user_of = torch.randint(n_users, (n_positives,))
-    items_of = torch.randint(n_items, (n_positives, 6))
-    weights = torch.randn(n_positives, 6)
-    results = []
-    for function in (plain, pair_logits):
-        leaves = [each.clone().requires_grad_() for each in (users, items)]
-        logits = function(*leaves, user_of, items_of)
-        (logits * weights).sum().backward()
-        results.append([logits.detach(), *(leaf.grad for leaf in leaves)])
-    for expected, given in zip(*results, strict=True):
-        torch.testing.assert_close(given, expected)
+    return users, items, user_of, torch.randint(n_items, (n_positives, 1 + k))
+
+
+@pytest.mark.parametrize("way", [pair_loss, _by_autograd])
+@pytest.mark.parametrize("scale", [1.0, 200.0])  # at the second some lose all, and others nothing
+@pytest.mark.parametrize(
+    ("n_users", "n_items", "n_positives", "k"), [(1, 1, 1, 1), (3, 5, 40, 5), (50, 9, 4, 30)]
+)
+def test_loss_and_gradients_are_those_of_autograd(n_users, n_items, n_positives, k, scale, way):
+    given = pairs(n_users, n_items, n_positives, k, scale)
+    for mine, wanted in zip(values(way(*given)), plain(*given), strict=True):
+        assert mine.dtype is torch.float32 and not mine.requires_grad
+        torch.testing.assert_close(mine, wanted)
 
 
 def test_threads_share_the_pairs_without_a_difference():
-    torch.manual_seed(0)
-    users, items = torch.randn(7, 4), torch.randn(9, 4)
-    user_of, items_of = torch.randint(7, (31,)), torch.randint(9, (31, 6))
-    results = []
-    with ThreadPoolExecutor(3) as pool:
-        for workers in (Workers(), Workers(pool, 3)):
-            leaves = [each.clone().requires_grad_() for each in (users, items)]
-            logits = pair_logits(*leaves, user_of, items_of, workers)
-            logits.square().sum().backward()
-            results.append([logits.detach(), *(leaf.grad for leaf in leaves)])
-    for alone, shared in zip(*results, strict=True):
-        assert torch.equal(alone, shared)
+    given = pairs(7, 9, 31)
+    with ThreadPoolExecutor(2) as pool:
+        shared = values(pair_loss(*given, Workers(pool, 3)))
+    alone = values(pair_loss(*given))
+    assert all(map(torch.equal, shared[2:], alone[2:]))
+    torch.testing.assert_close(shared[:2], alone[:2])  # sums in another order
 
 
 def test_rows_that_no_pair_uses_get_no_gradient():
-    users, items = torch.ones(3, 2, requires_grad=True), torch.ones(4, 2, requires_grad=True)
-    pair_logits(users, items, torch.tensor([1]), torch.tensor([[2, 2]])).sum().backward()
-    assert users.grad.tolist() == [[0, 0], [2, 2], [0, 0]]
-    assert items.grad.tolist() == [[0, 0], [0, 0], [2, 2], [0, 0]]
+    users, items = torch.ones(3, 2), torch.ones(4, 2)
+    loss = pair_loss(users, items, torch.tensor([1]), torch.tensor([[2, 2]]))
+    assert (loss.to_users != 0).any(dim=1).tolist() == [False, True, False]
+    assert (loss.to_items != 0).any(dim=1).tolist() == [False, False, True, False]
