@@ -18,7 +18,7 @@ from recsys.config import Config, EvaluationConfig
 from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.errors import ConfigError
-from recsys.evaluation.evaluation import Evaluation, evaluate, popularity
+from recsys.evaluation.evaluation import Evaluation, evaluate
 from recsys.evaluation.ranking import Vectors
 from recsys.pipeline import build_trainer, model_vectors
 from recsys.training.optimizers import parameter_size
@@ -181,11 +181,6 @@ def list_metrics(evaluation: Evaluation) -> Metrics:
                 key = f"{cells['segment']}_{cells['kind']}_{name}"
                 metrics[key] = value if isinstance(value, float) and np.isfinite(value) else None
     return metrics
-
-
-def popularity_metrics(prepared: Prepared, config: Config) -> Metrics:
-    """The most popular books under the same protocol."""
-    return list_metrics(judge_lists(popularity(prepared.train), prepared, config))
 
 
 def check_measures(measures: Sequence[str], known: Metrics) -> None:

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recsys.addresses import without_password
 from recsys.errors import ConfigError
-from sweeps.record import Constraint, SweepStatus, TrialRecord
+from sweeps.record import Constraint, TrialRecord
 from sweeps.samplers import build_sampler
 from sweeps.settings import SweepSettings
 from sweeps.space import Params, Space
@@ -336,11 +336,6 @@ def load_settings(storage: Storage, name: str) -> tuple[SweepSettings, dict[str,
     if SETTINGS_KEY not in kept:
         raise ConfigError(f"the study '{name}' was not made by a sweep")
     return SweepSettings.model_validate(kept[SETTINGS_KEY]), kept
-
-
-def status_of(study: SweepStudy) -> SweepStatus:
-    """Whether trials are still to be run."""
-    return "finished" if study.is_done() else "running"
 
 
 def lost_trials(study: SweepStudy, is_dead: Callable[[FrozenTrial], bool]) -> list[FrozenTrial]:

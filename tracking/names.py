@@ -43,12 +43,6 @@ def metric_key(group: str, name: str) -> str:
     return _within_length(f"{translate(group)}/{translate(name)}", name)
 
 
-def split_metric_key(key: str) -> tuple[str, str]:
-    """The group and the name that ``metric_key`` was given."""
-    group, _, name = key.partition("/")
-    return restore(group), restore(name)
-
-
 def parameter_key(path: tuple[str, ...], prefix: str = PARAMETER_PREFIX) -> str:
     """MLflow's key of a setting, such as ``cfg.model.embedding_dim``.
 
