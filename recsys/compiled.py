@@ -5,7 +5,11 @@ Compiled functions release the interpreter's lock, so that threads run them side
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -15,15 +19,53 @@ FASTMATH = {"contract", "reassoc", "nsz"}
 """Sums may be taken in the order that vectorises; NaN and infinity keep their meaning."""
 
 
+def cache_folder(sources: Path = Path(__file__).parent) -> Path | None:
+    """Where machine code is kept; None where no place is writable.
+
+    numba compiles a function again when its own file has changed, but a loop here may hold the code
+    of functions from other files: so each state of the sources has a folder of its own.
+
+    Args:
+        sources: folder of all files that define compiled functions.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(sources.rglob("*.py")):
+        status = file.stat()
+        digest.update(f"{file} {status.st_mtime_ns} {status.st_size}\n".encode())
+    name = f"numba-{digest.hexdigest()[:16]}"
+    own, given = sources / "__pycache__", os.environ.get("NUMBA_CACHE_DIR")
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bookends"
+    for place in [Path(given)] if given else [own, user]:
+        folder = place / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            if place == own:
+                for old in place.glob("numba-*"):
+                    if old != folder:
+                        shutil.rmtree(old, ignore_errors=True)
+            return folder
+    return None
+
+
+CACHE_FOLDER = cache_folder()
+
+
 def compiled(function: Function) -> Function:
-    """Compile a function at its first call, and keep the machine code where a place is writable."""
+    """Compile a function at its first call, and keep the machine code in :data:`CACHE_FOLDER`."""
     njit: Any = numba.njit  # its own types want a literal for every option
+    config: Any = numba.config
     options = {"fastmath": FASTMATH, "error_model": "numpy", "nogil": True}
+    if CACHE_FOLDER is None:
+        return cast(Function, njit(function, **options))
+    others = config.CACHE_DIR
+    config.CACHE_DIR = str(CACHE_FOLDER)  # looked at here and now alone
     try:
-        fast = njit(function, cache=True, **options)
-    except RuntimeError:  # neither this folder nor the user's cache can be written
-        fast = njit(function, **options)
-    return cast(Function, fast)
+        return cast(Function, njit(function, cache=True, **options))
+    finally:
+        config.CACHE_DIR = others
 
 
 def inner(function: Function) -> Function:
