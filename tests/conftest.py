@@ -19,11 +19,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 import torch
+from hypothesis import settings
 
 from recsys.config import Config
 from recsys.data.checkerboard import checkerboard
 from recsys.data.dataset import prepare
 
+# The first example may compile loops or import a library.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 torch.set_num_threads(1)  # the worlds are tiny: handing work to a second thread costs more
 
 
@@ -196,7 +200,8 @@ def postgres():
     if binaries is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     # PostgreSQL refuses to run as root, so that root runs it as the user of its package.
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    runuser = shutil.which("runuser", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    user = [runuser, "-u", "postgres", "--"] if os.geteuid() == 0 else []
     directory = Path(tempfile.mkdtemp(prefix="bookends-postgres-"))
     (directory / "password").write_text(POSTGRES_PASSWORD)
     if user:
