@@ -36,7 +36,10 @@ class Workers:
         return self.run_all([partial(job, *each) for each in arguments])
 
     def run_all(self, jobs: Sequence[Callable[[], Result]]) -> list[Result]:
-        """What each job gives, in their order; the calling thread begins with the first."""
+        """What each job gives, in their order; the calling thread begins with the first.
+
+        Where one raises, others may still be at work until the pool ends.
+        """
         if self._pool is None or len(jobs) == 1:
             return [job() for job in jobs]
         waiting = [self._pool.submit(job) for job in jobs[1:]]

@@ -33,7 +33,7 @@ class _Units:
         wide: dense features and embedded bags, (n, Fd + ...).
         filled: of each well-filled bag, its rows as a matrix, by name.
         active: what entered each further layer, (n, width).
-        output: the metadata embeddings, (n, D), in the type of the products.
+        output: the metadata embeddings, (n, D); of a hidden layer in the type of the products.
     """
 
     wide: Tensor
@@ -101,6 +101,10 @@ class CompiledTower:
             if table.matrix is not None and name in encoder.projections
         }
         self._layers = _layers(encoder)
+        linears = [linear for _, linear in self._layers]
+        linears += [self._linear] if self._linear is not None else []
+        self._factors = [each for linear in linears for each in linear.parameters()]
+        self._factors += encoder.projection_weights.values()
         self.parameters = [each for each in self.tower.parameters() if each.requires_grad]
         if self.length is not None and self.length.is_learned:
             self.parameters.append(self.length.logarithm)  # type: ignore[arg-type]
@@ -114,9 +118,7 @@ class CompiledTower:
 
     def prepare(self) -> None:
         """Take the weights as the products of the next batch need them."""
-        self._multiplied = {
-            each: each.detach().to(self.kind) for each in self.parameters if each is not self._ids
-        }
+        self._multiplied = {each: each.detach().to(self.kind) for each in self._factors}
         if self.length is not None:
             self.length.prepare()
 
@@ -149,8 +151,8 @@ class CompiledTower:
             to_mixed = torch.empty_like(to_vectors)
             arrays = (numbers(to_vectors), numbers(encoded.vectors), trace.inverse)
             slope = kernels.take_across(*arrays, self.length.value, to_mixed.numpy())
-            if self.length.is_learned:
-                found[self.parameters[-1]] = self.length.gradient(slope)
+            if self.length.logarithm is not None:
+                found[self.length.logarithm] = self.length.gradient(slope)
         to_ids, to_metadata = self._unfuse(trace, to_mixed, found)
         if self.has_mimic:
             pulled = (numbers(trace.ids), numbers(trace.units.output), trace.is_known)
@@ -259,7 +261,7 @@ class CompiledTower:
     ) -> tuple[Tensor, Tensor]:
         """The gradients of id and metadata embeddings, (n, D) float32 each."""
         if self._linear is None or trace.both is None:
-            return to_mixed, to_mixed.clone()
+            return to_mixed, to_mixed
         if trace.gates is None:
             to_ids, to_metadata = torch.zeros(to_mixed.shape), torch.zeros(to_mixed.shape)
             to_logits = to_mixed.to(self.kind)

@@ -21,10 +21,9 @@ from recsys.compiled import compiled, inner
 from recsys.data.arrays import FloatArray, IntArray
 from recsys.training.compilation import MAX_THREADS, ask_for, side_by_side
 from recsys.training.losses import judge
+from recsys.training.tower_kernels import SHORTEST
 
 ONE, ZERO = np.float32(1), np.float32(0)
-MIN_NORM = np.float32(1e-12)
-"""A shorter row is divided by this, as :func:`torch.nn.functional.normalize` does."""
 AHEAD = 4
 """How many users, positives or items ahead of the one at hand rows are asked for."""
 Span = tuple[int, int]
@@ -175,7 +174,7 @@ def arrange(drawn: Drawn, scratch: Scratch) -> tuple[Pairs, Groups, Groups]:
 @inner
 def inverse_norm(square: np.float32, is_cosine: bool) -> np.float32:
     """What a row is multiplied by where it enters a product, from its product with itself."""
-    return ONE / max(np.float32(math.sqrt(square)), MIN_NORM) if is_cosine else ONE
+    return ONE / max(np.float32(math.sqrt(square)), SHORTEST) if is_cosine else ONE
 
 
 @inner

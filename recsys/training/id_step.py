@@ -26,7 +26,7 @@ FEWEST_STEPS, MOST_STEPS = 256, 4096
 
 
 class IdStep:
-    """Moves a model by ids alone, as the step through autograd does but for rounding.
+    """Moves a model by ids alone, as the step through the towers does but for rounding.
 
     Weights stay in the model and moments in the optimizer: either step can go on where the other
     stopped. The same batches give the same bits, however many threads there are.

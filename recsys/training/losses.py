@@ -33,16 +33,16 @@ def sampled_bce(positive: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @inner
-def judge(logits: FloatArray, slopes: FloatArray, place: int, sums: FloatArray, user: int) -> None:
+def judge(logits: FloatArray, slopes: FloatArray, place: int, sums: FloatArray, row: int) -> None:
     """The :func:`sampled_bce` of one positive and its negatives, and its slope in the logits.
 
     Args:
         logits: of the batch's positives, each before its negatives, (B, 1 + K) float32.
         slopes: of the same shape; filled in for this positive.
         place: of the positive, a row of both.
-        sums: to the user's row are added the softplus of its positive, those of its negatives, and
+        sums: to one row are added the softplus of its positive, those of its negatives, and
             slopes times logits, (n, 3) float64.
-        user: a row of ``sums``.
+        row: which.
     """
     n, width = logits.shape
     share = -np.float32(0.5 / n)
@@ -53,12 +53,12 @@ def judge(logits: FloatArray, slopes: FloatArray, place: int, sums: FloatArray, 
         wrong = logit if part else -logit
         fade = np.float32(math.exp(-abs(wrong)))
         slopes[place, column] = share * (_ONE if wrong >= 0 else fade) / (_ONE + fade)
-        sums[user, 2] += slopes[place, column] * logit
+        sums[row, 2] += slopes[place, column] * logit
         # softplus(x) is max(x, 0) + log(1 + exp(-|x|)); one logarithm serves many negatives.
-        sums[user, part] += max(wrong, _ZERO)
+        sums[row, part] += max(wrong, _ZERO)
         odds *= 1.0 + float(fade)
         if part == 0 or column == width - 1 or odds > _LARGE:
-            sums[user, part] += math.log(odds)
+            sums[row, part] += math.log(odds)
             odds = 1.0
         share = np.float32(0.5 / (n * (width - 1)))
 

@@ -36,7 +36,9 @@ class HybridOptimizer:
     def zero_grad(self) -> None:
         """Forget all gradients."""
         for optimizer in self._optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                for weight in group["params"]:
+                    weight.grad = None
 
     def step(self) -> None:
         """Apply all gradients."""
@@ -84,6 +86,8 @@ class FusedAdam(Adam):
                 return
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
             states = [self.state[weight] for weight in weights]
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1)

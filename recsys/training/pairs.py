@@ -1,4 +1,4 @@
-"""The loss of (user, item) pairs and its gradient, without writing the pairs' vectors out."""
+"""The loss of (user, item) pairs and its gradient; on the CPU no pair's vectors are copied."""
 
 from __future__ import annotations
 
@@ -64,6 +64,7 @@ def pair_loss(
 
 
 def _by_autograd(users: Tensor, items: Tensor, user_of: Tensor, items_of: Tensor) -> PairLoss:
+    """The same for GPUs."""
     leaves = users.detach().requires_grad_(), items.detach().requires_grad_()
     logits = torch.einsum("bd,bcd->bc", leaves[0][user_of], leaves[1][items_of])
     losses = sampled_bce(logits[:, 0], logits[:, 1:])

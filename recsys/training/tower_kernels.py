@@ -10,7 +10,7 @@ from recsys.compiled import compiled
 from recsys.data.arrays import BoolArray, FloatArray, IntArray
 from recsys.narrow import narrow, widen
 
-SHORTEST = 1e-12
+SHORTEST = np.float32(1e-12)
 """A shorter row is divided by this, as :func:`torch.nn.functional.normalize` does."""
 
 
@@ -88,7 +88,7 @@ def scatter(
 def keep_active(
     units: FloatArray, keys: IntArray, limit: np.uint32, scale: np.float32, active: FloatArray
 ) -> None:
-    """The hash of a unit is MurmurHash3's last step over its row's key and its column."""
+    """ReLU and dropout, by the hash of :func:`recsys.models.dropout.is_kept`."""
     for row in range(len(units)):
         key = keys[row]
         for column in range(units.shape[1]):
@@ -97,7 +97,7 @@ def keep_active(
             mixed = np.uint32((mixed ^ (mixed >> np.uint32(13))) * np.uint32(0xC2B2AE35))
             mixed = np.uint32(mixed ^ (mixed >> np.uint32(16)))
             unit = units[row, column]
-            kept = unit * scale if mixed >= limit and unit > 0 else np.float32(0)
+            kept = np.float32(0) if mixed < limit or unit <= 0 else unit * scale  # NaN stays NaN
             active[row, column] = narrow(kept, active)
 
 
@@ -179,7 +179,7 @@ def scale_to(
         square = np.float32(0)
         for d in range(vectors.shape[1]):
             square += vectors[row, d] * vectors[row, d]
-        inverse[row] = np.float32(1) / max(np.float32(math.sqrt(square)), np.float32(SHORTEST))
+        inverse[row] = np.float32(1) / max(np.float32(math.sqrt(square)), SHORTEST)
         factor = length * inverse[row]
         for d in range(vectors.shape[1]):
             scaled[row, d] = vectors[row, d] * factor

@@ -196,6 +196,7 @@ def _add_up(of_parts: list[Gradients]) -> Gradients:
     dense: list[list[Tensor]] = []
     for place, gradients in enumerate(zip(*of_parts, strict=True)):
         there = [each for each in gradients if each is not None]
+        totals[place] = there[0] if there else None
         if len(there) < 2:
             continue
         if there[0].is_sparse:

@@ -216,10 +216,12 @@ class Trainer:
         batch = next(batches, None)
         while batch is not None:
             parts = self._differentiate(batch, towers, team)
-            # While weights are moved, one thread draws the next batch: it needs none of them.
-            first, *others = self._optimizer.jobs()
-            jobs: list[Callable[[], Any]] = [first, partial(next, batches, None), *others]
-            upcoming = team.run_all(jobs)[1]
+            # While weights are moved, another thread draws the next batch: it needs none of them.
+            jobs: list[Callable[[], Any]] = [*self._optimizer.jobs()]
+            place = min(1, len(jobs))
+            jobs.insert(place, partial(next, batches, None))
+            upcoming = team.run_all(jobs)[place]
+            self._optimizer.zero_grad()
             yield len(batch), parts
             batch = upcoming
 
@@ -238,7 +240,7 @@ class Trainer:
         return parts if mimic is None else parts | {"mimic": mimic}
 
     def _team(self) -> AbstractContextManager[Workers]:
-        """The threads of a step through autograd: those of torch, on the CPU.
+        """The threads of a step through the towers: those of torch, on the CPU.
 
         Not where gradients are too large: a dense one of an id embedding is as large as its table,
         and each thread would have its own. The step by ids has threads of its own.

@@ -22,7 +22,9 @@ def twins():
     dense = nn.Embedding(5, 3)
     dense.load_state_dict(sparse.state_dict())
     dense_linear = copy.deepcopy(linear)
-    hybrid = HybridOptimizer(Adam(linear.parameters()), RowAdam(sparse.parameters()))
+    hybrid = HybridOptimizer(
+        FusedAdam(linear.parameters(), fused=True), RowAdam(sparse.parameters())
+    )
     plain = Adam([*dense.parameters(), *dense_linear.parameters()])
     return (sparse, linear, hybrid), (dense, dense_linear, plain)
 
@@ -52,7 +54,8 @@ def test_a_loaded_state_goes_on_exactly():
     (embedding, linear, optimizer), _ = twins()
     train(embedding, linear, optimizer, [torch.arange(5)])
     other = (copy.deepcopy(embedding), copy.deepcopy(linear))
-    resumed = HybridOptimizer(Adam(other[1].parameters()), RowAdam(other[0].parameters()))
+    dense = FusedAdam(other[1].parameters(), fused=True)
+    resumed = HybridOptimizer(dense, RowAdam(other[0].parameters()))
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     batches = [torch.tensor([1, 2, 3])] * 3
     train(embedding, linear, optimizer, batches)
@@ -66,8 +69,12 @@ def test_fused_adam_steps_as_torchs_own_and_keeps_the_same_state(plain, is_decou
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
     twin, settings = copy.deepcopy(layers), {"lr": 0.01, "weight_decay": 0.1}
+    idle = nn.Parameter(torch.ones(2))  # in a group in which nothing has a gradient
     fused = FusedAdam(
-        layers.parameters(), fused=True, decoupled_weight_decay=is_decoupled, **settings
+        [{"params": layers.parameters()}, {"params": [idle], "lr": 1.0}],
+        fused=True,
+        decoupled_weight_decay=is_decoupled,
+        **settings,
     )
     wanted = plain(twin.parameters(), fused=True, **settings)
     hybrid = HybridOptimizer(fused, None)
@@ -82,5 +89,6 @@ def test_fused_adam_steps_as_torchs_own_and_keeps_the_same_state(plain, is_decou
         wanted.step()
     for mine, other in zip(layers.parameters(), twin.parameters(), strict=True):
         assert torch.equal(mine, other)
+    assert torch.equal(idle, torch.ones(2))
     states = [each.state_dict()["state"] for each in (fused, wanted)]
     torch.testing.assert_close(*states, rtol=0, atol=0)

@@ -160,6 +160,9 @@ def test_every_kind_of_tower_is_compiled_to_what_its_modules_say(
 @pytest.mark.parametrize("fusion", ["sum", "concat", "adaptive_mimic"])
 def test_in_bfloat16_the_products_are_those_of_autocast(board_config, board_prepared, fusion):
     model = build(board_config, board_prepared, fusion)
+    with torch.no_grad():  # bags are summed in bfloat16 by the one, in float32 by the other
+        for parameter in model.parameters():
+            parameter.copy_(parameter.bfloat16())
     weight = MIMIC_WEIGHT if fusion == "adaptive_mimic" else 0.0
     (given, gradients_given), (expected, gradients_wanted) = both_ways(
         model, board_prepared, weight, bfloat16=True
@@ -188,11 +191,26 @@ def test_dense_gradients_and_ids_alone_go_by_autograd(board_config, board_prepar
         assert not CompiledTower.supports(model.user_tower)
 
 
+def test_a_tower_of_ids_alone_meets_a_compiled_one(board_config, board_prepared):
+    towers = {"user_tower": {"fusion": "identity"}, "item_tower": {"fusion": "sum"}}
+    model = build(board_config, board_prepared, "sum", **towers)
+    assert [CompiledTower.supports(each) for each in (model.user_tower, model.item_tower)] == [
+        False,
+        True,
+    ]
+    (given, gradients_given), (expected, gradients_wanted) = both_ways(model, board_prepared, 0.0)
+    for one, other in zip(given, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert_gradients(gradients_given, gradients_wanted, 1e-4)
+
+
 def test_a_compiled_activation_keeps_the_units_that_the_module_keeps():
     keys = Draws(5).rows(1, 40)
     units, active = torch.randn(40, 9), torch.empty(40, 9)
+    units[3, 4] = units[5, :] = torch.nan  # a broken model is not to look like one that learns
     limit, scale = np.uint32(threshold(0.3)), np.float32(1 / 0.7)
     kernels.keep_active(units.numpy(), keys, limit, scale, active.numpy())
     module = ReluDropout(0.3, 1)
-    torch.testing.assert_close(active, module(units, Draws(5)))
+    torch.testing.assert_close(active, module(units, Draws(5)), equal_nan=True)
+    assert active.isnan().any()
     assert 0 < (active > 0).sum() < (units > 0).sum()

@@ -144,6 +144,12 @@ def test_without_a_validation_split_all_epochs_are_trained_and_the_last_is_kept(
     assert fresh.best_epoch == 3
 
 
+def test_gradients_are_not_kept_from_step_to_step(trainer):
+    fresh = trainer()
+    next(fresh.epochs())
+    assert [name for name, each in fresh.model.named_parameters() if each.grad is not None] == []
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_learns_the_checkerboard(trainer):
