@@ -34,9 +34,12 @@ def cache_folder(sources: Path = Path(__file__).parent) -> Path | None:
         digest.update(f"{file} {status.st_mtime_ns} {status.st_size}\n".encode())
     name = f"numba-{digest.hexdigest()[:16]}"
     own, given = sources / "__pycache__", os.environ.get("NUMBA_CACHE_DIR")
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bookends"
-    for place in [Path(given)] if given else [own, user]:
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    places = [Path(given).absolute()] if given else [own, Path(user, "bookends")]
+    for place in places:
         folder = place / name
+        if not folder.is_absolute():  # a user without a home
+            continue
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:

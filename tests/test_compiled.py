@@ -32,6 +32,15 @@ def test_where_the_sources_cannot_be_written_the_users_cache_can(sources, tmp_pa
     assert cache_folder(sources) is None
 
 
+def test_a_user_without_a_home_has_no_place(sources, tmp_path, monkeypatch):
+    (sources / "__pycache__").write_text("in the way")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.chdir(tmp_path)
+    assert cache_folder(sources) is None
+    assert not (tmp_path / "~").exists()
+
+
 def test_the_users_own_choice_is_kept_to(sources, tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "chosen"))
     assert cache_folder(sources).parent == tmp_path / "chosen"
