@@ -80,13 +80,13 @@ class BagTable(nn.Module):
         kind = torch.get_autocast_dtype(rows.device.type)
         return self.matrix_in(kind).index_select(0, rows)
 
-    def matrix_in(self, kind: torch.dtype) -> Tensor:
-        """The matrix in the type of the products, so that rows are gathered as they enter one."""
+    def matrix_in(self, dtype: torch.dtype) -> Tensor:
+        """The matrix in the dtype of the products, so that rows are gathered as they enter one."""
         assert self.matrix is not None
-        if kind is self.matrix.dtype:
+        if dtype is self.matrix.dtype:
             return self.matrix
-        if self._half is None or self._half.dtype is not kind:
-            self._half = self.matrix.to(kind)
+        if self._half is None or self._half.dtype is not dtype:
+            self._half = self.matrix.to(dtype)
         return self._half
 
     def _scatter(self, rows: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ share it wait for each other, since one at a time can make calls.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -67,7 +67,6 @@ class _Trace:
     inverse: FloatArray | None
 
 
-@dataclass(eq=False)
 class CompiledTower:
     """One tower in training on the CPU.
 
@@ -75,39 +74,38 @@ class CompiledTower:
         tower: supported, see :meth:`supports`.
         length: what its vectors are scaled to; None leaves them.
         has_mimic: sum up the mimic loss.
-        kind: the type that matrices are multiplied in.
+        dtype: that matrices are multiplied in, float32 or bfloat16.
     """
 
-    tower: Tower
-    length: Length | None
-    has_mimic: bool
-    kind: torch.dtype
-    _multiplied: dict[Tensor, Tensor] = field(default_factory=dict, init=False)
-
-    def __post_init__(self) -> None:
-        encoder = self.tower.encoder
+    def __init__(
+        self, tower: Tower, length: Length | None, *, has_mimic: bool, dtype: torch.dtype
+    ) -> None:
+        encoder = tower.encoder
         assert encoder is not None
+        self.has_mimic = has_mimic
+        self.parameters = [each for each in tower.parameters() if each.requires_grad]
+        if length is not None and length.is_learned:
+            self.parameters.append(length.logarithm)  # type: ignore[arg-type]
+        self._tower = tower
         self._encoder = encoder
-        self._ids = self.tower.id_embedding.embedding.weight
-        self._linear = getattr(self.tower.fusion, "linear", None)
+        self._length = length
+        self._dtype = dtype
+        self._ids = tower.id_embedding.embedding.weight
         self._bags = {}
+        self._filled = {}
         for name, table in encoder.features.bag_tables.items():
             offsets, columns, shares = table.bag
             weights = np.empty(0, dtype=np.float32) if shares is None else shares.numpy()
             self._bags[name] = (offsets.numpy(), columns.numpy(), weights)
-        self._filled = {
-            name: table.matrix_in(self.kind)
-            for name, table in encoder.features.bag_tables.items()
-            if table.matrix is not None and name in encoder.projections
-        }
+            if table.matrix is not None and name in encoder.projections:
+                self._filled[name] = table.matrix_in(dtype)
         self._layers = _layers(encoder)
+        self._linear = getattr(tower.fusion, "linear", None)  # of concat and of the gates
         linears = [linear for _, linear in self._layers]
-        linears += [self._linear] if self._linear is not None else []
+        linears += [] if self._linear is None else [self._linear]
         self._factors = [each for linear in linears for each in linear.parameters()]
         self._factors += encoder.projection_weights.values()
-        self.parameters = [each for each in self.tower.parameters() if each.requires_grad]
-        if self.length is not None and self.length.is_learned:
-            self.parameters.append(self.length.logarithm)  # type: ignore[arg-type]
+        self._multiplied: dict[Tensor, Tensor] = {}
 
     @staticmethod
     def supports(tower: Tower) -> bool:
@@ -118,13 +116,13 @@ class CompiledTower:
 
     def prepare(self) -> None:
         """Take the weights as the products of the next batch need them."""
-        self._multiplied = {each: each.detach().to(self.kind) for each in self._factors}
-        if self.length is not None:
-            self.length.prepare()
+        self._multiplied = {each: each.detach().to(self._dtype) for each in self._factors}
+        if self._length is not None:
+            self._length.prepare()
 
     def forward(self, indices: Tensor, draws: Draws) -> Encoded:
         """The vectors of the indices, (n,) int64, and the sum of their mimic loss."""
-        tower = self.tower
+        tower = self._tower
         rows = tower.id_embedding.rows(indices, draws, tower.id_dropout)
         ids = self._ids.detach().index_select(0, rows)
         numbered = rows.numpy()
@@ -132,10 +130,10 @@ class CompiledTower:
         units = self._encode(indices, draws)
         both, gates, mixed = self._fuse(ids, units.output, is_known)
         vectors, inverse = mixed, None
-        if self.length is not None:
+        if self._length is not None:
             inverse = np.empty(len(rows), dtype=np.float32)
             vectors = torch.empty_like(mixed)
-            kernels.scale_to(numbers(mixed), self.length.value, vectors.numpy(), inverse)
+            kernels.scale_to(numbers(mixed), self._length.value, vectors.numpy(), inverse)
         total = 0.0
         if self.has_mimic:
             total = kernels.sum_squares(numbers(ids), numbers(units.output), is_known)
@@ -147,12 +145,12 @@ class CompiledTower:
         trace: _Trace = encoded.trace
         found: dict[Tensor, Tensor] = {}
         to_mixed = to_vectors
-        if self.length is not None and trace.inverse is not None:
+        if self._length is not None and trace.inverse is not None:
             to_mixed = torch.empty_like(to_vectors)
             arrays = (numbers(to_vectors), numbers(encoded.vectors), trace.inverse)
-            slope = kernels.take_across(*arrays, self.length.value, to_mixed.numpy())
-            if self.length.logarithm is not None:
-                found[self.length.logarithm] = self.length.gradient(slope)
+            slope = kernels.take_across(*arrays, self._length.value, to_mixed.numpy())
+            if self._length.logarithm is not None:
+                found[self._length.logarithm] = self._length.gradient(slope)
         to_ids, to_metadata = self._unfuse(trace, to_mixed, found)
         if self.has_mimic:
             pulled = (numbers(trace.ids), numbers(trace.units.output), trace.is_known)
@@ -181,7 +179,7 @@ class CompiledTower:
                 kernels.gather(*self._bags[name], indices.numpy(), numbers(weight), units.numpy())
         active = []
         for activation, linear in self._layers:
-            entering = units.new_empty(units.shape, dtype=self.kind)
+            entering = units.new_empty(units.shape, dtype=self._dtype)
             keys = draws.rows(activation.stream, len(units))
             limit, scale = np.uint32(threshold(activation.share)), _scale(activation)
             kernels.keep_active(units.float().numpy(), keys, limit, scale, numbers(entering))
@@ -222,7 +220,7 @@ class CompiledTower:
         for (activation, linear), entered in zip(
             reversed(self._layers), reversed(units.active), strict=True
         ):
-            slopes = to_units.to(self.kind)
+            slopes = to_units.to(self._dtype)
             self._differentiate(linear, slopes, entered, found)
             to_entered = slopes @ self._multiplied[linear.weight]
             to_units = torch.empty(entered.shape)
@@ -234,7 +232,7 @@ class CompiledTower:
             self._unwiden(trace.indices, to_units @ encoder.dense_weight.detach().t(), found)
         for name, weight in encoder.projection_weights.items():
             if name in units.filled:
-                found[weight] = (units.filled[name].t() @ to_units.to(self.kind)).float()
+                found[weight] = (units.filled[name].t() @ to_units.to(self._dtype)).float()
             else:
                 found[weight] = torch.zeros(weight.shape)
                 bag = (*self._bags[name], trace.indices.numpy())
@@ -246,11 +244,11 @@ class CompiledTower:
         """Both side by side and the gates, where there are such, and the fused vectors."""
         if self._linear is None:
             return None, None, ids + metadata
-        both = ids.new_empty(len(ids), 2 * ids.shape[1], dtype=self.kind)
+        both = ids.new_empty(len(ids), 2 * ids.shape[1], dtype=self._dtype)
         kernels.set_side_by_side(numbers(ids), numbers(metadata), numbers(both))
         bias, weight = (self._multiplied[each] for each in (self._linear.bias, self._linear.weight))
         logits = torch.addmm(bias, both, weight.t()).float()
-        if isinstance(self.tower.fusion, ConcatFusion):
+        if isinstance(self._tower.fusion, ConcatFusion):
             return both, None, logits
         gates, mixed = logits.sigmoid_(), torch.empty_like(ids)
         kernels.mix(gates.numpy(), numbers(ids), numbers(metadata), is_known, mixed.numpy())
@@ -264,10 +262,10 @@ class CompiledTower:
             return to_mixed, to_mixed
         if trace.gates is None:
             to_ids, to_metadata = torch.zeros(to_mixed.shape), torch.zeros(to_mixed.shape)
-            to_logits = to_mixed.to(self.kind)
+            to_logits = to_mixed.to(self._dtype)
         else:
             to_ids, to_metadata = torch.empty(to_mixed.shape), torch.empty(to_mixed.shape)
-            to_logits = to_mixed.new_empty(to_mixed.shape, dtype=self.kind)
+            to_logits = to_mixed.new_empty(to_mixed.shape, dtype=self._dtype)
             given = (trace.gates, trace.ids, trace.units.output, to_mixed)
             arrays = (numbers(each) for each in (*given, to_logits, to_ids, to_metadata))
             kernels.unmix(*arrays)

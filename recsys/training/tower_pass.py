@@ -171,7 +171,7 @@ def tower_steps(
     model: TwoTower, *, has_mimic: bool, bfloat16: bool
 ) -> tuple[TowerSteps, TowerSteps]:
     """The towers of users and of items, compiled where that is supported."""
-    scale, kind = model.log_scale, torch.bfloat16 if bfloat16 else torch.float32
+    scale, dtype = model.log_scale, torch.bfloat16 if bfloat16 else torch.float32
     found: list[TowerSteps] = []
     for tower, logarithm, match in (
         (model.user_tower, scale, model.match_users),
@@ -180,7 +180,7 @@ def tower_steps(
         with_mimic = has_mimic and tower.has_gates
         if CompiledTower.supports(tower):
             length = None if scale is None else Length(logarithm)
-            found.append(CompiledTower(tower, length, with_mimic, kind))
+            found.append(CompiledTower(tower, length, has_mimic=with_mimic, dtype=dtype))
         else:
             learned = logarithm if isinstance(logarithm, nn.Parameter) else None
             found.append(
