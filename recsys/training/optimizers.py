@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, assert_never
 
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from recsys.config import DenseOptimizer, TrainingConfig
 from recsys.models.two_tower import TwoTower
@@ -49,8 +50,10 @@ class HybridOptimizer:
         """What a step is made of: each job moves other weights, so they may run side by side."""
         jobs: list[Callable[[], None]] = []
         for optimizer in self._optimizers.values():
-            if isinstance(optimizer, RowAdam | FusedAdam):
+            if isinstance(optimizer, RowAdam):
                 jobs += optimizer.jobs()
+            elif isinstance(optimizer, Adam | AdamW):
+                jobs.append(partial(step_fused, optimizer))
             else:
                 jobs.append(optimizer.step)
         return jobs
@@ -66,47 +69,41 @@ class HybridOptimizer:
             optimizer.load_state_dict(state[name])
 
 
-class FusedAdam(Adam):
-    """torch's fused Adam, and AdamW, without the way to it.
+@torch.no_grad()
+def step_fused(optimizer: Adam | AdamW) -> None:
+    """The step of torch's fused Adam or AdamW, without the way to it.
 
-    :meth:`torch.optim.Adam.step` sorts the weights by device and type again at every step, which
-    for the small weights of towers takes longer than to move them.
+    Their own sorts the weights by device and type again at every step, which for the small weights
+    of towers takes longer than to move them.
     """
-
-    def jobs(self) -> list[Callable[[], None]]:
-        """What a step is made of: one job."""
-        return [self._move]
-
-    @torch.no_grad()
-    def _move(self) -> None:
-        for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            if weights and (weights[0].is_cuda or any(each not in self.state for each in weights)):
-                self.step()  # which makes the moments, too
-                return
-        for group in self.param_groups:
-            weights = [weight for weight in group["params"] if weight.grad is not None]
-            if not weights:
-                continue
-            states = [self.state[weight] for weight in weights]
-            steps = [state["step"] for state in states]
-            torch._foreach_add_(steps, 1)
-            is_decoupled = group["decoupled_weight_decay"]
-            (torch._fused_adamw_ if is_decoupled else torch._fused_adam_)(
-                weights,
-                [weight.grad for weight in weights],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [],
-                steps,
-                lr=group["lr"],
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=False,
-            )
+    for group in optimizer.param_groups:
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if weights and (weights[0].is_cuda or any(each not in optimizer.state for each in weights)):
+            optimizer.step()  # which makes the moments, too
+            return
+    move = torch._fused_adamw_ if isinstance(optimizer, AdamW) else torch._fused_adam_
+    for group in optimizer.param_groups:
+        weights = [weight for weight in group["params"] if weight.grad is not None]
+        if not weights:
+            continue
+        states = [optimizer.state[weight] for weight in weights]
+        steps = [state["step"] for state in states]
+        torch._foreach_add_(steps, 1)
+        move(
+            weights,
+            [weight.grad for weight in weights],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            steps,
+            lr=group["lr"],
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 def build_optimizer(model: TwoTower, config: TrainingConfig) -> HybridOptimizer:
@@ -133,11 +130,9 @@ def build_dense(
     rate, decay = config.learning_rate, config.weight_decay
     match name:
         case "adam":
-            return FusedAdam(groups, lr=rate, weight_decay=decay, fused=True)
+            return Adam(groups, lr=rate, weight_decay=decay, fused=True)
         case "adamw":
-            return FusedAdam(
-                groups, lr=rate, weight_decay=decay, fused=True, decoupled_weight_decay=True
-            )
+            return AdamW(groups, lr=rate, weight_decay=decay, fused=True)
         case "sgd":
             return SGD(groups, lr=rate, weight_decay=decay)
         case _:
