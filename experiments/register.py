@@ -58,14 +58,14 @@ class Registration:
         champion: held against; None where there was none, or it is this run's version.
         verdict: of the gate; None where the run's version was champion already.
         done: in the registry; None in a rehearsal.
-        is_forced: whether it is to be champion whatever the verdict.
+        is_forced: whether it was to be champion whatever the verdict.
     """
 
     run: PastRun
     champion: Version | None
     verdict: Verdict | None
     done: Registered | None
-    is_forced: bool = False
+    is_forced: bool
 
     @property
     def is_champion(self) -> bool:
@@ -93,20 +93,23 @@ def register(request: RegisterRequest) -> Registration:
         )
     registry = Registry(uri, request.name)
     version = registry.version_of(run.run_id)
+    is_forced = request.reason is not None
     cost: ServingCost | None = None
     for _ in range(_ATTEMPTS):
         champion = registry.champion()
         if champion is not None and champion.number == version:
             done = Registered(version, is_new=False, has_moved=False, champion=version)
-            return Registration(run, None, None, None if request.is_rehearsal else done)
+            shown = None if request.is_rehearsal else done
+            return Registration(run, None, None, shown, is_forced)
         cost = cost or measure(resolve_bundle(f"runs:/{run.run_id}/model", uri))
         verdict = judge(_contender(run, run.name), _opponent(champion, uri), cost, request.gate)
         if request.is_rehearsal:
-            return Registration(run, champion, verdict, None, request.reason is not None)
+            return Registration(run, champion, verdict, None, is_forced)
         against = None if champion is None else champion.number
         candidate = Candidate(run.run_id, run.record, verdict, against, request.reason)
         try:
-            return Registration(run, champion, verdict, registry.register(candidate))
+            done = registry.register(candidate)
+            return Registration(run, champion, verdict, done, is_forced)
         except ChampionChangedError:
             continue
     raise TrackingError(
