@@ -40,15 +40,15 @@ def cache_folder(sources: Path = Path(__file__).parent) -> Path | None:
         folder = place / name
         if not folder.is_absolute():  # a user without a home
             continue
+        is_new = not folder.is_dir()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:
             continue
         if os.access(folder, os.W_OK):
-            if place == own:
-                for old in place.glob("numba-*"):
-                    if old != folder:
-                        shutil.rmtree(old, ignore_errors=True)
+            if is_new and place == own:  # what is there is of states that are gone
+                for old in set(place.glob("numba-*")) - {folder}:
+                    shutil.rmtree(old, ignore_errors=True)
             return folder
     return None
 
