@@ -77,8 +77,8 @@ class BagTable(nn.Module):
             return self._scatter(rows)
         if not torch.is_autocast_enabled(rows.device.type):
             return self.matrix.index_select(0, rows)
-        kind = torch.get_autocast_dtype(rows.device.type)
-        return self.matrix_in(kind).index_select(0, rows)
+        dtype = torch.get_autocast_dtype(rows.device.type)
+        return self.matrix_in(dtype).index_select(0, rows)
 
     def matrix_in(self, dtype: torch.dtype) -> Tensor:
         """The matrix in the dtype of the products, so that rows are gathered as they enter one."""

@@ -82,7 +82,7 @@ class CompiledTower:
     ) -> None:
         encoder = tower.encoder
         assert encoder is not None
-        self.has_mimic = has_mimic
+        self._has_mimic = has_mimic
         self.parameters = [each for each in tower.parameters() if each.requires_grad]
         if length is not None and length.is_learned:
             self.parameters.append(length.logarithm)  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ class CompiledTower:
             vectors = torch.empty_like(mixed)
             kernels.scale_to(numbers(mixed), self._length.value, vectors.numpy(), inverse)
         total = 0.0
-        if self.has_mimic:
+        if self._has_mimic:
             total = kernels.sum_squares(numbers(ids), numbers(units.output), is_known)
         trace = _Trace(indices, numbered, ids, is_known, units, both, gates, inverse)
         return Encoded(vectors, torch.tensor(total), torch.tensor(is_known.sum()), trace)
@@ -152,7 +152,7 @@ class CompiledTower:
             if self._length.logarithm is not None:
                 found[self._length.logarithm] = self._length.gradient(slope)
         to_ids, to_metadata = self._unfuse(trace, to_mixed, found)
-        if self.has_mimic:
+        if self._has_mimic:
             pulled = (numbers(trace.ids), numbers(trace.units.output), trace.is_known)
             kernels.pull_to_ids(*pulled, np.float32(mimic_share.item()), to_metadata.numpy())
         self._unencode(trace, to_metadata, found)

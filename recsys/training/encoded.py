@@ -37,11 +37,9 @@ class TowerSteps(Protocol):
 
     Attributes:
         parameters: that get a gradient.
-        has_mimic: whether the mimic loss is summed up.
     """
 
     parameters: list[nn.Parameter]
-    has_mimic: bool
 
     def prepare(self) -> None:
         """Look at the weights again: to be called before the rows of each batch."""

@@ -46,7 +46,7 @@ class AutogradTower:
         has_mimic: bool,
         bfloat16: bool,
     ) -> None:
-        self.has_mimic = has_mimic
+        self._has_mimic = has_mimic
         self.parameters = [each for each in tower.parameters() if each.requires_grad]
         self.parameters += [] if scale is None else [scale]
         self._tower = tower
@@ -61,7 +61,7 @@ class AutogradTower:
         with torch.autocast(indices.device.type, torch.bfloat16, enabled=self._bfloat16):
             parts = self._tower.parts(indices, draws)
         vectors = self._match(parts.vectors)
-        if not self.has_mimic or parts.metadata is None:
+        if not self._has_mimic or parts.metadata is None:
             nothing = vectors.new_zeros(())
             return Encoded(vectors.detach(), nothing, nothing, (vectors,))
         total, n_known = mimic_sum(parts.ids, parts.metadata, parts.is_known)
