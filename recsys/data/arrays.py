@@ -7,7 +7,7 @@ file; an *index* is contiguous, 0..n-1, and -1 when unknown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -69,17 +69,18 @@ class Bags:
 
     def take(self, rows: IntArray) -> Bags:
         """The bags of the given rows, in the given order."""
-        positions, offsets = self._positions(rows)
+        positions, offsets = self.positions(rows)
         weights = None if self.weights is None else self.weights[positions]
         return Bags(offsets, self.indices[positions], self.n_columns, weights)
 
     def entries(self, rows: IntArray) -> tuple[IntArray, IntArray]:
         """(position in ``rows``, column) of every entry of the given rows, row by row."""
-        positions, offsets = self._positions(rows)
+        positions, offsets = self.positions(rows)
         owners = np.repeat(np.arange(len(rows)), np.diff(offsets))
         return owners, self.indices[positions]
 
-    def _positions(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+    def positions(self, rows: IntArray) -> tuple[IntArray, IntArray]:
+        """(place in ``indices`` of every entry of the given rows, offsets of the rows taken)."""
         starts = self.offsets[rows]
         lengths = self.offsets[np.asarray(rows) + 1] - starts
         offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
@@ -120,7 +121,7 @@ class Bags:
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Who read what, by index.
+    """Who has what, by index.
 
     Attributes:
         users: (N,) int32.
@@ -129,6 +130,7 @@ class Interactions:
             is the order in time; None where the data has no order.
         n_users: how many users there are, those without interactions included.
         n_items: the same for items.
+        ratings: (N,) float32, or None where the data has none.
     """
 
     users: IntArray
@@ -136,6 +138,7 @@ class Interactions:
     times: IntArray | None
     n_users: int
     n_items: int
+    ratings: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -162,5 +165,10 @@ class Interactions:
 
     def select(self, rows: IntArray | BoolArray) -> Interactions:
         """The interactions of the given rows."""
-        times = None if self.times is None else self.times[rows]
-        return Interactions(self.users[rows], self.items[rows], times, self.n_users, self.n_items)
+        return replace(
+            self,
+            users=self.users[rows],
+            items=self.items[rows],
+            times=None if self.times is None else self.times[rows],
+            ratings=None if self.ratings is None else self.ratings[rows],
+        )

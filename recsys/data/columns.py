@@ -20,6 +20,7 @@ AUTHOR = "author"
 CATEGORIES = "categories"
 TEXT_FIELDS = (TITLE, AUTHOR, CATEGORIES)
 
+NUMERIC_SETTING = "data.feature_params.numeric_columns"
 CATEGORY_SEPARATOR = "|"
 AUTHOR_SEPARATOR = ","
 
@@ -51,15 +52,15 @@ class Column:
 
 def book_columns(config: DataConfig) -> tuple[Column, ...]:
     """The columns of the books file that the settings ask for."""
-    clash = sorted({ITEM_ID, *TEXT_FIELDS} & set(config.numeric_columns))
+    features = config.feature_params
+    clash = sorted({ITEM_ID, *TEXT_FIELDS} & set(features.numeric_columns))
     if clash:
-        raise ConfigError(f"'data.numeric_columns' must name numeric columns, got '{clash[0]}'")
-    features = config.features
+        raise ConfigError(f"'{NUMERIC_SETTING}' must name numeric columns, got '{clash[0]}'")
     needed: dict[BookField, bool] = {
         "item_id": True,
         "title": features.title,
-        "author": features.authors.size > 0,
-        "categories": features.categories.size > 0,
+        "author": features.author_top_k > 0,
+        "categories": features.category_top_k > 0,
     }
     columns = []
     for name, required in needed.items():
@@ -68,9 +69,10 @@ def book_columns(config: DataConfig) -> tuple[Column, ...]:
         mapped = name in config.book_columns
         columns.append(Column(name, source, kind, required or mapped, "data.book_columns"))
     sources: dict[str, str] = {str(field): name for field, name in config.book_columns.items()}
-    for number in config.numeric_columns:
+    for number in features.numeric_columns:
         source = sources.get(number, number)
-        columns.append(Column(number, source, "number", True, "data.numeric_columns"))
+        required = features.needs_numeric_columns or number in sources
+        columns.append(Column(number, source, "number", required, NUMERIC_SETTING))
     return tuple(columns)
 
 
@@ -81,7 +83,7 @@ def interaction_columns(config: DataConfig) -> tuple[Column, ...]:
     order.
     """
     by_time = config.split.order == "timestamp"
-    decays = config.features.user_aggregate == "time_decayed_mean"
+    decays = config.feature_params.user_aggregation == "time_decayed_mean"
     wanted: list[tuple[InteractionField, ColumnKind, bool]] = [
         ("user_id", "id", True),
         ("item_id", "id", True),

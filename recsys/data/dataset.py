@@ -1,10 +1,11 @@
-"""The prepared data set: from two files to arrays, and its cache."""
+"""The prepared data set: from files to arrays, and its cache."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ from recsys.errors import ArtifactError, DataError
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PARTS = ("train", "validation", "test")
 SIDES = ("user", "item")
 
@@ -110,37 +111,34 @@ class Prepared:
             raise ArtifactError(f"{path}: must hold a prepared data set ({error})") from error
 
 
-def fingerprint(config: DataConfig, hashes: tuple[str, str], seed: int) -> str:
+def fingerprint(config: DataConfig, hashes: Sequence[str], seed: int) -> str:
     """What identifies a prepared data set: the files' content and all that decides the result.
 
     Paths do not count, nor the place of the cache, nor the seed where the split draws nothing.
     """
-    settings = config.model_dump(
-        mode="json", exclude={"books_path", "interactions_path", "cache_dir"}
-    )
+    places = {"books_path", "interactions_path", "validation_path", "test_path", "cache_dir"}
+    settings = config.model_dump(mode="json", exclude=places)
     identity = {
         "format": FORMAT_VERSION,
-        "books": hashes[0],
-        "interactions": hashes[1],
+        "files": dict(zip(config.source_paths, hashes, strict=True)),
         "settings": settings,
-        "seed": seed if config.split.strategy == "random" else None,
+        "seed": seed if config.split.is_drawn else None,
     }
     text = json.dumps(identity, sort_keys=True)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
 
-def source_hashes(config: DataConfig) -> tuple[str, str]:
-    """SHA-256 of the content of the books file and of the interactions file.
+def source_hashes(config: DataConfig) -> tuple[str, ...]:
+    """SHA-256 of the content of each file that is read, in the order of ``source_paths``.
 
     Raises:
         DataError: a file is missing or of an unknown format.
     """
-    paths = (config.books_path, config.interactions_path)
+    paths = tuple(config.source_paths.values())
     for path in paths:
         file_format(path)
     with ThreadPoolExecutor(2) as pool:
-        books, interactions = pool.map(content_sha256, paths)
-    return books, interactions
+        return tuple(pool.map(content_sha256, paths))
 
 
 def prepare(config: DataConfig, seed: int) -> Prepared:
@@ -148,7 +146,7 @@ def prepare(config: DataConfig, seed: int) -> Prepared:
 
     Args:
         config: files and settings.
-        seed: what a random split draws from; nothing else is random.
+        seed: what a split that is drawn draws from; nothing else is random.
 
     Raises:
         ConfigError: settings that contradict each other.
@@ -163,13 +161,15 @@ def _prepare(config: DataConfig, seed: int, known: _Known | None) -> Prepared:
     log, steps = _keep_and_order(tables, config)
     del tables  # frees what filtering left out
     rng = np.random.default_rng(seed)
-    split = split_interactions(log.interactions.users, log.interactions.times, config.split, rng)
+    split = split_interactions(log.interactions, config.split, rng, log.parts)
     interactions, users, items = _warm_first(log.interactions, split.train)
     train = interactions.select(split.train)
     books = books.take(pa.array(log.book_rows[items.order])).combine_chunks()
-    featurizer, item_features = featurize_items(
-        books, items.n_warm, config.features, config.numeric_columns
-    )
+    if config.books_path is None:
+        featurizer = ItemFeaturizer((), {})
+        item_features = featurizer.transform(books)
+    else:
+        featurizer, item_features = featurize_items(books, items.n_warm, config.feature_params)
     return Prepared(
         users=Vocabulary(log.user_ids.take(pa.array(users.order))),
         items=Vocabulary(books[ITEM_ID].combine_chunks()),
@@ -178,7 +178,7 @@ def _prepare(config: DataConfig, seed: int, known: _Known | None) -> Prepared:
         train=train,
         validation=interactions.select(split.validation),
         test=interactions.select(split.test),
-        user_features=aggregate_user_features(item_features, train, config.features),
+        user_features=aggregate_user_features(item_features, train, config.feature_params),
         item_features=item_features,
         item_featurizer=featurizer,
         books=books.select([ITEM_ID, *TEXT_FIELDS]),
@@ -198,7 +198,7 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
         DataError: files that do not hold what they must, or of which nothing is left.
     """
     known = None
-    if any(config.cache_dir.glob("sha256-*")):  # else both files are hashed while they are read
+    if any(config.cache_dir.glob("sha256-*")):  # else the files are hashed while they are read
         known = _Known.of(config)
         path = _cache_path(config, fingerprint(config, known.hashes, seed))
         if path.exists():
@@ -217,10 +217,10 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
 
 @dataclass(frozen=True)
 class _Known:
-    """The hashes of both files, and the state that the files were in before they were taken."""
+    """The hashes of all files, and the state that the files were in before they were taken."""
 
     states: tuple[tuple[int, int], ...]
-    hashes: tuple[str, str]
+    hashes: tuple[str, ...]
 
     @classmethod
     def of(cls, config: DataConfig) -> _Known:
@@ -229,7 +229,7 @@ class _Known:
 
 
 def _states(config: DataConfig) -> tuple[tuple[int, int], ...]:
-    paths = (config.books_path, config.interactions_path)
+    paths = tuple(config.source_paths.values())
     for path in paths:
         file_format(path)
     return tuple(file_state(path) for path in paths)
@@ -239,8 +239,8 @@ def _cache_path(config: DataConfig, name: str) -> Path:
     return config.cache_dir / name.replace(":", "-")
 
 
-def _read_unchanging(config: DataConfig, known: _Known | None) -> tuple[Tables, tuple[str, str]]:
-    """Both files and their hashes, of one and the same content."""
+def _read_unchanging(config: DataConfig, known: _Known | None) -> tuple[Tables, tuple[str, ...]]:
+    """All files and their hashes, of one and the same content."""
     before = _states(config)
     if known is not None and known.states == before:
         tables, hashes = read_tables(config), known.hashes
@@ -249,15 +249,15 @@ def _read_unchanging(config: DataConfig, known: _Known | None) -> tuple[Tables, 
             pending = pool.submit(source_hashes, config)  # beside the reading
             tables = read_tables(config)
             hashes = pending.result()
-    paths = (config.books_path, config.interactions_path)
+    paths = config.source_paths.values()
     for path, state, now in zip(paths, before, _states(config), strict=True):
         if now != state:
             raise DataError(f"{path}: must not change while it is read")
     return tables, hashes
 
 
-def _sources(config: DataConfig, hashes: tuple[str, str]) -> dict[str, str]:
-    return {str(config.books_path): hashes[0], str(config.interactions_path): hashes[1]}
+def _sources(config: DataConfig, hashes: Sequence[str]) -> dict[str, str]:
+    return dict(zip(map(str, config.source_paths.values()), hashes, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,6 +270,7 @@ class _OrderedLog:
     interactions: Interactions
     user_ids: pa.Array  # (U,)
     book_rows: IntArray  # (I,) row of each item in the books table
+    parts: IntArray | None  # (N,) of a ready-made split
 
 
 def _keep_and_order(
@@ -282,8 +283,12 @@ def _keep_and_order(
     times = None if log.times is None else log.times[order]
     if times is not None and tables.ticks > 1:
         times //= tables.ticks
-    interactions = Interactions(users[order], items[order], times, len(kept_users), len(kept_items))
-    return _OrderedLog(interactions, tables.user_ids.take(pa.array(kept_users)), kept_items), steps
+    ratings = None if log.ratings is None else log.ratings[order]
+    sizes = len(kept_users), len(kept_items)
+    interactions = Interactions(users[order], items[order], times, *sizes, ratings)
+    parts = None if log.parts is None else log.parts[order]
+    user_ids = tables.user_ids.take(pa.array(kept_users))
+    return _OrderedLog(interactions, user_ids, kept_items, parts), steps
 
 
 def _renumber(codes: IntArray, ids: pa.Array) -> tuple[IntArray, IntArray]:
@@ -341,6 +346,8 @@ def _to_content(prepared: Prepared) -> Content:
         arrays[f"{part}_items"] = interactions.items
         if interactions.times is not None:
             arrays[f"{part}_times"] = interactions.times
+        if interactions.ratings is not None:
+            arrays[f"{part}_ratings"] = interactions.ratings
     for side in SIDES:
         features: Features = getattr(prepared, f"{side}_features")
         arrays[f"{side}_dense"] = features.dense
@@ -379,6 +386,7 @@ def _from_content(content: Content) -> Prepared:
             content.arrays.get(f"{part}_times"),
             len(users),
             len(items),
+            content.arrays.get(f"{part}_ratings"),
         )
         for part in PARTS
     )

@@ -9,35 +9,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
-from recsys.config import BagConfig, FeatureConfig
+from recsys.config import FeatureParams
 from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
-from recsys.data.columns import (
-    AUTHOR,
-    AUTHOR_SEPARATOR,
-    CATEGORIES,
-    CATEGORY_SEPARATOR,
-    TITLE,
-)
-from recsys.data.value_bags import BagColumns, ValueLists, split_values
+from recsys.data.columns import TITLE
+from recsys.data.text_fields import TEXT_BAGS, TextField, field_values, source_column
+from recsys.data.value_bags import BagColumns, ValueLists
 from recsys.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+V = TypeVar("V")
 SECONDS_A_DAY = 86_400
 BLOCK_ENTRIES = 1 << 22
 NEGLIGIBLE = 1e-6
 """Deviations below this share of the largest value are rounding."""
-BAG_FIELDS = {
-    "categories": (CATEGORIES, CATEGORY_SEPARATOR),
-    "authors": (AUTHOR, AUTHOR_SEPARATOR),
-}
+USER_BAGS: tuple[TextField, ...] = ("categories", "authors")
+"""The bags of items that users have an aggregate of; the others cost more than they say."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +41,8 @@ class Features:
     Attributes:
         dense: standardised numbers, (n, Fd) float32.
         dense_names: what each dense column is, (Fd,).
-        bags: "categories" and "authors", n rows each; a field of size 0 is absent.
+        bags: of items by text field, of users "categories" and "authors", n rows each; a field
+            without columns is absent.
         bag_labels: what each column of each bag stands for.
     """
 
@@ -149,19 +144,16 @@ class ItemFeaturizer:
 
     Attributes:
         scales: of the numeric columns and title statistics that say something.
-        bag_columns: of "categories" and "authors"; a field without columns is absent.
+        bag_columns: of each text field; a field without columns is absent.
     """
 
     scales: tuple[Scale, ...]
     bag_columns: dict[str, BagColumns]
 
     @classmethod
-    def fit(
-        cls, train_books: pa.Table, config: FeatureConfig, numeric_columns: Sequence[str]
-    ) -> ItemFeaturizer:
+    def fit(cls, train_books: pa.Table, config: FeatureParams) -> ItemFeaturizer:
         """Fitted on the train books alone."""
-        fields = [name for name, bag in _bag_configs(config).items() if bag.size]
-        return _fit(_raw_features(train_books, numeric_columns, config.title, fields), config)
+        return _fit(_wanted_features(train_books, config), config)
 
     @property
     def dense_names(self) -> tuple[str, ...]:
@@ -207,33 +199,39 @@ class ItemFeaturizer:
 
 
 def featurize_items(
-    books: pa.Table, n_train: int, config: FeatureConfig, numeric_columns: Sequence[str]
+    books: pa.Table, n_train: int, config: FeatureParams
 ) -> tuple[ItemFeaturizer, Features]:
     """A featurizer fitted on the first ``n_train`` books, and the features of all of them.
 
     The same as ``fit`` on those and ``transform`` of all, with each text looked at once.
     """
-    fields = [name for name, bag in _bag_configs(config).items() if bag.size]
-    raw = _raw_features(books, numeric_columns, config.title, fields)
+    raw = _wanted_features(books, config)
     featurizer = _fit(raw.head(n_train), config)
     return featurizer, featurizer._transform(raw)
 
 
-def _fit(train: _RawFeatures, config: FeatureConfig) -> ItemFeaturizer:
+def _fit(train: _RawFeatures, config: FeatureParams) -> ItemFeaturizer:
     fitted = (Scale.fit(n, values, config.log_skewness) for n, values in train.numbers.items())
     scales = tuple(scale for scale in fitted if scale is not None)
     bag_columns = {}
     for name, lists in train.lists.items():
-        columns = BagColumns.fit(lists, _bag_configs(config)[name])
+        size = config.top_k[name]
+        columns = BagColumns.fit(
+            lists, config.bag_kind, size, min_count=config.min_count, idf=config.idf
+        )
         if columns.size:
             bag_columns[name] = columns
         else:
-            logger.warning("field '%s' is empty for every train book and is left out", name)
+            level = logging.WARNING if name in USER_BAGS else logging.INFO  # titles name no series
+            logger.log(level, "field '%s' says nothing of train books and is left out", name)
     return ItemFeaturizer(scales, bag_columns)
 
 
-def _bag_configs(config: FeatureConfig) -> dict[str, BagConfig]:
-    return {"categories": config.categories, "authors": config.authors}
+def _wanted_features(books: pa.Table, config: FeatureParams) -> _RawFeatures:
+    """What the settings ask for and the table has."""
+    numeric = [name for name in config.numeric_columns if name in books.column_names]
+    fields = [name for name in TEXT_BAGS if config.top_k[name]]
+    return _raw_features(books, numeric, config.title, fields)
 
 
 def _raw_features(
@@ -242,10 +240,11 @@ def _raw_features(
     numbers = {name: _numbers(books, name) for name in numeric_columns}
     if title:
         numbers |= title_statistics(_texts(books, TITLE))
-    lists = {}
-    for name in fields:
-        column, separator = BAG_FIELDS[name]
-        lists[name] = split_values(_texts(books, column), separator)
+    lists: dict[str, ValueLists] = {
+        name: field_values(name, _texts(books, source_column(name)))
+        for name in TEXT_BAGS
+        if name in fields
+    }
     return _RawFeatures(len(books), numbers, lists)
 
 
@@ -330,8 +329,8 @@ class UserFeaturizer:
     mean, sum and max are over a user's items. time_decayed_mean weighs an item by
     ``0.5 ** (days before the user's latest interaction / half_life_days)``. The first dense column
     is log(1 + number of items). All dense columns are standardised over the users with train
-    interactions; the bags carry the aggregate itself as weights (for max: none, an entry is there
-    or not). A user without items has 0 in the other dense columns, their mean, and empty bags.
+    interactions; the bags carry the aggregate itself as weights (for max of entries that all weigh
+    1: none). A user without items has 0 in the other dense columns, their mean, and empty bags.
 
     Attributes:
         config: which aggregate.
@@ -339,12 +338,12 @@ class UserFeaturizer:
         deviations: the same; 0 for a column that says nothing, which stays 0.
     """
 
-    config: FeatureConfig
+    config: FeatureParams
     means: FloatArray
     deviations: FloatArray
 
     @classmethod
-    def fit(cls, item_features: Features, train: Interactions, config: FeatureConfig) -> Self:
+    def fit(cls, item_features: Features, train: Interactions, config: FeatureParams) -> Self:
         """Fitted on the train interactions.
 
         Args:
@@ -363,7 +362,7 @@ class UserFeaturizer:
         return cls._fit(dense, histories.counts, config)
 
     @classmethod
-    def _fit(cls, dense: FloatArray, counts: IntArray, config: FeatureConfig) -> Self:
+    def _fit(cls, dense: FloatArray, counts: IntArray, config: FeatureParams) -> Self:
         active = counts > 0
         means, deviations = np.zeros(dense.shape[1]), np.zeros(dense.shape[1])
         for number in range(dense.shape[1] if active.any() else 0):
@@ -393,13 +392,13 @@ class UserFeaturizer:
     ) -> Features:
         """Standardise ``dense`` in place, and add the bags."""
         self._standardise(dense, histories.counts)
-        aggregate = self.config.user_aggregate
+        aggregate = self.config.user_aggregation
         bags = {
             name: _aggregate_bags(histories, bag, is_max=aggregate == "max")
-            for name, bag in item_features.bags.items()
+            for name, bag in user_side(item_features.bags).items()
         }
         names = ("log_train_interactions", *(f"{aggregate}_{n}" for n in item_features.dense_names))
-        return Features(dense, names, bags, item_features.bag_labels)
+        return Features(dense, names, bags, user_side(item_features.bag_labels))
 
     def _standardise(self, dense: FloatArray, counts: IntArray) -> None:
         """In place. Rows without a count become 0 in all columns but the first, which is theirs."""
@@ -414,7 +413,7 @@ class UserFeaturizer:
     def to_json(self) -> dict[str, Any]:
         """A form that JSON can hold; the numbers come back bit for bit."""
         return {
-            "user_aggregate": self.config.user_aggregate,
+            "user_aggregation": self.config.user_aggregation,
             "half_life_days": self.config.half_life_days,
             "means": self.means.tolist(),
             "deviations": self.deviations.tolist(),
@@ -423,15 +422,20 @@ class UserFeaturizer:
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Self:
         """The featurizer that :meth:`to_json` wrote."""
-        config = FeatureConfig(
-            user_aggregate=saved["user_aggregate"], half_life_days=saved["half_life_days"]
+        config = FeatureParams(
+            user_aggregation=saved["user_aggregation"], half_life_days=saved["half_life_days"]
         )
         numbers = (np.array(saved[name], dtype=np.float64) for name in ("means", "deviations"))
         return cls(config, *numbers)
 
 
+def user_side(by_bag: Mapping[str, V]) -> dict[str, V]:
+    """Of what items have by the name of a bag, that of the bags which users have too."""
+    return {name: by_bag[name] for name in USER_BAGS if name in by_bag}
+
+
 def aggregate_user_features(
-    item_features: Features, train: Interactions, config: FeatureConfig
+    item_features: Features, train: Interactions, config: FeatureParams
 ) -> Features:
     """Features of users: those of their train items, put together; see :class:`UserFeaturizer`.
 
@@ -451,7 +455,7 @@ def aggregate_user_features(
     return featurizer._finish(histories, dense, item_features)
 
 
-def _histories(train: Interactions, config: FeatureConfig) -> _Histories:
+def _histories(train: Interactions, config: FeatureParams) -> _Histories:
     users, items, times = train.users, train.items, train.times
     if len(users) and np.any(users[1:] < users[:-1]):
         order = np.argsort(users, kind="stable")
@@ -460,25 +464,26 @@ def _histories(train: Interactions, config: FeatureConfig) -> _Histories:
     counts = np.bincount(users, minlength=train.n_users)
     offsets = np.zeros(train.n_users + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
-    if config.user_aggregate == "time_decayed_mean":
+    if config.user_aggregation == "time_decayed_mean":
         return _Histories(offsets, items, _decayed(users, times, offsets, config))
     return _Histories(offsets, items, _even_weights(counts, config))
 
 
-def _even_weights(counts: IntArray, config: FeatureConfig) -> FloatArray:
+def _even_weights(counts: IntArray, config: FeatureParams) -> FloatArray:
     """Weights of items of which none is older than another: 1, or shares for the means."""
-    if config.user_aggregate in ("sum", "max"):
+    if config.user_aggregation in ("sum", "max"):
         return np.ones(int(counts.sum()), dtype=np.float32)
     return np.repeat((1 / np.maximum(counts, 1)).astype(np.float32), counts)
 
 
 def _decayed(
-    users: IntArray, times: IntArray | None, offsets: IntArray, config: FeatureConfig
+    users: IntArray, times: IntArray | None, offsets: IntArray, config: FeatureParams
 ) -> FloatArray:
     """Weights of a user's interactions, halved with every half-life, summing to 1."""
     if times is None or config.half_life_days is None:
         raise ConfigError(
-            "'data.features.user_aggregate: time_decayed_mean' needs interactions with timestamps"
+            "'data.feature_params.user_aggregation: time_decayed_mean' needs interactions with "
+            "timestamps"
         )
     n_users = len(offsets) - 1
     latest = np.full(n_users, np.iinfo(np.int64).min)
@@ -505,7 +510,7 @@ def _blocks(costs: IntArray) -> Iterator[tuple[int, int]]:
 
 
 def _aggregate_dense(
-    histories: _Histories, features: Features, config: FeatureConfig
+    histories: _Histories, features: Features, config: FeatureParams
 ) -> FloatArray:
     """Dense columns of users before they are standardised, (U, 1 + Fd) float32."""
     counts, n_dense = histories.counts, len(features.dense_names)
@@ -517,9 +522,9 @@ def _aggregate_dense(
 
 
 def _aggregate_block(
-    histories: _Histories, start: int, end: int, features: Features, config: FeatureConfig
+    histories: _Histories, start: int, end: int, features: Features, config: FeatureParams
 ) -> FloatArray:
-    if config.user_aggregate != "max":
+    if config.user_aggregation != "max":
         product: FloatArray = histories.matrix(start, end, len(features)) @ features.dense
         return product
     offsets = histories.offsets[start : end + 1]
@@ -532,22 +537,41 @@ def _aggregate_block(
 
 
 def _aggregate_bags(histories: _Histories, bags: Bags, *, is_max: bool) -> Bags:
-    """The product of histories and bags, a block of users at a time."""
+    """The product of histories and bags, or the highest entries, a block of users at a time."""
     item_matrix = bags.to_scipy()
     counts = histories.counts
+    unweighted = is_max and bags.weights is None
     indices, weights = _GrowingArray(np.int32), _GrowingArray(np.float32)
     lengths = np.zeros(len(counts), dtype=np.int64)
     mean_length = max(1, -(-len(bags.indices) // max(bags.n_rows, 1)))
     for start, end in _blocks(counts * mean_length):
-        product = histories.matrix(start, end, bags.n_rows) @ item_matrix
+        if is_max and not unweighted:
+            product = _highest_entries(histories, start, end, bags)
+        else:
+            product = histories.matrix(start, end, bags.n_rows) @ item_matrix
         product.sort_indices()
         lengths[start:end] = np.diff(product.indptr)
         indices.extend(product.indices)
-        if not is_max:
+        if not unweighted:
             weights.extend(product.data)
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
-    return Bags(offsets, indices.array, bags.n_columns, None if is_max else weights.array)
+    return Bags(offsets, indices.array, bags.n_columns, None if unweighted else weights.array)
+
+
+def _highest_entries(histories: _Histories, start: int, end: int, bags: Bags) -> sparse.csr_matrix:
+    """The highest weight of each column among the items of each of the users, as a matrix."""
+    offsets = histories.offsets[start : end + 1]
+    chosen = bags.take(histories.items[offsets[0] : offsets[-1]])
+    users = np.repeat(np.arange(end - start), np.diff(chosen.offsets[offsets - offsets[0]]))
+    assert chosen.weights is not None
+    keys = users * bags.n_columns + chosen.indices
+    order = np.argsort(keys, kind="stable")
+    cells, firsts = np.unique(keys[order], return_index=True)
+    highest = np.maximum.reduceat(chosen.weights[order], firsts) if len(cells) else np.zeros(0)
+    rows, columns = np.divmod(cells, bags.n_columns)
+    shape = (end - start, bags.n_columns)
+    return sparse.csr_matrix((highest.astype(np.float32), (rows, columns)), shape=shape)
 
 
 class _GrowingArray:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from recsys.errors import DataError
 
-FileFormat = Literal["csv", "parquet"]
+FileFormat = Literal["csv", "parquet", "lines"]
 
 
 def file_format(path: Path) -> FileFormat:
@@ -27,7 +27,9 @@ def file_format(path: Path) -> FileFormat:
         return "csv"
     if name.endswith(".parquet"):
         return "parquet"
-    raise DataError(f"{path}: the name must end in .csv, .csv.gz or .parquet")
+    if name.endswith((".txt", ".txt.gz")):
+        return "lines"
+    raise DataError(f"{path}: the name must end in .csv, .csv.gz, .parquet, .txt or .txt.gz")
 
 
 def content_sha256(path: Path) -> str:

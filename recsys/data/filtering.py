@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from recsys.config import DataConfig
 from recsys.data.arrays import BoolArray, FloatArray, IntArray
 from recsys.data.columns import ITEM_ID
-from recsys.data.tables import Tables
+from recsys.data.tables import PARTS, Tables
 from recsys.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Log:
         times: (N,) int64, what the order is by, or None where the data has no order.
         n_users: bound of the user codes.
         n_items: bound of the item codes.
+        parts: of a ready-made split, as in :class:`recsys.data.tables.Tables`; (N,) int8 or None.
     """
 
     users: IntArray
@@ -55,6 +57,7 @@ class Log:
     times: IntArray | None
     n_users: int
     n_items: int
+    parts: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -68,6 +71,7 @@ class Log:
             items=self.items[rows],
             ratings=None if self.ratings is None else self.ratings[rows],
             times=None if self.times is None else self.times[rows],
+            parts=None if self.parts is None else self.parts[rows],
         )
 
     def step(self, name: str) -> FilterStep:
@@ -84,7 +88,8 @@ def filter_interactions(tables: Tables, config: DataConfig) -> tuple[Log, tuple[
 
     Steps, in this order: interactions whose book is known; the latest of several of the same user
     with the same book (by time, ties by row; by row where there are no times); those rated
-    ``min_rating`` or better; the k-core, a step a round.
+    ``min_rating`` or better; the k-core, a step a round. A ready-made split ends after the second
+    step, and a pair in several of its parts stays in the first of them.
 
     Raises:
         DataError: nothing is left; the message says which setting to lower and what would survive.
@@ -94,22 +99,9 @@ def filter_interactions(tables: Tables, config: DataConfig) -> tuple[Log, tuple[
     _require_some(log, f"no item_id of {config.interactions_path} is in {config.books_path}")
     log = _latest_of_pairs(log)
     steps.append(log.step("latest of each pair"))
-    if config.min_rating is not None and log.ratings is not None:
-        best = float(log.ratings.max())
-        log = log.select(log.ratings >= config.min_rating)
-        steps.append(log.step("min_rating"))
-        _require_some(
-            log, f"nothing is left after min_rating={config.min_rating:g}; the highest is {best:g}"
-        )
-    before = log = replace(log, ratings=None)
-    log, rounds = k_core(
-        log,
-        min_user_interactions=config.min_user_interactions,
-        min_item_interactions=config.min_item_interactions,
-    )
-    steps.extend(rounds)
-    if not len(log):
-        raise DataError(_nothing_left(before, config))
+    if log.parts is None:
+        log, thinned = _thin_out(log, config)
+        steps += thinned
     for step in steps:
         logger.info(
             "%s: %d interactions of %d users with %d items left",
@@ -119,6 +111,30 @@ def filter_interactions(tables: Tables, config: DataConfig) -> tuple[Log, tuple[
             step.items,
         )
     return log, tuple(steps)
+
+
+def _thin_out(log: Log, config: DataConfig) -> tuple[Log, list[FilterStep]]:
+    """The interactions that are rated well enough and in the k-core."""
+    steps = []
+    if config.min_rating is not None and log.ratings is not None:
+        best = float(log.ratings.max())
+        log = log.select(log.ratings >= config.min_rating)
+        steps.append(log.step("min_rating"))
+        _require_some(
+            log, f"nothing is left after min_rating={config.min_rating:g}; the highest is {best:g}"
+        )
+    before = log
+    log, rounds = k_core(log, **_minimums(config))
+    steps.extend(rounds)
+    if not len(log):
+        raise DataError(_nothing_left(before, config))
+    return log, steps
+
+
+def _minimums(config: DataConfig) -> dict[str, int]:
+    user, item = config.min_user_interactions, config.min_item_interactions
+    assert user is not None and item is not None  # filled in by the settings
+    return {"min_user_interactions": user, "min_item_interactions": item}
 
 
 def _require_some(log: Log, message: str) -> None:
@@ -139,36 +155,52 @@ def _of_known_books(tables: Tables, config: DataConfig) -> tuple[Log, FilterStep
     times = tables.times
     if config.split.order == "rows":
         times = np.arange(1, len(items) + 1) if tables.rows is None else tables.rows
-    log = Log(tables.users, items, tables.ratings, times, n_users, len(tables.books))
+    log = Log(tables.users, items, tables.ratings, times, n_users, len(tables.books), tables.parts)
     known = items >= 0
     if known.all():
         return log, read
     first = int(np.argmin(known))
+    path, row = _place(tables, config, first)
     logger.warning(
         "%s: column 'item_id' has %d values missing from %s, first '%s' in row %d; left out",
-        config.interactions_path,
+        path,
         len(items) - int(np.count_nonzero(known)),
         config.books_path,
         tables.item_ids[int(tables.items[first])].as_py(),
-        first + 1 if tables.rows is None else tables.rows[first],
+        row,
     )
     return log.select(known), read
 
 
+def _place(tables: Tables, config: DataConfig, interaction: int) -> tuple[Path, int]:
+    """The file that an interaction is from, and the number of its row there."""
+    if tables.parts is None:
+        row = interaction + 1 if tables.rows is None else int(tables.rows[interaction])
+        return config.interactions_path, row
+    part = tables.parts[interaction]
+    start = int(np.argmax(tables.parts == part))
+    return config.source_paths[PARTS[part]], interaction - start + 1
+
+
 def _latest_of_pairs(log: Log) -> Log:
-    """Without all but the latest interaction of each (user, item) pair."""
+    """Without all but the latest interaction of each (user, item) pair.
+
+    Of a ready-made split, the latest in the first part that has the pair.
+    """
     rows, pairs = _rows_of_repeated_pairs(log)
     if not len(rows):
         return log
     times = rows if log.times is None else log.times[rows]
-    order = np.lexsort((rows, times, pairs))
+    parts = np.zeros(len(rows), dtype=np.int8) if log.parts is None else log.parts[rows]
+    order = np.lexsort((rows, times, -parts, pairs))
     rows, pairs = rows[order], pairs[order]
     older = pairs[:-1] == pairs[1:]
     keep = np.ones(len(log), dtype=bool)
     keep[rows[:-1][older]] = False
     logger.warning(
-        "%d interactions repeat a user's earlier one with the same item; the latest is kept",
+        "%d interactions repeat a user's other one with the same item; the %s is kept",
         int(np.count_nonzero(older)),
+        "latest" if log.parts is None else "one of train, else of validation,",
     )
     return log.select(keep)
 
@@ -259,10 +291,7 @@ class _Counts:
 
 def _nothing_left(before: Log, config: DataConfig) -> str:
     """Which threshold to lower, and what would then survive."""
-    given = {
-        "min_user_interactions": config.min_user_interactions,
-        "min_item_interactions": config.min_item_interactions,
-    }
+    given = _minimums(config)
     offers = [_offer(before, given, (name,)) for name in sorted(given)]
     if not any(offers):  # neither alone is enough
         offers = [_offer(before, given, tuple(given))]

@@ -9,12 +9,12 @@ from typing import assert_never
 import numpy as np
 
 from recsys.config import Order, SplitConfig, SplitStrategy
-from recsys.data.arrays import BoolArray, IntArray
+from recsys.data.arrays import BoolArray, IntArray, Interactions
 from recsys.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-LATEST_OUT_MINIMUM = 3  # test, validation, and one left to learn from
+LEAVE_OUT_MINIMUM = 3  # test, validation, and one left to learn from
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class SplitSummary:
         train: number of train interactions.
         validation: number of validation interactions.
         test: number of test interactions.
+        note: what else there is to say, or None.
     """
 
     strategy: SplitStrategy
@@ -36,6 +37,7 @@ class SplitSummary:
     train: int
     validation: int
     test: int
+    note: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,13 @@ class Split:
         """The sizes of the parts."""
         validation, test = (int(np.count_nonzero(p)) for p in (self.validation, self.test))
         train = len(self.test) - validation - test
-        return SplitSummary(config.strategy, config.order, self.skipped, train, validation, test)
+        assert config.strategy is not None
+        note = None
+        if config.strategy == "given" and config.validation_fraction is not None:
+            share = f"{100 * config.validation_fraction:g} %"
+            note = f"validation is cut at random from train, {share} of each user's interactions"
+        sizes = (train, validation, test)
+        return SplitSummary(config.strategy, config.order, self.skipped, *sizes, note)
 
 
 def order_by_user_and_time(users: IntArray, times: IntArray | None) -> IntArray:
@@ -96,35 +104,56 @@ def _stable_order(keys: IntArray) -> IntArray:
 
 
 def split_interactions(
-    users: IntArray, times: IntArray | None, config: SplitConfig, rng: np.random.Generator
+    interactions: Interactions,
+    config: SplitConfig,
+    rng: np.random.Generator,
+    parts: IntArray | None = None,
 ) -> Split:
     """What is held out of interactions that are sorted by user, then time, then row.
 
     Args:
-        users: (N,) not decreasing.
-        times: (N,) or None where the data has no order; only ``random`` can do without, the others
-            then hold out nothing and say so.
+        interactions: where they have no times, ``leave_latest_out`` and ``global_time`` hold out
+            nothing and say so.
         config: the strategy and its shares.
-        rng: draws for ``random``; the other strategies draw nothing.
+        rng: draws for the strategies that are drawn; the others draw nothing.
+        parts: of a ready-made split, 0 for train, 1 for validation, 2 for test; (N,).
 
     Raises:
         DataError: nothing is left for train.
     """
-    match config.strategy:
-        case "leave_latest_out":
-            split = _skip(users, config) if times is None else _leave_latest_out(users)
-        case "global_time":
-            split = _skip(users, config) if times is None else _cut_in_time(times, config)
-        case "random":
-            split = _draw(users, config, rng)
-        case _:
-            assert_never(config.strategy)
+    split = _split(interactions, config, rng, parts)
     if not split.train.any():
         raise DataError(
             f"the split '{config.strategy}' must leave something to train on, "
-            f"all {len(users)} interactions are held out"
+            f"all {len(interactions)} interactions are held out"
         )
     return split
+
+
+def _split(
+    interactions: Interactions,
+    config: SplitConfig,
+    rng: np.random.Generator,
+    parts: IntArray | None,
+) -> Split:
+    users, times, strategy = interactions.users, interactions.times, config.strategy
+    assert strategy is not None
+    match strategy:
+        case "leave_latest_out":
+            return _skip(users, config) if times is None else _leave_latest_out(users)
+        case "global_time":
+            return _skip(users, config) if times is None else _cut_in_time(times, config)
+        case "random":
+            return _draw(users, *_shares(config), rng)
+        case "leave_random_out":
+            return _leave_random_out(users, rng)
+        case "cold_items":
+            return _hold_out_items(interactions, config, rng)
+        case "given":
+            assert parts is not None
+            return _ready_made(users, parts, config.validation_fraction, rng)
+        case _:
+            assert_never(strategy)
 
 
 def _skip(users: IntArray, config: SplitConfig) -> Split:
@@ -141,12 +170,53 @@ def _leave_latest_out(users: IntArray) -> Split:
 
     Users with fewer than 3 interactions keep all of them in train.
     """
+    return _last_two(users, np.arange(len(users)))
+
+
+def _leave_random_out(users: IntArray, rng: np.random.Generator) -> Split:
+    """Of each user one at random for test, another for validation.
+
+    Users with fewer than 3 interactions keep all of them in train.
+    """
+    return _last_two(users, np.lexsort((rng.random(len(users)), users)))
+
+
+def _last_two(users: IntArray, order: IntArray) -> Split:
+    """Each user's last in the given order for test, the one before for validation.
+
+    Args:
+        users: (N,) not decreasing.
+        order: the rows, users in their order, (N,).
+    """
     counts = np.bincount(users)
-    ends = np.cumsum(counts)[counts >= LATEST_OUT_MINIMUM]
+    ends = np.cumsum(counts)[counts >= LEAVE_OUT_MINIMUM]
     validation, test = np.zeros((2, len(users)), dtype=bool)
-    test[ends - 1] = True
-    validation[ends - 2] = True
+    test[order[ends - 1]] = True
+    validation[order[ends - 2]] = True
     return Split(validation, test)
+
+
+def _hold_out_items(
+    interactions: Interactions, config: SplitConfig, rng: np.random.Generator
+) -> Split:
+    """All interactions of some items for test, of others for validation, drawn at random."""
+    n_items = interactions.n_items
+    test, validation = (
+        round(n_items * (share or 0)) if count is None else count
+        for share, count in (
+            (config.test_fraction, config.n_test_items),
+            (config.validation_fraction, config.n_validation_items),
+        )
+    )
+    if test + validation >= n_items:
+        raise DataError(
+            f"the split 'cold_items' must leave items to train on, {test} for test and "
+            f"{validation} for validation are to be held out of {n_items}"
+        )
+    place = np.empty(n_items, dtype=np.int64)
+    place[rng.permutation(n_items)] = np.arange(n_items)
+    places = place[interactions.items]
+    return Split((places >= test) & (places < test + validation), places < test)
 
 
 def _cut_in_time(times: IntArray, config: SplitConfig) -> Split:
@@ -163,13 +233,29 @@ def _cut_in_time(times: IntArray, config: SplitConfig) -> Split:
     return Split((times >= validation_from) & ~test, test)
 
 
-def _draw(users: IntArray, config: SplitConfig, rng: np.random.Generator) -> Split:
+def _ready_made(
+    users: IntArray, parts: IntArray, validation_share: float | None, rng: np.random.Generator
+) -> Split:
+    """The parts as given; where a share is given too, it is drawn from train for validation."""
+    validation: BoolArray = parts == 1
+    if validation_share is not None:
+        train = np.flatnonzero(parts == 0)
+        validation[train] = _draw(users[train], 0.0, validation_share, rng).validation
+    return Split(validation, parts == 2)
+
+
+def _draw(users: IntArray, test_share: float, held_share: float, rng: np.random.Generator) -> Split:
     """A random share of each user's interactions.
 
     How many are held out of a user's ``n`` is ``n * share`` rounded up or down at random, so that
     the share holds on average however few a user has; at least one always stays in train.
+
+    Args:
+        users: (N,) not decreasing.
+        test_share: for test.
+        held_share: for test and validation together.
+        rng: draws.
     """
-    test_share, held_share = _shares(config)
     counts = np.bincount(users)
     rounding = rng.random(len(counts))
     n_held = np.floor(counts * held_share + rounding).astype(np.int64)

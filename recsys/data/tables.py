@@ -44,9 +44,13 @@ from recsys.data.csv_records import (
 )
 from recsys.data.files import file_format
 from recsys.data.id_codes import encode_ids
+from recsys.data.item_lines import read_item_lines
 from recsys.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+PARTS = ("interactions", "validation", "test")
+"""The files of interactions of a ready-made split; the first holds train."""
 
 BLOCK_BYTES = 1 << 22  # every core holds one block as text
 # 1e11 seconds after 1970 is the year 5138, 1e11 milliseconds the year 1973.
@@ -60,7 +64,7 @@ class Tables:
 
     Attributes:
         books: item_id, title, author, categories (strings, "" where missing) and the numeric
-            columns (float64, null where missing), one row a book, in file order.
+            columns that it has (float64, null where missing), one row a book, in file order.
         user_ids: distinct raw ids of the interactions' users.
         item_ids: distinct raw ids of the interactions' items.
         users: position in ``user_ids`` of each interaction, in file order, (N,) int32.
@@ -69,7 +73,9 @@ class Tables:
         times: seconds or milliseconds since 1970, as in the file, (N,) int64, or None.
         ticks: how many units of ``times`` make a second, 1 or 1000.
         rows: number of each interaction among the rows of its file, from 1, or None where no row
-            was left out and interaction ``i`` is row ``i + 1``.
+            was left out and interaction ``i`` is row ``i + 1``, and where there are several files.
+        parts: where the split is ready-made, the place in ``PARTS`` of the file of each
+            interaction, (N,) int8; else None. The files follow one another.
     """
 
     books: pa.Table
@@ -81,6 +87,7 @@ class Tables:
     times: IntArray | None
     ticks: int
     rows: IntArray | None
+    parts: IntArray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,22 +109,31 @@ class _Source:
 
 
 def read_tables(config: DataConfig) -> Tables:
-    """Both files, checked.
+    """All files, checked.
 
     Raises:
         DataError: a file cannot be read or does not hold what it must; the message names the file
             and, where there is one, the line (row, in Parquet) and column.
     """
-    books = read_books(config)
-    path, drop = config.interactions_path, config.bad_rows == "drop"
-    wanted = interaction_columns(config)
-    checked = _read(path, wanted, limit=config.interactions_limit, drop=drop)
-    table = checked.table
+    books = None if config.books_path is None else read_books(config.books_path, config)
+    files = tuple(
+        _InteractionsFile.read(config.source_paths[part], part, config)
+        for part in PARTS
+        if part in config.source_paths
+    )
+    table = _joined(files)
     user_ids, users = _codes(table[USER_ID])
     item_ids, items = _codes(table[ITEM_ID])
     times = _numbers(table[TIMESTAMP], np.int64) if TIMESTAMP in table.column_names else None
-    tables = Tables(
-        books=books,
+    logger.info(
+        "%s: %d interactions of %d users with %d items",
+        " and ".join(str(file.path) for file in files),
+        len(users),
+        len(user_ids),
+        len(item_ids),
+    )
+    return Tables(
+        books=_unknown_books(item_ids) if books is None else books,
         user_ids=user_ids,
         item_ids=item_ids,
         users=users,
@@ -125,28 +141,82 @@ def read_tables(config: DataConfig) -> Tables:
         ratings=_numbers(table[RATING], np.float32) if RATING in table.column_names else None,
         times=times,
         ticks=1000 if times is not None and _in_milliseconds(times) else 1,
-        rows=checked.rows,
+        rows=files[0].rows if len(files) == 1 else None,
+        parts=_parts(files) if len(files) > 1 else None,
     )
-    logger.info(
-        "%s: %d interactions of %d users with %d items", path, len(users), len(user_ids),
-        len(item_ids),
-    )  # fmt: skip
-    return tables
 
 
-def read_books(config: DataConfig) -> pa.Table:
+@dataclass(frozen=True, eq=False)
+class _InteractionsFile:
+    """The interactions of one file, and the part that they are where the split is ready-made."""
+
+    path: Path
+    part: str
+    table: pa.Table
+    rows: IntArray | None
+
+    @classmethod
+    def read(cls, path: Path, part: str, config: DataConfig) -> _InteractionsFile:
+        limit = config.interactions_limit if part == "interactions" else None
+        wanted = interaction_columns(config)
+        checked = _read(path, wanted, limit=limit, drop=config.bad_rows == "drop")
+        return cls(path, part, checked.table, checked.rows)
+
+
+def _joined(files: Sequence[_InteractionsFile]) -> pa.Table:
+    """The rows of all files, with the columns that all have and one dictionary for each id."""
+    if len(files) == 1:
+        return files[0].table
+    every = files[0].table.column_names
+    kept = [name for name in every if all(name in file.table.column_names for file in files)]
+    for file in files:
+        for name in file.table.column_names:
+            if name not in kept:
+                logger.warning("%s: '%s' is not used: other files have none", file.path, name)
+    if TIMESTAMP in kept:
+        units = {_in_milliseconds(_numbers(file.table[TIMESTAMP], np.int64)) for file in files}
+        if len(units) > 1:
+            raise DataError(
+                f"{files[-1].path}: '{TIMESTAMP}' must be in one unit, seconds or milliseconds, in "
+                "all files of a ready-made split"
+            )
+    return pa.concat_tables([file.table.select(kept) for file in files]).unify_dictionaries()
+
+
+def _parts(files: Sequence[_InteractionsFile]) -> IntArray:
+    numbers = [PARTS.index(file.part) for file in files]
+    parts: IntArray = np.repeat(numbers, [len(file.table) for file in files]).astype(np.int8)
+    return parts
+
+
+def _unknown_books(item_ids: pa.Array) -> pa.Table:
+    """A row for each id, in the order of the ids as text, with nothing known."""
+    ids = item_ids.cast(pa.string())
+    ids = ids.take(pc.sort_indices(ids))
+    empty = pa.array([""] * len(ids), pa.string())
+    return pa.table({ITEM_ID: ids} | dict.fromkeys(TEXT_FIELDS, empty))
+
+
+def read_books(path: Path, config: DataConfig) -> pa.Table:
     """The books file: one row an id, the first where the file has several.
 
-    Columns that the file lacks and the settings do not need are there, and empty.
+    Text columns that the file lacks and the settings do not need are there, and empty; numeric ones
+    are not there.
     """
-    path = config.books_path
+    if file_format(path) == "lines":
+        raise DataError(f"{path}: a books file must be .csv, .csv.gz or .parquet")
     wanted = book_columns(config)
     checked = _read(path, wanted, limit=config.books_limit, drop=config.bad_rows == "drop")
     table = checked.table
-    for column in wanted:
-        if column.name not in table.column_names:
-            table = table.append_column(column.name, pa.array([""] * len(table), pa.string()))
-    table = table.select([ITEM_ID, *TEXT_FIELDS, *config.numeric_columns])
+    for name in TEXT_FIELDS:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.array([""] * len(table), pa.string()))
+    numbers = [column for column in wanted if column.kind == "number"]
+    lacking = ", ".join(c.source for c in numbers if c.name not in table.column_names)
+    if lacking:
+        logger.info("%s: has no column %s, which is left out of the features", path, lacking)
+    kept = [column.name for column in numbers if column.name in table.column_names]
+    table = table.select([ITEM_ID, *TEXT_FIELDS, *kept])
     _, codes = _codes(table[ITEM_ID])
     table = table.set_column(0, ITEM_ID, table[ITEM_ID].cast(pa.string()))
     first = np.sort(np.unique(codes, return_index=True)[1])
@@ -188,8 +258,13 @@ def _read(path: Path, wanted: Sequence[Column], *, limit: int | None, drop: bool
         case "parquet":
             columns = present_columns(wanted, _parquet_schema(path).names, path)
             checked = _read_parquet(_Source(path, columns, limit, drop))
+        case "lines":
+            columns = present_columns(wanted, (USER_ID, ITEM_ID), path)
+            checked = _read_lines(_Source(path, columns, limit, drop))
     if not len(checked.table):
-        raise DataError(f"{path}: must have at least one row that can be read below the header")
+        lines = file_format(path) == "lines"
+        what = "interaction" if lines else "row that can be read below the header"
+        raise DataError(f"{path}: must have at least one {what}")
     return checked
 
 
@@ -256,6 +331,12 @@ def _read_csv_by_line(source: _Source) -> _Checked:
     clean = read_clean_rows(source.path, source.columns, limit=source.limit, drop=source.drop)
     columns = {column.name: clean.table[column.name] for column in source.columns}
     return _check(source, _encoded(source, columns), rows=clean.rows, dropped=clean.dropped)
+
+
+def _read_lines(source: _Source) -> _Checked:
+    table = read_item_lines(source.path, source.limit)
+    columns = {column.name: table[column.name] for column in source.columns}
+    return _Checked(_encoded(source, columns), rows=None)
 
 
 def _parquet_schema(path: Path) -> pa.Schema:

@@ -1,4 +1,4 @@
-"""Multi-valued text fields (categories, authors) as bags of columns."""
+"""Multi-valued text fields (categories, authors, words of the title) as weighted bags."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.config import BagConfig, BagKind
-from recsys.data.arrays import Bags, IntArray
+from recsys.config import BagKind
+from recsys.data.arrays import Bags, FloatArray, IntArray
 
 CHUNK_ROWS = 1 << 16
 
@@ -80,38 +80,55 @@ def _sorted_once(numbers: IntArray) -> IntArray:
 
 @dataclass(frozen=True)
 class BagColumns:
-    """Which column each value of a text field falls in.
+    """Which column each value of a text field falls in, and what it weighs there.
 
     Attributes:
         kind: top_k or hashed.
-        size: number of columns.
         labels: what each column stands for, (size,): the value itself, or "bucket 7".
+        counts: train books that have each column, (size,).
+        n_books: number of train books.
+        min_count: columns that fewer train books have are in no bag.
+        idf: whether an entry weighs log(n_books / count), each row scaled to length 1.
     """
 
     kind: BagKind
-    size: int
     labels: tuple[str, ...]
+    counts: tuple[int, ...]
+    n_books: int
+    min_count: int = 1
+    idf: bool = False
 
     @classmethod
-    def fit(cls, train: ValueLists, config: BagConfig) -> BagColumns:
+    def fit(
+        cls, train: ValueLists, kind: BagKind, size: int, *, min_count: int = 1, idf: bool = False
+    ) -> BagColumns:
         """Columns chosen from the values of the train books.
 
         top_k takes the values that most train books have, ties by name, and fewer than ``size``
-        where there are not as many; hashed looks at no data.
+        where not as many are had by ``min_count`` books; hashed always has ``size`` columns.
         """
-        match config.kind:
+        n_books = train.bags.n_rows
+        match kind:
             case "top_k":
-                labels = _most_frequent(train, config.size)
-                return cls("top_k", len(labels), labels)
+                labels, counts = _most_frequent(train, size, min_count)
+                return cls("top_k", labels, counts, n_books, min_count, idf)
             case "hashed":
-                labels = tuple(f"bucket {number}" for number in range(config.size))
-                return cls("hashed", config.size, labels)
+                labels = tuple(f"bucket {number}" for number in range(size))
+                seen = cls("hashed", labels, (1,) * size, n_books).bags(train).indices
+                counts = tuple(np.bincount(seen, minlength=size).tolist())
+                return cls("hashed", labels, counts, n_books, min_count, idf)
             case _:
-                assert_never(config.kind)
+                assert_never(kind)
+
+    @property
+    def size(self) -> int:
+        """Number of columns."""
+        return len(self.labels)
 
     def bags(self, lists: ValueLists) -> Bags:
         """The columns of each row, each once, ascending; values without a column are left out."""
         columns = self._columns(lists.values)
+        columns[np.isin(columns, np.flatnonzero(np.array(self.counts) < self.min_count))] = -1
         owners = np.repeat(np.arange(lists.bags.n_rows), lists.bags.lengths)
         chosen = columns[lists.bags.indices]
         kept = chosen >= 0
@@ -119,7 +136,17 @@ class BagColumns:
         rows, indices = np.divmod(_sorted_once(pairs), max(self.size, 1))
         offsets = np.zeros(lists.bags.n_rows + 1, dtype=np.int64)
         np.cumsum(np.bincount(rows, minlength=lists.bags.n_rows), out=offsets[1:])
-        return Bags(offsets, indices.astype(np.int32), self.size)
+        weights = self._weights(rows, indices, lists.bags.n_rows) if self.idf else None
+        return Bags(offsets, indices.astype(np.int32), self.size, weights)
+
+    def _weights(self, rows: IntArray, columns: IntArray, n_rows: int) -> FloatArray:
+        """The weight of each entry; 0 where every train book has all that a row has."""
+        rarity = np.log(max(self.n_books, 1) / np.maximum(np.array(self.counts, dtype=np.int64), 1))
+        weights = rarity[columns]
+        lengths = np.sqrt(np.bincount(rows, weights**2, minlength=n_rows))
+        lengths[lengths == 0] = 1
+        scaled: FloatArray = (weights / lengths[rows]).astype(np.float32)
+        return scaled
 
     def _columns(self, values: pa.Array) -> IntArray:
         """Column of each value, (m,) int64; -1 where it has none."""
@@ -139,25 +166,41 @@ class BagColumns:
     def to_json(self) -> dict[str, Any]:
         """A form that JSON can hold."""
         labels = list(self.labels) if self.kind == "top_k" else None
-        return {"kind": self.kind, "size": self.size, "labels": labels}
+        return {
+            "kind": self.kind,
+            "labels": labels,
+            "counts": list(self.counts),
+            "n_books": self.n_books,
+            "min_count": self.min_count,
+            "idf": self.idf,
+        }
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> BagColumns:
         """The columns that :meth:`to_json` wrote."""
-        size = saved["size"]
-        labels = saved["labels"]
+        counts, labels = saved["counts"], saved["labels"]
         if labels is None:
-            labels = [f"bucket {number}" for number in range(size)]
-        return cls(saved["kind"], size, tuple(labels))
+            labels = [f"bucket {number}" for number in range(len(counts))]
+        return cls(
+            saved["kind"],
+            tuple(labels),
+            tuple(counts),
+            saved["n_books"],
+            saved["min_count"],
+            saved["idf"],
+        )
 
 
-def _most_frequent(lists: ValueLists, size: int) -> tuple[str, ...]:
+def _most_frequent(
+    lists: ValueLists, size: int, min_count: int
+) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """The values that most rows have, and how many have each."""
     counts = np.bincount(lists.bags.indices, minlength=len(lists.values))
-    present = np.flatnonzero(counts)
+    present = np.flatnonzero(counts >= min_count)
     enough = np.sort(counts[present])[-size:][:1] if size else np.zeros(0, dtype=np.int64)
     if not len(enough):
-        return ()
+        return (), ()
     candidates = present[counts[present] >= enough[0]]  # the ties at the end included
     names = lists.values.take(pa.array(candidates)).to_pylist()
-    ranked = sorted(zip(-counts[candidates], names, strict=True))
-    return tuple(name for _, name in ranked[:size])
+    ranked = sorted(zip((-counts[candidates]).tolist(), names, strict=True))[:size]
+    return tuple(name for _, name in ranked), tuple(-count for count, _ in ranked)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from recsys.config import TIMED_SPLITS
 from recsys.data.arrays import BoolArray, FloatArray, IntArray, Interactions
 from recsys.data.draws import NAT, exponential_weights
 
@@ -163,7 +164,7 @@ class World:
         users = np.flatnonzero(held_out.user_counts == 1)
         rows, items = self._rows(prepared)
         if (
-            prepared.split.strategy == "random"
+            prepared.split.strategy not in TIMED_SPLITS
             or not len(users)
             or not self._holds_all_choices(prepared, rows, items)
         ):

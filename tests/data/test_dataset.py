@@ -125,6 +125,47 @@ def test_train_is_sorted_by_user_and_time(tmp_path):
     assert (train.users.dtype, train.items.dtype, train.times.dtype) == ("int32", "int32", "int64")
 
 
+def test_users_who_have_held_out_items_alone_are_cold(tmp_path):
+    rows = [(user, book, START + book) for user in range(5) for book in range(8)]
+    books = book_rows(np.random.default_rng(0))
+    split = {"strategy": "cold_items", "n_test_items": 4, "n_validation_items": 2}
+    prepared = prepare(write(tmp_path, books, rows, split=split), seed=0)
+    held_out = prepared.items.id_of(np.arange(2, 8))[0]
+    lonely = [*rows, (5, int(held_out[1:]), START)]
+    prepared = prepare(write(tmp_path, books, lonely, split=split), seed=0)
+    assert (prepared.n_warm_users, len(prepared.users)) == (5, 6)
+    assert (prepared.n_warm_items, len(prepared.items)) == (2, 8)
+    assert prepared.users.id_of([5])[0] == "u5"
+    held_users = np.concatenate([prepared.test.users, prepared.validation.users])
+    assert np.count_nonzero(held_users == 5) == 1
+    assert len(prepared.item_features) == 8
+
+
+@pytest.mark.parametrize("make", [prepare, prepare_cached], ids=["made", "cached"])
+def test_each_interaction_keeps_its_rating(tmp_path, make):
+    """A user's rating of a book is made from both numbers, so that any mix-up shows."""
+    config = small_world(tmp_path, min_user_interactions=3)
+    header, *rows = config.interactions_path.read_text().splitlines()
+    fields_of = [row.split(",") for row in reversed(rows)]
+    stars = {(u, b): (3 * int(u[1:]) + int(b[1:])) % 5 + 0.5 for u, b, *_ in fields_of}
+    lines = [f"{u},{b},{stars[u, b]},{time}" for u, b, _, time in fields_of]
+    config.interactions_path.write_text("\n".join([header, *lines]) + "\n")
+    prepared = make(config, 0)
+    for part in (prepared.train, prepared.validation, prepared.test):
+        users, items = prepared.users.id_of(part.users), prepared.items.id_of(part.items)
+        found = part.ratings.tolist()
+        assert found == [stars[pair] for pair in zip(users, items, strict=True)]
+        assert part.ratings.dtype == np.float32
+
+
+def test_a_file_without_ratings_has_none(tmp_path):
+    config = small_world(tmp_path)
+    rows = [line.split(",") for line in config.interactions_path.read_text().splitlines()]
+    config.interactions_path.write_text("".join(f"{u},{b},{t}\n" for u, b, _, t in rows))
+    assert prepare(config, 0).train.ratings is None
+    assert prepare_cached(config, 0).test.ratings is None
+
+
 def test_books_are_in_index_order_with_their_raw_text(tmp_path):
     prepared = prepare(small_world(tmp_path), seed=0)
     assert prepared.books.column_names == ["item_id", "title", "author", "categories"]
@@ -276,7 +317,7 @@ def test_what_is_held_out_leaves_no_trace_on_the_train_side(tmp_path, aggregate)
             changed_rows.append((user, int(rng.choice(free)), later))
         else:
             changed_rows.append((user, book, time))
-    settings = {"features": {"user_aggregate": aggregate}, "min_user_interactions": 3}
+    settings = {"feature_params": {"user_aggregation": aggregate}, "min_user_interactions": 3}
     before = prepare(write(tmp_path / "one", books, rows, **settings), seed=0)
     after = prepare(write(tmp_path / "two", changed_books, changed_rows, **settings), seed=0)
     assert raw_triples(before, "test") != raw_triples(after, "test")
@@ -332,15 +373,15 @@ def test_a_changed_byte_makes_another_fingerprint(tmp_path, name):
         {"books_limit": 500},
         {"interactions_limit": 500},
         {"bad_rows": "drop"},
-        {"numeric_columns": ["price"]},
+        {"feature_params": {"numeric_columns": ["price"]}},
         {"interaction_columns": {"rating": "rating"}},
         {"split": {"order": "rows"}},
         {"split": {"strategy": "global_time"}},
-        {"features": {"title": False}},
-        {"features": {"log_skewness": None}},
-        {"features": {"authors": {"size": 3}}},
-        {"features": {"categories": {"kind": "hashed"}}},
-        {"features": {"user_aggregate": "max"}},
+        {"feature_params": {"title": False}},
+        {"feature_params": {"log_skewness": None}},
+        {"feature_params": {"author_top_k": 3}},
+        {"feature_params": {"bag_kind": "hashed"}},
+        {"feature_params": {"user_aggregation": "max"}},
     ],
     ids=str,
 )
@@ -368,9 +409,9 @@ def test_the_same_seed_draws_the_same_split(tmp_path):
 WORLDS = {
     "plain": {},
     "random without times": {"split": {"strategy": "random", "order": "rows"}},
-    "max": {"features": {"user_aggregate": "max"}},
-    "no bags": {"features": {"authors": {"size": 0}, "categories": {"size": 0}}},
-    "hashed": {"features": {"categories": {"kind": "hashed", "size": 7}}},
+    "max": {"feature_params": {"user_aggregation": "max"}},
+    "no bags": {"feature_params": {"author_top_k": 0, "category_top_k": 0}},
+    "hashed": {"feature_params": {"bag_kind": "hashed", "category_top_k": 7}},
 }
 
 
@@ -384,7 +425,7 @@ def test_a_loaded_data_set_is_the_saved_one(tmp_path, settings):
 def test_a_data_set_of_another_version_is_refused(tmp_path, monkeypatch):
     prepare(small_world(tmp_path), seed=0).save(tmp_path / "saved")
     monkeypatch.setattr(dataset, "FORMAT_VERSION", 999)
-    with pytest.raises(ArtifactError, match="must be of format 999, is 1"):
+    with pytest.raises(ArtifactError, match="must be of format 999, is 2"):
         Prepared.load(tmp_path / "saved")
 
 
@@ -553,7 +594,7 @@ def test_an_unwritable_cache_is_named(tmp_path):
 
 
 def test_a_contradiction_in_the_settings_makes_no_cache(tmp_path):
-    config = small_world(tmp_path, numeric_columns=["title"])
+    config = small_world(tmp_path, feature_params={"numeric_columns": ["title"]})
     with pytest.raises(ConfigError):
         prepare_cached(config, seed=0)
     assert not config.cache_dir.exists()
@@ -577,7 +618,7 @@ def test_goodbooks_heavy_is_prepared_in_row_order():
     assert len(prepared.users) == 2_672
     assert (prepared.split.test, prepared.split.validation) == (2_672, 2_672)
     assert "price" not in prepared.item_features.dense_names
-    assert prepared.item_features.bags["categories"].n_columns == 300
+    assert prepared.item_features.bags["categories"].n_columns == 604
     assert isinstance(prepared.item_featurizer, ItemFeaturizer)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest import approx
 
-from recsys.config import FeatureConfig
+from recsys.config import FeatureParams
 from recsys.data import features as features_module
 from recsys.data.arrays import Bags, Interactions
 from recsys.data.features import (
@@ -23,7 +24,7 @@ from recsys.data.features import (
 )
 from recsys.errors import ConfigError
 
-PLAIN = FeatureConfig(title=False)
+PLAIN = FeatureParams(title=False)
 
 
 def books_of(n=None, **columns) -> pa.Table:
@@ -37,7 +38,8 @@ def column(features: Features, name: str) -> list[float]:
 
 
 def fit_transform(books, config=PLAIN, numeric=("price",), n_train=None) -> Features:
-    return featurize_items(books, n_train or len(books), config, numeric)[1]
+    config = config.model_copy(update={"numeric_columns": numeric})
+    return featurize_items(books, n_train or len(books), config)[1]
 
 
 # Items -------------------------------------------------------------------------------------------
@@ -88,7 +90,7 @@ def test_a_skewed_column_is_taken_by_its_logarithm():
 @pytest.mark.parametrize("limit", [None, 10.0])
 def test_the_logarithm_is_left_out_below_the_limit(limit):
     values = np.array([0.0] * 9 + [np.e - 1, np.e**2 - 1])
-    config = FeatureConfig(title=False, log_skewness=limit)
+    config = FeatureParams(title=False, log_skewness=limit)
     scores = column(fit_transform(books_of(price=values), config), "price")
     assert scores == approx((values - values.mean()) / values.std(), abs=1e-6)
 
@@ -101,7 +103,7 @@ def test_a_column_with_negative_values_is_never_taken_by_its_logarithm():
 
 def test_a_negative_number_after_training_counts_as_zero_under_the_logarithm():
     values = [0.0] * 9 + [np.e - 1, np.e**2 - 1]
-    featurizer = ItemFeaturizer.fit(books_of(price=values), PLAIN, ["price"])
+    featurizer = ItemFeaturizer.fit(books_of(price=values), PLAIN)
     negative, zero = featurizer.transform(books_of(price=[-5.0, 0.0])).dense[:, 0]
     assert negative == zero
 
@@ -123,21 +125,65 @@ def test_title_statistics_count_words_and_characters():
 
 def test_titles_are_used_unless_switched_off():
     books = books_of(title=["One", "One Two"])
-    assert "title_words" in fit_transform(books, FeatureConfig(), ()).dense_names
+    assert "title_words" in fit_transform(books, FeatureParams(), ()).dense_names
     assert fit_transform(books, PLAIN, ()).dense_names == ()
 
 
 def test_categories_and_authors_become_bags():
     books = books_of(categories=["b|a", "a"], author=["Ann, Bo", ""])
-    features = fit_transform(books, numeric=())
+    config = FeatureParams(title=False, min_count=1, idf=False)
+    features = fit_transform(books, config, ())
     assert features.bag_labels == {"categories": ("a", "b"), "authors": ("Ann", "Bo")}
     assert features.bags["categories"].to_scipy().toarray().tolist() == [[1, 1], [1, 0]]
     assert features.bags["authors"].to_scipy().toarray().tolist() == [[1, 1], [0, 0]]
 
 
+def test_values_that_one_train_book_alone_has_are_left_out_by_default():
+    books = books_of(categories=["a|b", "a", "b", "c"])
+    features = fit_transform(books, numeric=(), n_train=3)
+    assert features.bag_labels["categories"] == ("a", "b")
+    assert features.bags["categories"].lengths.tolist() == [2, 1, 1, 0]
+    assert fit_transform(books, FeatureParams(min_count=3, title=False), ()).bags == {}
+
+
+def test_an_entry_weighs_by_its_rarity_and_each_row_has_length_1():
+    books = books_of(categories=["a|b|all", "a|all", "all", "b|all", "c|all", "c|all", ""])
+    bags = fit_transform(books, numeric=(), n_train=6).bags["categories"]
+    # of 6 train books 2 have each of a, b, c: log 3; 5 + 1 have "all": log 1 = 0
+    found = bags.to_scipy().toarray()
+    half = np.sqrt(0.5)
+    expected = {0: [half, half, 0], 1: [1, 0, 0], 2: [0, 0, 0], 3: [0, 1, 0], 6: [0, 0, 0]}
+    labels = fit_transform(books, numeric=(), n_train=6).bag_labels["categories"]
+    columns = [labels.index(name) for name in ("a", "b", "c")]
+    for row, values in expected.items():
+        assert found[row, columns] == approx(np.array(values))
+        assert found[row, labels.index("all")] == 0
+    assert bags.weights.dtype == np.float32
+
+
+def test_rarity_is_the_logarithm_of_train_books_to_those_that_have_the_value():
+    books = books_of(categories=["a|b", "a|b", "a", "", "", "", "", ""])
+    bags = fit_transform(books, numeric=()).bags["categories"]
+    a, b = np.log(8 / 3), np.log(8 / 2)
+    assert bags.to_scipy().toarray()[0] == approx(np.array([a, b]) / np.hypot(a, b))
+
+
+def test_titles_become_bags_of_series_words_and_trigrams():
+    books = books_of(title=["Red Sky (Mars, #1)", "Blue Sky (Mars, #2)", "A Red Rose"])
+    config = FeatureParams(title=False, title_ngram_top_k=100, idf=False)
+    features = fit_transform(books, config, ())
+    assert features.bag_labels["series"] == ("Mars",)
+    assert features.bags["series"].lengths.tolist() == [1, 1, 0]
+    assert features.bag_labels["title_words"] == ("mars", "red", "sky")
+    assert set(features.bag_labels["title_ngrams"]) == {
+        *("<ma", "mar", "ars", "rs>"), *("<re", "red", "ed>"), *("<sk", "sky", "ky>")
+    }  # fmt: skip
+    assert all(bags.weights is None for bags in features.bags.values())
+
+
 def test_a_field_of_size_0_and_an_empty_field_are_absent():
     books = books_of(categories=["a"], author=[""])
-    config = FeatureConfig(title=False, categories={"size": 0})
+    config = FeatureParams(title=False, category_top_k=0, min_count=1)
     assert fit_transform(books, config, ()).bags == {}
 
 
@@ -151,14 +197,20 @@ MIXED = books_of(
 
 @pytest.mark.parametrize("kind", ["top_k", "hashed"])
 def test_fitting_looks_at_train_books_alone(kind):
-    config = FeatureConfig(categories={"kind": kind, "size": 5})
-    expected = ItemFeaturizer.fit(MIXED.slice(0, 2), config, ["price"])
-    assert featurize_items(MIXED, 2, config, ["price"])[0] == expected
-    assert ItemFeaturizer.fit(MIXED, config, ["price"]) != expected
+    config = FeatureParams(bag_kind=kind, category_top_k=5, min_count=1)
+    expected = ItemFeaturizer.fit(MIXED.slice(0, 2), config)
+    assert featurize_items(MIXED, 2, config)[0] == expected
+    assert ItemFeaturizer.fit(MIXED, config) != expected
 
 
-def test_a_saved_featurizer_makes_the_same_features():
-    featurizer, features = featurize_items(MIXED, 3, FeatureConfig(), ["price"])
+@pytest.mark.parametrize("kind", ["top_k", "hashed"])
+@pytest.mark.parametrize("idf", [True, False])
+def test_a_saved_featurizer_makes_the_same_features(kind, idf):
+    config = FeatureParams(bag_kind=kind, title_ngram_top_k=20, idf=idf, min_count=1)
+    featurizer, features = featurize_items(MIXED, 3, config)
+    assert features.bags.keys() == {"categories", "authors", "title_words", "title_ngrams"} | (
+        {"series"} if kind == "hashed" else set()
+    )
     saved = ItemFeaturizer.from_json(json.loads(json.dumps(featurizer.to_json())))
     again = saved.transform(MIXED)
     assert np.array_equal(again.dense, features.dense)
@@ -167,10 +219,24 @@ def test_a_saved_featurizer_makes_the_same_features():
     for name, bags in features.bags.items():
         assert np.array_equal(again.bags[name].offsets, bags.offsets)
         assert np.array_equal(again.bags[name].indices, bags.indices)
+        assert (bags.weights is not None) == idf
+        assert np.array_equal(again.bags[name].weights, bags.weights)
+
+
+def test_a_book_has_the_same_features_alone_as_among_others():
+    config = FeatureParams(min_count=1)
+    featurizer, features = featurize_items(MIXED, 3, config)
+    for row in range(4):
+        alone = featurizer.transform(MIXED.slice(row, 1))
+        assert np.array_equal(alone.dense[0], features.dense[row])
+        for name, bags in features.bags.items():
+            taken = bags.take(np.array([row]))
+            assert np.array_equal(alone.bags[name].indices, taken.indices)
+            assert np.array_equal(alone.bags[name].weights, taken.weights)
 
 
 def test_a_book_of_which_only_the_id_is_known_has_features():
-    featurizer, features = featurize_items(MIXED, 4, FeatureConfig(), ["price"])
+    featurizer, features = featurize_items(MIXED, 4, FeatureParams())
     unknown = featurizer.transform(pa.table({"item_id": ["new"]}))
     assert unknown.dense.shape == (1, features.dense.shape[1])
     assert column(unknown, "price_missing") == [1]
@@ -189,14 +255,16 @@ def interactions_of(triples, n_users, n_items) -> Interactions:
     return Interactions(users, items, columns[:, 2], n_users, n_items)
 
 
-def item_features_of(dense, bags) -> Features:
+def item_features_of(dense, bags, weights=None) -> Features:
     rows = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
     columns = np.array([value for bag in bags for value in bag], dtype=np.int64)
-    n_columns = 4
+    categories = Bags.from_pairs(rows, columns, n_rows=len(bags), n_columns=4)
+    if weights is not None:
+        categories = replace(categories, weights=np.array(weights, dtype=np.float32))
     return Features(
         np.array(dense, dtype=np.float32).reshape(len(bags), -1),
         ("height",),
-        {"categories": Bags.from_pairs(rows, columns, n_rows=len(bags), n_columns=n_columns)},
+        {"categories": categories},
         {"categories": tuple("abcd")},
     )
 
@@ -215,9 +283,9 @@ def slow_aggregate(rows, times, aggregate, half_life_days):
             return weights @ rows / weights.sum()
 
 
-def config_of(aggregate) -> FeatureConfig:
+def config_of(aggregate) -> FeatureParams:
     half_life = 30 if aggregate == "time_decayed_mean" else None
-    return FeatureConfig(user_aggregate=aggregate, half_life_days=half_life)
+    return FeatureParams(user_aggregation=aggregate, half_life_days=half_life)
 
 
 AGGREGATES = ["mean", "sum", "max", "time_decayed_mean"]
@@ -230,16 +298,19 @@ AGGREGATES = ["mean", "sum", "max", "time_decayed_mean"]
         unique_by=lambda triple: triple[:2],
     ),
     block=st.integers(1, 6),
+    weights=st.sampled_from([None, [0.5, 0.25, 1.0, 0.75, 2.0, 0.125]]),
 )
-def test_aggregates_are_those_of_each_users_items(aggregate, triples, block):
+def test_aggregates_are_those_of_each_users_items(aggregate, triples, block, weights):
     heights = np.array([0.5, -1, 2, 0, 3])
     bags = [[0, 1], [1], [], [0, 3], [2]]
     one_hot = np.array([[column in bag for column in range(4)] for bag in bags], dtype=float)
+    if weights is not None:
+        one_hot[one_hot > 0] = weights
     train = interactions_of(triples, n_users=5, n_items=5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(features_module, "BLOCK_ENTRIES", block)
         features = aggregate_user_features(
-            item_features_of(heights, bags), train, config_of(aggregate)
+            item_features_of(heights, bags, weights), train, config_of(aggregate)
         )
     dense, expected_bags = np.zeros(5), np.zeros((5, 4))
     for user in range(5):
@@ -267,6 +338,14 @@ def test_bags_of_a_max_have_no_weights_and_those_of_a_mean_have():
     mean = aggregate_user_features(items, train, config_of("mean")).bags["categories"]
     assert mean.weights.tolist() == [1, 1]
     assert mean.indices.dtype == np.int32
+
+
+def test_users_have_no_aggregate_of_the_words_of_titles():
+    features = fit_transform(MIXED, FeatureParams(min_count=1), ())
+    train = interactions_of([(0, 0, 0), (0, 3, 0)], 1, 4)
+    users = aggregate_user_features(features, train, FeatureParams())
+    assert "title_words" in features.bags
+    assert users.bags.keys() == users.bag_labels.keys() == {"categories", "authors"}
 
 
 def test_the_number_of_train_interactions_is_a_standardised_logarithm():

@@ -8,14 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import SplitConfig
+from recsys.data.arrays import Interactions
 from recsys.data.splitting import SplitSummary, order_by_user_and_time, split_interactions
 from recsys.errors import DataError
 
 
-def split_of(users, times=None, seed=0, **settings):
+def split_of(users, times=None, seed=0, strategy="leave_latest_out", items=None, **settings):
     users = np.array(users, dtype=np.int32)
     times = None if times is None else np.array(times, dtype=np.int64)
-    return split_interactions(users, times, SplitConfig(**settings), np.random.default_rng(seed))
+    items = np.zeros(len(users), dtype=np.int32) if items is None else np.array(items)
+    interactions = Interactions(
+        users, items, times, users.max(initial=-1) + 1, items.max(initial=-1) + 1
+    )
+    config = SplitConfig(strategy=strategy, **settings)
+    return split_interactions(interactions, config, np.random.default_rng(seed))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([-7, 0, 3, 10**12]))))
@@ -66,7 +72,7 @@ def test_random_needs_no_order():
 
 
 def test_a_summary_counts_the_parts():
-    config = SplitConfig()
+    config = SplitConfig(strategy="leave_latest_out")
     split = split_of([0, 0, 0, 0, 1], times=[1, 2, 3, 4, 1])
     expected = SplitSummary("leave_latest_out", "timestamp", None, train=3, validation=1, test=1)
     assert split.summary(config) == expected
@@ -124,3 +130,57 @@ def test_random_takes_any_place_in_a_history():
     by_place = split.test.reshape(2000, 10).mean(axis=0)
     assert (by_place > 0.06).all()
     assert (by_place < 0.14).all()
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=8), st.integers(0, 5))
+def test_leave_random_out_holds_out_one_of_each_for_users_with_three(counts, seed):
+    users = np.repeat(np.arange(len(counts)), counts)
+    if not len(users):
+        return
+    split = split_of(users, seed=seed, strategy="leave_random_out")
+    assert not (split.test & split.validation).any()
+    expected = [int(count >= 3) for count in counts]
+    for part in (split.test, split.validation):
+        assert np.bincount(users[part], minlength=len(counts)).tolist() == expected
+
+
+def test_leave_random_out_takes_any_place_and_any_pair_of_places():
+    users = np.repeat(np.arange(6000), 3)
+    split = split_of(users, strategy="leave_random_out")
+    test = split.test.reshape(6000, 3).argmax(axis=1)
+    validation = split.validation.reshape(6000, 3).argmax(axis=1)
+    shares = np.bincount(3 * test + validation, minlength=9).reshape(3, 3) / 6000
+    assert (np.diag(shares) == 0).all()
+    assert (np.abs(shares[~np.eye(3, dtype=bool)] - 1 / 6) < 0.03).all()
+
+
+@pytest.mark.parametrize("strategy", ["leave_random_out", "cold_items"])
+def test_what_is_drawn_comes_from_the_seed_alone(strategy):
+    users, items = np.repeat(np.arange(50), 10), np.tile(np.arange(25), 20)
+    same = (split_of(users, seed=3, strategy=strategy, items=items).test for _ in range(2))
+    assert np.array_equal(*same)
+    others = (split_of(users, seed=seed, strategy=strategy, items=items).test for seed in (3, 4))
+    assert not np.array_equal(*others)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sizes"),
+    [
+        ({}, (2, 2)),
+        ({"test_fraction": 0.25, "validation_fraction": 0.5}, (5, 10)),
+        ({"n_test_items": 7, "n_validation_items": 1}, (7, 1)),
+        ({"n_test_items": 3}, (3, 2)),
+    ],
+)
+def test_cold_items_are_held_out_whole(settings, sizes):
+    users, items = np.repeat(np.arange(30), 10), np.random.default_rng(0).permutation(300) % 20
+    split = split_of(users, strategy="cold_items", items=items, **settings)
+    of_part = [set(items[part]) for part in (split.test, split.validation, split.train)]
+    assert tuple(len(part) for part in of_part[:2]) == sizes
+    assert sum(len(part) for part in of_part) == len(set.union(*of_part)) == 20
+
+
+def test_cold_items_must_leave_items_to_train_on():
+    with pytest.raises(DataError, match=r"3 for test and 1 for validation .* held out of 4"):
+        split_of([0] * 4, strategy="cold_items", items=range(4), n_test_items=3,
+                 n_validation_items=1)  # fmt: skip

@@ -212,7 +212,13 @@ def test_the_oracle_scores_are_the_true_utilities_when_the_held_out_book_was_rea
 
 
 @pytest.mark.parametrize(
-    "settings", [{"split": {"strategy": "random"}}, {"min_rating": 4.0}], ids=["random", "rating"]
+    "settings",
+    [
+        {"split": {"strategy": "leave_random_out"}},
+        {"split": {"strategy": "random"}},
+        {"min_rating": 4.0},
+    ],
+    ids=["random one", "random", "rating"],
 )
 def test_nothing_is_expected_where_held_out_books_are_not_the_next_choice(tmp_path, settings):
     prepared, world = prepare_shop(tmp_path, **settings)

@@ -25,6 +25,10 @@ u1,b2,1,1500000002
 """
 
 
+def books_of(config):
+    return read_books(config.books_path, config)
+
+
 def config_of(tmp_path: Path, books=BOOKS, users=USERS, **settings) -> DataConfig:
     """Settings for two CSV files with the given content (text or bytes)."""
     paths = {}
@@ -123,7 +127,7 @@ def test_titles_may_hold_quotes_commas_and_line_breaks(tmp_path):
     title = 'One, "two"\nand three'
     quoted = title.replace('"', '""')
     config = config_of(tmp_path, BOOKS + f'b3,"{quoted}",A,x,1,1,1\n')
-    assert read_books(config)["title"].to_pylist()[2] == title
+    assert books_of(config)["title"].to_pylist()[2] == title
 
 
 def test_ids_stay_text(tmp_path):
@@ -157,7 +161,7 @@ def test_columns_can_be_mapped(tmp_path):
 
 def test_further_columns_are_ignored_or_named_as_numbers(tmp_path):
     books = "item_id,title,author,categories,pages,junk\nb1,T,A,c,120,x\nb2,T,A,c,,y\n"
-    table = read_books(config_of(tmp_path, books, numeric_columns=["pages"]))
+    table = books_of(config_of(tmp_path, books, feature_params={"numeric_columns": ["pages"]}))
     assert table.column_names == ["item_id", "title", "author", "categories", "pages"]
     assert table["pages"].to_pylist() == [120, None]
 
@@ -181,8 +185,8 @@ def test_rating_and_timestamp_are_optional(tmp_path):
 
 def test_author_is_optional_where_it_is_not_used(tmp_path):
     books = "item_id,title,categories\nb1,T,c\n"
-    settings = {"features": {"authors": {"size": 0}}, "numeric_columns": []}
-    assert read_books(config_of(tmp_path, books, **settings))["author"].to_pylist() == [""]
+    settings = {"feature_params": {"author_top_k": 0, "numeric_columns": []}}
+    assert books_of(config_of(tmp_path, books, **settings))["author"].to_pylist() == [""]
 
 
 def test_timestamps_may_be_milliseconds(tmp_path):
@@ -208,13 +212,13 @@ def test_parquet_timestamps_may_be_of_a_timestamp_type(tmp_path):
 def test_the_first_of_repeated_books_is_kept_and_the_others_counted(tmp_path, caplog):
     books = BOOKS + "b1,Other,X,y,1,1,1\nb1,Third,X,y,1,1,1\n"
     with caplog.at_level(logging.WARNING):
-        table = read_books(config_of(tmp_path, books))
+        table = books_of(config_of(tmp_path, books))
     assert table["title"].to_pylist() == ["Ham, Eggs", "Tea"]
     assert "2 rows repeat a book's id" in caplog.text
 
 
 def test_an_empty_category_or_title_is_no_fault(tmp_path):
-    table = read_books(config_of(tmp_path, BOOKS + "b3,,,,,,\n"))
+    table = books_of(config_of(tmp_path, BOOKS + "b3,,,,,,\n"))
     assert table.to_pylist()[2]["title"] == ""
     assert table.to_pylist()[2]["price"] is None
 
@@ -340,7 +344,7 @@ def test_a_repeated_column_is_refused(tmp_path):
 
 def test_a_text_field_is_no_numeric_column(tmp_path):
     with pytest.raises(ConfigError, match="must name numeric columns, got 'title'"):
-        read_tables(config_of(tmp_path, numeric_columns=["title"]))
+        read_tables(config_of(tmp_path, feature_params={"numeric_columns": ["title"]}))
 
 
 @pytest.mark.parametrize("content, expected", [("", "the file is empty"), ("\n\n", "empty")])
@@ -377,7 +381,7 @@ def test_latin_1_names_the_first_bad_line(tmp_path):
 def test_latin_1_rows_can_be_left_out(tmp_path, caplog):
     books = (BOOKS + "b3,Été,A,x,1,1,1\n").encode("latin-1")
     with caplog.at_level(logging.WARNING):
-        table = read_books(config_of(tmp_path, books, bad_rows="drop"))
+        table = books_of(config_of(tmp_path, books, bad_rows="drop"))
     assert table["item_id"].to_pylist() == ["b1", "b2"]
     assert "1 with not UTF-8" in caplog.text
 
@@ -433,7 +437,7 @@ def test_reading_line_by_line_gives_what_reading_at_once_gives(tmp_path):
 def test_a_field_longer_than_a_block_is_read(tmp_path):
     title = "long " * 20_000
     config = config_of(tmp_path, BOOKS + f'b3,"{title}",A,x,1,1,1\n')
-    assert read_books(config)["title"][2].as_py() == title
+    assert books_of(config)["title"][2].as_py() == title
 
 
 def test_paths_are_as_given(tmp_path, monkeypatch):
@@ -442,3 +446,22 @@ def test_paths_are_as_given(tmp_path, monkeypatch):
     config = DataConfig(books_path=Path("books.csv"), interactions_path=Path("none.csv"))
     with pytest.raises(DataError, match=r"^none\.csv: no such file$"):
         read_tables(config)
+
+
+@pytest.mark.parametrize(
+    "numeric", [None, ["price", "rating_number", "average_rating"]], ids=["default", "named"]
+)
+def test_the_default_numeric_columns_may_be_absent(tmp_path, numeric, caplog):
+    books = "item_id,title,author,categories,average_rating\nb1,T,A,c,4.5\n"
+    settings = {} if numeric is None else {"feature_params": {"numeric_columns": numeric}}
+    with caplog.at_level(logging.INFO):
+        table = books_of(config_of(tmp_path, books, **settings))
+    assert table.column_names == ["item_id", "title", "author", "categories", "average_rating"]
+    assert sum("which is left out of the features" in line for line in caplog.messages) == 1
+
+
+def test_any_other_choice_of_numeric_columns_must_be_there(tmp_path):
+    books = "item_id,title,author,categories,average_rating\nb1,T,A,c,4.5\n"
+    settings = {"feature_params": {"numeric_columns": ["average_rating", "price"]}}
+    with pytest.raises(DataError, match="column 'price' is missing"):
+        books_of(config_of(tmp_path, books, **settings))

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.config import BagConfig
 from recsys.data import value_bags
 from recsys.data.value_bags import BagColumns, split_values
 
@@ -45,7 +44,7 @@ def test_authors_are_parted_at_commas():
 
 def test_the_most_frequent_values_get_columns_and_ties_go_by_name():
     lists = split(["c|a|b", "c|b|a", "c|d", "a|a|a"])  # c and a: 3 books, b: 2, d: 1
-    columns = BagColumns.fit(lists, BagConfig(size=3))
+    columns = BagColumns.fit(lists, "top_k", 3)
     assert columns.labels == ("a", "c", "b")
     assert labels_of(lists, columns.bags(lists), columns) == [
         ["a", "c", "b"],
@@ -56,30 +55,30 @@ def test_the_most_frequent_values_get_columns_and_ties_go_by_name():
 
 
 def test_ties_at_the_last_place_go_by_name():
-    columns = BagColumns.fit(split(["z", "y", "x", "w|z"]), BagConfig(size=2))
+    columns = BagColumns.fit(split(["z", "y", "x", "w|z"]), "top_k", 2)
     assert columns.labels == ("z", "w")
 
 
 def test_fewer_values_than_columns_make_fewer_columns():
-    assert BagColumns.fit(split(["a", "b"]), BagConfig(size=300)).size == 2
+    assert BagColumns.fit(split(["a", "b"]), "top_k", 300).size == 2
 
 
 @pytest.mark.parametrize("texts", [[], ["", "|"]])
 def test_a_field_without_values_has_no_columns(texts):
     lists = split(texts)
-    columns = BagColumns.fit(lists, BagConfig(size=5))
+    columns = BagColumns.fit(lists, "top_k", 5)
     assert columns.size == 0
     assert columns.bags(lists).n_rows == len(texts)
 
 
 def test_values_unseen_in_training_have_no_column():
-    columns = BagColumns.fit(split(["a"]), BagConfig(size=5))
+    columns = BagColumns.fit(split(["a"]), "top_k", 5)
     assert columns.bags(split(["new", "new|a"])).lengths.tolist() == [0, 1]
 
 
 def test_hashed_values_all_have_a_bucket_and_a_collision_counts_once():
     lists = split(["a|b|c|d|e", "x"])
-    bags = BagColumns.fit(split([]), BagConfig(kind="hashed", size=2)).bags(lists)
+    bags = BagColumns.fit(lists, "hashed", 2).bags(lists)
     assert bags.row(0).tolist() in ([0, 1], [0], [1])
     assert bags.lengths[1] == 1
 
@@ -87,19 +86,28 @@ def test_hashed_values_all_have_a_bucket_and_a_collision_counts_once():
 def test_buckets_are_the_same_in_every_process():
     """Also pins CRC-32: 'romance' must not move when the library is updated."""
     code = (
-        "import pyarrow as pa; from recsys.config import BagConfig;"
+        "import pyarrow as pa; "
         "from recsys.data.value_bags import BagColumns, split_values;"
         "lists = split_values(pa.chunked_array([['romance']]), '|');"
-        "columns = BagColumns.fit(lists, BagConfig(kind='hashed', size=1000));"
+        "columns = BagColumns.fit(lists, 'hashed', 1000);"
         "print(columns.bags(lists).indices[0])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lists = split(["romance"])
-    here = BagColumns.fit(lists, BagConfig(kind="hashed", size=1000)).bags(lists).indices[0]
+    here = BagColumns.fit(lists, "hashed", 1000).bags(lists).indices[0]
     assert int(run.stdout) == here == 576
 
 
+def test_buckets_that_too_few_train_rows_have_are_in_no_bag():
+    """Two values in a thousand buckets do not collide here, as the first line says."""
+    columns = BagColumns.fit(split(["a|b", "a"]), "hashed", 1000)
+    assert sorted(count for count in columns.counts if count) == [1, 2]
+    columns = BagColumns.fit(split(["a|b", "a"]), "hashed", 1000, min_count=2)
+    assert columns.bags(split(["a", "b", "a|b", "new"])).lengths.tolist() == [1, 0, 1, 0]
+
+
 @pytest.mark.parametrize("kind", ["top_k", "hashed"])
-def test_columns_survive_json(kind):
-    columns = BagColumns.fit(split(["a|ü", "a"]), BagConfig(kind=kind, size=7))
+@pytest.mark.parametrize("idf", [True, False])
+def test_columns_survive_json(kind, idf):
+    columns = BagColumns.fit(split(["a|ü", "a"]), kind, 7, min_count=2, idf=idf)
     assert BagColumns.from_json(json.loads(json.dumps(columns.to_json()))) == columns

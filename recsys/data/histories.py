@@ -1,0 +1,89 @@
+"""Each user's items in the order in which the user had them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
+from recsys.data.splitting import order_by_user_and_time
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Ragged rows of items, one row a user, oldest first.
+
+    Attributes:
+        offsets: where each user begins, and the end; (U + 1,) int64.
+        items: (N,) int32.
+        times: seconds since 1970 or row numbers, (N,) int64, not decreasing within a user; None
+            where the data has no order.
+        ratings: (N,) float32, or None where the data has none.
+        n_items: how many items there are, those in no history included.
+    """
+
+    offsets: IntArray
+    items: IntArray
+    times: IntArray | None
+    ratings: FloatArray | None
+    n_items: int
+
+    @classmethod
+    def of(cls, *parts: Interactions) -> Self:
+        """The interactions of all parts, of the same users and items, merged in time.
+
+        Ties in time are in the order of the parts, then in the order stored; without times all
+        are. Times and ratings are there where every part has them.
+        """
+        first = parts[0]
+        users = np.concatenate([part.users for part in parts])
+        items = np.concatenate([part.items for part in parts])
+        times = _joined([part.times for part in parts])
+        ratings = _joined([part.ratings for part in parts])
+        offsets = np.zeros(first.n_users + 1, dtype=np.int64)
+        np.cumsum(np.bincount(users, minlength=first.n_users), out=offsets[1:])
+        order = order_by_user_and_time(users, times)
+        return cls(
+            offsets,
+            items[order].astype(np.int32, copy=False),
+            None if times is None else times[order],
+            None if ratings is None else ratings[order],
+            first.n_items,
+        )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def has_order(self) -> bool:
+        """Whether a later place in a row means later in time."""
+        return self.times is not None
+
+    @property
+    def lengths(self) -> IntArray:
+        """Items of each user, (U,)."""
+        return np.diff(self.offsets)
+
+    def row(self, user: int) -> IntArray:
+        """The items of one user."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def take(self, users: IntArray) -> Histories:
+        """The histories of the given users, in the given order; a user may be there twice."""
+        positions, offsets = Bags(self.offsets, self.items, self.n_items).positions(users)
+        return Histories(
+            offsets,
+            self.items[positions],
+            None if self.times is None else self.times[positions],
+            None if self.ratings is None else self.ratings[positions],
+            self.n_items,
+        )
+
+
+def _joined(arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """The arrays one after the other, or None where one is missing."""
+    present = [array for array in arrays if array is not None]
+    return np.concatenate(present) if len(present) == len(arrays) else None

@@ -1,0 +1,114 @@
+"""The text fields of a books table: which values each book has."""
+
+from __future__ import annotations
+
+from typing import Literal, assert_never, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recsys.data.arrays import Bags
+from recsys.data.columns import (
+    AUTHOR,
+    AUTHOR_SEPARATOR,
+    CATEGORIES,
+    CATEGORY_SEPARATOR,
+    TITLE,
+)
+from recsys.data.value_bags import ValueLists, split_values
+
+TextField = Literal["categories", "authors", "series", "title_words", "title_ngrams"]
+TEXT_BAGS: tuple[TextField, ...] = get_args(TextField)
+"""Names of the bags that the texts of a book become, in order."""
+LEAST_WORD = 2
+"""Characters of a word of the title."""
+NGRAM = 3
+
+
+def source_column(field: TextField) -> str:
+    """The column of the books table that a field is taken from."""
+    match field:
+        case "categories":
+            return CATEGORIES
+        case "authors":
+            return AUTHOR
+        case "series" | "title_words" | "title_ngrams":
+            return TITLE
+        case _:
+            assert_never(field)
+
+
+def field_values(field: TextField, texts: pa.ChunkedArray) -> ValueLists:
+    """The values of a field in each book.
+
+    Args:
+        field: which one.
+        texts: the column it is taken from, (n,) strings, "" where missing.
+    """
+    match field:
+        case "categories":
+            return split_values(texts, CATEGORY_SEPARATOR)
+        case "authors":
+            return split_values(texts, AUTHOR_SEPARATOR)
+        case "series":
+            return series(texts)
+        case "title_words":
+            return title_words(texts)
+        case "title_ngrams":
+            return title_ngrams(texts)
+        case _:
+            assert_never(field)
+
+
+def series(titles: pa.ChunkedArray) -> ValueLists:
+    """The series that each title names in its last parentheses, before the number of the volume.
+
+    "Catching Fire (The Hunger Games, #2)" is of "The Hunger Games", and "Mort (Discworld, #4;
+    Death #1)" of two. Parentheses without a "#" name none.
+    """
+    found = pc.extract_regex(titles, r"\((?P<inside>[^()]*#[^()]*)\)[^()]*$")
+    inside = pc.fill_null(pc.struct_field(found, "inside"), "")
+    return split_values(pc.replace_substring_regex(inside, r"[,\s]*#[^;]*", ""), ";")
+
+
+def title_words(titles: pa.ChunkedArray) -> ValueLists:
+    """The words of each title in lower case: runs of letters and digits, two or more."""
+    lower = pc.utf8_lower(titles)
+    spaced = pc.replace_substring_regex(lower, r"[^\pL\pM\pN]+", " ")
+    lists = split_values(spaced, " ")
+    is_word = pc.greater_equal(pc.utf8_length(lists.values), LEAST_WORD)
+    return _only(lists, is_word.to_numpy(zero_copy_only=False))
+
+
+def _only(lists: ValueLists, keep: np.ndarray) -> ValueLists:
+    """Without the values for which ``keep`` (m,) is false."""
+    entries = keep[lists.bags.indices]
+    counted = np.concatenate([[0], np.cumsum(entries)])
+    places = (np.cumsum(keep) - 1).astype(np.int32)
+    indices = places[lists.bags.indices[entries]]
+    bags = Bags(counted[lists.bags.offsets], indices, int(np.count_nonzero(keep)))
+    return ValueLists(lists.values.filter(pa.array(keep)), bags)
+
+
+def title_ngrams(titles: pa.ChunkedArray) -> ValueLists:
+    """The trigrams of characters of each title's words, "<" before and ">" behind a word.
+
+    "fire" has "<fi", "fir", "ire" and "re>".
+    """
+    words = title_words(titles)
+    of_word = [_ngrams(f"<{word}>") for word in words.values.to_pylist()]
+    numbers = {gram: 0 for grams in of_word for gram in grams}
+    numbers = {gram: number for number, gram in enumerate(numbers)}
+    flat = np.fromiter((numbers[gram] for grams in of_word for gram in grams), np.int32)
+    offsets = np.concatenate([[0], np.cumsum([len(grams) for grams in of_word])]).astype(np.int64)
+    spelled, ends = Bags(offsets, flat, len(numbers)).positions(words.bags.indices)
+    lengths = np.diff(ends[words.bags.offsets])
+    pairs = np.repeat(np.arange(len(lengths)), lengths) * max(len(numbers), 1) + flat[spelled]
+    rows, columns = np.divmod(np.unique(pairs), max(len(numbers), 1))
+    bags = Bags.from_pairs(rows, columns, n_rows=len(lengths), n_columns=len(numbers))
+    return ValueLists(pa.array(list(numbers), pa.string()), bags)
+
+
+def _ngrams(text: str) -> list[str]:
+    return [text[start : start + NGRAM] for start in range(len(text) - NGRAM + 1)]
