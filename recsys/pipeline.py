@@ -5,18 +5,22 @@ A run takes all of it; a trial of a sweep stops after the epochs.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
-from recsys.data.arrays import IntArray
+from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
 from recsys.data.dataset import Prepared
+from recsys.data.histories import Histories
 from recsys.data.world import World
 from recsys.evaluation.correlations import correlation_table
 from recsys.evaluation.diagnostics import Embeddings, diagnose
-from recsys.evaluation.evaluation import Evaluation, evaluate, validation_metrics
+from recsys.evaluation.evaluation import ORACLE, Evaluation, evaluate, validation_metrics
 from recsys.evaluation.qualitative import (
     Shelf,
     category_bags,
@@ -25,12 +29,14 @@ from recsys.evaluation.qualitative import (
 )
 from recsys.evaluation.ranking import Vectors
 from recsys.evaluation.tables import Table
+from recsys.models.tower import TowerParts
 from recsys.models.two_tower import Side, TwoTower, build_two_tower
-from recsys.training.batches import BatchStream
+from recsys.training.batches import Examples, HistoryExamples, Negatives, PairExamples
 from recsys.training.device import resolve_device, resolve_precision
+from recsys.training.objectives.objective import build_objective
 from recsys.training.optimizers import build_optimizer
 from recsys.training.sampling import NegativeSampler
-from recsys.training.trainer import Plan, Trainer
+from recsys.training.trainer import Plan, Trainer, Validate
 
 
 @dataclass(frozen=True)
@@ -52,43 +58,117 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
 
     The same settings, data and seed give the same stream of epochs, bit for bit.
     """
-    seeds, training = Seeds.of(config.experiment.seed), config.training
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.weights)
-        model = build_two_tower(config.model, prepared)
-    device = resolve_device(training.device)
-    model.to(device)
-    sampler = NegativeSampler(
-        prepared.train,
-        prepared.n_warm_items,
-        kind=training.negative_sampling,
-        alpha=0.0 if training.popularity_alpha is None else training.popularity_alpha,
+    users = validation_users(
+        prepared, config.evaluation.validation_users, Seeds.of(config.experiment.seed).evaluation
     )
-    batches = BatchStream(
-        prepared.train,
-        sampler,
-        batch_size=training.batch_size,
-        negatives_per_positive=training.negatives_per_positive,
-    )
-    users = validation_users(prepared, config.evaluation.validation_users, seeds.evaluation)
 
     def validate(model: TwoTower) -> dict[str, float]:
         if not len(users):
             return {}
-        return validation_metrics(
-            model_vectors(model, prepared), prepared, config=config.evaluation, users=users
-        )
+        vectors = model_vectors(model, prepared, known=(prepared.train,))
+        return validation_metrics(vectors, prepared, config=config.evaluation, users=users)
 
+    return _trainer(config, prepared, Histories.of(prepared.train), validate, last_epoch=None)
+
+
+def build_refit_trainer(config: Config, prepared: Prepared, best_epoch: int) -> Trainer:
+    """A trainer on train and validation together, for as many epochs as were best.
+
+    The schedule of the step size is that of the first training, cut off at the best epoch.
+    Validation interactions of users and items without any in train stay out: they have no id
+    embedding.
+    """
+    histories = Histories.of(prepared.train, _warm(prepared.validation, prepared))
+    return _trainer(config, prepared, histories, lambda _: {}, last_epoch=best_epoch)
+
+
+def _warm(part: Interactions, prepared: Prepared) -> Interactions:
+    return part.select((part.users < prepared.n_warm_users) & (part.items < prepared.n_warm_items))
+
+
+def _trainer(
+    config: Config,
+    prepared: Prepared,
+    histories: Histories,
+    validate: Validate,
+    *,
+    last_epoch: int | None,
+) -> Trainer:
+    seeds, training = Seeds.of(config.experiment.seed), config.training
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.weights)
+        model = build_two_tower(config.model, prepared)
+    device = resolve_device(config.model.device)
+    model.to(device)
+    assert training.objective is not None
     plan = Plan(
         num_epochs=training.num_epochs,
+        last_epoch=last_epoch,
         monitor=training.early_stopping.monitor,
-        patience=training.early_stopping.patience,
+        patience=None if last_epoch else training.early_stopping.patience,
         min_delta=training.early_stopping.min_delta,
         mimic_weight=training.mimic_weight,
+        schedule=training.schedule,
+        warmup_steps=training.warmup_steps or 0,
         seed=seeds.training,
         bfloat16=resolve_precision(training.precision, device) == "bfloat16",
     )
-    return Trainer(model, batches, build_optimizer(model, training), validate, plan)
+    return Trainer(
+        model,
+        build_examples(config, histories, prepared.n_warm_items),
+        build_objective(training, prepared.n_warm_items, model.matching.query_score),
+        build_optimizer(model, training),
+        validate,
+        plan,
+    )
+
+
+def build_examples(config: Config, histories: Histories, n_items: int) -> Examples:
+    """The configured examples of the given histories.
+
+    Args:
+        config: of examples and negatives.
+        histories: of every user.
+        n_items: items that histories can hold, the catalogue of training.
+    """
+    training, history = config.training, config.model.user_encoder.history
+    negatives = _negatives(config, histories, n_items)
+    assert training.batch_size is not None
+    if training.examples == "histories":
+        assert training.history_split is not None
+        return HistoryExamples(
+            histories,
+            n_items,
+            negatives,
+            split=training.history_split,
+            batch_size=training.batch_size,
+            max_history=history.max_length,
+        )
+    return PairExamples(
+        histories,
+        n_items,
+        negatives,
+        batch_size=training.batch_size,
+        max_history=None if history.pooling == "none" else history.max_length,
+    )
+
+
+def _negatives(config: Config, histories: Histories, n_items: int) -> Negatives:
+    """What is drawn beside the positives."""
+    training = config.training
+    shared = training.shared_negatives
+    kind = training.negative_sampling or "uniform"
+    if training.objective == "softmax":
+        if n_items <= training.softmax_max_items:
+            return Negatives()
+        shared = training.softmax_max_items
+    sampler = NegativeSampler(
+        Bags(histories.offsets, histories.items, histories.n_items),
+        n_items,
+        kind=kind,
+        alpha=training.popularity_alpha or 0.0,
+    )
+    return Negatives(sampler, training.negatives_per_positive, shared)
 
 
 def validation_users(prepared: Prepared, limit: int | None, seed: int) -> IntArray:
@@ -99,11 +179,22 @@ def validation_users(prepared: Prepared, limit: int | None, seed: int) -> IntArr
     return users
 
 
-def model_vectors(model: TwoTower, prepared: Prepared) -> Vectors:
-    """All users' and items' vectors; their product is the model's logit."""
+def model_vectors(
+    model: TwoTower, prepared: Prepared, known: Sequence[Interactions] | None = None
+) -> Vectors:
+    """All users' and items' vectors; their product is the model's logit.
+
+    Args:
+        model: of the users and items of ``prepared``.
+        prepared: what it was trained on.
+        known: what users' histories hold; None for all that is known before test, train and
+            validation.
+    """
+    parts = (prepared.train, prepared.validation) if known is None else known
     return Vectors(
-        users=model.user_vectors(len(prepared.users)),
+        users=model.user_vectors(Histories.of(*parts)),
         items=model.item_vectors(len(prepared.items)),
+        combine=model.matching.query_score,
     )
 
 
@@ -116,15 +207,24 @@ class Outcome:
         evaluation: rankings on the test split.
         tables: segments and diagnostics, in the order of the report.
         oracle: expected metrics of the best possible ranking; None where the world is not known.
+        notes: a sentence for each baseline that was left out.
     """
 
     vectors: Vectors
     evaluation: Evaluation
     tables: tuple[Table, ...]
     oracle: dict[str, float] | None
+    notes: tuple[str, ...] = ()
 
 
-def judge(model: TwoTower, prepared: Prepared, config: Config, world: World | None) -> Outcome:
+def judge(
+    model: TwoTower,
+    prepared: Prepared,
+    config: Config,
+    world: World | None,
+    *,
+    refit: bool = False,
+) -> Outcome:
     """Evaluate a trained model on the test split and look into what it learned.
 
     Args:
@@ -132,27 +232,30 @@ def judge(model: TwoTower, prepared: Prepared, config: Config, world: World | No
         prepared: what it was trained on.
         config: the settings it was trained with.
         world: the model behind generated data, where that is what the data is.
+        refit: whether the model has learned from train and validation; the baselines do alike.
     """
     seed = Seeds.of(config.experiment.seed).evaluation
     vectors = model_vectors(model, prepared)
-    baselines = {} if world is None else {"oracle": Vectors(*world.oracle(prepared))}
+    tuned = tuned_baselines(prepared, config, split="test", refit=refit)
+    oracle_scorer = {} if world is None else {ORACLE: Vectors(*world.oracle(prepared))}
     evaluation = evaluate(
         vectors,
         prepared,
         split="test",
         config=config.evaluation,
         seed=seed,
-        baselines=baselines,
+        baselines={**tuned.scorers, **oracle_scorer},
     )
     oracle = None
     if world is not None and evaluation.skipped is None:
-        oracle = world.expected_ndcg(prepared, config.evaluation.ks, "test")
+        oracle = world.expected_ndcg(prepared, config.evaluation.metrics_k, "test")
     tables = (
         *evaluation.tables,
+        *(() if evaluation.skipped else (tuned.table,)),
         *inspect_embeddings(model, vectors, prepared, config, seed=seed),
         *show_examples(evaluation, prepared, config, seed=seed),
     )
-    return Outcome(vectors, evaluation, tables, oracle)
+    return Outcome(vectors, evaluation, tables, oracle, tuned.notes)
 
 
 def inspect_embeddings(
@@ -172,25 +275,38 @@ def inspect_embeddings(
         correlation_table(
             vectors,
             prepared.item_features,
-            n_pairs=config.diagnostics.correlation_pairs,
-            top=config.diagnostics.top_features,
+            n_pairs=config.diagnostics.feature_corr_sample_size,
+            top=config.diagnostics.feature_corr_top_k,
             rng=rng,
         ),
     )
 
 
 def tower_embeddings(model: TwoTower, side: Side, prepared: Prepared) -> Embeddings:
-    """All vectors of one tower and what they are made of, as arrays."""
+    """All vectors of one tower and what they are made of, as arrays.
+
+    Of a user with several queries they are the means over the queries.
+    """
     tower = model.tower(side)
-    n = len(prepared.users if side == "user" else prepared.items)
     n_warm = prepared.n_warm_users if side == "user" else prepared.n_warm_items
-    metadata = gates = None
+    histories = Histories.of(prepared.train, prepared.validation)
+    table = None if side == "item" else model.item_table(len(prepared.items))
+
+    def collect(part: Callable[[TowerParts], Tensor | None]) -> FloatArray:
+        if side == "item":
+            return model.collect_items(len(prepared.items), lambda parts, _: part(parts))
+        users = np.arange(len(prepared.users))
+        found = model.collect_users(users, histories, lambda parts, _: part(parts), table)
+        return found.mean(axis=1) if found.ndim == 3 else found
+
+    ids = metadata = gates = None
+    if tower.id_embedding is not None:
+        ids = collect(lambda parts: parts.ids)[:n_warm]
     if tower.encoder is not None:
-        metadata = model.collect(side, n, lambda parts: parts.metadata)
+        metadata = collect(lambda parts: parts.metadata)
     if tower.has_gates:
-        gates = model.collect(side, n, tower.gates)
-    vectors = model.collect(side, n, lambda parts: parts.vectors)
-    ids = model.collect(side, n_warm, lambda parts: parts.ids)
+        gates = collect(tower.gates)
+    vectors = collect(lambda parts: parts.vectors)
     return Embeddings(vectors=vectors, ids=ids, metadata=metadata, gates=gates)
 
 

@@ -81,17 +81,42 @@ def board_settings(board, tmp_path_factory):
             "cache_dir": str(directory / "cache"),
             "min_user_interactions": 1,
             "min_item_interactions": 1,
-            "features": {"title": False},
+            "feature_params": {"title": False},
         },
-        "model": {"embedding_dim": 8, "encoder": {"hidden_dims": [16]}},
+        "model": {"user_encoder": {"id_embedding": {"params": {"embedding_dim": 8}}}},
         "training": {
             "num_epochs": 3,
-            "batch_size": 32,
-            "negatives_per_positive": 2,
+            "batch_size": 4,
             "learning_rate": 0.02,
             "early_stopping": {"patience": None},
         },
         "evaluation": {"candidate_samples": 5, "bootstrap_samples": 100},
+    }
+
+
+@pytest.fixture(scope="session")
+def classic():
+    """Changes that make the model of a configuration the classic one: ids and metadata in both
+    towers, without histories, on sampled negatives."""
+    ids = {"type": "embedding", "params": {"embedding_dim": 8, "sparse": True, "dropout": 0.1}}
+    encoder = {"type": "mlp", "hidden_dims": [16], "dropout": 0.1}
+    return {
+        "model": {
+            "user_encoder": {
+                "id_embedding": ids,
+                "feature_encoder": encoder,
+                "fusion": "adaptive_mimic",
+                "history": {"pooling": "none"},
+            }
+        },
+        "training": {
+            "objective": "sampled_bce",
+            "batch_size": 32,
+            "negatives_per_positive": 2,
+            "optimizer": "adam",
+            "schedule": "constant",
+            "refit": False,
+        },
     }
 
 

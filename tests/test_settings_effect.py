@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import torch
 from experiments.console import RunConsole
 from experiments.runner import configure_torch, run
 from experiments.settings import flatten, merge
-from recsys.config import Config
+from recsys.baselines.tuning import tuned_baselines
+from recsys.config import Config, DataConfig
 from recsys.data.dataset import prepare, prepare_cached
 from recsys.data.synthetic import write_sample
 from recsys.errors import ConfigError, DataError
@@ -20,10 +22,13 @@ from recsys.training import device
 
 BASE = {
     "data": {"min_user_interactions": 3, "min_item_interactions": 3},
-    "model": {"embedding_dim": 8, "encoder": {"hidden_dims": [16]}},
-    "training": {"num_epochs": 2, "batch_size": 256, "learning_rate": 0.01, "device": "cpu"},
+    "model": {
+        "user_encoder": {"id_embedding": {"type": "none", "params": {"embedding_dim": 8}}},
+        "device": "cpu",
+    },
+    "training": {"num_epochs": 2, "batch_size": 64, "warmup_steps": 4},
     "evaluation": {"candidate_samples": 20, "bootstrap_samples": 100},
-    "diagnostics": {"correlation_pairs": 1000, "qualitative_users": 2},
+    "diagnostics": {"feature_corr_sample_size": 1000, "qualitative_users": 2},
 }
 
 PREPARED = {
@@ -32,51 +37,125 @@ PREPARED = {
     "data.min_rating": 4,
     "data.min_user_interactions": 8,
     "data.min_item_interactions": 8,
-    "data.numeric_columns": ["price"],
+    "data.feature_params.numeric_columns": ["price"],
     "data.split.strategy": "global_time",
     "data.split.validation_fraction": (0.3, {"data.split.strategy": "global_time"}),
+    "data.split.n_test_items": (9, {"data.split.strategy": "cold_items"}),
+    "data.split.n_validation_items": (9, {"data.split.strategy": "cold_items"}),
     "data.split.test_fraction": (0.3, {"data.split.strategy": "random"}),
-    "data.features.title": False,
-    "data.features.log_skewness": None,
-    "data.features.categories.kind": "hashed",
-    "data.features.categories.size": 5,
-    "data.features.authors.kind": "hashed",
-    "data.features.authors.size": 5,
-    "data.features.user_aggregate": "sum",
-    "data.features.half_life_days": (
+    "data.feature_params.title": False,
+    "data.feature_params.log_skewness": None,
+    "data.feature_params.bag_kind": "hashed",
+    "data.feature_params.series_top_k": 0,
+    "data.feature_params.title_word_top_k": 20,
+    "data.feature_params.title_ngram_top_k": 50,
+    "data.feature_params.min_count": 4,
+    "data.feature_params.idf": False,
+    "data.feature_params.category_top_k": 5,
+    "data.feature_params.author_top_k": 5,
+    "data.feature_params.user_aggregation": "sum",
+    "data.feature_params.half_life_days": (
         3.0,
-        {"data.features.user_aggregate": "time_decayed_mean"},
+        {"data.feature_params.user_aggregation": "time_decayed_mean"},
     ),
 }
-DENSE = {"model.sparse": False}
-POPULAR = {"training.negative_sampling": "popularity"}
+USER, ITEM = "model.user_encoder", "model.item_encoder"
+# The item tower follows the user tower in what it does not say, so that it has to say what a
+# setting of the user tower alone is held against.
+ITEM_IDS = {
+    f"{ITEM}.id_embedding.params.sparse": False,
+    f"{ITEM}.id_embedding.params.max_norm": None,
+    f"{ITEM}.id_embedding.params.dropout": 0.0,
+    f"{ITEM}.id_embedding.params.initial_std": 0.1,
+}
+ITEM_METADATA = {
+    f"{ITEM}.feature_encoder.type": "linear",
+    f"{ITEM}.feature_encoder.hidden_dims": None,
+    f"{ITEM}.feature_encoder.output_dim": None,
+    f"{ITEM}.feature_encoder.dropout": None,
+    f"{ITEM}.feature_encoder.bag_dim": None,
+    f"{ITEM}.fusion": "sum",
+}
+USER_IDS = ITEM_IDS | {f"{USER}.id_embedding.type": "embedding"}
+USER_METADATA = ITEM_METADATA | {
+    f"{USER}.feature_encoder.type": "linear",
+    f"{USER}.fusion": "sum",
+}
+USER_MLP = USER_METADATA | {f"{USER}.feature_encoder.type": "mlp"}
+ITEM_MLP = {f"{ITEM}.feature_encoder.type": "mlp"}
+SEQUENCE = {f"{USER}.history.pooling": "sequence"}
+QUERIES = {f"{USER}.queries": 2}
+NEXT = {"training.history_split.targets": "next"}
+PAIRWISE = {"training.objective": "sampled_bce"}
+POPULAR = PAIRWISE | {"training.negative_sampling": "popularity"}
+CCL = {"training.objective": "ccl"}
+BSL = {"training.objective": "bsl", "training.examples": "histories"}
 STREAM = {
-    "model.embedding_dim": 9,
-    "model.sparse": False,
-    "model.max_norm": (0.1, DENSE),
-    "model.id_dropout": 0.5,
-    "model.user_tower.fusion": "sum",
-    "model.item_tower.fusion": "identity",
-    "model.encoder.kind": ("linear", {"model.encoder.hidden_dims": None}),
-    "model.encoder.hidden_dims": [8, 8],
-    "model.encoder.dropout": 0.5,
-    "model.encoder.categories.encoding": "embedding",
-    "model.encoder.categories.dim": (4, {"model.encoder.categories.encoding": "embedding"}),
-    "model.encoder.authors.encoding": "embedding",
-    "model.encoder.authors.dim": (4, {"model.encoder.authors.encoding": "embedding"}),
+    f"{USER}.id_embedding.type": "embedding",
+    f"{USER}.id_embedding.params.embedding_dim": 9,
+    f"{USER}.id_embedding.params.sparse": (True, USER_IDS),
+    f"{USER}.id_embedding.params.max_norm": (0.1, USER_IDS),
+    f"{USER}.id_embedding.params.dropout": (0.5, USER_IDS),
+    f"{USER}.id_embedding.params.initial_std": (0.5, USER_IDS),
+    f"{USER}.feature_encoder.type": ("mlp", USER_METADATA),
+    f"{USER}.feature_encoder.hidden_dims": ([8, 8], USER_MLP),
+    f"{USER}.feature_encoder.output_dim": (5, USER_METADATA | {f"{USER}.fusion": "concat"}),
+    f"{USER}.feature_encoder.dropout": (0.5, USER_MLP),
+    f"{USER}.feature_encoder.bag_dim": (4, USER_METADATA),
+    f"{USER}.fusion": ("concat", USER_METADATA),
+    # Beside an id: by itself a sum is as long as it likes, since its cosine is taken.
+    f"{USER}.history.pooling": ("mean", USER_IDS),
+    f"{USER}.history.table": "own",
+    f"{USER}.history.recency": "none",
+    f"{USER}.history.ratings": False,
+    f"{USER}.history.max_length": 3,
+    f"{USER}.history.temperature_power": 0.25,
+    f"{USER}.history.layers": (1, SEQUENCE),
+    f"{USER}.history.heads": (1, SEQUENCE),
+    f"{USER}.history.dropout": (0.5, SEQUENCE),
+    f"{USER}.queries": 2,
+    f"{USER}.query_score": ("max", QUERIES),
+    f"{ITEM}.id_embedding.type": "none",
+    f"{ITEM}.id_embedding.params.sparse": True,
+    f"{ITEM}.id_embedding.params.max_norm": 0.1,
+    f"{ITEM}.id_embedding.params.dropout": 0.5,
+    f"{ITEM}.id_embedding.params.initial_std": 0.5,
+    f"{ITEM}.feature_encoder.type": "mlp",
+    f"{ITEM}.feature_encoder.hidden_dims": ([8, 8], ITEM_MLP),
+    f"{ITEM}.feature_encoder.output_dim": (5, {f"{ITEM}.fusion": "concat"}),
+    f"{ITEM}.feature_encoder.dropout": (0.5, ITEM_MLP),
+    f"{ITEM}.feature_encoder.bag_dim": 4,
+    f"{ITEM}.fusion": "adaptive_mimic",
     "model.similarity": "dot",
     "model.temperature": 0.5,
-    "model.learn_temperature": False,
+    "model.learn_temperature": True,
+    "model.popularity": False,
+    "training.objective": "bpr",
+    "training.examples": "pairs",
+    "training.history_split.targets": "next",
+    "training.history_split.input_share": [0.5, 0.6],
+    "training.history_split.window": (3, NEXT),
+    "training.history_split.after": (False, NEXT),
     "training.num_epochs": 1,
-    "training.batch_size": 100,
-    "training.negatives_per_positive": 2,
-    "training.negative_sampling": "popularity",
+    "training.batch_size": 50,
+    "training.negatives_per_positive": (2, PAIRWISE),
+    "training.shared_negatives": (20, PAIRWISE),
+    "training.negative_sampling": ("popularity", PAIRWISE),
     "training.popularity_alpha": (0.1, POPULAR),
+    "training.softmax_max_items": 50,
+    "training.log_q": (False, {"training.objective": "sampled_softmax"}),
+    "training.calibration": (0.5, PAIRWISE),
+    "training.margin": (0.1, CCL),
+    "training.negative_weight": (2.0, CCL),
+    "training.positive_temperature": (1.1, BSL),
     "training.optimizer": "sgd",
     "training.learning_rate": 0.1,
     "training.embedding_learning_rate": 0.1,
+    "training.betas": [0.5, 0.9],
+    "training.schedule": ("constant", {"training.warmup_steps": None}),
+    "training.warmup_steps": 1,
     "training.weight_decay": 0.1,
-    "training.mimic_weight": 1.0,
+    "training.mimic_weight": (1.0, {f"{ITEM}.fusion": "adaptive_mimic"}),
     "training.early_stopping.patience": (
         1,
         {"training.num_epochs": 4, "training.early_stopping.min_delta": 1.0},
@@ -89,35 +168,43 @@ STREAM = {
             "training.early_stopping.patience": 1,
         },
     ),
-    "evaluation.ks": [3, 10],
+    "evaluation.metrics_k": [3, 10],
     "evaluation.validation_users": 50,
     "experiment.seed": 1,
 }
 OUTCOME = {
     "evaluation.candidate_samples": 0,
+    "evaluation.baselines": ["popularity"],
     "evaluation.bootstrap_samples": 200,
     "evaluation.confidence": 0.5,
     "evaluation.segments.cold_max": 20,
     "evaluation.segments.head_share": 0.6,
     "diagnostics.qualitative_users": 1,
     "diagnostics.qualitative_k": 3,
-    "diagnostics.neighbours": 3,
-    "diagnostics.top_features": 3,
-    "diagnostics.correlation_pairs": 2000,
+    "diagnostics.item_sample_size": 20,
+    "diagnostics.user_sample_size": 20,
+    "diagnostics.neighbor_k": 3,
+    "diagnostics.feature_corr_sample_size": 2000,
+    "diagnostics.feature_corr_top_k": 3,
 }
 TESTED_BELOW = {
     "data.books_path",
     "data.interactions_path",
+    "data.validation_path",
+    "data.test_path",
     "data.cache_dir",
     "data.book_columns",
     "data.interaction_columns",
     "data.bad_rows",
     "data.split.order",
+    f"{ITEM}.id_embedding.params.embedding_dim",
     "training.early_stopping.monitor",
+    "training.refit",
     "training.sparse_optimizer",
-    "training.device",
+    "model.device",
     "training.precision",
     "training.num_threads",
+    "evaluation.baseline_memory_limit_mb",
     "evaluation.memory_limit_mb",
     "diagnostics.report_path",
     "experiment.name",
@@ -183,13 +270,22 @@ def observe_prepared(config):
     return digest(arrays)
 
 
+@cache
+def prepared_once(data, seed):
+    """The data set of settings that are given as JSON."""
+    return prepare(DataConfig.model_validate_json(data), seed)
+
+
+def prepared_of(config):
+    return prepared_once(config.data.model_dump_json(), config.experiment.seed)
+
+
 def observe_stream(config):
-    trainer = build_trainer(config, prepare(config.data, config.experiment.seed))
-    return list(trainer.epochs())
+    return list(build_trainer(config, prepared_of(config)).epochs())
 
 
 def observe_outcome(config):
-    prepared = prepare(config.data, config.experiment.seed)
+    prepared = prepared_of(config)
     trainer = build_trainer(config, prepared)
     list(trainer.epochs())
     outcome = judge(trainer.model, prepared, config, None)
@@ -207,6 +303,14 @@ def test_a_setting_of_the_data_changes_what_is_prepared(shop, name):
 def test_a_setting_of_model_and_training_changes_the_epochs(shop, name):
     without, with_it = with_and_without(shop, name, STREAM[name])
     assert observe_stream(without) != observe_stream(with_it)
+
+
+def test_both_towers_give_vectors_of_one_length(shop):
+    changes = {f"{side}.id_embedding.params.embedding_dim": 9 for side in (USER, ITEM)}
+    model = build_trainer(build(shop, changes), prepared_of(build(shop, {}))).model
+    assert (model.user_tower.dim, model.item_tower.dim) == (9, 9)
+    with pytest.raises(ValueError, match="8 in 'user_encoder' and 9 in 'item_encoder'"):
+        build(shop, {f"{ITEM}.id_embedding.params.embedding_dim": 9})
 
 
 @pytest.mark.parametrize("name", OUTCOME)
@@ -265,12 +369,32 @@ def test_the_monitored_metric_decides_the_best_epoch(shop):
 
 
 def test_sparse_embeddings_are_stepped_by_sparse_adam(shop):
-    config = build(shop, {"training.sparse_optimizer": "sparse_adam"})
-    trainer = build_trainer(config, prepare(config.data, 0))
+    sparse = {f"{ITEM}.id_embedding.params.sparse": True}
+    config = build(shop, sparse | {"training.sparse_optimizer": "sparse_adam"})
+    assert config == build(shop, sparse)
+    trainer = build_trainer(config, prepared_of(config))
     assert set(trainer.state_dict()["optimizer"]) == {"dense", "sparse"}
-    config = build(shop, {"model.sparse": False})
-    trainer = build_trainer(config, prepare(config.data, 0))
+    config = build(shop, {})
+    trainer = build_trainer(config, prepared_of(config))
     assert set(trainer.state_dict()["optimizer"]) == {"dense"}
+
+
+def test_a_refit_is_what_is_tested_and_saved(shop, tmp_path):
+    records = {}
+    for refit in (True, False):
+        flat = {
+            "experiment.run_name": f"refit {refit}",
+            "experiment.runs_dir": str(tmp_path),
+            "experiment.tracking": False,
+            "diagnostics.report_path": str(tmp_path / "report.md"),
+            "data.cache_dir": str(tmp_path / "cache"),
+            "training.refit": refit,
+        }
+        run(build(shop, flat), RunConsole())
+        records[refit] = json.loads((tmp_path / f"refit {refit}" / "record.json").read_text())
+    assert records[False]["refit"] is None
+    assert records[True]["refit"]["epochs"] == records[True]["best_epoch"]
+    assert records[True]["evaluation"] != records[False]["evaluation"]
 
 
 def test_the_number_of_threads_is_taken_over(shop):
@@ -301,12 +425,12 @@ def test_auto_takes_the_precision_that_the_processor_computes_in(monkeypatch, is
 
 
 def test_the_device_is_where_the_weights_are(shop):
-    config = build(shop, {"training.device": "cpu"})
+    config = build(shop, {"model.device": "cpu"})
     trainer = build_trainer(config, prepare(config.data, 0))
     assert {parameter.device.type for parameter in trainer.model.parameters()} == {"cpu"}
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="needs a CUDA device"):
-            build_trainer(build(shop, {"training.device": "cuda"}), prepare(config.data, 0))
+            build_trainer(build(shop, {"model.device": "cuda"}), prepare(config.data, 0))
 
 
 def test_the_memory_limit_reaches_the_ranking(shop, monkeypatch):
@@ -320,6 +444,16 @@ def test_the_memory_limit_reaches_the_ranking(shop, monkeypatch):
     monkeypatch.setattr("recsys.evaluation.evaluation.rank", listen)
     observe_stream(build(shop, {"evaluation.memory_limit_mb": 77, "training.num_epochs": 1}))
     assert limits == [77]
+
+
+def test_the_memory_limit_of_baselines_leaves_out_what_is_larger(shop, monkeypatch):
+    monkeypatch.setattr("recsys.baselines.tuning.ease_bytes", lambda n_items: 2**20 * 50)
+    judged = {}
+    for limit in (49, 50):
+        config = build(shop, {"evaluation.baseline_memory_limit_mb": limit})
+        prepared = prepare(config.data, config.experiment.seed)
+        judged[limit] = list(tuned_baselines(prepared, config, split="test").scorers)
+    assert judged == {49: ["popularity"], 50: ["popularity", "item_knn", "ease"]}
 
 
 def test_names_and_places_are_where_the_run_is_found(shop, tmp_path, monkeypatch):

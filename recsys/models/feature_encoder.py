@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from recsys.models.bag_sum import sum_bags
-from recsys.models.draws import Draws
-from recsys.models.dropout import ReluDropout
-from recsys.models.feature_table import BagTable, FeatureTable
+from recsys.models.bags import sum_bags
+from recsys.models.dropout import Dropout
+from recsys.models.feature_table import BagTable, FeatureTable, take_rows
 
 LEAST_MASS = 1e-12
 """What an empty bag's sum, which is zero, is divided by."""
@@ -31,11 +30,11 @@ class BagProjection(nn.Module):
         bound = in_features**-0.5  # as nn.Linear over the whole input would draw it
         self.weight = nn.Parameter(torch.empty(n_columns, out_dim).uniform_(-bound, bound))
 
-    def forward(self, table: BagTable, rows: Tensor, start: Tensor) -> Tensor:
-        """``start``, (n, out_dim) float32, plus each row's columns, weight times vector."""
+    def forward(self, table: BagTable, rows: Tensor | int) -> Tensor:
+        """Each row's columns, weight times vector, (n, out_dim)."""
         if table.matrix is not None:
-            return start + table.dense(rows) @ self.weight
-        return start + sum_bags(self.weight, table.bag, rows)
+            return take_rows(table.matrix, rows) @ self.weight
+        return sum_bags(self.weight, table.bags(rows))
 
 
 class BagEmbedding(nn.Module):
@@ -50,10 +49,10 @@ class BagEmbedding(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(n_columns, dim) * dim**-0.5)
 
-    def forward(self, table: BagTable, rows: Tensor) -> Tensor:
+    def forward(self, table: BagTable, rows: Tensor | int) -> Tensor:
         """The mean embedding of each row, (n, dim)."""
-        total = sum_bags(self.weight, table.bag, rows)
-        return total / table.mass[rows].clamp(min=LEAST_MASS).unsqueeze(1)
+        total = sum_bags(self.weight, table.bags(rows))
+        return total / take_rows(table.mass, rows).clamp(min=LEAST_MASS).unsqueeze(1)
 
 
 class FeatureEncoder(nn.Module):
@@ -61,11 +60,11 @@ class FeatureEncoder(nn.Module):
 
     Args:
         features: the table the encoder looks rows up in.
-        out_dim: length of the metadata embedding, D.
+        out_dim: length of the metadata embedding.
         hidden_dims: widths of the hidden layers; empty makes the encoder linear.
         dropout: share of hidden units left out in training.
-        bag_dims: for each bag that enters as learned embeddings, their dimension; a bag that is
-            not named enters one-hot.
+        bag_dim: dimension of the learned embeddings that bags enter as; None gives each column
+            weights of its own in the first layer.
     """
 
     def __init__(
@@ -73,68 +72,45 @@ class FeatureEncoder(nn.Module):
         features: FeatureTable,
         out_dim: int,
         *,
-        hidden_dims: Sequence[int] = (192,),
-        dropout: float = 0.1,
-        bag_dims: Mapping[str, int] | None = None,
+        hidden_dims: Sequence[int] = (),
+        dropout: float = 0.0,
+        bag_dim: int | None = None,
     ) -> None:
         super().__init__()
-        bag_dims = bag_dims or {}
         self.features = features
+        self.out_dim = out_dim
         first_dim = hidden_dims[0] if hidden_dims else out_dim
-        tables = features.bag_tables
-        one_hot = {name: table.n_columns for name, table in tables.items() if name not in bag_dims}
-        embedded = {name: bag_dims[name] for name in tables if name in bag_dims}
-        dense_dim = features.dense_dim + sum(embedded.values())
+        widths = {name: table.n_columns for name, table in features.bag_tables.items()}
+        one_hot, embedded = (widths, {}) if bag_dim is None else ({}, widths)
+        dense_dim = features.dense_dim + len(embedded) * (bag_dim or 0)
         in_features = max(dense_dim + sum(one_hot.values()), 1)
         self.embeddings = nn.ModuleDict(
-            {name: BagEmbedding(tables[name].n_columns, dim) for name, dim in embedded.items()}
+            {name: BagEmbedding(width, bag_dim or 0) for name, width in embedded.items()}
         )
         self.projections = nn.ModuleDict(
             {
-                name: BagProjection(n_columns, first_dim, in_features=in_features)
-                for name, n_columns in one_hot.items()
+                name: BagProjection(width, first_dim, in_features=in_features)
+                for name, width in one_hot.items()
             }
         )
         bound = in_features**-0.5
         self.dense_weight = nn.Parameter(torch.empty(dense_dim, first_dim).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(first_dim))
-        self.hidden = build_hidden((*hidden_dims, out_dim), dropout) if hidden_dims else None
+        self.hidden = nn.Sequential()
+        for width, next_width in pairwise((*hidden_dims, out_dim)):
+            self.hidden.extend([nn.ReLU(), Dropout(dropout), nn.Linear(width, next_width)])
 
-    @property
-    def projection_weights(self) -> dict[str, nn.Parameter]:
-        """For each bag that enters one-hot, the weights of its columns."""
-        found = ((name, each.weight) for name, each in self.projections.items())
-        return {name: weight for name, weight in found if isinstance(weight, nn.Parameter)}
-
-    @property
-    def embedding_weights(self) -> dict[str, nn.Parameter]:
-        """For each bag that enters as its mean embedding, the embeddings of its columns."""
-        found = ((name, each.weight) for name, each in self.embeddings.items())
-        return {name: weight for name, weight in found if isinstance(weight, nn.Parameter)}
-
-    def forward(self, rows: Tensor, draws: Draws | None = None) -> Tensor:
-        """The metadata embedding of each row, (n, D).
+    def forward(self, rows: Tensor | int) -> Tensor:
+        """The metadata embedding of each row, (n, out_dim) float32.
 
         Args:
-            rows: (n,) int64.
-            draws: of the rows, for dropout; None takes fresh ones.
+            rows: (n,) int64; a number stands for the first so many.
         """
         tables = self.features.bag_tables
-        dense = [self.features.dense.index_select(0, rows)]
+        dense = [take_rows(self.features.dense, rows)]
         dense += [bag(tables[name], rows) for name, bag in self.embeddings.items()]
-        wide = dense[0] if len(dense) == 1 else torch.cat(dense, dim=1)
-        with torch.autocast(wide.device.type, enabled=False):  # so that bags are added to float32
-            units = torch.addmm(self.bias, wide, self.dense_weight)
+        units = torch.addmm(self.bias, torch.cat(dense, dim=1), self.dense_weight)
         for name, projection in self.projections.items():
-            units = projection(tables[name], rows, units)
-        for layer in self.hidden or ():
-            units = layer(units.float(), draws) if isinstance(layer, ReluDropout) else layer(units)
-        return units
-
-
-def build_hidden(dims: Sequence[int], dropout: float) -> nn.Sequential:
-    """What follows the first layer: ReLU, dropout and a linear layer for each further width."""
-    layers: list[nn.Module] = []
-    for stream, (width, next_width) in enumerate(pairwise(dims), start=1):
-        layers += [ReluDropout(dropout, stream), nn.Linear(width, next_width)]
-    return nn.Sequential(*layers)
+            units = units + projection(tables[name], rows)
+        encoded: Tensor = self.hidden(units)
+        return encoded.float()

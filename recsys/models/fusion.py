@@ -1,4 +1,4 @@
-"""How an id embedding and a metadata embedding become the vector of a tower."""
+"""How the collaborative part and the metadata embedding become the vector of a tower."""
 
 from __future__ import annotations
 
@@ -11,48 +11,49 @@ from recsys.config import FusionName
 
 
 class Fusion(Protocol):
-    """Fuses id and metadata embeddings; callable as a module."""
+    """Fuses what is known by id and history with the metadata; callable as a module."""
 
     def __call__(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
-        """The fused vectors, (n, D).
+        """The fused vectors, (..., D).
 
         Args:
-            ids: id embeddings, (n, D); zero where the id is not known.
-            metadata: metadata embeddings, (n, D).
-            is_known: whether the id has an embedding of its own, (n,) bool.
+            ids: collaborative part, (..., D); zero where nothing is known.
+            metadata: metadata embeddings, (..., E).
+            is_known: whether there is a collaborative part, (...) bool.
         """
         ...
 
 
 class SumFusion(nn.Module):
-    """Id embedding plus metadata embedding; an unknown id adds nothing."""
+    """Collaborative part plus metadata embedding; an unknown id adds nothing."""
 
     def forward(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
-        """The sum, (n, D)."""
+        """The sum, (..., D)."""
         return ids + metadata
 
 
 class ConcatFusion(nn.Module):
-    """A linear layer over both embeddings side by side.
+    """A linear layer over both side by side.
 
     Args:
-        dim: length of each embedding and of the result, D.
+        dim: length of the collaborative part and of the result, D.
+        metadata_dim: length of the metadata embedding, E.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, metadata_dim: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(2 * dim, dim)
+        self.linear = nn.Linear(dim + metadata_dim, dim)
 
     def forward(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
-        """The fused vectors, (n, D)."""
-        fused: Tensor = self.linear(torch.cat([ids, metadata], dim=1))
+        """The fused vectors, (..., D)."""
+        fused: Tensor = self.linear(torch.cat([ids, metadata], dim=-1)).to(ids.dtype)
         return fused
 
 
 class AdaptiveMimicFusion(nn.Module):
-    """A learned gate for each dimension: 1 takes the id embedding, 0 the metadata embedding.
+    """A learned gate for each dimension: 1 takes the collaborative part, 0 the metadata.
 
-    The gate sees both embeddings. For an id that is not known it is 0 in every dimension, so the
+    The gate sees both. Where nothing collaborative is known it is 0 in every dimension, so the
     metadata embedding stands in alone; dropping ids in training teaches it to. The idea of a
     metadata vector that mimics what interactions would have taught is the adaptive-mimic
     mechanism of Yu et al., "A Dual Augmented Two-tower Model for Online Large-scale
@@ -67,24 +68,24 @@ class AdaptiveMimicFusion(nn.Module):
         self.linear = nn.Linear(2 * dim, dim)
 
     def gates(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
-        """The share of the id embedding in each dimension, (n, D) in [0, 1)."""
-        logits = self.linear(torch.cat([ids, metadata], dim=1))
-        return torch.sigmoid(logits.to(ids.dtype)) * is_known.unsqueeze(1)
+        """The share of the collaborative part in each dimension, (..., D) in [0, 1)."""
+        logits = self.linear(torch.cat([ids, metadata], dim=-1))
+        return torch.sigmoid(logits.to(ids.dtype)) * is_known.unsqueeze(-1)
 
     def forward(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
-        """The fused vectors, (n, D)."""
+        """The fused vectors, (..., D)."""
         return torch.lerp(metadata, ids, self.gates(ids, metadata, is_known))
 
 
-def build_fusion(name: FusionName, dim: int) -> Fusion | None:
-    """The named fusion; None for ``identity``, which takes the id embedding as it is."""
+def build_fusion(name: FusionName, dim: int, metadata_dim: int) -> Fusion | None:
+    """The named fusion; None for ``identity``, which takes the collaborative part as it is."""
     match name:
         case "identity":
             return None
         case "sum":
             return SumFusion()
         case "concat":
-            return ConcatFusion(dim)
+            return ConcatFusion(dim, metadata_dim)
         case "adaptive_mimic":
             return AdaptiveMimicFusion(dim)
         case _:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
-from recsys.models.draws import Draws
 from recsys.models.feature_encoder import FeatureEncoder
 from recsys.models.fusion import AdaptiveMimicFusion, Fusion
+from recsys.models.history import HistoryEncoder, HistoryRows
 from recsys.models.id_embedding import IdEmbedding
 
 
@@ -17,66 +18,102 @@ class TowerParts:
     """What a tower's vectors are made of, before the fusion.
 
     Attributes:
-        vectors: the fused vectors, (n, D).
-        ids: id embeddings, (n, D); zero where not known.
-        metadata: metadata embeddings, (n, D), or None where the tower has none.
+        vectors: the fused vectors, (n, D); (n, K, D) for a user tower with K queries.
+        ids: id embeddings, (n, D); zero where not known; None where the tower has none.
         is_known: whether the id has an embedding of its own (and was not dropped), (n,) bool.
+        collaborative: id and history together, of the form of ``vectors``.
+        is_there: whether there is an id or a history, (n,) bool.
+        metadata: metadata embeddings, (n, E); None where the tower has none.
     """
 
     vectors: Tensor
-    ids: Tensor
-    metadata: Tensor | None
+    ids: Tensor | None
     is_known: Tensor
+    collaborative: Tensor
+    is_there: Tensor
+    metadata: Tensor | None
 
 
 class Tower(nn.Module):
-    """An id embedding and, unless the fusion is ``identity``, a feature encoder, fused.
+    """A collaborative part (id, history) and metadata, fused; each part can be left out.
 
     Args:
+        dim: length of a vector, D.
         id_embedding: the embeddings of warm ids.
-        encoder: the feature encoder, or None for ids alone.
-        fusion: how both are fused; None exactly where ``encoder`` is None.
-        id_dropout: share of ids treated as unknown in training.
+        history: the encoder of histories; user tower only.
+        history_table: item vectors of the history's own; None pools those of the item tower.
+        encoder: the feature encoder; None exactly where ``fusion`` is.
+        fusion: how the collaborative part and the metadata are fused.
     """
 
     def __init__(
         self,
-        id_embedding: IdEmbedding,
+        dim: int,
+        *,
+        id_embedding: IdEmbedding | None = None,
+        history: HistoryEncoder | None = None,
+        history_table: IdEmbedding | None = None,
         encoder: FeatureEncoder | None = None,
         fusion: Fusion | None = None,
-        *,
-        id_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         assert (encoder is None) == (fusion is None)
+        assert id_embedding is not None or history is not None or encoder is not None
+        self.dim = dim
         self.id_embedding = id_embedding
+        self.history = history
+        self.history_table = history_table
         self.encoder = encoder
         self.fusion = fusion
-        # Ids alone have nothing to fall back on, so dropping them would only add noise.
-        self.id_dropout = id_dropout if encoder is not None else 0.0
 
-    def parts(self, indices: Tensor, draws: Draws | None = None) -> TowerParts:
+    def parts(
+        self,
+        indices: Tensor | int,
+        history: HistoryRows | None = None,
+        table: Tensor | None = None,
+    ) -> TowerParts:
         """The vectors of the given indices, and what they are made of.
 
         Args:
-            indices: (n,) int64.
-            draws: of these rows of a batch, for dropout; None takes fresh ones.
+            indices: (n,) int64; a number stands for the first so many.
+            history: of each of the n rows, where the tower has a history.
+            table: the item vectors that ``history`` names rows of, (m, D).
         """
-        if self.training and draws is None and (self.id_dropout > 0 or self.encoder is not None):
-            draws = Draws.fresh()
-        dropout = self.id_dropout if self.training else 0.0
-        rows = self.id_embedding.rows(indices, draws, dropout)
-        ids, is_known = self.id_embedding(rows), rows > 0
+        ids, is_known = self._ids(indices)
+        collaborative, is_there = ids, is_known
+        if self.history is not None:
+            assert history is not None and table is not None
+            pooled = self.history(history, table)
+            is_there = is_known | (history.lengths > 0)
+            collaborative = pooled if ids is None else pooled + _beside(ids, pooled)
         if self.encoder is None or self.fusion is None:
-            return TowerParts(ids, ids, None, is_known)
-        # Under autocast both end in a bfloat16 product; whatever is summed is a float32.
-        metadata = self.encoder(indices, draws).to(ids.dtype)
-        vectors = self.fusion(ids, metadata, is_known).to(ids.dtype)
-        return TowerParts(vectors, ids, metadata, is_known)
+            assert collaborative is not None
+            return TowerParts(collaborative, ids, is_known, collaborative, is_there, None)
+        metadata = self.encoder(indices)
+        if collaborative is None:
+            collaborative = metadata.new_zeros((len(metadata), self.dim))
+        vectors = self.fusion(
+            collaborative, _beside(metadata, collaborative), _beside(is_there, collaborative)
+        )
+        return TowerParts(vectors, ids, is_known, collaborative, is_there, metadata)
 
-    def forward(self, indices: Tensor) -> Tensor:
-        """The vectors of the given indices, (n, D)."""
-        return self.parts(indices).vectors
+    def _ids(self, indices: Tensor | int) -> tuple[Tensor | None, Tensor]:
+        """Id embeddings of the indices, and which of them are known."""
+        if isinstance(indices, int):
+            indices = torch.arange(indices, device=next(self.parameters()).device)
+        if self.id_embedding is None:  # a tower with a history alone may have no parameters
+            return None, torch.zeros(len(indices), dtype=torch.bool, device=indices.device)
+        rows = self.id_embedding.rows(indices)
+        return self.id_embedding(rows), rows > 0
+
+    def forward(
+        self,
+        indices: Tensor | int,
+        history: HistoryRows | None = None,
+        table: Tensor | None = None,
+    ) -> Tensor:
+        """The vectors of the given indices, (n, D) or (n, K, D)."""
+        return self.parts(indices, history, table).vectors
 
     @property
     def has_gates(self) -> bool:
@@ -84,8 +121,18 @@ class Tower(nn.Module):
         return isinstance(self.fusion, AdaptiveMimicFusion)
 
     def gates(self, parts: TowerParts) -> Tensor | None:
-        """Gate values of adaptive mimic, (n, D); None for another fusion."""
+        """Gate values of adaptive mimic, of the form of the vectors; None for another fusion."""
         if not isinstance(self.fusion, AdaptiveMimicFusion):
             return None
         assert parts.metadata is not None
-        return self.fusion.gates(parts.ids, parts.metadata, parts.is_known)
+        together = parts.collaborative
+        return self.fusion.gates(
+            together, _beside(parts.metadata, together), _beside(parts.is_there, together)
+        )
+
+
+def _beside(rows: Tensor, vectors: Tensor) -> Tensor:
+    """One value a row, (n, ...), repeated for each query where the vectors are (n, K, D)."""
+    if vectors.ndim == 2:
+        return rows
+    return rows.unsqueeze(1).expand(-1, vectors.shape[1], *rows.shape[1:])

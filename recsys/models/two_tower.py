@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from recsys.config import FusionName, ModelConfig, Similarity
-from recsys.data.arrays import FloatArray
+from recsys.config import ModelConfig, QueryScore, Similarity, TowerConfig, UserTowerConfig
+from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.dataset import Prepared
 from recsys.data.features import Features
+from recsys.data.histories import Histories
+from recsys.errors import DataError
 from recsys.models.feature_encoder import FeatureEncoder
 from recsys.models.feature_table import FeatureTable
 from recsys.models.fusion import build_fusion
+from recsys.models.history import HistoryEncoder, HistoryRows, HistoryWeights, build_history
 from recsys.models.id_embedding import IdEmbedding
+from recsys.models.normalise import normalise
 from recsys.models.tower import Tower, TowerParts
 
 Side = Literal["user", "item"]
@@ -25,6 +29,65 @@ MIN_TEMPERATURE = 0.01
 """A learned temperature stops here: below, one wrong negative outweighs the whole batch."""
 CHUNK = 8192
 """Rows encoded at once when all users or items are."""
+MOST_RATINGS = 20
+"""Distinct ratings that have a weight each; more are put into as many buckets."""
+POPULARITY_PACE = 10.0
+"""The weight of popularity is learned so many times as fast as other weights."""
+USUAL_LENGTH = 10
+"""Items of a history at which ``temperature_power`` leaves scores as they are."""
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How the vectors of both towers meet.
+
+    Attributes:
+        similarity: ``cosine`` divides by a temperature, since a logit in [-1, 1] cannot fit a
+            probability; ``dot`` takes the product as it is.
+        temperature: cosine only; its start where learned.
+        learn_temperature: cosine only.
+        temperature_power: cosine only; scores are multiplied by (length of the history / 10) to it.
+        query_score: how the scores of a user's queries become one.
+        max_history: most items of a history.
+    """
+
+    similarity: Similarity = "cosine"
+    temperature: float = 0.1
+    learn_temperature: bool = False
+    temperature_power: float = 0.0
+    query_score: QueryScore = "max"
+    max_history: int = 200
+
+
+class PopularityTerm(nn.Module):
+    """A learned weight times how much more popular an item is than the average, as a coordinate.
+
+    Args:
+        counts: train interactions of the items that have any, (n_warm,).
+    """
+
+    values: Tensor
+
+    def __init__(self, counts: IntArray) -> None:
+        super().__init__()
+        logs = np.log1p(counts).astype(np.float32)
+        centred = logs - logs.mean() if len(logs) else logs
+        # The last value is of all other items. Not persistent: it belongs to the data set.
+        values = torch.from_numpy(np.append(centred, np.float32(0)))
+        self.register_buffer("values", values, persistent=False)
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def of_items(self, items: Tensor | int) -> Tensor:
+        """The coordinate of items, (n, 1)."""
+        if isinstance(items, int):
+            items = torch.arange(items, device=self.values.device)
+        n_warm = len(self.values) - 1
+        known = (items >= 0) & (items < n_warm)
+        return self.values[torch.where(known, items, n_warm)].unsqueeze(1)
+
+    def of_users(self, vectors: Tensor) -> Tensor:
+        """The same coordinate of users' vectors (..., D): the weight, (..., 1)."""
+        return (self.weight * POPULARITY_PACE).expand(*vectors.shape[:-1], 1)
 
 
 class TwoTower(nn.Module):
@@ -33,10 +96,8 @@ class TwoTower(nn.Module):
     Args:
         user_tower: for users.
         item_tower: for items; vectors of the same length.
-        similarity: ``cosine`` divides by a temperature, since a logit in [-1, 1] cannot fit a
-            probability; ``dot`` takes the product as it is.
-        temperature: cosine only; its start where learned.
-        learn_temperature: cosine only.
+        matching: how their vectors meet.
+        popularity: adds the items' popularity to the score; None leaves it out.
     """
 
     log_scale: Tensor | None
@@ -45,20 +106,27 @@ class TwoTower(nn.Module):
         self,
         user_tower: Tower,
         item_tower: Tower,
-        *,
-        similarity: Similarity = "cosine",
-        temperature: float = 0.1,
-        learn_temperature: bool = True,
+        matching: Matching,
+        popularity: PopularityTerm | None = None,
     ) -> None:
         super().__init__()
+        self.popularity = popularity
+        assert user_tower.dim == item_tower.dim
         self.user_tower = user_tower
         self.item_tower = item_tower
-        if similarity == "dot":
+        self.matching = matching
+        start = torch.tensor(matching.temperature).log().neg()
+        if matching.similarity == "dot":
             self.log_scale = None
-        elif learn_temperature:
-            self.log_scale = nn.Parameter(torch.tensor(temperature).log().neg())
+        elif matching.learn_temperature:
+            self.log_scale = nn.Parameter(start)
         else:
-            self.register_buffer("log_scale", torch.tensor(temperature).log().neg())
+            self.register_buffer("log_scale", start)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     @property
     def temperature(self) -> float | None:
@@ -67,82 +135,301 @@ class TwoTower(nn.Module):
             return None
         return max(float((-self.log_scale.detach()).exp()), MIN_TEMPERATURE)
 
-    def match_users(self, vectors: Tensor) -> Tensor:
-        """Tower vectors of users as they enter the product, (n, D); for cosine over temperature."""
+    def tower(self, side: Side) -> Tower:
+        """The user tower or the item tower."""
+        return self.user_tower if side == "user" else self.item_tower
+
+    def match_users(self, vectors: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Vectors of users as they enter the product; for cosine over the temperature.
+
+        With the popularity term they are one coordinate longer than the tower's.
+
+        Args:
+            vectors: of the user tower, (n, D) or (n, K, D).
+            lengths: items of each user's history, (n,); None where there are no histories.
+        """
+        matched = self._scaled(vectors, lengths)
+        if self.popularity is None:
+            return matched
+        return torch.cat([matched, self.popularity.of_users(matched)], dim=-1)
+
+    def _scaled(self, vectors: Tensor, lengths: Tensor | None) -> Tensor:
         if self.log_scale is None:
             return vectors
         scale = self.log_scale.exp().clamp(max=1 / MIN_TEMPERATURE)
-        return F.normalize(vectors, dim=1) * scale
+        power = self.matching.temperature_power
+        if lengths is not None and power > 0:
+            scale = scale * (lengths.clamp(min=1) / USUAL_LENGTH) ** power
+            scale = scale.view(-1, *[1] * (vectors.ndim - 1))
+        return normalise(vectors) * scale
 
-    def match_items(self, vectors: Tensor) -> Tensor:
-        """Tower vectors of items as they enter the product, (n, D)."""
-        return vectors if self.log_scale is None else F.normalize(vectors, dim=1)
+    def match_items(self, vectors: Tensor, items: Tensor | int) -> Tensor:
+        """Vectors of items as they enter the product, (n, D), one longer with popularity.
 
-    def tower(self, side: Side) -> Tower:
-        """The users' or the items' tower."""
-        return self.user_tower if side == "user" else self.item_tower
+        Args:
+            vectors: of the item tower, (n, D).
+            items: their indices, (n,) int64; a number stands for the first so many.
+        """
+        matched = vectors if self.log_scale is None else normalise(vectors)
+        if self.popularity is None:
+            return matched
+        return torch.cat([matched, self.popularity.of_items(items)], dim=1)
 
-    def user_vectors(self, n_users: int) -> FloatArray:
-        """All users' vectors, (U, D) float32: their product with items' gives the logits."""
-        return self.collect("user", n_users, lambda parts: self.match_users(parts.vectors))
+    def history_table(self, items: Tensor | int, item_vectors: Tensor) -> Tensor:
+        """The vectors that histories pool, of the given items, (n, D).
+
+        Args:
+            items: (n,) int64; a number stands for the first so many.
+            item_vectors: what the item tower gave for them.
+        """
+        own = self.user_tower.history_table
+        if own is None:
+            return item_vectors
+        if isinstance(items, int):
+            items = torch.arange(items, device=item_vectors.device)
+        vectors: Tensor = own(own.rows(items))
+        return vectors
+
+    # All users and items, as arrays ----------------------------------------------------------
 
     def item_vectors(self, n_items: int) -> FloatArray:
         """All items' vectors, (I, D) float32."""
-        return self.collect("item", n_items, lambda parts: self.match_items(parts.vectors))
+        return self.collect_items(n_items, lambda p, items: self.match_items(p.vectors, items))
+
+    def user_vectors(self, histories: Histories, table: FloatArray | None = None) -> FloatArray:
+        """All users' vectors, (U, D) or (U, K, D) float32: their products with items' are logits.
+
+        Args:
+            histories: of users 0..U-1; their ids are the indices.
+            table: what :meth:`item_table` gave; None makes it.
+        """
+        return self.collect_users(
+            np.arange(len(histories)),
+            histories,
+            lambda parts, lengths: self.match_users(parts.vectors, lengths),
+            table,
+        )
+
+    def item_table(self, n_items: int) -> FloatArray | None:
+        """The item vectors that histories pool, (I, D); None for a model without histories."""
+        if self.user_tower.history is None:
+            return None
+        if self.user_tower.history_table is None:
+            return self.collect_items(n_items, lambda parts, _: parts.vectors)
+        with torch.no_grad():
+            nothing = torch.empty(0, device=self.device)
+            own: FloatArray = self.history_table(n_items, nothing).cpu().numpy()
+        return own
 
     @torch.no_grad()
-    def collect(
-        self, side: Side, n: int, part: Callable[[TowerParts], Tensor | None]
+    def collect_items(
+        self, n_items: int, part: Callable[[TowerParts, Tensor], Tensor | None]
     ) -> FloatArray:
-        """One part of what a tower makes of indices 0..n-1, in evaluation mode; (n, D) float32."""
-        tower = self.tower(side)
-        device = tower.id_embedding.embedding.weight.device
-        collected = np.empty((n, tower.id_embedding.dim), dtype=np.float32)
+        """One part of what the item tower makes of items 0..n-1, in evaluation mode.
+
+        Args:
+            n_items: n.
+            part: takes the parts of a chunk of items and their indices.
+        """
         was_training = self.training
         self.eval()
-        for start in range(0, n, CHUNK):
-            stop = min(start + CHUNK, n)
-            chunk = part(tower.parts(torch.arange(start, stop, device=device)))
+        chunks = []
+        for start in range(0, max(n_items, 1), CHUNK):  # of no items a chunk of none
+            rows = torch.arange(start, min(start + CHUNK, n_items), device=self.device)
+            chunk = part(self.item_tower.parts(rows), rows)
             assert chunk is not None
-            collected[start:stop] = chunk.cpu().numpy()
+            chunks.append(chunk.float().cpu().numpy())
         self.train(was_training)
-        return collected
+        return np.concatenate(chunks)
+
+    @torch.no_grad()
+    def collect_users(
+        self,
+        users: IntArray,
+        histories: Histories,
+        part: Callable[[TowerParts, Tensor | None], Tensor | None],
+        table: FloatArray | None = None,
+    ) -> FloatArray:
+        """One part of what the user tower makes of users, in evaluation mode.
+
+        Args:
+            users: indices of the users, -1 where not known, (n,).
+            histories: of n users, one for each of ``users``.
+            part: takes the parts of a chunk of users and the lengths of their histories.
+            table: what :meth:`item_table` gave; None makes it.
+        """
+        was_training = self.training
+        self.eval()
+        vectors = None
+        if self.user_tower.history is not None:
+            made = self.item_table(histories.n_items) if table is None else table
+            vectors = torch.from_numpy(made).to(self.device)
+        chunks = []
+        for start in range(0, max(len(users), 1), CHUNK):
+            at = np.arange(start, min(start + CHUNK, len(users)))
+            indices = torch.from_numpy(users[at].astype(np.int64)).to(self.device)
+            if vectors is None:
+                parts, lengths = self.user_tower.parts(indices), None
+            else:
+                history = latest(histories.take(at), self.matching.max_history).to(self.device)
+                parts = self.user_tower.parts(indices, history, vectors)
+                lengths = history.lengths
+            chunk = part(parts, lengths)
+            assert chunk is not None
+            chunks.append(chunk.float().cpu().numpy())
+        self.train(was_training)
+        return np.concatenate(chunks)
+
+
+def latest(histories: Histories, most: int) -> HistoryRows:
+    """The most recent items of each history, at most so many; rows name items of the catalogue."""
+    lengths = np.diff(histories.offsets)
+    from_end = np.repeat(histories.offsets[1:], lengths) - 1 - np.arange(len(histories.items))
+    kept = from_end < most
+    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
+    ages = None
+    if histories.times is not None and len(histories.times):
+        newest = np.repeat(histories.times[np.maximum(histories.offsets[1:] - 1, 0)], lengths)
+        ages = (newest - histories.times)[kept].astype(np.float32)
+    return HistoryRows.of(
+        offsets.astype(np.int64),
+        histories.items[kept].astype(np.int64),
+        from_end[kept] if histories.has_order else None,
+        ages,
+        None if histories.ratings is None else histories.ratings[kept].astype(np.float32),
+    )
+
+
+# Building --------------------------------------------------------------------------------
 
 
 def build_two_tower(config: ModelConfig, prepared: Prepared) -> TwoTower:
     """The configured model with fresh weights, drawn from torch's current random state."""
-    user_tower = build_tower(
-        config, config.user_tower.fusion, prepared.n_warm_users, prepared.user_features
+    return assemble(
+        config,
+        n_warm=(prepared.n_warm_users, prepared.n_warm_items),
+        features=(prepared.user_features, prepared.item_features),
+        has_order=prepared.train.times is not None,
+        rating_edges=rating_edges(prepared.train.ratings),
+        item_counts=prepared.train.item_counts[: prepared.n_warm_items],
     )
-    item_tower = build_tower(
-        config, config.item_tower.fusion, prepared.n_warm_items, prepared.item_features
+
+
+def assemble(
+    config: ModelConfig,
+    *,
+    n_warm: tuple[int, int],
+    features: tuple[Features, Features],
+    has_order: bool,
+    rating_edges: FloatArray | None,
+    item_counts: IntArray,
+) -> TwoTower:
+    """The configured model.
+
+    Args:
+        config: its settings.
+        n_warm: users and items with an id embedding of their own.
+        features: of users and of items.
+        has_order: whether histories have one.
+        rating_edges: borders between ratings that have a weight each, where the data has any.
+        item_counts: train interactions of the items with an id embedding.
+    """
+    user, item = config.user_encoder, config.item_encoder
+    history = user.history
+    weights = HistoryWeights(_recency(user, has_order), rating_edges if history.ratings else None)
+    pooled = build_history(
+        history.pooling,
+        user.dim,
+        weights,
+        queries=user.queries,
+        max_length=history.max_length,
+        sequence=(history.layers or 0, history.heads or 0, history.dropout or 0.0),
     )
-    return TwoTower(
-        user_tower,
-        item_tower,
+    table = None
+    if pooled is not None and history.table == "own":
+        table = build_ids(item, n_warm[1])
+    user_tower = build_tower(user, n_warm[0], features[0], pooled, table)
+    item_tower = build_tower(item, n_warm[1], features[1])
+    matching = Matching(
         similarity=config.similarity,
         temperature=config.temperature or 1.0,
         learn_temperature=bool(config.learn_temperature),
+        temperature_power=history.temperature_power or 0.0,
+        query_score=user.query_score or "max",
+        max_history=history.max_length,
+    )
+    popularity = PopularityTerm(item_counts) if config.popularity else None
+    return TwoTower(user_tower, item_tower, matching, popularity)
+
+
+def _recency(config: UserTowerConfig, has_order: bool) -> str:
+    if config.history.recency is not None:
+        return config.history.recency
+    return "position" if has_order and config.history.pooling != "sequence" else "none"
+
+
+def build_ids(config: TowerConfig, n_warm: int) -> IdEmbedding:
+    """A table of id embeddings."""
+    params = config.id_embedding.params
+    return IdEmbedding(
+        n_warm,
+        params.embedding_dim,
+        sparse=params.sparse,
+        max_norm=params.max_norm,
+        dropout=params.dropout or 0.0,
+        std=params.initial_std,
     )
 
 
-def build_tower(config: ModelConfig, name: FusionName, n_warm: int, features: Features) -> Tower:
-    """One tower with the named fusion."""
-    ids = IdEmbedding(n_warm, config.embedding_dim, sparse=config.sparse, max_norm=config.max_norm)
-    fusion = build_fusion(name, config.embedding_dim)
-    if fusion is None:
-        return Tower(ids)
-    encoder = config.encoder
-    bag_dims = {"categories": encoder.categories.dim, "authors": encoder.authors.dim}
-    return Tower(
-        ids,
-        FeatureEncoder(
+def build_tower(
+    config: TowerConfig,
+    n_warm: int,
+    features: Features,
+    history: HistoryEncoder | None = None,
+    history_table: IdEmbedding | None = None,
+) -> Tower:
+    """One tower; metadata that the data does not have is left out.
+
+    Raises:
+        DataError: the tower was to know its users or items by metadata alone, and there is none.
+    """
+    encoder, out_dim = config.feature_encoder, config.feature_encoder.output_dim or config.dim
+    ids = build_ids(config, n_warm) if config.id_embedding.type == "embedding" else None
+    fusion = build_fusion(config.fusion, config.dim, out_dim)
+    encode = None
+    if not features.dense_names and not features.bags:
+        if ids is None and history is None:
+            raise DataError("a tower without ids and history needs metadata, but the data has none")
+        fusion = None
+    if fusion is not None:
+        encode = FeatureEncoder(
             FeatureTable(features),
-            config.embedding_dim,
+            out_dim,
             hidden_dims=encoder.hidden_dims or (),
             dropout=encoder.dropout or 0.0,
-            bag_dims={name: dim for name, dim in bag_dims.items() if dim is not None},
-        ),
-        fusion,
-        id_dropout=config.id_dropout,
+            bag_dim=encoder.bag_dim,
+        )
+    return Tower(
+        config.dim,
+        id_embedding=ids,
+        history=history,
+        history_table=history_table,
+        encoder=encode,
+        fusion=fusion,
     )
+
+
+def rating_edges(ratings: FloatArray | None) -> FloatArray | None:
+    """Borders between ratings that have a weight each: between all distinct ones, if they are few.
+
+    None where there are no ratings, or only one.
+    """
+    if ratings is None or not np.isfinite(ratings).any():
+        return None
+    distinct = np.unique(ratings[np.isfinite(ratings)])
+    if len(distinct) > MOST_RATINGS:
+        shares = np.linspace(0, 1, MOST_RATINGS + 1)[1:-1]
+        distinct = np.unique(np.quantile(ratings[np.isfinite(ratings)], shares))
+        return distinct.astype(np.float32)
+    edges: FloatArray = ((distinct[1:] + distinct[:-1]) / 2).astype(np.float32)
+    return edges if len(edges) else None

@@ -1,132 +1,462 @@
-"""Mini-batches of positives with their negatives, each distinct user and item named once."""
+"""Batches of examples: which users, with which history, are to find which items."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from recsys.data.arrays import IntArray, Interactions
+from recsys.config import HistorySplitConfig
+from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
+from recsys.data.histories import Histories
+from recsys.errors import DataError
+from recsys.models.history import HistoryRows
 from recsys.training.sampling import NegativeSampler
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B positives and K negatives of each, as positions in the distinct users and items.
+    """P positives of R rows of the user tower, and what they are held against.
 
-    A tower encodes each distinct row once, however often the batch uses it.
+    Each distinct item is encoded once, however often the batch uses it.
 
     Attributes:
-        users: distinct user indices, (Ub,) int64.
-        items: distinct item indices, (Ib,) int64.
-        user_of: position in ``users`` of each positive's user, (B,) int64.
-        positive_of: position in ``items`` of each positive's item, (B,) int64.
-        negatives_of: position in ``items`` of each negative, (B, K) int64.
+        users: user index of each row, (R,) int64.
+        items: item index of each encoded row, (n,) int64; a number stands for the first so many.
+        rows: row of each positive, not falling, (P,) int64.
+        targets: place in ``items`` of each positive, (P,) int64.
+        negatives: places in ``items`` of those drawn for each positive, (P, K) int64, or None.
+        shared: places in ``items`` of those drawn for the whole batch, (M,) int64, or None.
+        log_chance: of each drawn item, the logarithm of how often it was to be expected: of the
+            form of ``negatives`` or ``shared``, float32; None where nothing is drawn.
+        masked_rows: row of each pair that is no negative, not falling, (m,) int64.
+        masked_items: its place in ``items``, (m,) int64.
+        history: of each row, items as places in ``items``; None where there are no histories.
     """
 
-    users: IntArray
-    items: IntArray
-    user_of: IntArray
-    positive_of: IntArray
-    negatives_of: IntArray
+    users: Tensor
+    items: Tensor | int
+    rows: Tensor
+    targets: Tensor
+    negatives: Tensor | None
+    shared: Tensor | None
+    log_chance: Tensor | None
+    masked_rows: Tensor
+    masked_items: Tensor
+    history: HistoryRows | None
 
     def __len__(self) -> int:
-        return len(self.user_of)
+        return len(self.rows)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        held = {each.name: getattr(self, each.name) for each in fields(self)}
+        moved: dict[str, Any] = {
+            name: part.to(device)
+            for name, part in held.items()
+            if isinstance(part, Tensor | HistoryRows)
+        }
+        return replace(self, **moved)
+
+
+class Examples(Protocol):
+    """Gives the batches of an epoch."""
+
+    @property
+    def n_positives(self) -> int:
+        """Positives in an epoch, at most."""
+        ...
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """The batches of one epoch, in an order and with draws from ``rng``."""
+        ...
+
+
+def drawn_ahead(batches: Iterator[Item]) -> Iterator[Item]:
+    """The same, each drawn by a thread of its own while the one before is worked on."""
+    nothing = object()
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(next, batches, nothing)
+        while (batch := upcoming.result()) is not nothing:
+            upcoming = pool.submit(next, batches, nothing)
+            yield batch  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """What is drawn beside the positives.
+
+    Attributes:
+        sampler: draws; None where the whole catalogue is the candidates.
+        per_positive: so many for each positive, or None.
+        shared: so many for the whole batch; where this and ``per_positive`` are None, the batch's
+            own positives are shared.
+    """
+
+    sampler: NegativeSampler | None = None
+    per_positive: int | None = None
+    shared: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Draw:
-    """B positives and K negatives of each, as indices.
+class _Rows:
+    """The rows of a batch before items are named by place.
 
-    Attributes:
-        users: of the positives, (B,) int32.
-        items: of the positives, (B,) int32.
-        negatives: items, (B, K) int64.
+    ``history`` names items of the catalogue; ``masked`` are pairs of a row and such an item.
     """
 
     users: IntArray
-    items: IntArray
-    negatives: IntArray
+    rows: IntArray
+    targets: IntArray
+    masked: tuple[IntArray, IntArray]
+    history: tuple[IntArray, IntArray, IntArray | None, FloatArray | None, FloatArray | None] | None
 
-    def __len__(self) -> int:
-        return len(self.users)
 
-
-class Distinct:
-    """Finds the distinct values among indices below n, in time linear in their number and n.
+class _Assembler:
+    """Draws negatives and names items by place.
 
     Args:
-        n: indices are 0..n-1.
+        n_items: items with train interactions; the catalogue of training.
+        negatives: what is drawn.
     """
 
-    def __init__(self, n: int) -> None:
-        self._is_used = np.zeros(n, dtype=bool)
-        self._position = np.zeros(n, dtype=np.int64)
+    def __init__(self, n_items: int, negatives: Negatives) -> None:
+        self._n_items = n_items
+        self._negatives = negatives
+        self._place = np.full(n_items, -1, dtype=np.int64)
 
-    def __call__(self, indices: IntArray) -> tuple[IntArray, IntArray]:
-        """The distinct values, ascending, and the position of each index among them."""
-        self._is_used[indices] = True
-        values = np.flatnonzero(self._is_used)
-        self._is_used[values] = False
-        self._position[values] = np.arange(len(values))
-        return values, self._position[indices]
+    def assemble(self, made: _Rows, rng: np.random.Generator) -> Batch:
+        """The batch of these rows."""
+        plan, sampler = self._negatives, self._negatives.sampler
+        if sampler is None:
+            return self._against_all(made)
+        own = shared = None
+        if plan.per_positive is not None:
+            own = sampler.sample(made.users[made.rows], plan.per_positive, rng)
+            log_chance = sampler.log_chance(own, plan.per_positive)
+        else:
+            n_draws = plan.shared or len(made.targets)
+            drawn = made.targets if plan.shared is None else sampler.draw(n_draws, rng)
+            shared = np.unique(drawn).astype(np.int64)
+            log_chance = sampler.log_inclusion(shared, n_draws)
+        used = [part.ravel() for part in (made.targets, own, shared) if part is not None]
+        if made.history is not None:
+            used.append(made.history[1])
+        items = self._distinct(used)
+        self._place[items] = np.arange(len(items))
+        masked_rows, masked_items = made.masked
+        present = self._place[masked_items] >= 0
+        batch = Batch(
+            users=_tensor(made.users),
+            items=_tensor(items),
+            rows=_tensor(made.rows),
+            targets=_tensor(self._place[made.targets]),
+            negatives=None if own is None else _tensor(self._place[own]),
+            shared=None if shared is None else _tensor(self._place[shared]),
+            log_chance=torch.from_numpy(log_chance),
+            masked_rows=_tensor(masked_rows[present]),
+            masked_items=_tensor(self._place[masked_items[present]]),
+            history=self._history(made, self._place),
+        )
+        self._place[items] = -1
+        return batch
+
+    def _against_all(self, made: _Rows) -> Batch:
+        return Batch(
+            users=_tensor(made.users),
+            items=self._n_items,
+            rows=_tensor(made.rows),
+            targets=_tensor(made.targets),
+            negatives=None,
+            shared=None,
+            log_chance=None,
+            masked_rows=_tensor(made.masked[0]),
+            masked_items=_tensor(made.masked[1]),
+            history=self._history(made, None),
+        )
+
+    def _distinct(self, parts: list[IntArray]) -> IntArray:
+        is_used = np.zeros(self._n_items, dtype=bool)
+        for part in parts:
+            is_used[part] = True
+        return np.flatnonzero(is_used)
+
+    def _history(self, made: _Rows, place: IntArray | None) -> HistoryRows | None:
+        if made.history is None:
+            return None
+        offsets, items, positions, ages, ratings = made.history
+        named = items.astype(np.int64) if place is None else place[items]
+        return HistoryRows.of(offsets, named, positions, ages, ratings)
 
 
-class BatchStream:
-    """Train interactions in a new order every epoch, with new negatives.
+def _tensor(indices: IntArray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
+
+
+class PairExamples:
+    """Each train interaction once an epoch, with the user's history without it.
+
+    A row of the user tower is a distinct user where there are no histories, else a positive.
 
     Args:
-        train: the positives.
-        sampler: draws the negatives.
+        histories: the train items of every user; all warm.
+        n_items: items with train interactions.
+        negatives: what is drawn.
         batch_size: positives in a batch; the last one of an epoch may hold fewer.
-        negatives_per_positive: K.
+        max_history: most items of a history; None leaves histories out.
     """
 
     def __init__(
         self,
-        train: Interactions,
-        sampler: NegativeSampler,
+        histories: Histories,
+        n_items: int,
+        negatives: Negatives,
         *,
         batch_size: int,
-        negatives_per_positive: int,
+        max_history: int | None,
     ) -> None:
-        self._train = train
-        self._sampler = sampler
+        self._histories = histories
+        self._users = np.repeat(np.arange(len(histories)), histories.lengths)
         self._batch_size = batch_size
-        self._k = negatives_per_positive
-        self._distinct_users = Distinct(train.n_users)
-        self._distinct_items = Distinct(train.n_items)
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._train) / self._batch_size)
+        self._max_history = max_history
+        self._assembler = _Assembler(n_items, negatives)
+        self._masks = negatives.per_positive is None
+        self._masks_known = negatives.sampler is not None
 
     @property
     def n_positives(self) -> int:
         """Positives in an epoch."""
-        return len(self._train)
+        return len(self._users)
+
+    def __len__(self) -> int:
+        return math.ceil(self.n_positives / self._batch_size)
 
     def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
         """The batches of one epoch: every train interaction once."""
-        return map(self.name_distinct, self.draws(rng))
-
-    def draws(self, rng: np.random.Generator) -> Iterator[Draw]:
-        """The same batches, as indices."""
-        order = rng.permutation(len(self._train))
+        order = rng.permutation(self.n_positives)
         for start in range(0, len(order), self._batch_size):
-            rows = order[start : start + self._batch_size]
-            users = self._train.users[rows]
-            yield Draw(users, self._train.items[rows], self._sampler.sample(users, self._k, rng))
+            yield self._assembler.assemble(self._rows(order[start : start + self._batch_size]), rng)
 
-    def name_distinct(self, draw: Draw) -> Batch:
-        """A batch in terms of its distinct users and items."""
-        users, user_of = self._distinct_users(draw.users)
-        items, item_of = self._distinct_items(np.concatenate([draw.items, draw.negatives.ravel()]))
-        return Batch(
-            users=users,
-            items=items,
-            user_of=user_of,
-            positive_of=item_of[: len(draw)],
-            negatives_of=item_of[len(draw) :].reshape(draw.negatives.shape),
+    def _rows(self, interactions: IntArray) -> _Rows:
+        users = self._users[interactions]
+        if self._max_history is None:
+            distinct, rows = np.unique(users, return_inverse=True)
+            by_row = np.argsort(rows, kind="stable")
+            rows, targets = rows[by_row], self._histories.items[interactions[by_row]]
+            return _Rows(distinct, rows, targets, self._masked(distinct, rows, targets), None)
+        rows, targets = np.arange(len(users)), self._histories.items[interactions]
+        history = without(self._histories, interactions, users, self._max_history)
+        return _Rows(users, rows, targets, self._masked(users, rows, targets), history)
+
+    def _masked(
+        self, users: IntArray, rows: IntArray, targets: IntArray
+    ) -> tuple[IntArray, IntArray]:
+        """Pairs of a row and an item that is no negative of it."""
+        if not self._masks:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        known = Bags(self._histories.offsets, self._histories.items, self._histories.n_items)
+        owners, items = known.entries(users)
+        if self._masks_known:
+            return owners, items
+        # Over the whole catalogue a positive stays in its own denominator, the others do not.
+        is_target = np.isin(
+            owners.astype(np.int64) * known.n_columns + items,
+            rows.astype(np.int64) * known.n_columns + targets,
         )
+        return owners[~is_target], items[~is_target]
+
+
+def without(
+    histories: Histories, interactions: IntArray, users: IntArray, most: int
+) -> tuple[IntArray, IntArray, IntArray | None, FloatArray | None, FloatArray | None]:
+    """The histories of the interactions' users, each without that interaction.
+
+    What is left closes up: positions and ages are counted as if it had never been there.
+
+    Args:
+        histories: of all users.
+        interactions: places in ``histories.items``, (P,).
+        users: their users, (P,).
+        most: items of each to keep, the most recent.
+
+    Returns:
+        offsets, items, positions, ages and ratings of P rows; see
+        :class:`recsys.models.history.HistoryRows`.
+    """
+    starts, ends = histories.offsets[users], histories.offsets[users + 1]
+    lengths = np.minimum(ends - starts, most + 1)
+    starts = ends - lengths
+    rows = np.repeat(np.arange(len(users)), lengths)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    from_end = np.repeat(ends, lengths) - 1 - places
+    from_end -= places < interactions[rows]  # items before the gap move up by one
+    kept = (places != interactions[rows]) & (from_end < most)
+    rows, places, from_end = rows[kept], places[kept], from_end[kept]
+    counts = np.bincount(rows, minlength=len(users))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    newest = places[np.maximum(offsets[1:] - 1, 0)[rows]]
+    return (offsets, histories.items[places], *_described(histories, places, from_end, newest))
+
+
+def _described(
+    histories: Histories, places: IntArray, positions: IntArray, beside: IntArray
+) -> tuple[IntArray | None, FloatArray | None, FloatArray | None]:
+    """Positions, ages and ratings of items.
+
+    Args:
+        histories: of all users.
+        places: of the items in ``histories.items``, (m,).
+        positions: distance of each from the end, (m,).
+        beside: place of the item that its age is counted from, (m,).
+    """
+    ages = ratings = None
+    if histories.times is not None:
+        ages = np.abs(histories.times[beside] - histories.times[places]).astype(np.float32)
+    if histories.ratings is not None:
+        ratings = histories.ratings[places].astype(np.float32)
+    return positions.astype(np.int64) if histories.has_order else None, ages, ratings
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """What becomes of each item of some histories, (m,) each.
+
+    Attributes:
+        is_target: whether it is to be found.
+        is_input: whether it is known.
+        positions: its distance from the end of the input.
+        beside: place in its history of the item that its age is counted from.
+    """
+
+    is_target: BoolArray
+    is_input: BoolArray
+    positions: IntArray
+    beside: IntArray
+
+
+class HistoryExamples:
+    """Each user's train items, split into input and targets anew every epoch.
+
+    Args:
+        histories: the train items of every user; all warm.
+        n_items: items with train interactions.
+        negatives: what is drawn.
+        split: how items are told apart.
+        batch_size: users in a batch.
+        max_history: most items of an input.
+
+    Raises:
+        DataError: no user has two items, so that there is nothing to split.
+    """
+
+    def __init__(
+        self,
+        histories: Histories,
+        n_items: int,
+        negatives: Negatives,
+        *,
+        split: HistorySplitConfig,
+        batch_size: int,
+        max_history: int,
+    ) -> None:
+        self._histories = histories
+        self._users = np.flatnonzero(histories.lengths >= 2)
+        if not len(self._users):
+            raise DataError(
+                "'training.examples: histories' needs users with at least 2 train items, but none "
+                "has more than 1; 'pairs' takes any"
+            )
+        self._split = split
+        self._batch_size = batch_size
+        self._max_history = max_history
+        self._assembler = _Assembler(n_items, negatives)
+        self._masks_targets = negatives.sampler is not None
+
+    @property
+    def n_positives(self) -> int:
+        """Targets in an epoch on average."""
+        lengths = self._histories.lengths[self._users]
+        if self._split.targets == "next":
+            assert self._split.window is not None
+            return int(np.minimum(lengths - 1, self._split.window).sum())
+        assert self._split.input_share is not None
+        return round(float(lengths.sum()) * (1 - sum(self._split.input_share) / 2))
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._users) / self._batch_size)
+
+    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
+        """The batches of one epoch: every user with two items or more once."""
+        order = rng.permutation(self._users)
+        for start in range(0, len(order), self._batch_size):
+            users = np.sort(order[start : start + self._batch_size])
+            yield self._assembler.assemble(self._rows(users, rng), rng)
+
+    def _rows(self, users: IntArray, rng: np.random.Generator) -> _Rows:
+        histories = self._histories
+        lengths = histories.lengths[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        rows = np.repeat(np.arange(len(users)), lengths)
+        local = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)  # place in the history
+        places = local + np.repeat(histories.offsets[users], lengths)
+        choose = self._at_random if self._split.targets == "random" else self._next
+        chosen = choose(lengths, rows, local, rng)
+        is_input = chosen.is_input & (chosen.positions < self._max_history)
+        counts = np.bincount(rows[is_input], minlength=len(users))
+        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        beside = (places - local + chosen.beside)[is_input]
+        described = _described(histories, places[is_input], chosen.positions[is_input], beside)
+        items, is_target = histories.items[places], chosen.is_target
+        masked = np.ones(len(rows), dtype=bool) if self._masks_targets else ~is_target
+        return _Rows(
+            users=users,
+            rows=rows[is_target],
+            targets=items[is_target],
+            masked=(rows[masked], items[masked]),
+            history=(ends, items[is_input], *described),
+        )
+
+    def _at_random(
+        self, lengths: IntArray, rows: IntArray, local: IntArray, rng: np.random.Generator
+    ) -> _Chosen:
+        """A random share of each user's items is the input."""
+        assert self._split.input_share is not None
+        share = rng.uniform(*self._split.input_share, size=len(lengths))
+        n_input = np.clip(np.rint(lengths * share).astype(np.int64), 1, lengths - 1)
+        shuffled = np.lexsort((rng.random(len(rows)), rows))
+        is_input = np.empty(len(rows), dtype=bool)
+        is_input[shuffled] = local < n_input[rows]
+        seen = np.cumsum(is_input)
+        total = seen[np.cumsum(lengths) - 1]  # of the rows up to and with each
+        newest = np.zeros(len(lengths), dtype=np.int64)
+        np.maximum.at(newest, rows[is_input], local[is_input])
+        return _Chosen(~is_input, is_input, total[rows] - seen, newest[rows])
+
+    def _next(
+        self, lengths: IntArray, rows: IntArray, local: IntArray, rng: np.random.Generator
+    ) -> _Chosen:
+        """A window of items that follow one another are the targets."""
+        window = np.minimum(self._split.window or 1, lengths - 1)
+        # At least one item comes before the window.
+        first = 1 + np.floor(rng.random(len(lengths)) * (lengths - window)).astype(np.int64)
+        last = first + window - 1
+        before, after = (first[rows] - 1) - local, local - (last + 1)[rows]
+        is_input = before >= 0
+        if self._split.after:
+            is_input |= after >= 0
+        beside = np.where(before >= 0, first[rows] - 1, np.minimum(last + 1, lengths - 1)[rows])
+        is_target = (before < 0) & (after < 0)
+        return _Chosen(is_target, is_input, np.maximum(before, after), beside)

@@ -19,7 +19,7 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            "'training.device: cuda' needs a CUDA device that PyTorch can use, and there is none; "
+            "'model.device: cuda' needs a CUDA device that PyTorch can use, and there is none; "
             "'auto' takes one where there is"
         )
     if name == "auto":

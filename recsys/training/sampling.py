@@ -1,11 +1,11 @@
-"""Negatives: items a user is not known to have read."""
+"""Negatives: items a user is not known to have."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from recsys.config import NegativeSampling
-from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray, Interactions
+from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.errors import DataError
 
 BITMAP_LIMIT_BYTES = 256 * 2**20
@@ -48,9 +48,10 @@ class NegativeSampler:
     would learn that what is new is bad.
 
     Args:
-        train: the known interactions.
+        by_user: the known items of each user.
         n_candidates: items 0..n_candidates-1 may be drawn.
-        kind: ``uniform``, or ``popularity`` in proportion to count ** alpha.
+        kind: ``uniform``, or ``popularity`` in proportion to count ** alpha; ``in_batch`` draws
+            nothing, but knows how often an item is a batch's positive.
         alpha: the exponent; ``popularity`` only.
 
     Raises:
@@ -58,39 +59,57 @@ class NegativeSampler:
     """
 
     def __init__(
-        self, train: Interactions, n_candidates: int, *, kind: NegativeSampling, alpha: float = 0.75
+        self, by_user: Bags, n_candidates: int, *, kind: NegativeSampling, alpha: float = 0.75
     ) -> None:
-        self._by_user = train.by_user
-        self._known = KnownPairs(train.by_user)
+        self._by_user = by_user
+        self._known = KnownPairs(by_user)
         self._n_candidates = n_candidates
         self._cumulative: FloatArray | None = None
-        counts = train.item_counts[:n_candidates]
-        if kind == "popularity":
-            self._cumulative = np.cumsum(counts.astype(np.float64) ** alpha)
+        counts = np.bincount(by_user.indices, minlength=n_candidates)[:n_candidates]
+        if kind != "uniform":
+            exponent = alpha if kind == "popularity" else 1.0
+            self._cumulative = np.cumsum(counts.astype(np.float64) ** exponent)
             self._cumulative /= self._cumulative[-1]
-        full = np.flatnonzero(train.user_counts >= n_candidates)
+        full = np.flatnonzero(by_user.lengths >= n_candidates)
         if len(full):
             raise DataError(
-                f"each reader must have a book left that is not known, but {len(full)} readers "
-                f"have interacted with all {n_candidates} train books (first: index {full[0]})"
+                f"each user must have an item left that is not known, but {len(full)} users "
+                f"have interacted with all {n_candidates} train items (first: index {full[0]})"
             )
 
     def sample(self, users: IntArray, k: int, rng: np.random.Generator) -> IntArray:
         """K negatives of each user, (B, K) int64; an item may be drawn twice."""
         owners = np.repeat(users.astype(np.int64), k)
-        negatives = self._draw(len(owners), rng)
+        negatives = self.draw(len(owners), rng)
         pending = np.flatnonzero(self._known.contains(owners, negatives))
         for _ in range(MAX_ROUNDS):
             if not len(pending):
                 break
-            redrawn = self._draw(len(pending), rng)
+            redrawn = self.draw(len(pending), rng)
             negatives[pending] = redrawn
             pending = pending[self._known.contains(owners[pending], redrawn)]
         for position in pending:  # users who know almost everything that is likely to be drawn
             negatives[position] = self._draw_from_complement(int(owners[position]), rng)
         return negatives.reshape(len(users), k)
 
-    def _draw(self, n: int, rng: np.random.Generator) -> IntArray:
+    def log_chance(self, items: IntArray, n_draws: int) -> FloatArray:
+        """Logarithm of how often each item is expected among so many draws, float32."""
+        if self._cumulative is None:
+            return np.full(items.shape, np.log(n_draws / self._n_candidates), dtype=np.float32)
+        chances = np.diff(self._cumulative, prepend=0.0)
+        logs: FloatArray = np.log(n_draws * chances[items]).astype(np.float32)
+        return logs
+
+    def log_inclusion(self, items: IntArray, n_draws: int) -> FloatArray:
+        """Logarithm of the chance that each item is drawn at least once in so many draws."""
+        expected = np.exp(self.log_chance(items, 1).astype(np.float64))
+        with np.errstate(divide="ignore"):
+            none = n_draws * np.log1p(-np.minimum(expected, 1.0))
+        logs: FloatArray = np.log(-np.expm1(none)).astype(np.float32)
+        return logs
+
+    def draw(self, n: int, rng: np.random.Generator) -> IntArray:
+        """Items for nobody in particular, (n,) int64; an item may be drawn twice."""
         if self._cumulative is None:
             return rng.integers(self._n_candidates, size=n)
         drawn = np.searchsorted(self._cumulative, rng.random(n), side="right")

@@ -6,23 +6,22 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recsys.config import Schedule
+from recsys.models.tower import TowerParts
 from recsys.models.two_tower import TwoTower
-from recsys.training.batches import Batch, BatchStream
-from recsys.training.id_step import IdStep
+from recsys.training.batches import Batch, Examples, drawn_ahead
+from recsys.training.mimic import mimic_loss
+from recsys.training.objectives.objective import Objective
 from recsys.training.optimizers import HybridOptimizer
-from recsys.training.pairs import pair_loss
 from recsys.training.stopping import EarlyStopping
-from recsys.training.tower_pass import TowerPass
-from recsys.workers import Workers, workers
 
 Validate = Callable[[TwoTower], dict[str, float]]
 
@@ -33,7 +32,7 @@ class EpochResult:
 
     Attributes:
         number: counted from 1.
-        train_loss: mean loss of the epoch's positives, the sum of ``parts``; nats for the BCE.
+        train_loss: mean loss of the epoch's positives, the sum of ``parts``.
         parts: the loss by part.
         validation: metrics by name; empty where there is no validation split.
         is_best: whether the monitored metric was the best so far.
@@ -68,11 +67,14 @@ class Plan:
     """How long to train, and on what.
 
     Attributes:
-        num_epochs: at most so many.
+        num_epochs: so many make the whole of the schedule.
+        last_epoch: stop after this one at the latest; None is ``num_epochs``.
         monitor: the validation metric that decides the best epoch; higher is better.
         patience: stop after so many epochs without a better value; None never does.
         min_delta: how much better a value must be to count.
         mimic_weight: weight of the mimic loss; 0 leaves it out.
+        schedule: of the step size; ``linear`` rises over ``warmup_steps`` and falls to 0.
+        warmup_steps: of ``linear``.
         seed: behind shuffling, negatives and dropout.
         bfloat16: multiply the towers' matrices in bfloat16, with sums, weights and optimizer states
             in float32 (Micikevicius et al. 2018, "Mixed Precision Training"; a bfloat16 has the
@@ -81,22 +83,39 @@ class Plan:
 
     num_epochs: int
     monitor: str
+    last_epoch: int | None = None
     patience: int | None = None
     min_delta: float = 0.0
     mimic_weight: float = 0.0
+    schedule: Schedule = "constant"
+    warmup_steps: int = 0
     seed: int = 0
     bfloat16: bool = False
 
+    @property
+    def n_epochs(self) -> int:
+        """Epochs to train, where nothing stops training earlier."""
+        return self.num_epochs if self.last_epoch is None else self.last_epoch
+
+    def rate(self, step: int, n_steps: int) -> float:
+        """What the step size is multiplied by at a step, counted from 0, of so many."""
+        if self.schedule == "constant":
+            return 1.0
+        rise = (step + 1) / max(self.warmup_steps, 1)
+        fall = (n_steps - step) / max(n_steps - self.warmup_steps, 1)
+        return max(0.0, min(1.0, rise, fall))
+
 
 class Trainer:
-    """Trains a two-tower model on sampled negatives.
+    """Trains a two-tower model: the module that is defined is the module that is trained.
 
     The stream of epochs depends on the model, the data, the settings and the seed alone, never on
-    who reads it. The model is usable at every yield and the reader may stop at any.
+    who consumes it. The model is usable at every yield and the consumer may stop at any.
 
     Args:
         model: with fresh weights, on its device.
-        batches: the train interactions.
+        examples: gives the batches.
+        objective: what is minimised.
         optimizer: over the model's parameters.
         validate: metrics of the model by name; called after every epoch.
         plan: how long to train, and on what.
@@ -105,22 +124,21 @@ class Trainer:
     def __init__(
         self,
         model: TwoTower,
-        batches: BatchStream,
+        examples: Examples,
+        objective: Objective,
         optimizer: HybridOptimizer,
         validate: Validate,
         plan: Plan,
     ) -> None:
         self.model = model
         self.history: list[EpochResult] = []
-        self._batches = batches
+        self._examples = examples
+        self._objective = objective
         self._optimizer = optimizer
         self._validate = validate
         self._plan = plan
         self._stopping = EarlyStopping(plan.patience, plan.min_delta)
         self._device = next(model.parameters()).device
-        self._by_ids = None
-        if IdStep.supports(model, optimizer, self._device):
-            self._by_ids = IdStep(model, optimizer)
         self._rng = np.random.default_rng(plan.seed)
         self._torch_state = torch.Generator().manual_seed(plan.seed).get_state()
         self._cuda_state: Tensor | None = None
@@ -138,8 +156,8 @@ class Trainer:
 
     @property
     def n_positives(self) -> int:
-        """Positives in an epoch."""
-        return self._batches.n_positives
+        """Positives in an epoch; where they are drawn anew every epoch, on average."""
+        return self._examples.n_positives
 
     @property
     def stop_reason(self) -> str | None:
@@ -147,8 +165,8 @@ class Trainer:
         if self._stopping.should_stop:
             epochs = self._stopping.epochs_without_gain
             return f"{self._plan.monitor} did not improve for {epochs} epochs"
-        if len(self.history) >= self._plan.num_epochs:
-            return f"all {self._plan.num_epochs} epochs done"
+        if len(self.history) >= self._plan.n_epochs:
+            return f"all {self._plan.n_epochs} epochs done"
         return None
 
     def epochs(self, on_step: Callable[[Step], None] | None = None) -> Iterator[EpochResult]:
@@ -189,12 +207,15 @@ class Trainer:
         sums: dict[str, Tensor] = {}
         done = 0
         devices = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), self._team() as team:
+        with (
+            torch.random.fork_rng(devices=devices),
+            closing(drawn_ahead(self._examples.epoch(self._rng))) as batches,  # type: ignore[type-var]
+        ):
             self._set_random_state()
-            for n_positives, parts in self._steps(team):
-                for name, part in parts.items():
-                    sums[name] = sums.get(name, 0.0) + part.detach() * n_positives
-                done += n_positives
+            for step, batch in enumerate(batches, start=(number - 1) * len(self._examples)):
+                for name, part in self._step(batch.to(self._device), step).items():
+                    sums[name] = sums.get(name, 0.0) + part * len(batch)
+                done += len(batch)
                 if on_step is not None:
                     loss = torch.stack(list(sums.values())).sum() / done
                     state = torch.get_rng_state()
@@ -202,56 +223,36 @@ class Trainer:
                     torch.set_rng_state(state)  # whatever the listener drew
             self._keep_random_state()
         # .item() waits for a GPU: once an epoch, not once a batch.
-        return {name: total.item() / done for name, total in sums.items()}
+        return {name: total.item() / max(done, 1) for name, total in sums.items()}
 
-    def _steps(self, team: Workers) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """Move the model batch by batch; gives the positives of each and the loss by part."""
-        if self._by_ids is not None:
-            for draw in self._batches.draws(self._rng):
-                yield len(draw), self._by_ids.step(draw)
-            return
+    def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """Move the model by one batch; gives the loss by part."""
         plan = self._plan
-        towers = TowerPass(self.model, team, mimic_weight=plan.mimic_weight, bfloat16=plan.bfloat16)
-        batches = self._batches.epoch(self._rng)
-        batch = next(batches, None)
-        while batch is not None:
-            parts = self._differentiate(batch, towers, team)
-            # While weights are moved, another thread draws the next batch: it needs none of them.
-            jobs: list[Callable[[], Any]] = [*self._optimizer.jobs()]
-            place = min(1, len(jobs))
-            jobs.insert(place, partial(next, batches, None))
-            upcoming = team.run_all(jobs)[place]
-            self._optimizer.zero_grad()
-            yield len(batch), parts
-            batch = upcoming
-
-    def _differentiate(self, batch: Batch, towers: TowerPass, team: Workers) -> dict[str, Tensor]:
-        """Give the weights their gradients, and the loss by part."""
-        users, items, mimic = towers.forward(self._tensor(batch.users), self._tensor(batch.items))
-        loss = pair_loss(
-            users,
-            items,
-            self._tensor(batch.user_of),
-            self._tensor(np.column_stack([batch.positive_of, batch.negatives_of])),
-            team,
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=plan.bfloat16):
+            items = self.model.item_tower.parts(batch.items)
+            table = None
+            if batch.history is not None:
+                table = self.model.history_table(batch.items, items.vectors)
+            users = self.model.user_tower.parts(batch.users, batch.history, table)
+        lengths = None if batch.history is None else batch.history.lengths
+        parts = self._objective(
+            self.model.match_users(users.vectors.float(), lengths),
+            self.model.match_items(items.vectors.float(), batch.items),
+            batch,
         )
-        towers.backward(loss.to_users, loss.to_items)
-        parts = {"bce_positive": loss.positive, "bce_negative": loss.negative}
-        return parts if mimic is None else parts | {"mimic": mimic}
+        if plan.mimic_weight > 0:
+            parts["mimic"] = plan.mimic_weight * self._mimic(users, items)
+        torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
+        n_steps = plan.num_epochs * len(self._examples)
+        self._optimizer.step(plan.rate(step, n_steps))
+        self._optimizer.zero_grad()
+        return {name: part.detach() for name, part in parts.items()}
 
-    def _team(self) -> AbstractContextManager[Workers]:
-        """The threads of a step through the towers: those of torch, on the CPU.
-
-        Not where gradients are too large: a dense one of an id embedding is as large as its table,
-        and each thread would have its own. The step by ids has threads of its own.
-        """
-        is_sparse = self.model.user_tower.id_embedding.embedding.sparse
-        if self._device.type == "cpu" and is_sparse and self._by_ids is None:
-            return workers()
-        return nullcontext(Workers())
-
-    def _tensor(self, array: np.ndarray[tuple[int, ...], np.dtype[np.integer]]) -> Tensor:
-        return torch.from_numpy(array).to(self._device, non_blocking=True)
+    def _mimic(self, users: TowerParts, items: TowerParts) -> Tensor:
+        """The mimic loss of the towers whose fusion is adaptive mimic."""
+        towers = ((self.model.user_tower, users), (self.model.item_tower, items))
+        losses = [mimic_loss(parts) for tower, parts in towers if tower.has_gates]
+        return torch.stack(losses).sum()
 
     def _set_random_state(self) -> None:
         torch.set_rng_state(self._torch_state)

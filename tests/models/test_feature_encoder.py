@@ -48,25 +48,26 @@ def dense_input(encoder, table):
 
 @pytest.mark.parametrize("as_matrix", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("bag_dims", [{}, {"categories": 4}, {"categories": 4, "authors": 2}])
-def test_bags_give_what_a_dense_one_hot_matrix_would(monkeypatch, weighted, bag_dims, as_matrix):
+@pytest.mark.parametrize("bag_dim", [None, 4])
+def test_bags_give_what_a_dense_one_hot_matrix_would(monkeypatch, weighted, bag_dim, as_matrix):
     monkeypatch.setattr(feature_table, "WELL_FILLED", 1e9 if as_matrix else 0)
     torch.manual_seed(0)
     table = features(weighted=weighted)
-    encoder = FeatureEncoder(FeatureTable(table), 6, hidden_dims=(8,), bag_dims=bag_dims).eval()
+    encoder = FeatureEncoder(FeatureTable(table), 6, hidden_dims=(8,), bag_dim=bag_dim).eval()
     rows = torch.tensor([3, 0, 1, 2, 0])
     expected = encoder.hidden(dense_input(encoder, table))[rows]
     torch.testing.assert_close(encoder(rows), expected)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_bags_give_the_gradient_that_a_dense_one_hot_matrix_would(monkeypatch, weighted):
+@pytest.mark.parametrize("bag_dim", [None, 4])
+def test_bags_give_the_gradient_that_a_dense_one_hot_matrix_would(monkeypatch, weighted, bag_dim):
     gradients = []
     for limit in (0, 1e9):
         monkeypatch.setattr(feature_table, "WELL_FILLED", limit)
         torch.manual_seed(0)
         table = FeatureTable(features(weighted=weighted))
-        encoder = FeatureEncoder(table, 6, bag_dims={"authors": 4}).eval()
+        encoder = FeatureEncoder(table, 6, bag_dim=bag_dim).eval()
         encoder(torch.tensor([0, 2, 2, 1])).square().sum().backward()
         gradients.append([parameter.grad for parameter in encoder.parameters()])
     for by_row, by_matrix in zip(*gradients, strict=True):
@@ -92,11 +93,18 @@ def test_a_linear_encoder_is_linear():
 
 def test_dropout_acts_in_training_only():
     torch.manual_seed(0)
-    encoder = FeatureEncoder(FeatureTable(features()), 6, dropout=0.5)
+    encoder = FeatureEncoder(FeatureTable(features()), 6, hidden_dims=(8,), dropout=0.5)
     rows = torch.arange(4)
     assert not torch.equal(encoder(rows), encoder(rows))
     encoder.eval()
     assert torch.equal(encoder(rows), encoder(rows))
+
+
+@pytest.mark.parametrize("bag_dim", [None, 4])
+def test_a_number_stands_for_the_first_so_many_rows(bag_dim):
+    encoder = FeatureEncoder(FeatureTable(features(weighted=True)), 6, bag_dim=bag_dim)
+    for n in (1, 4):
+        torch.testing.assert_close(encoder(n), encoder(torch.arange(n)))
 
 
 def test_features_are_not_part_of_the_weights():

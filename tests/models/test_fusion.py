@@ -8,13 +8,13 @@ KNOWN = torch.tensor([True, True, True, False])
 
 
 def test_every_fusion_but_identity_is_built_by_name():
-    kinds = {name: type(build_fusion(name, 3)) for name in ("sum", "concat", "adaptive_mimic")}
+    kinds = {name: type(build_fusion(name, 3, 3)) for name in ("sum", "concat", "adaptive_mimic")}
     assert kinds == {
         "sum": SumFusion,
         "concat": ConcatFusion,
         "adaptive_mimic": AdaptiveMimicFusion,
     }
-    assert build_fusion("identity", 3) is None
+    assert build_fusion("identity", 3, 3) is None
 
 
 def test_sum_adds():
@@ -22,10 +22,10 @@ def test_sum_adds():
 
 
 def test_concat_is_a_linear_map_of_both_side_by_side():
-    fusion = ConcatFusion(3)
+    fusion, metadata = ConcatFusion(3, 2), METADATA[:, :2]  # metadata may have another length
     weight, bias = fusion.linear.weight, fusion.linear.bias
-    expected = IDS @ weight[:, :3].T + METADATA @ weight[:, 3:].T + bias
-    torch.testing.assert_close(fusion(IDS, METADATA, KNOWN), expected)
+    expected = IDS @ weight[:, :3].T + metadata @ weight[:, 3:].T + bias
+    torch.testing.assert_close(fusion(IDS, metadata, KNOWN), expected)
 
 
 def test_adaptive_mimic_lies_between_id_and_metadata_in_every_dimension():
@@ -48,3 +48,15 @@ def test_an_unknown_id_is_its_metadata_whatever_the_gate_has_learned(bias):
     torch.nn.init.constant_(fusion.linear.bias, bias)
     assert torch.equal(fusion(IDS, METADATA, KNOWN)[3], METADATA[3])
     assert (fusion.gates(IDS, METADATA, KNOWN)[3] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["sum", "concat", "adaptive_mimic"])
+def test_several_vectors_a_user_are_fused_each_by_itself(name):
+    torch.manual_seed(0)
+    fusion = build_fusion(name, 3, 3)
+    queries = torch.randn(4, 2, 3)
+    fused = fusion(
+        queries, METADATA.unsqueeze(1).expand(-1, 2, -1), KNOWN.unsqueeze(1).expand(-1, 2)
+    )
+    for k in range(2):
+        torch.testing.assert_close(fused[:, k], fusion(queries[:, k], METADATA, KNOWN))

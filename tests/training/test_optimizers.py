@@ -3,9 +3,10 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.optim import Adam, AdamW
+from torch.optim import SGD, Adam, AdamW
 
-from recsys.training.optimizers import HybridOptimizer
+from recsys.models.two_tower import build_two_tower
+from recsys.training.optimizers import HybridOptimizer, build_optimizer
 from recsys.training.row_adam import RowAdam
 
 
@@ -86,3 +87,41 @@ def test_adam_steps_as_by_torchs_own_way_and_keeps_the_same_state(kind):
     assert torch.equal(idle, torch.ones(2))
     states = [each.state_dict()["state"] for each in (fused, wanted)]
     torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def test_a_scaled_step_is_that_of_a_smaller_learning_rate_and_is_not_remembered():
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 1)
+    twin = copy.deepcopy(layer)
+    hybrid = HybridOptimizer(SGD(layer.parameters(), lr=0.4), None)
+    plain = [SGD(twin.parameters(), lr=rate) for rate in (0.1, 0.4)]
+    for scale, other in zip((0.25, 1.0), plain, strict=True):
+        rows = torch.randn(5, 3)
+        for each in (layer, twin):
+            each.zero_grad()
+            each(rows).square().mean().backward()
+        hybrid.step(scale)
+        other.step()
+    assert torch.equal(layer.weight, twin.weight)
+
+
+def test_ids_have_a_step_size_of_their_own_and_no_weight_decay(board_config, board_prepared):
+    tables = {
+        "user_encoder": {"id_embedding": {"type": "embedding", "params": {"sparse": True}}},
+        "item_encoder": {"id_embedding": {"params": {"sparse": False}}},
+    }
+    training = {
+        "learning_rate": 0.3,
+        "embedding_learning_rate": 0.7,
+        "weight_decay": 0.2,
+        "betas": [0.5, 0.6],
+    }
+    config = board_config({"model": tables, "training": training})
+    model = build_two_tower(config.model, board_prepared)
+    state = build_optimizer(model, config.training).state_dict()
+    groups = {name: state[name]["param_groups"] for name in state}
+    told = [(g["lr"], g["weight_decay"], g["betas"]) for g in groups["dense"]]
+    assert told == [(0.7, 0.0, (0.5, 0.6)), (0.3, 0.2, (0.5, 0.6))]
+    assert [(g["lr"], g["betas"]) for g in groups["sparse"]] == [(0.7, (0.5, 0.6))]
+    counts = [len(g["params"]) for name in ("dense", "sparse") for g in groups[name]]
+    assert counts == [1, len(list(model.parameters())) - 2, 1]

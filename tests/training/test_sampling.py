@@ -25,7 +25,7 @@ def worlds(draw):
 @settings(deadline=None)
 @given(worlds(), st.sampled_from(["uniform", "popularity"]), st.integers(0, 2**32 - 1))
 def test_a_known_positive_is_never_drawn(train, kind, seed):
-    sampler = NegativeSampler(train, train.n_items, kind=kind)
+    sampler = NegativeSampler(train.by_user, train.n_items, kind=kind)
     users = np.arange(train.n_users).repeat(3)
     negatives = sampler.sample(users, 4, np.random.default_rng(seed))
     known = set(zip(train.users.tolist(), train.items.tolist(), strict=True))
@@ -36,19 +36,19 @@ def test_a_known_positive_is_never_drawn(train, kind, seed):
 
 def test_a_user_who_knows_all_but_one_gets_that_one():
     train = interactions([(0, i) for i in range(999)], 1, 1000)
-    sampler = NegativeSampler(train, 1000, kind="uniform")
+    sampler = NegativeSampler(train.by_user, 1000, kind="uniform")
     assert (sampler.sample(np.zeros(5, dtype=int), 3, np.random.default_rng(0)) == 999).all()
 
 
 def test_a_user_who_knows_everything_is_refused():
     train = interactions([(0, 0), (1, 0), (1, 1)], 2, 2)
-    with pytest.raises(DataError, match=r"1 readers have interacted with all 2 train books"):
-        NegativeSampler(train, 2, kind="uniform")
+    with pytest.raises(DataError, match=r"1 users have interacted with all 2 train items"):
+        NegativeSampler(train.by_user, 2, kind="uniform")
 
 
 def test_uniform_negatives_are_uniform_over_what_is_unknown():
     train = interactions([(0, 0), (0, 1)], 1, 6)
-    sampler = NegativeSampler(train, 6, kind="uniform")
+    sampler = NegativeSampler(train.by_user, 6, kind="uniform")
     drawn = sampler.sample(np.zeros(1000, dtype=int), 40, np.random.default_rng(0))
     shares = np.bincount(drawn.ravel(), minlength=6) / drawn.size
     # 40,000 draws: the standard error of a share of 1/4 is 0.0022.
@@ -58,16 +58,16 @@ def test_uniform_negatives_are_uniform_over_what_is_unknown():
 def test_popular_negatives_are_drawn_by_count_to_the_power_alpha():
     pairs = [(u, 0) for u in range(1, 17)] + [(u, 1) for u in range(1, 5)] + [(0, 2)]
     train = interactions(pairs, 17, 3)
-    sampler = NegativeSampler(train, 3, kind="popularity", alpha=0.5)
+    sampler = NegativeSampler(train.by_user, 3, kind="popularity", alpha=0.5)
     drawn = sampler.sample(np.zeros(1000, dtype=int), 40, np.random.default_rng(0))
     shares = np.bincount(drawn.ravel(), minlength=3) / drawn.size
-    # counts 16 and 4, square roots 4 and 2; reader 0 knows book 2
+    # counts 16 and 4, square roots 4 and 2; user 0 knows item 2
     np.testing.assert_allclose(shares, [4 / 6, 2 / 6, 0], atol=0.012)
 
 
 def test_items_without_train_interactions_are_never_negatives():
     train = interactions([(0, 0), (1, 1)], 2, 10)
-    sampler = NegativeSampler(train, 2, kind="uniform")
+    sampler = NegativeSampler(train.by_user, 2, kind="uniform")
     drawn = sampler.sample(np.array([0, 1]), 50, np.random.default_rng(0))
     assert (drawn[0] == 1).all() and (drawn[1] == 0).all()
 
@@ -83,3 +83,37 @@ def test_bits_and_sorted_keys_know_the_same_pairs(train):
     known = set(zip(train.users.tolist(), train.items.tolist(), strict=True))
     expected = [(u, i) in known for u, i in zip(users.tolist(), items.tolist(), strict=True)]
     assert bits.tolist() == keys.tolist() == expected
+
+
+def test_the_chance_of_an_item_is_how_often_it_is_drawn_on_average():
+    pairs = [(u, 0) for u in range(9)] + [(u, 1) for u in range(4)] + [(9, 2)]
+    train = interactions(pairs, 10, 3)
+    for kind, shares in (
+        ("uniform", [1 / 3, 1 / 3, 1 / 3]),
+        ("popularity", [3 / 6, 2 / 6, 1 / 6]),
+        ("in_batch", [9 / 14, 4 / 14, 1 / 14]),
+    ):
+        sampler = NegativeSampler(train.by_user, 3, kind=kind, alpha=0.5)
+        items = np.array([[0, 1, 2], [2, 1, 0]])
+        wanted = 5 * np.array([shares, shares[::-1]])
+        np.testing.assert_allclose(np.exp(sampler.log_chance(items, 5)), wanted, rtol=1e-5)
+        drawn = sampler.draw(40_000, np.random.default_rng(0))
+        # The standard error of a share is below 0.0025.
+        np.testing.assert_allclose(np.bincount(drawn) / 40_000, shares, atol=0.0125)
+
+
+def test_the_chance_of_being_drawn_at_least_once_is_that_of_many_trials():
+    train = interactions([(u, 0) for u in range(9)] + [(0, 1), (1, 2)], 10, 3)
+    sampler = NegativeSampler(train.by_user, 3, kind="popularity", alpha=1.0)
+    rng, n_trials = np.random.default_rng(0), 20_000
+    drawn = sampler.draw(n_trials * 4, rng).reshape(n_trials, 4)
+    shares = [(drawn == item).any(axis=1).mean() for item in range(3)]
+    # The standard error of a share is below 0.0036.
+    found = np.exp(sampler.log_inclusion(np.arange(3), 4))
+    np.testing.assert_allclose(found, shares, atol=0.018)
+
+
+def test_the_only_item_there_is_is_always_drawn():
+    by_user = interactions([(0, 0)], 3, 2).by_user  # item 1 is nobody's
+    sampler = NegativeSampler(by_user, 2, kind="in_batch")
+    assert sampler.log_inclusion(np.array([0]), 3).tolist() == [0.0]

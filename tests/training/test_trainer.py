@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -5,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from experiments.settings import merge
+from recsys import pipeline
 from recsys.data.dataset import prepare
-from recsys.pipeline import build_trainer
+from recsys.data.histories import Histories
+from recsys.pipeline import build_refit_trainer, build_trainer
 from recsys.training.checkpoint import load_checkpoint, save_checkpoint
+from recsys.training.trainer import Plan
 
 
 def weights(trainer):
@@ -25,8 +30,8 @@ def trainer(board_config, board_prepared):
     return lambda changes=None: build_trainer(board_config(changes), board_prepared)
 
 
-def test_the_same_seed_gives_the_same_history_and_weights_bit_for_bit(trainer):
-    first, second = trainer(), trainer()
+def test_the_same_seed_gives_the_same_history_and_weights_bit_for_bit(trainer, model_form):
+    first, second = trainer(model_form), trainer(model_form)
     assert list(first.epochs()) == list(second.epochs())
     assert_same_weights(weights(first), weights(second))
 
@@ -47,14 +52,15 @@ def test_the_global_random_state_neither_matters_nor_changes(trainer):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_who_reads_the_stream_does_not_change_it(trainer):
-    reader = trainer()
+def test_who_reads_the_stream_does_not_change_it(trainer, board_prepared, classic):
+    """Neither between epochs nor within, where dropout draws from torch's random state."""
+    reader = trainer(classic)
     history = []
     for result in reader.epochs(on_step=lambda step: torch.rand(3)):
         torch.rand(7)
-        reader.model.user_vectors(5)
+        reader.model.user_vectors(Histories.of(board_prepared.train))
         history.append(result)
-    assert history == list(trainer().epochs())
+    assert history == list(trainer(classic).epochs())
 
 
 def test_one_result_an_epoch_after_its_validation(trainer):
@@ -63,18 +69,21 @@ def test_one_result_an_epoch_after_its_validation(trainer):
     assert all("ndcg@10" in result.validation for result in results)
 
 
-def test_the_loss_is_the_sum_of_its_parts(trainer):
-    for result in trainer({"training": {"mimic_weight": 0.5}}).epochs():
+def test_the_loss_is_the_sum_of_its_parts(trainer, classic):
+    for result in trainer(merge(classic, {"training": {"mimic_weight": 0.5}})).epochs():
         assert set(result.parts) == {"bce_positive", "bce_negative", "mimic"}
         assert result.train_loss == sum(result.parts.values())
 
 
-def test_steps_tell_of_every_positive(trainer):
+def test_steps_tell_of_every_positive_and_of_the_mean_loss(trainer, model_form):
     steps = []
-    fresh = trainer()
+    fresh = trainer(model_form)
     next(fresh.epochs(on_step=steps.append))
-    assert [step.positives for step in steps][-1] == fresh.n_positives
-    assert steps[-1].loss.item() == pytest.approx(fresh.history[0].train_loss)
+    done = [step.positives for step in steps]
+    assert done == sorted(set(done)) and {step.epoch for step in steps} == {1}
+    assert steps[-1].loss.item() == pytest.approx(fresh.history[0].train_loss, rel=1e-5)
+    # With pairs the number is exact; a random share of each history is so on average.
+    assert done[-1] == pytest.approx(fresh.n_positives, rel=0.1)
 
 
 def test_the_model_is_usable_at_every_yield(trainer):
@@ -84,18 +93,15 @@ def test_the_model_is_usable_at_every_yield(trainer):
         assert np.isfinite(fresh.model.item_vectors(60)).all()
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-@pytest.mark.parametrize("stop_at", [1, 2])
-def test_a_run_resumed_from_a_checkpoint_goes_on_bit_for_bit(trainer, tmp_path, optimizer, stop_at):
-    changes = {"training": {"optimizer": optimizer, "num_epochs": 4}}
+def assert_resumes(trainer, changes, path, stop_at):
     whole = trainer(changes)
     history = list(whole.epochs())
 
     stopped = trainer(changes)
     assert list(islice(stopped.epochs(), stop_at)) == history[:stop_at]
-    save_checkpoint(tmp_path / "checkpoint.pt", stopped.state_dict())
+    save_checkpoint(path, stopped.state_dict())
     resumed = trainer(changes)
-    resumed.load_state_dict(load_checkpoint(tmp_path / "checkpoint.pt"))
+    resumed.load_state_dict(load_checkpoint(path))
 
     assert resumed.history == history[:stop_at]
     assert list(resumed.epochs()) == history[stop_at:]
@@ -105,8 +111,85 @@ def test_a_run_resumed_from_a_checkpoint_goes_on_bit_for_bit(trainer, tmp_path, 
     assert_same_weights(weights(resumed), weights(whole))
 
 
+def test_a_run_resumed_from_a_checkpoint_goes_on_bit_for_bit(trainer, model_form, tmp_path):
+    assert_resumes(trainer, model_form, tmp_path / "checkpoint.pt", 1)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_any_optimizer_resumes_from_any_epoch(trainer, tmp_path, optimizer):
+    changes = {"training": {"optimizer": optimizer}}
+    for stop_at in (1, 2):
+        assert_resumes(trainer, changes, tmp_path / f"{stop_at}.pt", stop_at)
+
+
+def test_a_refit_trains_on_train_and_validation_for_the_best_number_of_epochs(
+    board_config, board_prepared, model_form, monkeypatch
+):
+    seen, build = [], pipeline.build_examples
+
+    def listen(config, histories, n_items):
+        seen.append(histories)
+        return build(config, histories, n_items)
+
+    monkeypatch.setattr(pipeline, "build_examples", listen)
+    trainer = build_refit_trainer(board_config(model_form), board_prepared, 2)
+    results = list(trainer.epochs())
+    assert [(result.number, result.validation) for result in results] == [(1, {}), (2, {})]
+    assert trainer.best_epoch == 2 and trainer.stop_reason == "all 2 epochs done"
+    last = weights(trainer)
+    trainer.restore_best()
+    assert_same_weights(last, weights(trainer))
+    parts = (board_prepared.train, board_prepared.validation)
+    wanted = [(u, i) for part in parts for u, i in zip(part.users, part.items, strict=True)]
+    (histories,) = seen
+    users = np.repeat(np.arange(len(histories)), histories.lengths)
+    assert sorted(zip(users, histories.items, strict=True)) == sorted(wanted)
+
+
+def test_a_refit_leaves_out_validation_items_that_have_no_id_embedding(
+    board_config, board_prepared, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(
+        pipeline, "_trainer", lambda c, p, histories, v, **_: seen.append(histories)
+    )
+    cold = replace(board_prepared.validation, items=board_prepared.validation.items.copy())
+    cold.items[:3] = board_prepared.n_warm_items
+    prepared = replace(board_prepared, validation=cold)
+    build_refit_trainer(board_config(), prepared, 1)
+    assert len(seen[0].items) == len(prepared.train) + len(cold) - 3
+    assert seen[0].items.max() < prepared.n_warm_items
+
+
+def test_a_refit_steps_as_the_first_epochs_of_a_whole_training_would(board_config, board_prepared):
+    """The schedule is not squeezed into fewer epochs."""
+    prepared = replace(
+        board_prepared, validation=board_prepared.validation.select(np.zeros(0, dtype=np.int64))
+    )
+    config = board_config({"training": {"num_epochs": 4, "warmup_steps": 2}})
+    whole, refit = build_trainer(config, prepared), build_refit_trainer(config, prepared, 2)
+    first = [result.train_loss for result in islice(whole.epochs(), 2)]
+    assert [result.train_loss for result in refit.epochs()] == first
+    assert_same_weights(weights(whole), weights(refit))
+
+
+def test_the_step_size_rises_over_the_warm_up_and_falls_to_nothing():
+    plan = Plan(num_epochs=1, monitor="", schedule="linear", warmup_steps=4)
+    rates = [plan.rate(step, 10) for step in range(11)]
+    rise, fall = [0.25, 0.5, 0.75, 1.0], [6 / 6, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6, 0]
+    assert rates == pytest.approx(rise + fall)
+    assert [Plan(num_epochs=1, monitor="").rate(step, 10) for step in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("warmup_steps", "n_steps"), [(0, 3), (5, 3), (3, 3)])
+def test_a_step_size_is_never_negative_nor_above_its_own(warmup_steps, n_steps):
+    plan = Plan(num_epochs=1, monitor="", schedule="linear", warmup_steps=warmup_steps)
+    rates = [plan.rate(step, n_steps) for step in range(n_steps)]
+    assert all(0 < rate <= 1 for rate in rates)
+
+
 def test_the_best_weights_are_those_of_the_best_epoch(trainer):
-    fresh = trainer({"training": {"num_epochs": 6, "learning_rate": 0.2}})
+    fresh = trainer({"training": {"num_epochs": 6, "learning_rate": 0.5}})
     seen = {}
     for result in fresh.epochs():
         seen[result.number] = (result.validation["ndcg@10"], weights(fresh))
@@ -153,5 +236,5 @@ def test_gradients_are_not_kept_from_step_to_step(trainer):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_learns_the_checkerboard(trainer):
-    fresh = trainer({"training": {"device": "cuda", "num_epochs": 6}})
+    fresh = trainer({"model": {"device": "cuda"}, "training": {"num_epochs": 6}})
     assert list(fresh.epochs())[-1].validation["hit_rate@5"] > 0.9

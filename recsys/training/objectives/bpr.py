@@ -1,0 +1,28 @@
+"""Bayesian personalised ranking."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from recsys.config import QueryScore
+from recsys.training.batches import Batch
+from recsys.training.objectives.candidates import score
+
+
+class Bpr:
+    """Mean of -log sigmoid(positive - negative) over each positive's own negatives.
+
+    Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, eq. 5.
+
+    Args:
+        combine: how the scores of a user's K vectors become one.
+    """
+
+    def __init__(self, combine: QueryScore) -> None:
+        self._combine = combine
+
+    def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """One part, in nats."""
+        scored = score(users, items, batch, self._combine)
+        return {"bpr": F.softplus(scored.negatives - scored.positives.unsqueeze(1)).mean()}

@@ -1,0 +1,42 @@
+"""Binary cross-entropy against drawn negatives."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from recsys.config import QueryScore
+from recsys.training.batches import Batch
+from recsys.training.objectives.candidates import score
+
+
+class SampledBce:
+    """Mean binary cross-entropy of each positive against its drawn negatives, halved each.
+
+    A positive weighs as much as its negatives together, so their number does not change the scale.
+
+    With ``calibration`` t above 0 the positive's probability is raised to beta, so that
+    overconfidence from seeing a share alpha = K / (I - 1) of the negatives only is made up for:
+    beta = alpha (t (1 - 1/alpha) + 1/alpha) (gBCE; Petrov and Macdonald, "gSASRec", RecSys 2023,
+    eq. 7 and 13).
+
+    Args:
+        n_items: items that could be drawn, I.
+        calibration: t, from 0 (plain) to 1 (fully calibrated).
+        combine: how the scores of a user's K vectors become one.
+    """
+
+    def __init__(self, n_items: int, *, calibration: float, combine: QueryScore) -> None:
+        self._n_items = n_items
+        self._calibration = calibration
+        self._combine = combine
+
+    def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The share of the positives and of the negatives, in nats."""
+        scored = score(users, items, batch, self._combine)
+        alpha = min(1.0, scored.negatives.shape[1] / max(self._n_items - 1, 1))
+        beta = alpha * (self._calibration * (1 - 1 / alpha) + 1 / alpha)
+        return {
+            "bce_positive": beta * F.softplus(-scored.positives).mean() / 2,
+            "bce_negative": scored.means(F.softplus(scored.negatives)).mean() / 2,
+        }

@@ -1,0 +1,198 @@
+"""Operations of training that autograd alone would do in several passes or in too much memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from recsys.config import QueryScore
+
+BLOCK_BYTES = 64 * 2**20
+"""Scores of a block of users against the whole catalogue that are held at once."""
+
+
+def pair_scores(
+    users: Tensor, items: Tensor, rows: Tensor, columns: Tensor, combine: QueryScore = "max"
+) -> Tensor:
+    """The score of each user's row with each of its columns.
+
+    Args:
+        users: vectors, (R, D) or (R, K, D).
+        items: vectors, (n, D).
+        rows: row of ``users`` of each positive, (P,) int64.
+        columns: rows of ``items``, (P, C) int64.
+        combine: how the scores of a user's K vectors become one.
+
+    Returns:
+        (P, C).
+    """
+    if users.ndim == 2:
+        scores: Tensor = _PairScores.apply(users, items, rows, columns)  # type: ignore[no-untyped-call]
+        return scores
+    several = torch.stack(
+        [pair_scores(each, items, rows, columns) for each in users.unbind(dim=1)], dim=-1
+    )
+    return combined(several, combine)
+
+
+def combined(scores: Tensor, combine: QueryScore) -> Tensor:
+    """The scores of a user's K vectors as one, over the last dimension."""
+    return scores.logsumexp(dim=-1) if combine == "logsumexp" else scores.amax(dim=-1)
+
+
+class _PairScores(torch.autograd.Function):
+    """Products of gathered rows; the backward pass adds them up row by row."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, users: Tensor, items: Tensor, rows: Tensor, columns: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(users, items, rows, columns)
+        gathered = items.index_select(0, columns.reshape(-1)).view(*columns.shape, -1)
+        return torch.bmm(gathered, users.index_select(0, rows).unsqueeze(2)).squeeze(2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        users, items, rows, columns = ctx.saved_tensors
+        gathered = items.index_select(0, columns.reshape(-1)).view(*columns.shape, -1)
+        own = users.index_select(0, rows)  # (P, D)
+        to_users = torch.bmm(gradient.unsqueeze(1), gathered).squeeze(1)  # (P, D)
+        to_items = gradient.unsqueeze(2) * own.unsqueeze(1)  # (P, C, D)
+        return (
+            torch.zeros_like(users).index_add_(0, rows, to_users),
+            torch.zeros_like(items).index_add_(
+                0, columns.reshape(-1), to_items.view(-1, items.shape[1])
+            ),
+            None,
+            None,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """What a softmax over the whole catalogue is taken of.
+
+    Attributes:
+        rows: row of users of each positive, not falling, (P,) int64.
+        targets: row of items of each positive, (P,) int64.
+        masked_rows: row of users of each pair that is left out, not falling, (M,) int64.
+        masked_items: its row of items, (M,) int64.
+        combine: how the scores of a user's K vectors become one.
+    """
+
+    rows: Tensor
+    targets: Tensor
+    masked_rows: Tensor
+    masked_items: Tensor
+    combine: QueryScore = "max"
+
+
+def catalogue_nll(users: Tensor, items: Tensor, pairs: Catalogue) -> Tensor:
+    """Mean negative log-likelihood of the positives under a softmax over all items.
+
+    The scores of a block of users are made, turned into their own gradient and forgotten, so that
+    memory is bounded whatever the size of the catalogue. As in Mnih and Hinton's log-bilinear model
+    with the full softmax; a user's positives share one denominator (multinomial likelihood, Liang
+    et al. 2018, eq. 2).
+
+    Args:
+        users: vectors, (R, D) or (R, K, D).
+        items: vectors, (n, D).
+        pairs: positives, and what is left out of the denominator.
+
+    Returns:
+        Scalar, in nats.
+    """
+    loss: Tensor = _CatalogueNll.apply(users, items, pairs)  # type: ignore[no-untyped-call]
+    return loss
+
+
+class _CatalogueNll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, users: Tensor, items: Tensor, pairs: Catalogue) -> Tensor:
+        queries = users.contiguous().view(len(users), -1, users.shape[-1])  # (R, K, D)
+        to_queries, to_items = torch.empty_like(queries), torch.empty_like(items)
+        per_user = 4 * queries.shape[1] * len(items)
+        block = max(1, BLOCK_BYTES // per_user)
+        total = users.new_zeros(())
+        for start in range(0, len(queries), block):
+            part = queries[start : start + block]
+            loss, slopes = _block_slopes(part, items, _within(pairs, start, len(part)))
+            total += loss
+            flat = slopes.view(-1, len(items))  # (r K, n)
+            torch.mm(flat, items, out=to_queries[start : start + block].view(-1, items.shape[1]))
+            to_items.addmm_(flat.T, part.reshape(-1, items.shape[1]), beta=float(start > 0))
+        ctx.n = max(len(pairs.rows), 1)  # type: ignore[attr-defined]
+        ctx.save_for_backward(to_queries.view(users.shape), to_items)
+        mean: Tensor = total / ctx.n  # type: ignore[attr-defined]
+        return mean
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        to_users, to_items = ctx.saved_tensors
+        share = gradient / ctx.n
+        # The loss is passed back once, so its gradients may be scaled where they lie.
+        scaled: tuple[Tensor, Tensor, None] = (to_users.mul_(share), to_items.mul_(share), None)
+        return scaled
+
+
+def _within(pairs: Catalogue, start: int, size: int) -> Catalogue:
+    """The pairs of a block of users, their rows counted from its start."""
+    bounds = torch.tensor([start, start + size], device=pairs.rows.device)
+    low, high = torch.searchsorted(pairs.rows, bounds).tolist()
+    mask_low, mask_high = torch.searchsorted(pairs.masked_rows, bounds).tolist()
+    return Catalogue(
+        pairs.rows[low:high] - start,
+        pairs.targets[low:high],
+        pairs.masked_rows[mask_low:mask_high] - start,
+        pairs.masked_items[mask_low:mask_high],
+        pairs.combine,
+    )
+
+
+def _block_slopes(queries: Tensor, items: Tensor, pairs: Catalogue) -> tuple[Tensor, Tensor]:
+    """Summed loss of a block of users, and its slope in every score, (r, K, n)."""
+    r, k, dim = queries.shape
+    scores = (queries.reshape(-1, dim) @ items.T).view(r, k, -1)
+    scores[pairs.masked_rows, :, pairs.masked_items] = -torch.inf
+    positives = scores[pairs.rows, :, pairs.targets]  # (p, K)
+    counts = torch.bincount(pairs.rows, minlength=r).to(scores.dtype)
+    if k > 1 and pairs.combine == "max":
+        return _slopes_of_max(scores, positives, counts, pairs)
+    flat = scores.view(r, -1)
+    highest = flat.amax(dim=1, keepdim=True)
+    flat.sub_(highest).exp_()
+    sums = flat.sum(dim=1, keepdim=True)
+    normaliser = (sums.log() + highest).squeeze(1)  # (r,)
+    own = positives.logsumexp(dim=1)
+    loss = (normaliser[pairs.rows] - own).sum()
+    flat.mul_(counts.unsqueeze(1) / sums)
+    shares = (positives - own.unsqueeze(1)).exp().neg_()  # (p, K)
+    _add_at(scores, pairs, shares)
+    return loss, scores
+
+
+def _slopes_of_max(
+    scores: Tensor, positives: Tensor, counts: Tensor, pairs: Catalogue
+) -> tuple[Tensor, Tensor]:
+    best, which = scores.max(dim=1)  # (r, n)
+    normaliser = best.logsumexp(dim=1)
+    own, own_which = positives.max(dim=1)
+    loss = (normaliser[pairs.rows] - own).sum()
+    slopes = (best - normaliser.unsqueeze(1)).exp_().mul_(counts.unsqueeze(1))
+    scores.zero_().scatter_(1, which.unsqueeze(1), slopes.unsqueeze(1))
+    shares = torch.zeros_like(positives).scatter_(1, own_which.unsqueeze(1), -1.0)
+    _add_at(scores, pairs, shares)
+    return loss, scores
+
+
+def _add_at(scores: Tensor, pairs: Catalogue, shares: Tensor) -> None:
+    """Add each positive's (p, K) to the scores (r, K, n) of its user and item."""
+    _, k, n = scores.shape
+    places = (pairs.rows.unsqueeze(1) * k + torch.arange(k, device=scores.device)) * n
+    places = places + pairs.targets.unsqueeze(1)
+    scores.view(-1).index_add_(0, places.view(-1), shares.reshape(-1))

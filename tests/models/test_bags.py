@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+
+from recsys.models.bags import (
+    BagTensors,
+    as_tensor,
+    softmax_entries,
+    sum_bags,
+    sum_entries,
+    transposed,
+)
+
+LENGTHS = (2, 0, 3, 1, 0)  # of the five bags
+COLUMNS = (0, 2, 2, 1, 3, 2)
+
+
+def bags(*, weights=None, dtype=torch.int64):
+    offsets = torch.tensor([0, *np.cumsum(LENGTHS)])
+    return BagTensors(offsets, torch.tensor(COLUMNS, dtype=dtype), weights)
+
+
+def dense(weights, n_columns=4):
+    """The bags as a matrix, made cell by cell, (5, n_columns)."""
+    owners = [row for row, length in enumerate(LENGTHS) for _ in range(length)]
+    cells = torch.zeros(5, n_columns, dtype=weights.dtype)
+    for row, column, weight in zip(owners, COLUMNS, weights, strict=True):
+        one = torch.zeros_like(cells)
+        one[row, column] = 1
+        cells = cells + weight * one
+    return cells
+
+
+@pytest.fixture
+def table():
+    return torch.randn(4, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+
+
+@pytest.fixture
+def weights():
+    return torch.rand(6, generator=torch.Generator().manual_seed(1), requires_grad=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_sums_and_both_gradients_are_those_of_a_dense_matrix(table, weights, dtype):
+    slopes = torch.randn(5, 3, generator=torch.Generator().manual_seed(2))
+    found = sum_bags(table, bags(weights=weights, dtype=dtype))
+    expected = dense(weights) @ table
+    torch.testing.assert_close(found, expected)
+    of_found = torch.autograd.grad(found, (table, weights), slopes)
+    of_expected = torch.autograd.grad(expected, (table, weights), slopes)
+    torch.testing.assert_close(of_found, of_expected)
+
+
+def test_without_weights_each_entry_counts_once(table):
+    found = sum_bags(table, bags())
+    expected = dense(torch.ones(6)) @ table
+    torch.testing.assert_close(found, expected)
+    (of_found,) = torch.autograd.grad(found.square().sum(), table)
+    (of_expected,) = torch.autograd.grad(expected.square().sum(), table)
+    torch.testing.assert_close(of_found, of_expected)
+
+
+def test_a_table_of_nothing_but_empty_bags_gives_zeros_and_no_gradient(table):
+    empty = BagTensors(torch.zeros(4, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+    found = sum_bags(table, empty)
+    assert torch.equal(found, torch.zeros(3, 3))
+    found.sum().backward()
+    assert torch.equal(table.grad, torch.zeros(4, 3))
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_the_transpose_is_that_of_the_matrix(weights, is_weighted):
+    given = weights if is_weighted else None
+    turned = transposed(bags(weights=given), 6)  # two columns that no bag names
+    expected = dense(weights.detach() if is_weighted else torch.ones(6), 6).T
+    found = torch.zeros(6, 5)
+    for column in range(6):
+        for entry in range(turned.offsets[column], turned.offsets[column + 1]):
+            found[column, turned.columns[entry]] += turned.weights[entry]
+    torch.testing.assert_close(found, expected)
+
+
+def test_softmax_and_its_gradient_are_those_of_each_bag_alone():
+    logits = torch.tensor([300.0, 299.0, -1.0, 2.0, 0.5, 7.0], requires_grad=True)
+    slopes = torch.arange(6.0)
+    found = softmax_entries(logits, bags())
+    expected = torch.cat([part.softmax(0) for part in logits.split(LENGTHS)])
+    torch.testing.assert_close(found, expected)
+    (of_found,) = torch.autograd.grad(found, logits, slopes)
+    (of_expected,) = torch.autograd.grad(expected, logits, slopes)
+    torch.testing.assert_close(of_found, of_expected)
+
+
+def test_entries_are_summed_by_bag():
+    values = torch.arange(12.0).view(6, 2)
+    expected = torch.stack([part.sum(0) for part in values.split(LENGTHS)])
+    assert torch.equal(sum_entries(values, bags()), expected)
+
+
+def test_rows_are_taken_in_the_given_order_and_may_repeat(weights):
+    rows = torch.tensor([2, 0, 1, 2])
+    taken = bags(weights=weights.detach()).take(rows)
+    matrix = torch.eye(4)
+    torch.testing.assert_close(sum_bags(matrix, taken), dense(weights.detach())[rows])
+    assert taken.owners().tolist() == [0, 0, 0, 1, 1, 3, 3, 3]
+
+
+@pytest.mark.parametrize("n", range(6))
+def test_a_number_takes_the_first_so_many_rows(weights, n):
+    taken = bags(weights=weights.detach()).take(n)
+    assert len(taken) == n
+    torch.testing.assert_close(sum_bags(torch.eye(4), taken), dense(weights.detach())[:n])
+
+
+def test_arrays_become_tensors_over_the_same_memory_also_where_they_are_read_only():
+    array = np.arange(3.0)
+    array.setflags(write=False)
+    assert as_tensor(array).data_ptr() == array.ctypes.data

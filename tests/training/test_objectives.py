@@ -1,0 +1,284 @@
+"""Each objective against its formula, positive by positive and negative by negative."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from recsys.config import Config
+from recsys.training.batches import Batch
+from recsys.training.objectives.bpr import Bpr
+from recsys.training.objectives.bsl import Bsl
+from recsys.training.objectives.ccl import CosineContrastive
+from recsys.training.objectives.objective import build_objective
+from recsys.training.objectives.sampled_bce import SampledBce
+from recsys.training.objectives.sampled_softmax import SampledSoftmax
+from recsys.training.objectives.softmax import Softmax
+
+D, N = 4, 9  # items that the batch encodes
+ROWS = [0, 0, 1, 3, 3, 4]  # row 2 has no positive
+TARGETS = [2, 5, 0, 7, 1, 3]
+NEGATIVES = [[1, 3, 3], [0, 8, 4], [6, 7, 1], [2, 2, 2], [5, 6, 0], [8, 0, 4]]
+SHARED = [0, 3, 4, 7, 8]
+MASKED = [(0, 2), (0, 3), (0, 5), (1, 0), (1, 4), (2, 8), (3, 1), (3, 7)]
+MASKED += [(4, place) for place in SHARED]  # every negative is known to row 4
+COMBINES = [(None, "max"), (2, "max"), (2, "logsumexp")]
+
+
+def vectors(queries):
+    generator = torch.Generator().manual_seed(0)
+    shape = (5, D) if queries is None else (5, queries, D)
+    users = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
+    items = torch.randn(N, D, generator=generator, dtype=torch.float64, requires_grad=True)
+    return users, items
+
+
+def batch(form):
+    """A batch whose positives have ``own`` or ``shared`` negatives, or the whole catalogue."""
+    masked_rows, masked_items = (torch.tensor(side) for side in zip(*MASKED, strict=True))
+    chances = {"own": (6, 3), "shared": (5,)}.get(form)
+    generator = torch.Generator().manual_seed(1)
+    return Batch(
+        users=torch.arange(5),
+        items=N if form == "all" else torch.arange(N) + 10,
+        rows=torch.tensor(ROWS),
+        targets=torch.tensor(TARGETS),
+        negatives=torch.tensor(NEGATIVES) if form == "own" else None,
+        shared=torch.tensor(SHARED) if form == "shared" else None,
+        log_chance=None if chances is None else -torch.rand(chances, generator=generator).double(),
+        masked_rows=masked_rows,
+        masked_items=masked_items,
+        history=None,
+    )
+
+
+def score(queries, item, combine):
+    each = [(query * item).sum() for query in queries]
+    return torch.stack(each).logsumexp(0) if combine == "logsumexp" else max(each)
+
+
+def examples(users, items, made, combine):
+    """Score of each positive, and of its negatives with their log chance."""
+    for place, (row, target) in enumerate(zip(ROWS, TARGETS, strict=True)):
+        if made.negatives is not None:
+            drawn = [(i, made.log_chance[place, k]) for k, i in enumerate(NEGATIVES[place])]
+        else:
+            drawn = [
+                (i, made.log_chance[k]) for k, i in enumerate(SHARED) if (row, i) not in MASKED
+            ]
+        queries = users[row].view(-1, D)
+        negatives = [(score(queries, items[i], combine), chance) for i, chance in drawn]
+        yield row, score(queries, items[target], combine), negatives
+
+
+def mean(values):
+    values = list(values)
+    return sum(values) / len(values) if values else torch.zeros((), dtype=torch.float64)
+
+
+def assert_parts(objective, made, expected, users, items):
+    """Parts by value; the gradient of their sum."""
+    found = objective(users, items, made)
+    assert found.keys() == expected.keys()
+    for name, part in found.items():
+        torch.testing.assert_close(part, expected[name], msg=lambda text, n=name: f"{n}: {text}")
+    torch.testing.assert_close(
+        torch.autograd.grad(sum(found.values()), (users, items)),
+        torch.autograd.grad(sum(expected.values()), (users, items)),
+    )
+
+
+def log_sigmoid(x):
+    return -torch.log1p(torch.exp(-x))
+
+
+@pytest.mark.parametrize("calibration", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("form", ["own", "shared"])
+@pytest.mark.parametrize(("queries", "combine"), COMBINES)
+def test_sampled_bce(queries, combine, form, calibration):
+    users, items = vectors(queries)
+    made, n_items = batch(form), 21
+    alpha = (3 if form == "own" else 5) / 20
+    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+    positive, negative = [], []
+    for _, p, negatives in examples(users, items, made, combine):
+        positive.append(-beta * log_sigmoid(p) / 2)
+        negative.append(mean(-log_sigmoid(-n) / 2 for n, _ in negatives))
+    expected = {"bce_positive": mean(positive), "bce_negative": mean(negative)}
+    objective = SampledBce(n_items, calibration=calibration, combine=combine)
+    assert_parts(objective, made, expected, users, items)
+
+
+def test_full_calibration_raises_the_probability_to_the_share_that_was_drawn():
+    """gBCE with t = 1: beta = alpha; with t = 0: beta = 1 (Petrov and Macdonald, section 5)."""
+    users, items = vectors(None)
+    made, n_items = batch("own"), 31
+    parts = {
+        t: SampledBce(n_items, calibration=t, combine="max")(users, items, made) for t in (0.0, 1.0)
+    }
+    ratio = parts[1.0]["bce_positive"] / parts[0.0]["bce_positive"]
+    assert ratio.item() == pytest.approx(3 / 30)
+    assert torch.equal(parts[1.0]["bce_negative"], parts[0.0]["bce_negative"])
+
+
+def test_more_negatives_than_there_are_items_count_as_all_of_them():
+    users, items = vectors(None)
+    plain = SampledBce(3, calibration=0.0, combine="max")(users, items, batch("own"))
+    calibrated = SampledBce(3, calibration=1.0, combine="max")(users, items, batch("own"))
+    torch.testing.assert_close(plain, calibrated)
+
+
+@pytest.mark.parametrize(("queries", "combine"), COMBINES)
+def test_bpr(queries, combine):
+    users, items = vectors(queries)
+    made = batch("own")
+    losses = [
+        -log_sigmoid(p - n)
+        for _, p, negatives in examples(users, items, made, combine)
+        for n, _ in negatives
+    ]
+    assert_parts(Bpr(combine), made, {"bpr": mean(losses)}, users, items)
+
+
+@pytest.mark.parametrize("log_q", [False, True])
+@pytest.mark.parametrize("form", ["own", "shared"])
+@pytest.mark.parametrize(("queries", "combine"), COMBINES)
+def test_sampled_softmax(queries, combine, form, log_q):
+    users, items = vectors(queries)
+    made = batch(form)
+    losses = []
+    for _, p, negatives in examples(users, items, made, combine):
+        weighed = [n.exp() / (chance.exp() if log_q else 1) for n, chance in negatives]
+        losses.append(-(p.exp() / (p.exp() + sum(weighed))).log())
+    objective = SampledSoftmax(log_q=log_q, combine=combine)
+    assert_parts(objective, made, {"softmax": mean(losses)}, users, items)
+
+
+@pytest.mark.parametrize(("queries", "combine"), COMBINES)
+def test_sampled_softmax_with_every_item_drawn_is_the_softmax_over_the_catalogue(queries, combine):
+    """With the user's other items masked, each positive in a row of its own."""
+    users, items = vectors(queries)
+    targets = torch.tensor([2, 5, 0, 7, 1])
+    known = [(row, int(target)) for row, target in enumerate(targets)]
+    others = [(0, 3), (0, 8), (2, 1), (2, 4), (4, 0)]
+    every = replace(
+        batch("shared"),
+        rows=torch.arange(5),
+        targets=targets,
+        shared=torch.arange(N),
+        log_chance=torch.zeros(N, dtype=torch.float64),
+    )
+    whole = replace(every, shared=None, log_chance=None, items=N)
+    pairs = {"drawn": sorted(known + others), "whole": others}
+    sides = {
+        name: [torch.tensor(side) for side in zip(*pair, strict=True)]
+        for name, pair in pairs.items()
+    }
+    every = replace(every, masked_rows=sides["drawn"][0], masked_items=sides["drawn"][1])
+    whole = replace(whole, masked_rows=sides["whole"][0], masked_items=sides["whole"][1])
+    drawn = SampledSoftmax(log_q=True, combine=combine)(users, items, every)
+    assert_parts(Softmax(combine), whole, drawn, users, items)
+
+
+@pytest.mark.parametrize(("queries", "combine"), COMBINES)
+def test_softmax(queries, combine):
+    users, items = vectors(queries)
+    inputs = [(0, 3), (1, 4), (3, 2), (3, 8)]
+    rows, places = (torch.tensor(side) for side in zip(*inputs, strict=True))
+    made = replace(batch("all"), masked_rows=rows, masked_items=places)
+    losses = []
+    for row, target in zip(ROWS, TARGETS, strict=True):
+        products = items @ users[row].view(-1, D).T
+        scores = products.logsumexp(1) if combine == "logsumexp" else products.max(1).values
+        counted = [item for item in range(N) if (row, item) not in inputs]
+        losses.append(-(scores[target].exp() / scores[counted].exp().sum()).log())
+    assert_parts(Softmax(combine), made, {"softmax": mean(losses)}, users, items)
+
+
+@pytest.mark.parametrize("form", ["own", "shared"])
+@pytest.mark.parametrize(("queries", "combine"), COMBINES)
+def test_ccl(queries, combine, form):
+    users, items = vectors(queries)
+    made, margin, weight = batch(form), 0.3, 2.5
+    positive, negative = [], []
+    for _, p, negatives in examples(users, items, made, combine):
+        positive.append(1 - p)
+        negative.append(weight * mean((n - margin).clamp(min=0) for n, _ in negatives))
+    expected = {"ccl_positive": mean(positive), "ccl_negative": mean(negative)}
+    assert_parts(CosineContrastive(margin, weight, combine), made, expected, users, items)
+
+
+@pytest.mark.parametrize("form", ["own", "shared"])
+@pytest.mark.parametrize(("queries", "combine"), COMBINES)
+def test_bsl(queries, combine, form):
+    users, items = vectors(queries)
+    made, r = batch(form), 1.5
+    scored = list(examples(users, items, made, combine))
+    positive, negative = [], []
+    for row, _, negatives in scored:
+        own = [(p / r).exp() for other, p, _ in scored if other == row]
+        positive.append(-r * mean(own).log())
+        weighed = mean(n.exp() for n, _ in negatives)
+        negative.append(weighed.log() if negatives else weighed)
+    expected = {"bsl_positive": mean(positive), "bsl_negative": mean(negative)}
+    assert_parts(Bsl(r, combine), made, expected, users, items)
+
+
+def test_bsl_tends_to_the_softmax_loss_for_a_large_r():
+    """That is: without the positive in its own denominator, over the mean of the negatives."""
+    users, items = vectors(None)
+    made = batch("own")
+    losses = [
+        -p + torch.stack([n for n, _ in negatives]).logsumexp(0) - math.log(3)
+        for _, p, negatives in examples(users, items, made, "max")
+    ]
+    gaps = [
+        abs(sum(Bsl(r, "max")(users, items, made).values()) - mean(losses)).item()
+        for r in (1.0, 10.0, 100.0, 10_000.0)
+    ]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0] > 0.1 and gaps[-1] < 1e-3
+
+
+@pytest.mark.parametrize("queries", [None, 2])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        SampledBce(20, calibration=0.5, combine="max"),
+        SampledSoftmax(log_q=True, combine="max"),
+        CosineContrastive(0.4, 20.0, "max"),
+        Bsl(2.0, "max"),
+    ],
+    ids=lambda objective: type(objective).__name__,
+)
+def test_a_user_who_knows_all_that_was_drawn_costs_a_finite_loss_in_float32(objective, queries):
+    users, items = (each.detach().float().requires_grad_() for each in vectors(queries))
+    made = batch("shared")
+    made = replace(made, log_chance=made.log_chance.float())
+    loss = sum(objective(users, items, made).values())
+    loss.backward()
+    assert abs(loss.item()) < 1e4
+    assert users.grad.isfinite().all() and items.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sampled_bce", SampledBce),
+        ("bpr", Bpr),
+        ("sampled_softmax", SampledSoftmax),
+        ("softmax", Softmax),
+        ("ccl", CosineContrastive),
+        ("bsl", Bsl),
+    ],
+)
+def test_every_objective_is_built_by_its_name(name, kind):
+    config = Config.model_validate({"training": {"objective": name}})
+    assert type(build_objective(config.training, 100, "max")) is kind
+
+
+def test_a_catalogue_above_the_limit_is_stood_in_for_by_drawn_items():
+    config = Config.model_validate({"training": {"softmax_max_items": 100}})
+    kinds = [type(build_objective(config.training, n, "max")) for n in (100, 101)]
+    assert kinds == [Softmax, SampledSoftmax]

@@ -1,0 +1,118 @@
+import pytest
+import torch
+
+from recsys.training import ops
+from recsys.training.ops import Catalogue, catalogue_nll, combined, pair_scores
+
+R, N, D = 7, 11, 4
+ROWS = torch.tensor([0, 0, 2, 3, 3, 3, 6])  # users 1, 4 and 5 have no positive
+TARGETS = torch.tensor([1, 4, 0, 10, 3, 3, 5])
+MASKED_ROWS = torch.tensor([0, 1, 1, 3, 5, 6])
+MASKED_ITEMS = torch.tensor([7, 1, 2, 0, 9, 4])
+KINDS = [(None, "max"), (1, "max"), (1, "logsumexp"), (3, "max"), (3, "logsumexp")]
+
+
+def vectors(queries):
+    generator = torch.Generator().manual_seed(0)
+    shape = (R, D) if queries is None else (R, queries, D)
+    users = torch.randn(shape, generator=generator, requires_grad=True)
+    return users, torch.randn(N, D, generator=generator, requires_grad=True)
+
+
+def reduced(scores, combine):
+    return scores.logsumexp(-1) if combine == "logsumexp" else scores.max(-1).values
+
+
+def slow_nll(users, items, pairs):
+    """Positive by positive, over the scores of one user at a time."""
+    losses = []
+    for row, target in zip(pairs.rows.tolist(), pairs.targets.tolist(), strict=True):
+        queries = users[row].view(-1, D)
+        scores = reduced(items @ queries.T, pairs.combine)  # (N,)
+        masked = pairs.masked_items[pairs.masked_rows == row].tolist()
+        counted = [item for item in range(N) if item not in masked]
+        losses.append(scores[counted].logsumexp(0) - scores[target])
+    return torch.stack(losses).mean()
+
+
+def assert_same_gradients(found, expected, inputs):
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found * 1.7, inputs), torch.autograd.grad(expected * 1.7, inputs)
+    )
+
+
+@pytest.mark.parametrize("users_a_block", [1, 2, 3, 100])
+@pytest.mark.parametrize(("queries", "combine"), KINDS)
+def test_the_softmax_is_that_of_plain_autograd(monkeypatch, queries, combine, users_a_block):
+    monkeypatch.setattr(ops, "BLOCK_BYTES", 4 * (queries or 1) * N * users_a_block)
+    users, items = vectors(queries)
+    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, combine)
+    found, expected = catalogue_nll(users, items, pairs), slow_nll(users, items, pairs)
+    assert_same_gradients(found, expected, (users, items))
+
+
+def test_nothing_needs_to_be_masked():
+    users, items = vectors(None)
+    nothing = torch.empty(0, dtype=torch.int64)
+    pairs = Catalogue(ROWS, TARGETS, nothing, nothing)
+    assert_same_gradients(
+        catalogue_nll(users, items, pairs), slow_nll(users, items, pairs), (users, items)
+    )
+
+
+def test_users_without_positives_neither_count_nor_move():
+    users, items = vectors(None)
+    loss = catalogue_nll(users, items, Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS))
+    loss.backward()
+    assert torch.equal(users.grad[[1, 4, 5]], torch.zeros(3, D))
+    assert (users.grad[[0, 2, 3, 6]] != 0).any(dim=1).all()
+
+
+def test_a_masked_item_gets_nothing_from_the_user_that_masks_it():
+    users, items = vectors(None)
+    only = Catalogue(ROWS[:2], TARGETS[:2], MASKED_ROWS[:1], MASKED_ITEMS[:1])
+    catalogue_nll(users, items, only).backward()
+    assert torch.equal(items.grad[7], torch.zeros(D))
+    assert (items.grad != 0).any(dim=1).sum() == N - 1
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+def test_large_scores_neither_overflow_nor_vanish(combine):
+    users, items = ((100 * each.detach().double()).requires_grad_() for each in vectors(2))
+    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, combine)
+    assert_same_gradients(
+        catalogue_nll(users, items, pairs), slow_nll(users, items, pairs), (users, items)
+    )
+
+
+def test_vectors_need_not_lie_in_one_piece():
+    users, items = vectors(3)
+    turned = users.transpose(0, 1).contiguous().transpose(0, 1)
+    assert not turned.is_contiguous()
+    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, "max")
+    assert_same_gradients(
+        catalogue_nll(turned, items, pairs), slow_nll(users, items, pairs), (users, items)
+    )
+
+
+@pytest.mark.parametrize(("queries", "combine"), KINDS)
+def test_pair_scores_are_those_of_einsum(queries, combine):
+    users, items = vectors(queries)
+    columns = torch.randint(N, (len(ROWS), 5), generator=torch.Generator().manual_seed(1))
+    slopes = torch.randn(len(ROWS), 5, generator=torch.Generator().manual_seed(2))
+    several = users if queries is not None else users.unsqueeze(1)
+    products = torch.einsum("pkd,pcd->pck", several[ROWS], items[columns])
+    expected = products[..., 0] if queries is None else reduced(products, combine)
+    found = pair_scores(users, items, ROWS, columns, combine)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, (users, items), slopes),
+        torch.autograd.grad(expected, (users, items), slopes),
+    )
+
+
+def test_several_scores_become_one():
+    scores = torch.tensor([[1.0, 3.0], [2.0, 2.0]]).log()
+    assert combined(scores, "max").exp().tolist() == pytest.approx([3, 2])
+    assert combined(scores, "logsumexp").exp().tolist() == pytest.approx([4, 4])
