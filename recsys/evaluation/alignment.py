@@ -6,11 +6,10 @@ from typing import Protocol
 
 import numpy as np
 
-from recsys.data.arrays import FloatArray, IntArray, Interactions
+from recsys.data.arrays import FloatArray, Interactions
+from recsys.evaluation.cohesion import sample
 from recsys.evaluation.intervals import mean_interval
 from recsys.evaluation.tables import Table
-
-SAMPLED_ROWS = 20_000
 
 
 class Spaces(Protocol):
@@ -30,25 +29,39 @@ class Spaces(Protocol):
 
 
 def alignment_table(
-    users: Spaces, items: Spaces, *, train: Interactions, rng: np.random.Generator
+    users: Spaces,
+    items: Spaces,
+    *,
+    train: Interactions,
+    n_users: int,
+    n_items: int,
+    rng: np.random.Generator,
 ) -> Table:
     """Cosines of vectors that belong together, against shuffled pairs.
 
-    Readers without train books have no mean to compare with and are left out; at most
-    ``SAMPLED_ROWS`` rows are compared.
+    Args:
+        users: vectors of every user.
+        items: vectors of every item.
+        train: users without train items have no mean to compare with and are left out.
+        n_users: at most so many users are compared.
+        n_items: at most so many items.
+        rng: draws them, and the shuffled pairs.
     """
     records = []
-    readers = _sample(np.flatnonzero(train.user_counts), rng)
+    readers = sample(np.flatnonzero(train.user_counts), n_users, rng)
     if len(readers) > 1:
         histories = train.by_user.take(readers).to_scipy()
         means = histories @ items.vectors / train.user_counts[readers, None]  # (U, D)
         records.append(
             _compare("reader and mean of train books", users.vectors[readers], means, rng)
         )
-    for name, tower in (("reader: id and metadata", users), ("book: id and metadata", items)):
+    for name, tower, size in (
+        ("reader: id and metadata", users, n_users),
+        ("book: id and metadata", items, n_items),
+    ):
         if tower.ids is None or tower.metadata is None or len(tower.ids) < 2:
             continue
-        rows = _sample(np.arange(len(tower.ids)), rng)
+        rows = sample(np.arange(len(tower.ids)), size, rng)
         records.append(_compare(name, tower.ids[rows], tower.metadata[rows], rng))
     return Table.from_records(
         "alignment",
@@ -85,9 +98,3 @@ def _compare(
         "shuffled_high": apart.high,
         "difference": together.mean - apart.mean,
     }
-
-
-def _sample(values: IntArray, rng: np.random.Generator) -> IntArray:
-    if len(values) <= SAMPLED_ROWS:
-        return values
-    return np.sort(rng.choice(values, SAMPLED_ROWS, replace=False))

@@ -22,7 +22,7 @@ import torch
 
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.evaluation.metrics import Places, metrics_of_places
-from recsys.evaluation.ranking import Task, Vectors, as_tensor, check_finite, pack, tie_order
+from recsys.evaluation.ranking import Scorer, Task, pack, tie_order
 from recsys.workers import worker_pool
 
 _USERS_PER_DRAW = 256  # users with neighbouring indices share a stream; changing it changes draws
@@ -45,7 +45,7 @@ class Candidates:
 
 
 def sampled_metrics(
-    systems: Mapping[str, Vectors],
+    systems: Mapping[str, Scorer],
     task: Task,
     *,
     n_samples: int,
@@ -75,16 +75,17 @@ def sampled_metrics(
     rows, items = task.relevant.entries(ordered)
     places = {name: np.empty(len(rows), dtype=np.int64) for name in systems}
     budget = memory_limit_mb * 2**20 // (2 * torch.get_num_threads())
-    scorers: dict[str, _Scorer] = {}
+    finders: dict[str, _PlaceFinder] = {}
 
     def work(group: slice) -> None:
         drawn = draw_candidates(ordered[group], task.relevant, task.known, n_samples, seed)
         pairs = slice(*np.searchsorted(rows, [group.start, group.stop]))
-        for name, scorer in scorers.items():
-            places[name][pairs] = scorer.places(ordered[group], drawn)
+        for name, finder in finders.items():
+            places[name][pairs] = finder.places(ordered[group], drawn)
 
     with worker_pool() as pool:
-        scorers |= {name: _Scorer(vectors, ordered, budget) for name, vectors in systems.items()}
+        for name, scorer in systems.items():
+            finders[name] = _PlaceFinder(scorer, ordered, budget)
         for _ in pool.map(work, _draw_groups(ordered)):
             pass  # raises what a worker raised
     metrics: dict[str, dict[str, FloatArray]] = {}
@@ -152,14 +153,15 @@ def _first_and_allowed(
     return by_draw
 
 
-class _Scorer:
-    """Ranks candidates by one system's scores."""
+class _PlaceFinder:
+    """Places of held-out items among candidates, by one system's scores."""
 
-    def __init__(self, vectors: Vectors, users: IntArray, budget: int) -> None:
-        check_finite(vectors, users)
-        self._users, self._items = vectors.users, as_tensor(vectors.items)
-        self._place = np.empty(len(vectors.items), dtype=np.int64)
-        self._place[tie_order(len(vectors.items))] = np.arange(len(vectors.items))
+    def __init__(self, scorer: Scorer, users: IntArray, budget: int) -> None:
+        scorer.check_finite(users)
+        self._scorer = scorer
+        self._place = np.empty(scorer.n_items, dtype=np.int64)
+        self._place[tie_order(scorer.n_items)] = np.arange(scorer.n_items)
+        self._listed_bytes = scorer.needs().listed
         self._budget = budget  # bytes
 
     def places(self, users: IntArray, candidates: Candidates) -> IntArray:
@@ -183,15 +185,11 @@ class _Scorer:
     def _block(self, n_positives: int, n_samples: int) -> int:
         """How many users fit in the budget at once."""
         width = n_positives + n_samples
-        user_bytes = width * (4 * self._items.shape[1] + 64 + 9 * n_positives)
+        user_bytes = width * (self._listed_bytes + 64 + 9 * n_positives)
         return min(max(1, self._budget // max(1, user_bytes)), _USERS_PER_BLOCK)
 
     def _keys(self, users: IntArray, items: IntArray) -> IntArray:
         """Packed (score, tie) of each listed item, (m, width) int64; the lowest for item -1."""
-        present = torch.from_numpy(np.maximum(items, 0))
-        gathered = self._items.index_select(0, present.view(-1))
-        # A sum over each product, not a matrix product: equal vectors must get bit-equal scores
-        # wherever they stand, or a collapsed model would not score like chance.
-        products = gathered.view(*present.shape, -1).mul_(as_tensor(self._users[users])[:, None])
-        keys = pack(products.sum(dim=-1).numpy(), self._place[np.maximum(items, 0)])
+        present = np.maximum(items, 0)
+        keys = pack(self._scorer.score_listed(users, present), self._place[present])
         return np.where(items < 0, np.iinfo(np.int64).min, keys)

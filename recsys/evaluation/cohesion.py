@@ -10,30 +10,34 @@ from recsys.data.arrays import Bags, FloatArray, IntArray
 from recsys.evaluation.intervals import mean_interval
 from recsys.evaluation.tables import Table
 
-SAMPLED_BOOKS = 2000
 BLOCK_CELLS = 1 << 22  # similarities held at once: 16 MiB of float32
 
 
 def cohesion_table(
-    spaces: Mapping[str, FloatArray], categories: Bags, *, k: int, rng: np.random.Generator
+    spaces: Mapping[str, FloatArray],
+    categories: Bags,
+    *,
+    k: int,
+    sample_size: int,
+    rng: np.random.Generator,
 ) -> Table:
-    """Mean category overlap of books with their nearest neighbours, against random pairs.
+    """Mean category overlap of items with their nearest neighbours, against random pairs.
 
-    Books without a category take no part. At most ``SAMPLED_BOOKS`` books are asked for their
-    neighbours, which are sought in the whole catalogue.
+    Items without a category take no part. Neighbours are sought in the whole catalogue.
 
     Args:
         spaces: vectors by name, each (m, D): those of the first m books.
         categories: categories of every book.
-        k: neighbours of a book; fewer where the catalogue is smaller.
-        rng: draws the books and the random pairs.
+        k: neighbours of an item; fewer where the catalogue is smaller.
+        sample_size: at most so many items are asked for their neighbours.
+        rng: draws the items and the random pairs.
     """
     records = []
     for name, vectors in spaces.items():
         pool = np.flatnonzero(categories.lengths[: len(vectors)] > 0)
         if len(pool) < 2:
             continue
-        asked = _sample(pool, SAMPLED_BOOKS, rng)
+        asked = sample(pool, sample_size, rng)
         n_neighbours = min(k, len(pool) - 1)
         neighbours = nearest(vectors, asked, pool, k=n_neighbours, rng=rng)
         strangers = _random_others(asked, pool, n_neighbours, rng)
@@ -51,7 +55,7 @@ def cohesion_table(
         "Jaccard overlap of the categories of a book and each of its nearest neighbours by cosine, "
         "the mean over neighbours, then over books; chance is the same with as many random books. "
         "Intervals: 95 %, over books. Books without a category are left out; "
-        f"at most {SAMPLED_BOOKS:,} books are asked.",
+        f"at most {sample_size:,} books are asked.",
         records,
     )
 
@@ -108,10 +112,11 @@ def _random_others(asked: IntArray, pool: IntArray, k: int, rng: np.random.Gener
     return others
 
 
-def _sample(values: IntArray, size: int, rng: np.random.Generator) -> IntArray:
+def sample(values: IntArray, size: int, rng: np.random.Generator) -> IntArray:
+    """At most ``size`` of the values, drawn without replacement, in their order."""
     if len(values) <= size:
         return values
-    return np.sort(rng.choice(values, size, replace=False))
+    return values[np.sort(rng.choice(len(values), size, replace=False))]
 
 
 def _unit(vectors: FloatArray) -> FloatArray:

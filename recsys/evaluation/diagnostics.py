@@ -63,7 +63,7 @@ def diagnose(
         items: what the books' tower makes of every book.
         train: train interactions, with as many users and items as there are vectors.
         categories: categories of every book; None where the data has none.
-        config: how many neighbours a book has.
+        config: how many are drawn, and how many neighbours an item has.
         rng: draws the samples and the random pairs.
     """
     tables = [norm_table(users, items), norm_histogram(users, items)]
@@ -71,8 +71,14 @@ def diagnose(
     if users.gates is not None or items.gates is not None:
         tables.append(gate_table(users, items, train=train))
     if categories is not None and items.spaces:
-        tables.append(cohesion_table(items.spaces, categories, k=config.neighbours, rng=rng))
-    tables.append(alignment_table(users, items, train=train, rng=rng))
+        n_items = config.item_sample_size
+        tables.append(
+            cohesion_table(
+                items.spaces, categories, k=config.neighbor_k, sample_size=n_items, rng=rng
+            )
+        )
+    samples = {"n_users": config.user_sample_size, "n_items": config.item_sample_size}
+    tables.append(alignment_table(users, items, train=train, **samples, rng=rng))
     return tuple(tables)
 
 

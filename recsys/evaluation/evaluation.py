@@ -2,12 +2,12 @@
 
 The final judgement ranks the whole catalogue for every user with a held-out item, known items left
 out: those of train for validation, those of train and validation for test. It is repeated for the
-baselines, popularity first, over the same users, candidates and resamples.
+baselines given, over the same users, candidates and resamples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from recsys.config import RANKING_METRICS, EvaluationConfig
-from recsys.data.arrays import FloatArray, IntArray, Interactions
+from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.dataset import Prepared
 from recsys.evaluation.beyond_accuracy import coverage, list_character
 from recsys.evaluation.bootstrap import Interval, bootstrap_intervals
@@ -28,12 +28,14 @@ from recsys.evaluation.metrics import (
     ranking_metrics,
 )
 from recsys.evaluation.qualitative import category_bags
-from recsys.evaluation.ranking import Ranking, Task, Vectors, rank
-from recsys.evaluation.segments import Judged, main_k, segment_table, segments_of
-from recsys.evaluation.significance import compare_metrics, holm
-from recsys.evaluation.tables import Table
+from recsys.evaluation.ranking import Ranking, Scorer, Task, rank
+from recsys.evaluation.segments import Judged, gains, main_k, segment_table, segments_of
+from recsys.evaluation.significance import Comparison, compare_metrics, holm
+from recsys.evaluation.tables import Cell, Table
 
 HeldOutSplit = Literal["validation", "test"]
+ORACLE = "oracle"
+"""The one that knows the preferences behind generated data: it bounds, and is not to be beaten."""
 TAIL_PREFIX = "tail_items_"
 """Of the columns per user that look at held-out items outside the head alone."""
 
@@ -61,9 +63,10 @@ class Evaluation:
         skipped: why there is nothing to report; None where there is. All else is then empty.
         n_users: users with at least one held-out item.
         model: the model's scores.
-        baselines: scores of "popularity" and of what else was given.
+        baselines: scores of what the model was held against.
         segments: the model and baselines by segment of users and of held-out items.
-        versus_popularity: the model's difference to popularity on each ranking metric.
+        versus_baselines: the model's difference to each baseline on each ranking metric.
+        versus_cold: the same on cold items and on cold users.
         per_user: user_id, n_train, segment, the model's metrics, its ranking metrics on the
             held-out items outside the head alone under the prefix ``tail_items_`` (NaN for a user
             without any), and the ranking metrics of each baseline under its name as prefix; one
@@ -78,7 +81,8 @@ class Evaluation:
     model: Scores
     baselines: dict[str, Scores]
     segments: Table
-    versus_popularity: Table
+    versus_baselines: Table
+    versus_cold: Table
     per_user: pd.DataFrame
     ranking: Ranking
     baseline_rankings: dict[str, Ranking]
@@ -86,35 +90,36 @@ class Evaluation:
     @property
     def tables(self) -> tuple[Table, ...]:
         """The tables to show; none where evaluation was skipped."""
-        return () if self.skipped else (self.versus_popularity, self.segments)
+        return () if self.skipped else (self.versus_baselines, self.versus_cold, self.segments)
 
 
 def evaluate(
-    vectors: Vectors,
+    scorer: Scorer,
     prepared: Prepared,
     *,
     split: HeldOutSplit,
     config: EvaluationConfig,
     seed: int,
-    baselines: Mapping[str, Vectors],
+    baselines: Mapping[str, Scorer],
 ) -> Evaluation:
     """Judge a model's rankings of the whole catalogue on a held-out split.
 
     Args:
-        vectors: the model's, of every user and item.
+        scorer: the model's vectors, of every user and item.
         prepared: what it was trained on.
         split: what to judge by.
         config: list lengths, samples and bounds.
         seed: of sampled candidates, resamples and sign flips.
-        baselines: what to hold the model against, by name, beside popularity.
+        baselines: what to hold the model against, by name; an oracle is shown beside
+            them and not tested against.
 
     Raises:
-        BookendsError: the model's vectors hold NaN or infinity.
+        BookendsError: a score is NaN or infinite.
     """
     task = _task(prepared, split)
     if not len(task.users):
-        return _skipped(split, prepared.split.skipped, max(config.ks))
-    systems = {"model": vectors, "popularity": popularity(prepared.train), **baselines}
+        return _skipped(split, prepared.split.skipped, max(config.metrics_k))
+    systems = {"model": scorer, **baselines}
     rankings = {name: _rank(system, task, config) for name, system in systems.items()}
     judged = {name: _judge(ranking, task, config) for name, ranking in rankings.items()}
     values = _all_values(systems, rankings, judged, task, prepared, config, seed)
@@ -134,9 +139,10 @@ def evaluate(
             item_counts=prepared.train.item_counts,
             users=task.users,
             config=config.segments,
-            k=main_k(config.ks),
+            k=main_k(config.metrics_k),
         ),
-        versus_popularity=_versus(judged["model"], judged["popularity"], config, seed),
+        versus_baselines=_versus(judged, config, seed),
+        versus_cold=_versus_cold(judged, task.users, prepared, config, seed),
         per_user=_per_user(
             task.users,
             prepared,
@@ -150,14 +156,14 @@ def evaluate(
 
 
 def validation_metrics(
-    vectors: Vectors, prepared: Prepared, *, config: EvaluationConfig, users: IntArray
+    scorer: Scorer, prepared: Prepared, *, config: EvaluationConfig, users: IntArray
 ) -> dict[str, float]:
     """Means of the ranking metrics on validation, over the whole catalogue.
 
     Nothing else is computed, so that it can be had after every epoch.
 
     Args:
-        vectors: the model's, of every user and item.
+        scorer: the model's vectors, of every user and item.
         prepared: what it is trained on; train items are left out of the lists.
         config: list lengths and the bound on memory.
         users: whom to judge by; users without a validation item do not count.
@@ -166,19 +172,11 @@ def validation_metrics(
         Keys such as ``"ndcg@10"``; NaN where no user has a validation item.
 
     Raises:
-        BookendsError: the vectors hold NaN or infinity.
+        BookendsError: a score is NaN or infinite.
     """
     relevant = prepared.validation.by_user
     task = Task(np.asarray(users, dtype=np.int64), relevant, (prepared.train.by_user,))
-    return means(ranking_metrics(_rank(vectors, task, config), relevant, config.ks))
-
-
-def popularity(train: Interactions) -> Vectors:
-    """Every user's score of an item is the item's number of train interactions."""
-    return Vectors(
-        users=np.ones((train.n_users, 1), dtype=np.float32),
-        items=train.item_counts[:, None].astype(np.float32),
-    )
+    return means(ranking_metrics(_rank(scorer, task, config), relevant, config.metrics_k))
 
 
 def _task(prepared: Prepared, split: HeldOutSplit) -> Task:
@@ -199,7 +197,8 @@ def _skipped(split: HeldOutSplit, reason: str | None, k: int) -> Evaluation:
         model=nothing,
         baselines={},
         segments=Table("segments", "Readers and books by train interactions", "", (), ()),
-        versus_popularity=Table("versus_popularity", "Model against popularity", "", (), ()),
+        versus_baselines=Table("versus_baselines", "Model against baselines", "", (), ()),
+        versus_cold=Table("versus_baselines_cold", "Where little is known", "", (), ()),
         per_user=pd.DataFrame(),
         ranking=Ranking(
             nobody, np.empty((0, k), dtype=np.int32), np.empty((0, k), dtype=np.float32)
@@ -208,23 +207,23 @@ def _skipped(split: HeldOutSplit, reason: str | None, k: int) -> Evaluation:
     )
 
 
-def _rank(vectors: Vectors, task: Task, config: EvaluationConfig) -> Ranking:
+def _rank(scorer: Scorer, task: Task, config: EvaluationConfig) -> Ranking:
     return rank(
-        vectors,
+        scorer,
         task.users,
         masked=task.known,
-        k=max(config.ks),
+        k=max(config.metrics_k),
         memory_limit_mb=config.memory_limit_mb,
     )
 
 
 def _judge(ranking: Ranking, task: Task, config: EvaluationConfig) -> Judged:
     found = find_places(ranking, task.relevant)
-    return Judged(metrics_of_places(found, config.ks), found)
+    return Judged(metrics_of_places(found, config.metrics_k), found)
 
 
 def _all_values(
-    systems: Mapping[str, Vectors],
+    systems: Mapping[str, Scorer],
     rankings: Mapping[str, Ranking],
     judged: Mapping[str, Judged],
     task: Task,
@@ -240,7 +239,7 @@ def _all_values(
             systems,
             task,
             n_samples=config.candidate_samples,
-            ks=config.ks,
+            ks=config.metrics_k,
             seed=seed,
             memory_limit_mb=config.memory_limit_mb,
         )
@@ -248,7 +247,7 @@ def _all_values(
         name: {
             **judged[name].values,
             **sampled[name],
-            **list_character(rankings[name], prepared.train, categories, config.ks),
+            **list_character(rankings[name], prepared.train, categories, config.metrics_k),
         }
         for name in systems
     }
@@ -269,40 +268,97 @@ def _scores(
         rng=np.random.default_rng([seed, 0]),
     )
     per_user = {name: value for name, value in means(values).items() if not np.isnan(value)}
-    return Scores({**per_user, **coverage(ranking, n_items, config.ks)}, intervals)
+    return Scores({**per_user, **coverage(ranking, n_items, config.metrics_k)}, intervals)
 
 
-def _versus(model: Judged, baseline: Judged, config: EvaluationConfig, seed: int) -> Table:
-    """The model's difference to popularity on each ranking metric at the main k."""
-    names = [f"{metric}@{main_k(config.ks)}" for metric in RANKING_METRICS]
-    compared = compare_metrics(
-        {name: model.values[name] for name in names},
-        {name: baseline.values[name] for name in names},
-        rng=np.random.default_rng([seed, 1]),
-        n_samples=config.bootstrap_samples,
-        confidence=config.confidence,
-    )
-    p_values = holm(np.array([comparison.p_value for comparison in compared.values()]))
-    records = [
-        {
-            "metric": name,
-            "n": comparison.n,
-            "model": comparison.first,
-            "popularity": comparison.second,
-            "difference": comparison.difference,
-            "low": comparison.interval[0],
-            "high": comparison.interval[1],
-            "p_value": comparison.p_value,
-            "p_corrected": corrected,
-        }
-        for (name, comparison), corrected in zip(compared.items(), p_values.tolist(), strict=True)
+def _versus(judged: Mapping[str, Judged], config: EvaluationConfig, seed: int) -> Table:
+    """The model's difference to each baseline on each ranking metric at the main k."""
+    names = [f"{metric}@{main_k(config.metrics_k)}" for metric in RANKING_METRICS]
+    values = {
+        system: {name: found.values[name] for name in names} for system, found in judged.items()
+    }
+    compared = [
+        ({"baseline": baseline, "metric": name}, found)
+        for baseline, metrics in _against_each(values, config, seed).items()
+        for name, found in metrics.items()
     ]
+    note = _paired_note(config, "the baselines and metrics shown")
+    records = _paired_records(compared)
+    return Table.from_records("versus_baselines", "Model against baselines", note, records)
+
+
+def _versus_cold(
+    judged: Mapping[str, Judged],
+    users: IntArray,
+    prepared: Prepared,
+    config: EvaluationConfig,
+    seed: int,
+) -> Table:
+    """The model's difference to each baseline where train knows little: cold items and users."""
+    k = main_k(config.metrics_k)
+    cold_users = segments_of(prepared.train.user_counts, config.segments)[users] == "cold"
+    held_out = judged["model"].found.items
+    cold_items = segments_of(prepared.train.item_counts, config.segments)[held_out] == "cold"
+    compared = []
+    for kind in ("items", "users"):
+        values = {
+            system: {
+                kind: gains(found.found.places[cold_items], k)
+                if kind == "items"
+                else found.values[f"ndcg@{k}"][cold_users]
+            }
+            for system, found in judged.items()
+        }
+        if not len(values["model"][kind]):
+            continue
+        compared += [
+            ({"kind": kind, "baseline": baseline}, found[kind])
+            for baseline, found in _against_each(values, config, seed).items()
+        ]
     note = (
-        f"Paired over users. low to high: {config.confidence:.0%} bootstrap interval of the "
-        "difference. p_value: two-sided sign-flip test; p_corrected: after Holm's correction for "
-        "the metrics shown."
+        f"NDCG@{k} of cold users, and of held-out cold items 1 / log2(place + 2) among the first "
+        f"{k}, else 0. {_paired_note(config, 'the rows shown')}"
     )
-    return Table.from_records("versus_popularity", "Model against popularity", note, records)
+    title = "Model against baselines where little is known"
+    return Table.from_records("versus_baselines_cold", title, note, _paired_records(compared))
+
+
+def _against_each(
+    values: Mapping[str, Mapping[str, FloatArray]], config: EvaluationConfig, seed: int
+) -> dict[str, dict[str, Comparison]]:
+    """The model against each baseline but the oracle, all resampled alike."""
+    return {
+        baseline: compare_metrics(
+            values["model"],
+            metrics,
+            rng=np.random.default_rng([seed, 1]),
+            n_samples=config.bootstrap_samples,
+            confidence=config.confidence,
+        )
+        for baseline, metrics in values.items()
+        if baseline not in ("model", ORACLE)
+    }
+
+
+def _paired_records(
+    compared: Sequence[tuple[Mapping[str, str], Comparison]],
+) -> list[dict[str, Cell]]:
+    """One row a comparison, p-values corrected for all of them."""
+    p_values = holm(np.array([found.p_value for _, found in compared]))
+    records: list[dict[str, Cell]] = []
+    for (named, found), corrected in zip(compared, p_values.tolist(), strict=True):
+        values = {"n": found.n, "model": found.first, "baseline_value": found.second}
+        values |= {"difference": found.difference}
+        values |= dict(zip(("low", "high"), found.interval, strict=True))
+        records.append({**named, **values, "p_value": found.p_value, "p_corrected": corrected})
+    return records
+
+
+def _paired_note(config: EvaluationConfig, family: str) -> str:
+    return (
+        f"Paired. low to high: {config.confidence:.0%} bootstrap interval of the difference. "
+        f"p_value: two-sided sign-flip test; p_corrected: after Holm's correction for {family}."
+    )
 
 
 def tail_metrics(
@@ -323,7 +379,7 @@ def tail_metrics(
     segments = segments_of(prepared.train.item_counts, config.segments)
     outside = segments[found.items] != "head"
     kept = Places(found.rows[outside], found.items[outside], found.places[outside], found.n_rows)
-    return metrics_of_places(kept, config.ks)
+    return metrics_of_places(kept, config.metrics_k)
 
 
 def _per_user(

@@ -31,7 +31,14 @@ from torch import Tensor
 
 from recsys.bfloat16 import is_fast
 from recsys.data.arrays import Bags, FloatArray, IntArray
-from recsys.errors import BookendsError
+from recsys.evaluation.scorers import (
+    Combine,
+    ItemWeights,
+    Needs,
+    Scorer,
+    Vectors,
+    as_tensor,
+)
 from recsys.evaluation.shortlist import (
     CANDIDATE_BYTES,
     GROUPS_A_PLACE,
@@ -42,37 +49,27 @@ from recsys.evaluation.shortlist import (
 )
 from recsys.workers import worker_pool
 
+__all__ = [
+    "Combine",
+    "ItemWeights",
+    "Ranking",
+    "Scorer",
+    "Task",
+    "Vectors",
+    "pack",
+    "rank",
+    "tie_order",
+]
+
 _TIE_SEED = 20130401
 _GROUP = 16
 _USERS_PER_BLOCK = 96  # larger blocks leave the cache, smaller ones pay more for each call
 _ITEMS_PER_BLOCK = 2**16  # more would leave room for fewer users
 _USERS_WANTED = 32  # fewer make the matrix product slow; rather take fewer items
-_COLUMN_BYTES = 6  # a score, and its share of the largest of its group and that one's key
+_GROUP_BYTES = 2  # for each score its share of the largest of its group and that one's key
 _HALF_PAYS_FROM = 2**14  # multiplications a user and place of the list, in one block
 _LOW = 0xFFFFFFFF
 _NOTHING = -(2**63)
-
-
-@dataclass(frozen=True, eq=False)
-class Vectors:
-    """What ranks: the score of a user for an item is the dot product of their vectors.
-
-    Popularity is a column of ones against the counts; a factor model of the world is its oracle.
-
-    Attributes:
-        users: (U, D) float32.
-        items: (I, D) float32.
-    """
-
-    users: FloatArray
-    items: FloatArray
-
-    def __post_init__(self) -> None:
-        """Check that the two sides can meet."""
-        assert self.users.ndim == self.items.ndim == 2
-        assert self.users.shape[1] == self.items.shape[1]
-        object.__setattr__(self, "users", np.asarray(self.users, dtype=np.float32))
-        object.__setattr__(self, "items", np.asarray(self.items, dtype=np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +122,7 @@ def tie_order(n_items: int) -> IntArray:
 
 
 def rank(
-    vectors: Vectors,
+    scorer: Scorer,
     users: IntArray,
     *,
     masked: Sequence[Bags],
@@ -140,92 +137,74 @@ def rank(
     do. As many threads work as torch is set to use.
 
     Args:
-        vectors: what scores.
-        users: (n,) indices into ``vectors.users``.
+        scorer: what scores.
+        users: (n,) indices, of users that it knows.
         masked: items that must not appear, one bag a user of the vocabulary; several are united.
         k: length of the lists.
-        memory_limit_mb: bound on working memory, in MB of 2**20 bytes. The vectors given, the
+        memory_limit_mb: bound on working memory, in MB of 2**20 bytes. The scorer, the
             ranking returned and 12 bytes an item for the tie order are not counted.
 
     Returns:
         The lists, in the order of ``users``; empty for no users.
 
     Raises:
-        BookendsError: a vector holds NaN or infinity, or is so long that scores would overflow.
+        BookendsError: a number of the scorer is NaN or infinite, or so large that scores would
+            overflow.
     """
     assert k >= 1
-    n_items, dim = vectors.items.shape
+    n_items = scorer.n_items
     users = np.asarray(users, dtype=np.int64)
     items = np.full((len(users), k), -1, dtype=np.int32)
     scores = np.full((len(users), k), -np.inf, dtype=np.float32)
     if not len(users) or not n_items:
         return Ranking(users, items, scores)
     longest, n_threads = sum(int(m.lengths[users].max()) for m in masked), torch.get_num_threads()
-    blocks = _plan(n_items, dim, k, longest, memory_limit_mb, n_threads)
-    catalogue = _Catalogue(vectors.items, blocks.items, _half_pays(blocks.items, dim, k))
+    needs = scorer.needs()
+    blocks = _plan(n_items, needs, k, longest, memory_limit_mb, n_threads)
+    catalogue = _Catalogue(scorer, blocks.items, _goes_in_half(scorer, blocks.items, k))
     with worker_pool() as pool:
-        check_finite(vectors, users)
-        merger = _Merger(pool, n_threads, blocks.users, catalogue.columns)
+        scorer.check_finite(users)
+        n_scores = blocks.users * catalogue.columns * needs.parts
+        merger = _Merger(pool, n_threads, blocks.users, n_scores)
         for start in range(0, len(users), blocks.group):
             group = slice(start, start + blocks.group)
             keys = np.full((len(users[group]), k), _NOTHING)
             for block in catalogue.blocks():
-                merger.merge(block, vectors.users, users[group], masked, keys)
+                merger.merge(scorer, block, users[group], masked, keys)
             places, scores[group] = _unpack(keys)
             items[group] = np.where(places < 0, -1, catalogue.order[np.maximum(places, 0)])
     return Ranking(users, items, scores)
 
 
 def _plan(
-    n_items: int, dim: int, k: int, longest_mask: int, memory_limit_mb: int, n_threads: int
+    n_items: int, needs: Needs, k: int, longest_mask: int, memory_limit_mb: int, n_threads: int
 ) -> _Blocks:
     """Block sizes whose buffers stay within the limit, at least one group of items and one user."""
-    # A quarter each: vectors of the item block, its scores, the lists kept, what libraries take.
+    # A quarter each: what items are gathered to, scores, the lists kept, what libraries take.
     quarter = memory_limit_mb * 2**20 // 4
     own = quarter // n_threads
     padded = -(-n_items // _GROUP) * _GROUP
-    room = min(quarter // (6 * dim + 24), own // (_COLUMN_BYTES * _USERS_WANTED))
+    column_bytes = needs.score + _GROUP_BYTES
+    several = max(needs.parts, 1)  # scores of a user, worked on as of so many users
+    wanted = -(-_USERS_WANTED // several)
+    room = min(quarter // needs.item, own // (column_bytes * wanted))
     items = max(min(room, padded, _ITEMS_PER_BLOCK) // _GROUP, 1) * _GROUP
     lists = CANDIDATE_BYTES * GROUPS_A_PLACE * _GROUP * k
-    user_bytes = _COLUMN_BYTES * items + 8 * dim + lists + 40 * longest_mask
-    users = min(max(own // user_bytes, 1), _USERS_PER_BLOCK)
+    user_bytes = column_bytes * items + needs.user + lists + 40 * longest_mask
+    users = min(max(own // user_bytes, 1), -(-_USERS_PER_BLOCK // several))
     return _Blocks(items, users, max(users, quarter // (64 * k)))
+
+
+def _goes_in_half(scorer: Scorer, n_items: int, k: int) -> bool:
+    """Whether lists are first narrowed down in half precision: for single vectors alone."""
+    if isinstance(scorer, ItemWeights) or scorer.n_queries > 1:
+        return False
+    return _half_pays(n_items, scorer.values_of_item, k)
 
 
 def _half_pays(n_items: int, dim: int, k: int) -> bool:
     """Whether what half precision saves of a product is worth a second look at short lists."""
     return is_fast() and n_items * dim >= _HALF_PAYS_FROM * k
-
-
-def check_finite(vectors: Vectors, users: IntArray) -> None:
-    """Refuse vectors whose dot products could be NaN or infinite (Cauchy and Schwarz)."""
-    longest = [
-        _longest(vectors.users, users, "user"),
-        _longest(vectors.items, None, "item"),
-    ]
-    if longest[0] * longest[1] > float(np.finfo(np.float32).max):
-        raise BookendsError(
-            "scores must be finite, but vectors of length "
-            f"{longest[0]:.3g} and {longest[1]:.3g} overflow; did training diverge?"
-        )
-
-
-def _longest(values: FloatArray, rows: IntArray | None, what: str) -> float:
-    """Length of the longest of the given rows (all for None)."""
-    longest, chunk = 0.0, max(1, 2**20 // max(1, values.shape[1]))
-    for start in range(0, len(values) if rows is None else len(rows), chunk):
-        part = slice(start, start + chunk)
-        block = values[part] if rows is None else values[rows[part]]
-        lengths = torch.linalg.vector_norm(as_tensor(block), dim=1, dtype=torch.float64)
-        if not bool(torch.isfinite(lengths).all()):
-            row = start + int(torch.isfinite(lengths).logical_not().nonzero()[0])
-            index = row if rows is None else int(rows[row])
-            raise BookendsError(
-                f"scores must be finite, but the vector of {what} {index} holds NaN or infinity; "
-                "did training diverge?"
-            )
-        longest = max(longest, float(lengths.max()))
-    return longest
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,14 +217,16 @@ class _ItemBlock:
     Attributes:
         first: place of the first item in the tie order.
         size: how many items there are.
-        vectors: (columns, D); padding repeats an item.
-        half: the same in half precision; None where that would be no gain.
+        columns: how many columns there are; padding repeats an item.
+        values: what the scorer gathered for the columns.
+        half: vectors in half precision; None where that would be no gain.
         column_of: column of every item of the catalogue, -1 outside the block; (I,) int32.
     """
 
     first: int
     size: int
-    vectors: Tensor
+    columns: int
+    values: FloatArray
     half: HalfVectors | None
     column_of: IntArray
 
@@ -258,14 +239,14 @@ class _ItemBlock:
 class _Catalogue:
     """The items in tie order, a block at a time, all in the same memory."""
 
-    def __init__(self, items: FloatArray, block: int, in_half: bool) -> None:
-        self.order = tie_order(len(items))
-        self.columns = min(block, -(-len(items) // _GROUP) * _GROUP)
-        self._items, self._block = items, block
-        shape = (self.columns, items.shape[1])
-        self._vectors = np.empty(shape, dtype=np.float32)
-        self._half = np.empty(shape, dtype=np.int16) if in_half else None
-        self._column_of = np.empty(len(items), dtype=np.int32)
+    def __init__(self, scorer: Scorer, block: int, in_half: bool) -> None:
+        self.order = tie_order(scorer.n_items)
+        self.columns = min(block, -(-scorer.n_items // _GROUP) * _GROUP)
+        self._scorer, self._block = scorer, block
+        n_values = self.columns * scorer.values_of_item
+        self._values = np.empty(n_values, dtype=np.float32)
+        self._half = np.empty(n_values, dtype=np.int16) if in_half else None
+        self._column_of = np.empty(scorer.n_items, dtype=np.int32)
         self._kept: _ItemBlock | None = None
 
     def blocks(self) -> Iterator[_ItemBlock]:
@@ -279,30 +260,31 @@ class _Catalogue:
         size = min(self._block, len(self.order) - start)
         places = np.arange(-(-size // _GROUP) * _GROUP).reshape(-1, _GROUP).T.ravel()
         rows = self.order[start + np.minimum(places, size - 1)]
-        vectors = self._vectors[: len(rows)]
-        np.take(self._items, rows, axis=0, out=vectors, mode="clip")  # "raise" would copy first
-        half = None if self._half is None else HalfVectors.of(vectors, self._half[: len(rows)])
+        values = self._scorer.gather(rows, self._values)
+        half = None
+        if self._half is not None:
+            half = HalfVectors.of(values, self._half[: values.size].reshape(values.shape))
         self._column_of.fill(-1)
         real = np.flatnonzero(places < size)
         self._column_of[rows[real]] = real
-        return _ItemBlock(start, size, torch.from_numpy(vectors), half, self._column_of)
+        return _ItemBlock(start, size, len(rows), values, half, self._column_of)
 
 
 class _Merger:
     """Puts the best items of a block among the best so far, blocks of users side by side."""
 
     def __init__(
-        self, pool: ThreadPoolExecutor, n_threads: int, n_users: int, columns: int
+        self, pool: ThreadPoolExecutor, n_threads: int, n_users: int, n_scores: int
     ) -> None:
         self._pool, self._n_users = pool, n_users
         self._buffers: SimpleQueue[FloatArray] = SimpleQueue()
         for _ in range(n_threads):
-            self._buffers.put(np.empty(n_users * columns, dtype=np.float32))
+            self._buffers.put(np.empty(n_scores, dtype=np.float32))
 
     def merge(
         self,
+        scorer: Scorer,
         block: _ItemBlock,
-        user_vectors: FloatArray,
         users: IntArray,
         masked: Sequence[Bags],
         keys: IntArray,
@@ -313,7 +295,7 @@ class _Merger:
             part = slice(start, start + self._n_users)
             buffer = self._buffers.get()
             try:
-                found = _best(block, user_vectors, users[part], masked, buffer, keys.shape[1])
+                found = _best(scorer, block, users[part], masked, buffer, keys.shape[1])
             finally:
                 self._buffers.put(buffer)
             keys[part] = _largest(np.concatenate([keys[part], found], axis=1), keys.shape[1])
@@ -323,18 +305,19 @@ class _Merger:
 
 
 def _best(
+    scorer: Scorer,
     block: _ItemBlock,
-    user_vectors: FloatArray,
     users: IntArray,
     masked: Sequence[Bags],
     buffer: FloatArray,
     k: int,
 ) -> IntArray:
     """Packed keys of the best ``k`` of a block, in any order; (n, min(k, columns)) int64."""
-    vectors = as_tensor(user_vectors[users])
-    if block.half is None or len(block.vectors) < k * _GROUP:
-        return _top(_masked_scores(block, vectors, users, masked, buffer), block.first, k)
-    bits = buffer.view(np.int16)[: len(users) * len(block.vectors)].reshape(len(users), -1)
+    if block.half is None or block.columns < k * _GROUP:
+        return _top(_masked_scores(scorer, block, users, masked, buffer), block.first, k)
+    assert isinstance(scorer, Vectors)
+    vectors = as_tensor(scorer.users[users])
+    bits = buffer.view(np.int16)[: len(users) * block.columns].reshape(len(users), -1)
     margins = block.half.score(vectors, bits)
     _hide(bits, block, users, masked, MINUS_INFINITY)
     found = shortlist(bits.reshape(len(users), _GROUP, -1), margins, k)
@@ -343,7 +326,7 @@ def _best(
     keys = _best_of_shortlist(found, block, vectors, k, at_once)
     rest = np.flatnonzero(~found.is_short)
     if len(rest):
-        scores = _masked_scores(block, vectors[rest], users[rest], masked, buffer)
+        scores = _masked_scores(scorer, block, users[rest], masked, buffer)
         keys[rest] = _top(scores, block.first, k)
     return keys
 
@@ -352,13 +335,14 @@ def _best_of_shortlist(
     found: Shortlist, block: _ItemBlock, users: Tensor, k: int, at_once: int
 ) -> IntArray:
     """Packed keys of the best ``k`` of each short list, in any order; (n, k) int64."""
-    columns = found.members * (len(block.vectors) // _GROUP) + found.groups
+    columns = found.members * (block.columns // _GROUP) + found.groups
+    items = torch.from_numpy(block.values)
     scores = np.empty(len(columns), dtype=np.float32)
     for start in range(0, len(columns), at_once):
         part = slice(start, start + at_once)
         rows = users.index_select(0, torch.from_numpy(found.rows[part]))
         # A sum over each product: equal vectors get bit-equal scores wherever they stand.
-        products = rows.mul_(block.vectors.index_select(0, torch.from_numpy(columns[part])))
+        products = rows.mul_(items.index_select(0, torch.from_numpy(columns[part])))
         scores[part] = products.sum(dim=1).numpy()
     counts = np.bincount(found.rows, minlength=len(users))
     places = np.arange(len(columns)) - (np.cumsum(counts) - counts)[found.rows]
@@ -368,15 +352,14 @@ def _best_of_shortlist(
 
 
 def _masked_scores(
+    scorer: Scorer,
     block: _ItemBlock,
-    vectors: Tensor,
     users: IntArray,
     masked: Sequence[Bags],
     buffer: FloatArray,
 ) -> FloatArray:
     """Scores of some users for a block, (n, columns); minus infinity for masked and padding."""
-    scores = buffer[: len(users) * len(block.vectors)].reshape(len(users), -1)
-    torch.mm(vectors, block.vectors.T, out=torch.from_numpy(scores))
+    scores = scorer.score_block(users, block.values, buffer)
     _hide(scores, block, users, masked, -np.inf)
     return scores
 
@@ -439,9 +422,3 @@ def _unpack(keys: IntArray) -> tuple[IntArray, FloatArray]:
     # What was never filled has the bits of a NaN; what was masked is minus infinity.
     empty = ~(scores > -np.inf)
     return np.where(empty, -1, _LOW - (keys & _LOW)), np.where(empty, np.float32(-np.inf), scores)
-
-
-def as_tensor(values: FloatArray) -> Tensor:
-    """The array as a float32 tensor, sharing memory where torch can."""
-    values = np.ascontiguousarray(values, dtype=np.float32)
-    return torch.from_numpy(values if values.flags.writeable else values.copy())

@@ -92,9 +92,9 @@ def segment_table(
     for name, chosen in _rows(item_segments[held_out], item_counts[held_out]):
         record = {"kind": "items", "segment": name, "n": int(chosen.sum())}
         for prefix, judged in _prefixed(systems):
-            gains = _gains(judged.found.places[chosen], k)
-            record[f"{prefix}recall@{k}"] = mean((gains > 0).astype(np.float64))
-            record[f"{prefix}ndcg@{k}"] = mean(gains)
+            found = gains(judged.found.places[chosen], k)
+            record[f"{prefix}recall@{k}"] = mean((found > 0).astype(np.float64))
+            record[f"{prefix}ndcg@{k}"] = mean(found)
         records.append(record)
     return Table.from_records("segments", "Readers and books by train interactions", _NOTE, records)
 
@@ -123,7 +123,7 @@ def _prefixed(systems: Mapping[str, Judged]) -> Iterator[tuple[str, Judged]]:
         yield ("" if number == 0 else f"{name}_"), judged
 
 
-def _gains(places: IntArray, k: int) -> FloatArray:
+def gains(places: IntArray, k: int) -> FloatArray:
     """1 / log2(place + 2) of each pair among the first k, 0 of the others."""
     found = (places >= 0) & (places < k)
     return np.where(found, discounts(k)[np.where(found, places, 0)], 0.0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from recsys.config import RANKING_METRICS
+from recsys.config import DRAWN_SPLITS, RANKING_METRICS
 from recsys.errors import DataError
 from recsys.evaluation.evaluation import TAIL_PREFIX
 from recsys.evaluation.run_comparison import Method, PairedRun, RunValues, compare_runs, same_users
@@ -24,6 +24,7 @@ _PLACES = (
     *("experiment.name", "experiment.run_name", "experiment.runs_dir"),
     *("experiment.tracking", "experiment.tracking_uri", "diagnostics.report_path"),
     *("data.books_path", "data.interactions_path", "data.cache_dir"),
+    *("data.validation_path", "data.test_path"),
 )
 """Settings that say where things lie; equal data is told by its fingerprint."""
 _TAKEN = {"metric", "setting", "what"}
@@ -204,7 +205,7 @@ def _data_differences(reference: ComparedRun, other: ComparedRun) -> str:
         said.append("the files' contents differ")
     seeds = [run.record.config.get("experiment", {}).get("seed") for run in (reference, other)]
     split = reference.record.dataset.get("split") or {}
-    if split.get("strategy") == "random" and seeds[0] != seeds[1]:
+    if split.get("strategy") in DRAWN_SPLITS and seeds[0] != seeds[1]:
         said.append(
             f"experiment.seed is {seeds[0]} and {seeds[1]}, which a random split draws from"
         )
@@ -268,7 +269,7 @@ def _usual_metrics(
     reference: ComparedRun, common: Sequence[str], settings: Mapping[str, Any]
 ) -> tuple[str, ...]:
     """The metric that training watched, then the other ranking metrics of its list length."""
-    ks = settings.get("ks") or [10]
+    ks = settings.get("metrics_k") or settings.get("ks") or [10]
     headline = monitor_of(reference.record)
     if headline not in common:
         headline = f"ndcg@{main_k(ks)}"

@@ -43,6 +43,8 @@ class RunRecord:
         best_epoch: number of the epoch whose weights were kept, the last where there is no
             validation; None before the first.
         stop_reason: why training ended.
+        refit: {epochs, positives, seconds} of the training on train and validation together that
+            made the tested model; None where there was none.
         evaluation: {split, skipped, n_users, model {means, intervals}, baselines {name: {means,
             intervals}}}; None where the run did not come so far.
         oracle: expected metrics of the best possible ranking, where the world is known.
@@ -64,6 +66,7 @@ class RunRecord:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int | None = None
     stop_reason: str = ""
+    refit: dict[str, Any] | None = None
     evaluation: dict[str, Any] | None = None
     oracle: dict[str, Any] | None = None
     tables: list[str] = field(default_factory=list)

@@ -11,7 +11,7 @@ from recsys.reporting.formatting import moment
 from recsys.reporting.html import render_html
 from recsys.reporting.markdown import render_markdown
 from recsys.reporting.record import RunRecord, read_tables, write_text
-from recsys.reporting.results import paired_difference, results_of
+from recsys.reporting.results import results_of
 from recsys.reporting.sections import sections
 from recsys.reporting.summary import key_figures, notices, summary
 from recsys.reporting.svg import standalone
@@ -22,11 +22,10 @@ MARKDOWN_FILE, HTML_FILE, FIGURES_DIR = "report.md", "report.html", "figures"
 def build_report(record: RunRecord, tables: Mapping[str, Table]) -> Report:
     """The report of a run from its record and its tables, in the order in which they are shown."""
     results = results_of(record)
-    paired = None if results is None else paired_difference(tables, results.headline)
     return Report(
         title=record.run_name,
         subtitle=f"Two-tower book recommender · {moment(record.created)} · {record.status}",
-        summary=summary(record, results, paired),
+        summary=summary(record, results, tables),
         notices=notices(record),
         key_figures=key_figures(record, results),
         sections=sections(record, tables, results),

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from recsys.config import RANKING_METRICS
-from recsys.evaluation.tables import Table
+from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.record import RunRecord
+
+ORACLE = "oracle"
 
 
 class Value(NamedTuple):
@@ -17,6 +19,15 @@ class Value(NamedTuple):
     mean: float | None
     low: float | None
     high: float | None
+
+
+class Difference(NamedTuple):
+    """Model minus baseline, paired over users; None where not known."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,18 @@ class Results:
     def model(self) -> dict[str, Value]:
         """Metrics of the model."""
         return self.scores["model"]
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """What the model is to beat: all that was judged beside it but the oracle."""
+        return tuple(name for name in self.scores if name not in ("model", ORACLE))
+
+    @property
+    def best_baseline(self) -> str | None:
+        """The baseline with the largest headline metric, the first of equals; None without one."""
+        known = {name: self.value(name, self.headline).mean for name in self.baselines}
+        means = {name: mean for name, mean in known.items() if mean is not None}
+        return max(means, key=lambda name: means[name]) if means else None
 
     @property
     def ranking_metrics(self) -> tuple[str, ...]:
@@ -82,7 +105,7 @@ def results_of(record: RunRecord) -> Results | None:
     scores = {"model": _values(evaluation["model"])}
     scores |= {name: _values(given) for name, given in evaluation.get("baselines", {}).items()}
     headline = monitor_of(record)
-    best = scores.get("oracle", {}).get(headline, Value(None, None, None)).mean
+    best = scores.get(ORACLE, {}).get(headline, Value(None, None, None)).mean
     known = {k.removeprefix("expected_"): v for k, v in (record.oracle or {}).items()}
     expected = {name: value for name, value in known.items() if value is not None}
     best = expected.get(headline) if best is None else best
@@ -99,17 +122,24 @@ def results_of(record: RunRecord) -> Results | None:
     )
 
 
-def paired_difference(tables: Mapping[str, Table], metric: str) -> Value | None:
-    """Model minus popularity, paired over readers; None where it was not measured."""
-    table = tables.get("versus_popularity")
-    if table is None or metric not in table.column("metric"):
+def paired_difference(
+    tables: Mapping[str, Table], baseline: str | None, metric: str
+) -> Difference | None:
+    """Model minus a baseline, paired over users; None where it was not measured."""
+    table = tables.get("versus_baselines")
+    if table is None:
         return None
-    row = table.column("metric").index(metric)
-    difference, low, high = (table.column(name)[row] for name in ("difference", "low", "high"))
-    assert (
-        not isinstance(difference, str) and not isinstance(low, str) and not isinstance(high, str)
-    )
-    return Value(difference, low, high)
+    wanted = ("difference", "low", "high", "p_corrected")
+    for row in table.rows:
+        cells = dict(zip(table.columns, row, strict=True))
+        if (cells["baseline"], cells["metric"]) == (baseline, metric):
+            return Difference(*(_number(cells.get(name)) for name in wanted))
+    return None
+
+
+def _number(value: Cell) -> float | None:
+    assert not isinstance(value, str), value
+    return value
 
 
 def _values(scores: Mapping[str, Any]) -> dict[str, Value]:

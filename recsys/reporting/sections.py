@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from recsys.config import TIMED_SPLITS
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting import figures
 from recsys.reporting.document import (
@@ -97,8 +98,9 @@ def _results(results: Results | None, tables: Tables) -> list[Block]:
         figures.lengths_figure(results),
     )
     blocks += _metric_views("results", title, note, results, results.ranking_metrics)
-    if "versus_popularity" in tables:
-        blocks.append(TableView(tables["versus_popularity"]))
+    for name in ("versus_baselines", "versus_baselines_cold", "baseline_tuning"):
+        if name in tables:
+            blocks.append(TableView(tables[name], limit=1000, is_folded=name == "baseline_tuning"))
     return blocks + _metric_views(
         "beyond_accuracy", "Beyond accuracy", FURTHER_NOTE, results, results.further_metrics
     )
@@ -175,12 +177,14 @@ def _data(record: RunRecord) -> list[Block]:
     data = record.dataset
     split = data.get("split") or {}
     strategy = str(split.get("strategy", GAP)).replace("_", " ")
-    order = f", in the order of the {split['order']}" if split.get("order") else ""
+    in_time = split.get("order") and split.get("strategy") in TIMED_SPLITS
+    order = f", in the order of the {split['order']}" if in_time else ""
+    note = f"; {split['note']}" if split.get("note") else ""
     skipped = split.get("skipped")
     said = (
         f"The split was skipped: {skipped.strip().removesuffix('.')}."
         if skipped
-        else f"Split: {strategy}{order}."
+        else f"Split: {strategy}{order}{note}."
     )
     facts: list[tuple[str, Cell]] = [
         ("readers", data.get("n_users")),
@@ -271,7 +275,9 @@ def _example(table: Table) -> list[Block]:
 
 def _further(tables: Tables) -> list[Block]:
     shown = {
-        "versus_popularity",
+        "versus_baselines",
+        "versus_baselines_cold",
+        "baseline_tuning",
         "segments",
         "feature_correlations",
         "qualitative_summary",

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from recsys.baselines.names import baseline_label
+from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import GAP, duration, interval, memory, metric_label, number
 from recsys.reporting.record import RunRecord
-from recsys.reporting.results import Results, Value
+from recsys.reporting.results import Results, Value, paired_difference, results_of
 
 
-def summary(record: RunRecord, results: Results | None, paired: Value | None) -> str:
-    """One paragraph: what was learned from, how well, against what, and how training went."""
-    sentences = []
+def summary(record: RunRecord, results: Results | None, tables: Mapping[str, Table]) -> str:
+    """One paragraph: how well, against what, what was learned from, and how training went."""
+    sentences = [] if results is None else _outcome_sentences(record, results, tables)
     if results is not None:
-        sentences.append(_outcome(record, results))
-        sentences.append(_against_popularity(results, paired))
         sentences.append(_against_best(results))
     sentences += [_learned_from(record), _training(record)]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def outcome_sentences(record: RunRecord, tables: Mapping[str, Table]) -> tuple[str, ...]:
+    """How well the model does, against the best baseline first; none where nothing was judged."""
+    results = results_of(record)
+    return () if results is None else tuple(_outcome_sentences(record, results, tables))
+
+
+def _outcome_sentences(
+    record: RunRecord, results: Results, tables: Mapping[str, Table]
+) -> list[str]:
+    found = [
+        _outcome(record, results, tables),
+        _other_baselines(results),
+        _left_out(tables),
+        _on_the_cold(tables),
+    ]
+    return [sentence for sentence in found if sentence]
 
 
 def notices(record: RunRecord) -> tuple[Callout, ...]:
@@ -70,13 +90,16 @@ def key_figures(record: RunRecord, results: Results | None) -> tuple[KeyFigure, 
 
 def _result_figures(results: Results) -> list[KeyFigure]:
     metric, k = results.headline, results.headline.partition("@")[2]
-    value, popular = results.value("model", metric), results.value("popularity", metric)
+    value = results.value("model", metric)
     detail = _level(results, value)
     figures = [KeyFigure(metric_label(metric), number(value.mean, 3), detail)]
-    if popular.mean is not None:
-        ratio = _ratio(value.mean, popular.mean)
-        times = f"the model: {ratio:.1f} times" if ratio else f"by {metric_label(metric)}"
-        figures.append(KeyFigure("Popularity", number(popular.mean, 3), times))
+    for name in results.baselines:
+        baseline = results.value(name, metric).mean
+        if baseline is not None:
+            ratio = _ratio(value.mean, baseline)
+            times = f"the model: {ratio:.2f} times" if ratio else f"by {metric_label(metric)}"
+            label = baseline_label(name)
+            figures.append(KeyFigure(label[:1].upper() + label[1:], number(baseline, 3), times))
     share = _ratio(value.mean, results.best)
     if share is not None:
         best = f"which is {number(results.best, 3)}"
@@ -104,39 +127,96 @@ def _learned_from(record: RunRecord) -> str:
     )
 
 
-def _outcome(record: RunRecord, results: Results) -> str:
+def _outcome(record: RunRecord, results: Results, tables: Mapping[str, Table]) -> str:
+    """How well, and how that compares with the best baseline."""
     value = results.value("model", results.headline)
     if value.mean is None:
-        return f"No {results.split} reader had a book to find."
+        return f"No {results.split} user had an item to find."
     between = ""
     if value.low is not None and value.high is not None:
         between = f" ({results.level} interval {number(value.low, 3)} to {number(value.high, 3)})"
     return (
-        f"Ranking the whole catalogue for {results.n_users:,} readers, {record.run_name} reaches "
+        f"Ranking the whole catalogue for {results.n_users:,} users, {record.run_name} reaches "
         f"{metric_label(results.headline)} {number(value.mean, 3)}{between} on the "
-        f"{results.split} books."
+        f"{results.split} items{_against_best_baseline(results, tables)}."
     )
 
 
-def _against_popularity(results: Results, paired: Value | None) -> str:
-    model = results.value("model", results.headline).mean
-    popular = results.value("popularity", results.headline).mean
-    if model is None or popular is None:
+def _against_best_baseline(results: Results, tables: Mapping[str, Table]) -> str:
+    name = results.best_baseline
+    if name is None:
         return ""
-    ratio = _ratio(model, popular)
-    times = f", {ratio:.1f} times as much" if ratio is not None and ratio >= 1.05 else ""
-    sentence = f"Ranking by popularity reaches {number(popular, 3)}"
-    if times:
-        sentence += f"; the model has{times[1:]}"
-    if paired is None or paired.mean is None or paired.low is None or paired.high is None:
-        return sentence + "."
-    between = f"{results.level} interval {number(paired.low, 3)} to {number(paired.high, 3)}"
-    verdict = f"{number(paired.mean, 3)}, reader by reader ({between})"
-    if paired.low > 0:
-        return f"{sentence}. The model is better by {verdict}."
-    if paired.high < 0:
-        return f"{sentence}. The model is worse: its difference is {verdict}."
-    return f"{sentence}. The difference of {verdict} cannot be told from chance."
+    baseline, model = (results.value(each, results.headline).mean for each in (name, "model"))
+    assert baseline is not None and model is not None
+    found = f"the best baseline, {baseline_label(name)}, with {number(baseline, 3)}"
+    paired = paired_difference(tables, name, results.headline)
+    difference = model - baseline
+    if paired is None or paired.low is None or paired.high is None or paired.mean is None:
+        side = "above" if difference > 0 else "below"
+        return f", {number(abs(difference), 3)} {side} {found}"
+    low, high = number(paired.low, 3), number(paired.high, 3)
+    p_value = "" if paired.p_value is None else f", p = {number(paired.p_value, 3)}"
+    measured = f"{results.level} interval of the difference {low} to {high}{p_value}"
+    if paired.low <= 0 <= paired.high:
+        said = f"which cannot be told from {found}"
+        return f", {said} (difference {number(paired.mean, 3)}, {measured})"
+    side = "above" if paired.mean > 0 else "below"
+    return f", {number(abs(paired.mean), 3)} {side} {found} ({measured})"
+
+
+def _other_baselines(results: Results) -> str:
+    """What the baselines that are not the best reach."""
+    others = [name for name in results.baselines if name != results.best_baseline]
+    found = [(name, results.value(name, results.headline).mean) for name in others]
+    parts = [
+        f"{baseline_label(name)} {number(mean, 3)}" for name, mean in found if mean is not None
+    ]
+    return f"The other baselines reach: {', '.join(parts)}." if parts else ""
+
+
+def _left_out(tables: Mapping[str, Table]) -> str:
+    """Which baselines were too large."""
+    table = tables.get("baseline_tuning")
+    if table is None:
+        return ""
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    return " ".join(
+        f"{baseline_label(str(row['baseline']))} was {row['settings']}."
+        for row in rows
+        if str(row["settings"]).startswith("left out")
+    )
+
+
+def _on_the_cold(tables: Mapping[str, Table]) -> str:
+    """Whether towers do what baselines cannot: items and users that train knows little of."""
+    table = tables.get("versus_baselines_cold")
+    rows = [] if table is None else [dict(zip(table.columns, r, strict=True)) for r in table.rows]
+    parts, better = [], []
+    for kind in ("items", "users"):
+        of_kind = [row for row in rows if row["kind"] == kind]
+        if not of_kind:
+            continue
+        best = max(of_kind, key=lambda row: _float(row["baseline_value"]))
+        names = ("model", "baseline_value", "low", "high")
+        model, baseline, low, high = (number(_float(best[name]), 3) for name in names)
+        counted = "held out" if kind == "items" else "judged"
+        parts.append(
+            f"{model} against {baseline} of {baseline_label(str(best['baseline']))} on cold {kind} "
+            f"({best['n']:,} {counted}, interval of the difference {low} to {high})"
+        )
+        better += [f"cold {kind}"] if _float(best["low"]) > 0 else []
+    if not parts:
+        return ""
+    verdict = (
+        f"The towers earn their place on {' and '.join(better)}"
+        if better
+        else "Where little is known the towers are not shown to be better than the best baseline"
+    )
+    return f"{verdict}: NDCG {', '.join(parts)}."
+
+
+def _float(cell: Cell) -> float:
+    return float(cell) if isinstance(cell, int | float) else float("-inf")
 
 
 def _against_best(results: Results) -> str:

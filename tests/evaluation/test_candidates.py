@@ -7,7 +7,7 @@ from recsys.errors import BookendsError
 from recsys.evaluation import candidates as module
 from recsys.evaluation.candidates import draw_candidates, sampled_metrics
 from recsys.evaluation.metrics import mean, ranking_metrics
-from recsys.evaluation.ranking import Task, Vectors, rank, tie_order
+from recsys.evaluation.ranking import ItemWeights, Task, Vectors, rank, tie_order
 
 
 def random_bags(rng, n_users, n_items, share):
@@ -141,6 +141,24 @@ def test_users_without_held_out_items_have_no_value(world):
     users = np.flatnonzero(task.relevant.lengths == 0)[:3]
     values = sampled(vectors, Task(users, task.relevant, task.known))
     assert np.isnan(values["sampled_ndcg@5"]).all()
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+def test_scorers_of_every_kind_are_judged_by_their_own_scores(world, combine):
+    """With every item as a candidate the view equals the full ranking."""
+    vectors, task = world
+    rng = np.random.default_rng(0)
+    users = rng.integers(-3, 4, (300, 4, 3)).astype(np.float32)
+    weights = rng.integers(-3, 4, (400, 400)).astype(np.float32)
+    systems = {
+        "several": Vectors(users, vectors.items, combine),
+        "weights": ItemWeights(task.known[0], weights),
+    }
+    found = sampled_metrics(systems, task, n_samples=400, ks=(1, 5), seed=0)
+    for name, scorer in systems.items():
+        ranking = rank(scorer, task.users, masked=task.known, k=5)
+        for metric, values in ranking_metrics(ranking, task.relevant, (1, 5)).items():
+            np.testing.assert_allclose(found[name][f"sampled_{metric}"], values)
 
 
 def test_all_systems_meet_the_same_candidates(world):

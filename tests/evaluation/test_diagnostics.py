@@ -178,7 +178,9 @@ def test_ties_among_neighbours_go_by_a_random_order(rng):
 def test_books_that_lie_with_their_category_have_full_cohesion(rng):
     category = np.arange(90) % 3
     vectors = np.eye(3)[category] + rng.normal(size=(90, 3)) * 0.01
-    table = cohesion_table({"tower": vectors}, bags_of([[c] for c in category], 3), k=5, rng=rng)
+    table = cohesion_table(
+        {"tower": vectors}, bags_of([[c] for c in category], 3), k=5, sample_size=600, rng=rng
+    )
     row = record(table, vector="tower")
     assert row["cohesion"] == 1
     assert row["chance"] == pytest.approx(29 / 89, abs=0.1)
@@ -186,7 +188,7 @@ def test_books_that_lie_with_their_category_have_full_cohesion(rng):
 
 def test_no_book_is_its_own_neighbour_or_its_own_stranger(rng):
     bags = bags_of([[b] for b in range(40)], 40)  # only with itself has a book anything in common
-    table = cohesion_table({"id": rng.normal(size=(40, 2))}, bags, k=39, rng=rng)
+    table = cohesion_table({"id": rng.normal(size=(40, 2))}, bags, k=39, sample_size=600, rng=rng)
     row = record(table, vector="id")
     assert (row["cohesion"], row["chance"], row["times_chance"]) == (0, 0, None)
 
@@ -194,14 +196,15 @@ def test_no_book_is_its_own_neighbour_or_its_own_stranger(rng):
 def test_random_vectors_have_the_cohesion_of_chance(rng):
     bags = bags_of([[c] for c in rng.integers(4, size=600)], 4)
     row = record(
-        cohesion_table({"id": rng.normal(size=(600, 8))}, bags, k=10, rng=rng), vector="id"
+        cohesion_table({"id": rng.normal(size=(600, 8))}, bags, k=10, sample_size=600, rng=rng),
+        vector="id",
     )
     assert row["low"] - 0.02 < row["chance"] < row["high"] + 0.02
 
 
 def test_books_without_category_and_rows_without_vector_take_no_part(rng):
     bags = bags_of([[0], [], [0], [0], [0]], 1)
-    table = cohesion_table({"id": rng.normal(size=(4, 2))}, bags, k=10, rng=rng)
+    table = cohesion_table({"id": rng.normal(size=(4, 2))}, bags, k=10, sample_size=600, rng=rng)
     row = record(table, vector="id")
     assert (row["books"], row["neighbours"]) == (3, 2)
 
@@ -216,7 +219,12 @@ def test_readers_that_are_the_mean_of_their_books_align_and_strangers_do_not(rng
     items = np.eye(6)
     train = interactions([(u, b) for u in range(3) for b in (2 * u, 2 * u + 1)], 4, 6)
     users = np.vstack([items[[2 * u, 2 * u + 1]].mean(axis=0) for u in range(3)] + [np.ones(6)])
-    row = record(alignment_table(Embeddings(users), Embeddings(items), train=train, rng=rng), n=3)
+    row = record(
+        alignment_table(
+            Embeddings(users), Embeddings(items), train=train, n_users=9, n_items=9, rng=rng
+        ),
+        n=3,
+    )
     assert row["cosine"] == pytest.approx(1)
     assert row["shuffled"] == 0  # nobody keeps their own books
 
@@ -227,7 +235,7 @@ def test_id_and_metadata_are_compared_where_a_tower_has_both(rng):
     items = Embeddings(rng.normal(size=(7, 3)), ids=ids, metadata=metadata)
     users = Embeddings(rng.normal(size=(4, 3)))
     train = interactions([(0, 0), (1, 1)], 4, 7)
-    table = alignment_table(users, items, train=train, rng=rng)
+    table = alignment_table(users, items, train=train, n_users=9, n_items=9, rng=rng)
     assert table.column("pair") == ["reader and mean of train books", "book: id and metadata"]
     assert table.rows[1][table.columns.index("cosine")] == pytest.approx(-1)
 
@@ -244,3 +252,17 @@ def test_the_same_seed_gives_the_same_tables():
         )
 
     assert tables() == tables()
+
+
+def test_as_many_rows_are_compared_as_the_settings_say(rng):
+    items = Embeddings(rng.normal(size=(30, 4)), metadata=rng.normal(size=(30, 4)))
+    items = Embeddings(items.vectors, ids=items.vectors, metadata=items.metadata)
+    train = interactions([(u, u) for u in range(20)], 20, 30)
+    bags = bags_of([[b % 3] for b in range(30)], 3)
+    config = DiagnosticsConfig(item_sample_size=7, user_sample_size=5, neighbor_k=2)
+    users = Embeddings(rng.normal(size=(20, 4)))
+    tables = diagnose(users, items, train=train, categories=bags, config=config, rng=rng)
+    by_name = {table.name: table for table in tables}
+    assert by_name["alignment"].column("n") == [5, 7]
+    assert set(by_name["category_cohesion"].column("books")) == {7}
+    assert set(by_name["category_cohesion"].column("neighbours")) == {2}

@@ -11,11 +11,11 @@ from recsys.data.arrays import Bags, Interactions
 from recsys.data.splitting import SplitSummary
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import BookendsError
-from recsys.evaluation.evaluation import evaluate, popularity, validation_metrics
+from recsys.evaluation.evaluation import evaluate, validation_metrics
 from recsys.evaluation.ranking import Vectors
 
 CONFIG = EvaluationConfig(
-    ks=(2, 5),
+    metrics_k=(2, 5),
     candidate_samples=10,
     bootstrap_samples=200,
     segments=SegmentConfig(cold_max=3),
@@ -120,11 +120,16 @@ def test_a_model_that_knows_the_kind_reaches_the_known_rate(world, knowing):
     assert abs(evaluation.model.means["recall@5"] - rate) < 4 * spread
 
 
-def test_popularity_is_among_the_baselines_and_counts_train_only(world, knowing):
-    evaluation = judged(knowing, world)
-    assert list(evaluation.baselines) == ["popularity"]
-    expected = np.bincount(world.train.items, minlength=40)
-    assert popularity(world.train).items[:, 0].tolist() == expected.tolist()
+def popularity(prepared):
+    """A baseline: every user's score of an item is its number of train interactions."""
+    users = np.ones((prepared.train.n_users, 1), dtype=np.float32)
+    return Vectors(users, prepared.train.item_counts[:, None])
+
+
+def test_only_the_baselines_given_are_judged(world, knowing):
+    assert judged(knowing, world).baselines == {}
+    given = {"popularity": popularity(world)}
+    assert list(judged(knowing, world, baselines=given).baselines) == ["popularity"]
 
 
 def test_given_baselines_are_judged_alike(world, knowing):
@@ -158,7 +163,7 @@ def test_without_candidate_samples_there_is_no_sampled_view(world, knowing):
 
 
 def test_means_are_those_of_the_per_user_frame(world, knowing):
-    evaluation = judged(knowing, world)
+    evaluation = judged(knowing, world, baselines={"popularity": popularity(world)})
     frame = evaluation.per_user
     assert len(frame) == evaluation.n_users == 60
     assert frame["ndcg@5"].mean() == approx(evaluation.model.means["ndcg@5"])
@@ -169,20 +174,59 @@ def test_means_are_those_of_the_per_user_frame(world, knowing):
     assert frame["segment"][0] == "cold"
 
 
-def test_the_model_is_tested_against_popularity(world):
-    versus = judged(perfect_vectors(world.test), world).versus_popularity.to_frame()
-    row = versus.set_index("metric").loc["ndcg@5"]
-    assert row["model"] == 1
-    assert row["difference"] == approx(1 - row["popularity"])
-    assert row["low"] <= row["difference"] <= row["high"]
-    assert row["p_corrected"] < 0.01
+def test_the_model_is_tested_against_every_baseline_but_not_the_oracle(world, knowing):
+    perfect = perfect_vectors(world.test)
+    baselines = {"popularity": popularity(world), "ease": knowing, "oracle": perfect}
+    versus = judged(perfect, world, baselines=baselines).versus_baselines.to_frame()
+    assert list(dict.fromkeys(versus["baseline"])) == ["popularity", "ease"]
+    for name in ("popularity", "ease"):
+        row = versus.set_index(["baseline", "metric"]).loc[(name, "ndcg@5")]
+        assert row["model"] == 1
+        assert row["difference"] == approx(1 - row["baseline_value"])
+        assert row["low"] <= row["difference"] <= row["high"]
+        assert row["p_corrected"] < 0.01
+
+
+def test_p_values_are_corrected_for_all_baselines_and_metrics_shown(world, knowing):
+    baselines = {"popularity": popularity(world), "ease": perfect_vectors(world.test)}
+    versus = judged(knowing, world, baselines=baselines).versus_baselines.to_frame()
+    smallest = versus["p_value"].min()
+    assert len(versus) == 2 * 6
+    assert versus.loc[versus["p_value"].idxmin(), "p_corrected"] == approx(12 * smallest)
+
+
+def test_cold_items_and_users_are_compared_apart(world, knowing):
+    """All users are cold but those with 4 train interactions; so are items with few users."""
+    perfect = perfect_vectors(world.test)
+    evaluation = judged(perfect, world, baselines={"ease": knowing, "oracle": perfect})
+    rows = evaluation.versus_cold.to_frame().set_index("kind")
+    assert set(rows["baseline"]) == {"ease"}
+    cold = (evaluation.per_user["segment"] == "cold").to_numpy()
+    assert 0 < cold.sum() < 60
+    assert rows.loc["users", "n"] == cold.sum()
+    assert rows.loc["users", "baseline_value"] == approx(
+        evaluation.per_user["ease_ndcg@5"][cold].mean()
+    )
+    in_segments = evaluation.segments.to_frame().set_index(["kind", "segment"])
+    row = in_segments.loc[("items", "cold")]
+    assert rows.loc["items", "n"] == row["n"]
+    assert rows.loc["items", "baseline_value"] == approx(row["ease_ndcg@5"])
+    assert rows.loc["items", "difference"] == approx(1 - row["ease_ndcg@5"])
+
+
+def test_without_anything_cold_nothing_is_compared(world, knowing):
+    config = CONFIG.model_copy(update={"segments": SegmentConfig(cold_max=0)})
+    baselines = {"popularity": popularity(world)}
+    rows = judged(knowing, world, config, baselines=baselines).versus_cold.rows
+    assert rows == ()
 
 
 def test_the_same_seed_gives_the_same_evaluation(world, knowing):
-    first, second = judged(knowing, world), judged(knowing, world)
+    baselines = {"popularity": popularity(world)}
+    first, second = (judged(knowing, world, baselines=baselines) for _ in range(2))
     assert first.model == second.model
     assert first.segments == second.segments
-    assert first.versus_popularity == second.versus_popularity
+    assert first.versus_baselines == second.versus_baselines
 
 
 def test_users_without_held_out_items_are_not_judged(world, knowing):
@@ -206,7 +250,7 @@ def test_an_empty_split_says_so(world, knowing):
 
 
 def test_lists_longer_than_the_catalogue_are_judged(world, knowing):
-    config = CONFIG.model_copy(update={"ks": (2, 100)})
+    config = CONFIG.model_copy(update={"metrics_k": (2, 100)})
     assert judged(perfect_vectors(world.test), world, config).model.means["recall@100"] == 1
 
 

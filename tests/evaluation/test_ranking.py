@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from recsys.data.arrays import Bags
 from recsys.errors import BookendsError
 from recsys.evaluation import ranking as module
-from recsys.evaluation.ranking import Vectors, pack, rank, tie_order
+from recsys.evaluation.ranking import ItemWeights, Vectors, pack, rank, tie_order
+from recsys.evaluation.scorers import Needs
 
 
 def no_mask(n_users, n_items):
@@ -30,14 +32,42 @@ def random_mask(rng, n_users, n_items, share):
     return Bags.from_pairs(users, items, n_rows=n_users, n_columns=n_items)
 
 
-def slow_lists(vectors, users, masked, k):
+def several(rng, n_users, n_items, combine="max", n_queries=3, dim=3):
+    """Three vectors a user, of small whole numbers."""
+    users = rng.integers(-3, 4, (n_users, n_queries, dim)).astype(np.float32)
+    return Vectors(users, rng.integers(-3, 4, (n_items, dim)).astype(np.float32), combine)
+
+
+def weighted(rng, n_users, n_items, spread=3):
+    """Histories and weights between items, of small whole numbers."""
+    history = random_mask(rng, n_users, n_items, 0.2)
+    says = rng.integers(-spread, spread + 1, len(history.indices)).astype(np.float32)
+    weights = rng.integers(-spread, spread + 1, (n_items, n_items)).astype(np.float32)
+    return ItemWeights(replace(history, weights=says), weights)
+
+
+def slow_scores(scorer, user):
+    """Score of a user for every item, in float64."""
+    if isinstance(scorer, ItemWeights):
+        history, scores = scorer.history, np.zeros(scorer.n_items)
+        for at in range(history.offsets[user], history.offsets[user + 1]):
+            weight = 1 if history.weights is None else float(history.weights[at])
+            scores += weight * scorer.weights[history.indices[at]].astype(np.float64)
+        return scores
+    products = scorer.items.astype(np.float64) @ scorer.queries[user].T.astype(np.float64)
+    if scorer.combine == "max":
+        return products.max(axis=1)
+    return np.log(np.exp(products).sum(axis=1))
+
+
+def slow_lists(scorer, users, masked, k):
     """Sort every allowed item by (score, place in the tie order), one user at a time."""
-    place = np.argsort(tie_order(len(vectors.items)))
+    place = np.argsort(tie_order(scorer.n_items))
     lists = np.full((len(users), k), -1)
     for row, user in enumerate(users):
         known = {item for mask in masked for item in mask.row(user)}
-        allowed = [item for item in range(len(vectors.items)) if item not in known]
-        scores = vectors.items @ vectors.users[user]
+        allowed = [item for item in range(scorer.n_items) if item not in known]
+        scores = slow_scores(scorer, user)
         best = sorted(allowed, key=lambda item: (-scores[item], place[item]))[:k]
         lists[row, : len(best)] = best
     return lists
@@ -64,15 +94,134 @@ def test_lists_equal_a_full_sort_of_every_user(seed, n_items, k, share, spread):
     np.testing.assert_array_equal(ranking.items, slow_lists(vectors, users, masked, k))
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_items=st.integers(1, 90),
+    k=st.integers(1, 25),
+    make=st.sampled_from([several, weighted]),
+)
+def test_other_scorers_give_a_full_sort_of_every_user(seed, n_items, k, make):
+    rng = np.random.default_rng(seed)
+    scorer = make(rng, 7, n_items)
+    mask, users = random_mask(rng, 7, n_items, 0.1), rng.permutation(7)
+    ranking = rank(scorer, users, masked=[mask], k=k)
+    np.testing.assert_array_equal(ranking.items, slow_lists(scorer, users, [mask], k))
+
+
+def test_logsumexp_ranks_by_the_log_of_the_sum_of_exponentials():
+    """Products up to a few hundred: their exponentials overflow float32, their scores must not."""
+    rng = np.random.default_rng(5)
+    users = rng.standard_normal((20, 4, 30), dtype=np.float32) * 8
+    users[10:] /= 20
+    scorer = Vectors(users, rng.standard_normal((300, 30), dtype=np.float32), "logsumexp")
+    ranking = rank(scorer, np.arange(20), masked=[], k=20)
+    expected = slow_lists(scorer, np.arange(20), [], 20)
+    np.testing.assert_array_equal(ranking.items, expected)
+    for user, items in enumerate(expected):
+        scores = slow_scores(scorer, user)[items]
+        np.testing.assert_allclose(ranking.scores[user], scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+def test_one_vector_of_several_is_the_single_one(combine):
+    rng = np.random.default_rng(0)
+    users, items = (rng.standard_normal((n, 20), dtype=np.float32) for n in (9, 200))
+    one = rank(Vectors(users, items), np.arange(9), masked=[], k=8)
+    other = rank(Vectors(users[:, None], items, combine), np.arange(9), masked=[], k=8)
+    np.testing.assert_array_equal(one.items, other.items)
+    np.testing.assert_array_equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+def test_equal_vectors_of_a_user_count_as_often_as_they_are_there(combine):
+    """Four copies: the largest is the same, the sum of exponentials four times as much."""
+    rng = np.random.default_rng(0)
+    users, items = (rng.standard_normal((n, 20), dtype=np.float32) for n in (9, 200))
+    one = rank(Vectors(users, items), np.arange(9), masked=[], k=8)
+    four = Vectors(np.repeat(users[:, None], 4, axis=1), items, combine)
+    ranking = rank(four, np.arange(9), masked=[], k=8)
+    np.testing.assert_array_equal(ranking.items, one.items)
+    more = 0 if combine == "max" else np.log(4)
+    np.testing.assert_allclose(ranking.scores, one.scores + more, rtol=1e-5)
+
+
+def test_a_history_without_weights_counts_every_item_once():
+    rng = np.random.default_rng(0)
+    scorer = weighted(rng, 9, 40)
+    plain = ItemWeights(replace(scorer.history, weights=None), scorer.weights)
+    ones = np.ones(len(scorer.history.indices), np.float32)
+    counted = ItemWeights(replace(scorer.history, weights=ones), scorer.weights)
+    expected = slow_lists(plain, np.arange(9), [], 5)
+    for each in (plain, counted):
+        np.testing.assert_array_equal(rank(each, np.arange(9), masked=[], k=5).items, expected)
+
+
 @pytest.mark.parametrize("items", [16, 48, 112, 512])
 @pytest.mark.parametrize(("users", "group"), [(1, 1), (5, 12), (128, 128)])
-def test_blocks_of_any_size_give_the_same_lists(monkeypatch, items, users, group):
+@pytest.mark.parametrize("make", [whole, several, weighted])
+def test_blocks_of_any_size_give_the_same_lists(monkeypatch, items, users, group, make):
     rng = np.random.default_rng(4)
-    vectors, mask = whole(rng, 40, 300), random_mask(rng, 40, 300, 0.1)
+    scorer, mask = make(rng, 40, 300), random_mask(rng, 40, 300, 0.1)
     everyone = np.arange(40)
     force_blocks(monkeypatch, items=items, users=users, group=group)
-    ranking = rank(vectors, everyone, masked=[mask], k=30)
-    np.testing.assert_array_equal(ranking.items, slow_lists(vectors, everyone, [mask], 30))
+    ranking = rank(scorer, everyone, masked=[mask], k=30)
+    np.testing.assert_array_equal(ranking.items, slow_lists(scorer, everyone, [mask], 30))
+
+
+@pytest.mark.parametrize("items", [16, 512])
+@pytest.mark.parametrize("users", [1, 7, 40])
+def test_blocks_of_any_size_give_sums_over_histories_to_the_bit(monkeypatch, items, users):
+    rng = np.random.default_rng(4)
+    history = random_mask(rng, 40, 300, 0.1)
+    scorer = ItemWeights(history, rng.standard_normal((300, 300), dtype=np.float32))
+    expected = rank(scorer, np.arange(40), masked=[], k=9)
+    force_blocks(monkeypatch, items=items, users=users, group=40)
+    ranking = rank(scorer, np.arange(40), masked=[], k=9)
+    np.testing.assert_array_equal(ranking.items, expected.items)
+    np.testing.assert_array_equal(ranking.scores, expected.scores)
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+@pytest.mark.parametrize("limit", [1, 512])
+def test_equal_items_tie_for_users_of_several_vectors(combine, limit):
+    """Ten copies of an item that everyone likes best, anywhere: ordered by the tie order."""
+    rng = np.random.default_rng(0)
+    items = rng.standard_normal((3000, 24), dtype=np.float32)
+    copies = rng.choice(3000, 10, replace=False)
+    items[copies] = 3.0
+    users = rng.standard_normal((30, 4, 24), dtype=np.float32) + 2
+    scorer = Vectors(users, items, combine)
+    ranking = rank(scorer, np.arange(30), masked=[], k=10, memory_limit_mb=limit)
+    place = np.argsort(tie_order(3000))
+    expected = copies[np.argsort(place[copies])]
+    np.testing.assert_array_equal(ranking.items, np.tile(expected, (30, 1)))
+
+
+@pytest.mark.parametrize("make", [whole, several, weighted])
+def test_listed_items_get_the_scores_of_the_whole_catalogue(make):
+    rng = np.random.default_rng(0)
+    scorer, users = make(rng, 9, 40), np.array([7, 2, 7, 0])
+    items = rng.integers(0, 40, (4, 6))
+    expected = [slow_scores(scorer, user)[row] for user, row in zip(users, items, strict=True)]
+    np.testing.assert_array_equal(scorer.score_listed(users, items), np.array(expected))
+
+
+def test_weights_that_are_not_finite_are_refused_by_name():
+    scorer = weighted(np.random.default_rng(0), 5, 6)
+    scorer.weights[4, 1] = np.inf
+    with pytest.raises(BookendsError, match="a weight of item 4 is NaN or infinity"):
+        rank(scorer, np.array([1, 3]), masked=[], k=2)
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e38])
+def test_histories_that_weigh_too_much_are_refused_by_name(value):
+    history = Bags(np.array([0, 1, 3]), np.array([0, 1, 2], np.int32), 3, np.ones(3, np.float32))
+    history.weights[2] = value
+    scorer = ItemWeights(history, np.full((3, 3), 9.0, np.float32))
+    assert rank(scorer, np.array([0]), masked=[], k=2).items.min() >= 0
+    with pytest.raises(BookendsError, match="the history of user 1 weighs too much or holds NaN"):
+        rank(scorer, np.array([0, 1]), masked=[], k=2)
 
 
 @pytest.mark.parametrize("items", [16, 512])
@@ -196,10 +345,12 @@ def test_packed_keys_sort_by_score_then_by_earlier_place(scores, random):
 @pytest.mark.parametrize("n_items", [1, 1000, 10**6, 10**8])
 @pytest.mark.parametrize("dim", [1, 96, 1024])
 @pytest.mark.parametrize("n_threads", [1, 16])
-def test_planned_buffers_fit_in_the_limit(limit, n_items, dim, n_threads):
+@pytest.mark.parametrize("parts", [1, 9])
+def test_planned_buffers_fit_in_the_limit(limit, n_items, dim, n_threads, parts):
     k, longest = 20, 300
-    blocks = module._plan(n_items, dim, k, longest, limit, n_threads)
-    scores = 4 * blocks.users * blocks.items * n_threads
+    needs = Needs(item=6 * dim, score=4 * parts, parts=parts, user=8 * dim, listed=0)
+    blocks = module._plan(n_items, needs, k, longest, limit, n_threads)
+    scores = 4 * parts * blocks.users * blocks.items * n_threads
     vectors = 4 * dim * blocks.items
     lists = 8 * k * blocks.group
     assert scores + vectors + lists <= limit * 2**20
@@ -221,21 +372,36 @@ def test_the_number_of_threads_changes_no_list_and_is_left_as_it_was():
     np.testing.assert_array_equal(*lists)
 
 
-@pytest.mark.parametrize("limit", [2, 8])
-def test_memory_stays_within_the_limit(limit):
-    """All scores would take 2000 * 30000 * 4 bytes = 229 MB, the items alone 11 MB."""
-    rng = np.random.default_rng(0)
-    vectors = Vectors(
-        rng.standard_normal((2000, 96), dtype=np.float32),
-        rng.standard_normal((30_000, 96), dtype=np.float32),
-    )
-    mask = random_mask(rng, 2000, 300, 0.1)
-    mask = Bags(mask.offsets, mask.indices, 30_000)
+def peak_beyond_the_ranking(scorer, mask, limit):
+    """Bytes taken at most while all users are ranked, without what is not counted."""
     tracemalloc.start()  # buffers are numpy's, also where torch computes in them
     try:
-        ranking = rank(vectors, np.arange(2000), masked=[mask], k=20, memory_limit_mb=limit)
+        users = np.arange(scorer.n_users)
+        ranking = rank(scorer, users, masked=[mask], k=20, memory_limit_mb=limit)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    uncounted = ranking.items.nbytes + ranking.scores.nbytes + 12 * 30_000
-    assert peak - uncounted < limit * 2**20
+    return peak - ranking.items.nbytes - ranking.scores.nbytes - 12 * scorer.n_items
+
+
+@pytest.mark.parametrize("limit", [2, 8])
+@pytest.mark.parametrize("shape", [(2000, 96), (300, 4, 96)])
+def test_memory_stays_within_the_limit(limit, shape):
+    """All scores would take 2000 * 30000 * 4 bytes = 229 MB, the items alone 11 MB."""
+    rng = np.random.default_rng(0)
+    vectors = Vectors(
+        rng.standard_normal(shape, dtype=np.float32),
+        rng.standard_normal((30_000, 96), dtype=np.float32),
+    )
+    mask = random_mask(rng, len(vectors.users), 300, 0.1)
+    mask = Bags(mask.offsets, mask.indices, 30_000)
+    assert peak_beyond_the_ranking(vectors, mask, limit) < limit * 2**20
+
+
+@pytest.mark.parametrize("limit", [2, 8])
+def test_memory_for_weights_between_items_stays_within_the_limit(limit):
+    """The weights take 2000 * 2000 * 4 bytes = 15 MB, all scores 1.5 MB."""
+    rng = np.random.default_rng(0)
+    history = random_mask(rng, 200, 2000, 0.01)
+    scorer = ItemWeights(history, rng.standard_normal((2000, 2000), dtype=np.float32))
+    assert peak_beyond_the_ranking(scorer, history, limit) < limit * 2**20

@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from pytest import approx
 
+from recsys.baselines.popularity import Popularity
+from recsys.baselines.protocol import Histories
 from recsys.config import EvaluationConfig, SegmentConfig
 from recsys.data.arrays import Interactions
-from recsys.evaluation.evaluation import TAIL_PREFIX, evaluate, popularity, tail_metrics
+from recsys.evaluation.evaluation import TAIL_PREFIX, evaluate, tail_metrics
 from recsys.evaluation.metrics import Places
 
 # Item 0 is head (9 of 12 train interactions), 1 is tail (3), 2 is cold (0).
 TRAIN = Interactions(
     np.zeros(12, dtype=np.int64), np.array([0] * 9 + [1] * 3), None, n_users=3, n_items=3
 )
-CONFIG = EvaluationConfig(ks=(2,), segments=SegmentConfig(cold_max=1, head_share=0.5))
+CONFIG = EvaluationConfig(metrics_k=(2,), segments=SegmentConfig(cold_max=1, head_share=0.5))
 
 
 @pytest.fixture
@@ -53,10 +55,14 @@ def test_every_ranking_metric_is_there(tail):
 def test_every_reader_of_an_evaluation_has_these_values(board_prepared):
     """On the checkerboard all books are read alike, so the head is a part of them or empty."""
     config = EvaluationConfig(
-        ks=(5,), candidate_samples=0, bootstrap_samples=100, segments=SegmentConfig(head_share=0.01)
+        metrics_k=(5,),
+        candidate_samples=0,
+        bootstrap_samples=100,
+        segments=SegmentConfig(head_share=0.01),
     )
+    train = Histories.of(board_prepared.train)
     evaluation = evaluate(
-        popularity(board_prepared.train),
+        Popularity().fit(train).scorer(train, None),
         board_prepared,
         split="test",
         config=config,

@@ -67,7 +67,11 @@ def make_record():
                 "skipped": None,
                 "n_users": 1100,
                 "model": scores(1.0),
-                "baselines": {"popularity": scores(0.25), "oracle": scores(2.0)},
+                "baselines": {
+                    "popularity": scores(0.25),
+                    "ease": scores(0.75),
+                    "oracle": scores(2.0),
+                },
             },
             "oracle": {"expected_ndcg@10": 0.41},
             "environment": {

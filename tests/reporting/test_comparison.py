@@ -95,13 +95,27 @@ def test_runs_that_serve_every_reader_alike_are_said_to(make_run):
 
 
 def test_settings_that_differ_are_shown_and_places_are_not(make_run):
-    first = make_run("a", config={"model.embedding_dim": 32, "experiment.run_name": "a"})
-    second = make_run("b", config={"model.embedding_dim": 64, "experiment.run_name": "b"})
-    assert differing_settings([first, second]) == [("model.embedding_dim", [32, 64])]
+    first = make_run(
+        "a",
+        config={
+            "model.user_encoder.id_embedding.params.embedding_dim": 32,
+            "experiment.run_name": "a",
+        },
+    )
+    second = make_run(
+        "b",
+        config={
+            "model.user_encoder.id_embedding.params.embedding_dim": 64,
+            "experiment.run_name": "b",
+        },
+    )
+    assert differing_settings([first, second]) == [
+        ("model.user_encoder.id_embedding.params.embedding_dim", [32, 64])
+    ]
     table = comparison_tables(compare([first, second]))["settings"]
     assert (table.columns, table.rows) == (
         ("setting", "a", "b"),
-        (("model.embedding_dim", "32", "64"),),
+        (("model.user_encoder.id_embedding.params.embedding_dim", "32", "64"),),
     )
 
 

@@ -53,10 +53,10 @@ def written(make_run_dir):
 
 def test_both_reports_say_the_outcome_in_plain_words(written):
     said = (
-        "Ranking the whole catalogue for 1,100 readers, mimic-1 reaches NDCG@10 0.200 (95 % "
-        "interval 0.190 to 0.210) on the test books. Ranking by popularity reaches 0.050; the "
-        "model has 4.0 times as much. The best attainable, by the preferences that generated the "
-        "data, is 0.400: the model reaches 50 % of it."
+        "Ranking the whole catalogue for 1,100 users, mimic-1 reaches NDCG@10 0.200 (95 % "
+        "interval 0.190 to 0.210) on the test items, 0.050 above the best baseline, EASE, with "
+        "0.150. The other baselines reach: popularity 0.050. The best attainable, by the "
+        "preferences that generated the data, is 0.400: the model reaches 50 % of it."
     )
     markdown, page = written()
     assert said in markdown
@@ -177,6 +177,14 @@ def test_a_skipped_evaluation_says_why(written, make_record):
     assert "## Results" not in markdown
 
 
+def test_the_report_says_how_validation_was_cut_from_a_ready_made_split(written, make_record):
+    note = "validation is cut at random from train, 10 % of each user's interactions"
+    split = {"strategy": "given", "order": "timestamp", "skipped": None, "note": note}
+    markdown, page = written(dataset=make_record().dataset | {"split": split})
+    assert f"Split: given; {note}." in page.text
+    assert note in markdown
+
+
 def test_without_an_oracle_no_best_is_claimed(written, make_record):
     evaluation = make_record().evaluation
     del evaluation["baselines"]["oracle"]
@@ -202,48 +210,97 @@ def test_a_run_without_gates_has_no_gate_chart(written, tables):
 def test_gaps_are_dashes(written, make_record):
     nan = float("nan")
     record = make_record()
-    for scores in (record.evaluation["model"], record.evaluation["baselines"]["popularity"]):
+    baselines = record.evaluation["baselines"]
+    for scores in (record.evaluation["model"], baselines["popularity"], baselines["ease"]):
         scores["means"] = dict.fromkeys(scores["means"], nan)
         scores["intervals"] = dict.fromkeys(scores["intervals"], (nan, nan))
     history = [epoch | {"validation": {"ndcg@10": nan}} for epoch in record.history]
     markdown, page = written(evaluation=record.evaluation, history=history)
     assert "| NDCG@10 | – |" in markdown
     assert "nan" not in markdown.lower()
-    assert "No test reader had a book to find." in page.text
+    assert "No test user had an item to find." in page.text
 
 
-def test_popularity_without_a_hit_has_no_ratio(written, make_record):
+def test_a_baseline_without_a_hit_has_no_ratio(make_record):
     evaluation = make_record().evaluation
     evaluation["baselines"]["popularity"]["means"]["ndcg@10"] = 0.0
-    markdown, _ = written(evaluation=evaluation)
-    assert "Ranking by popularity reaches 0.000." in markdown
+    figures = {f.label: f for f in build_report(make_record(evaluation=evaluation), {}).key_figures}
+    assert (figures["Popularity"].value, figures["Popularity"].detail) == ("0.000", "by NDCG@10")
+    assert figures["EASE"].detail == "the model: 1.33 times"
 
 
 @pytest.mark.parametrize(
     ("low", "high", "said"),
     [
         (
-            0.05,
-            0.15,
-            "The model is better by 0.100, reader by reader (95 % interval 0.050 to 0.150)",
+            *(0.03, 0.07),
+            "on the test items, 0.050 above the best baseline, EASE, with 0.150 (95 % interval of "
+            "the difference 0.030 to 0.070, p = 0.020).",
         ),
-        (-0.15, -0.05, "The model is worse: its difference is -0.100, reader by reader"),
+        (-0.07, -0.03, "0.050 below the best baseline, EASE, with 0.150"),
         (
-            -0.05,
-            0.25,
-            "The difference of 0.100, reader by reader (95 % interval -0.050 to 0.250) cannot",
+            *(-0.05, 0.15),
+            "which cannot be told from the best baseline, EASE, with 0.150 (difference 0.050, "
+            "95 % interval of the difference -0.050 to 0.150, p = 0.020).",
         ),
     ],
 )
-def test_the_difference_from_popularity_is_judged_by_its_interval(make_record, low, high, said):
+def test_the_first_sentence_tells_the_best_baseline(make_record, low, high, said):
     table = Table(
-        "versus_popularity",
-        "Model against popularity",
+        "versus_baselines",
+        "Model against baselines",
         "",
-        ("metric", "difference", "low", "high"),
-        (("recall@10", 9.0, 9.0, 9.0), ("ndcg@10", (low + high) / 2, low, high)),
+        ("baseline", "metric", "difference", "low", "high", "p_corrected"),
+        (
+            ("popularity", "ndcg@10", 9.0, 9.0, 9.0, 1.0),
+            ("ease", "recall@10", 9.0, 9.0, 9.0, 1.0),
+            ("ease", "ndcg@10", (low + high) / 2, low, high, 0.02),
+        ),
     )
     assert said in build_report(make_record(), {table.name: table}).summary
+
+
+@pytest.mark.parametrize(
+    ("low", "said"),
+    [
+        (
+            0.01,
+            "The towers earn their place on cold items: NDCG 0.050 against 0.020 of EASE on cold "
+            "items (1,234 held out, interval of the difference 0.010 to 0.040), 0.100 against "
+            "0.300 of popularity on cold users (9 judged, interval of the difference -0.300 to "
+            "-0.100).",
+        ),
+        (-0.01, "Where little is known the towers are not shown to be better than the best"),
+    ],
+)
+def test_a_sentence_says_where_towers_earn_their_place(make_record, low, said):
+    columns = ("kind", "baseline", "n", "model", "baseline_value", "difference", "low", "high")
+    rows = (
+        ("items", "popularity", 1234, 0.05, 0.0, 0.05, 0.04, 0.06),
+        ("items", "ease", 1234, 0.05, 0.02, 0.03, low, 0.04),
+        ("users", "popularity", 9, 0.1, 0.3, -0.2, -0.3, -0.1),
+        ("users", "ease", 9, 0.1, 0.2, -0.1, -0.2, 0.0),
+    )
+    table = Table("versus_baselines_cold", "Cold", "", columns, rows)
+    assert said in build_report(make_record(), {table.name: table}).summary
+
+
+def test_nothing_is_said_of_the_cold_where_there_is_nothing_cold(make_record):
+    table = Table("versus_baselines_cold", "Cold", "", (), ())
+    assert "towers" not in build_report(make_record(), {table.name: table}).summary
+
+
+def test_baselines_that_were_too_large_are_named(written, tables):
+    reason = "left out: 40,981 items squared need 13.4 GB, and the limit is 2,048"
+    table = Table(
+        "baseline_tuning",
+        "Settings of the baselines",
+        "",
+        ("baseline", "settings", "chosen"),
+        (("popularity", "", "yes"), ("ease", reason, None)),
+    )
+    markdown, _ = written(given={**tables, table.name: table})
+    assert f"EASE was {reason}." in markdown
 
 
 def test_reporting_needs_neither_torch_nor_mlflow():

@@ -1,0 +1,62 @@
+"""EASE against the regressions that it stands for, one an item."""
+
+import numpy as np
+import pytest
+
+from recsys.baselines import ease
+from recsys.baselines.ease import Ease, ease_bytes
+from recsys.baselines.protocol import Histories
+from recsys.data.arrays import Bags
+
+
+def histories(matrix):
+    users, items = np.nonzero(matrix)
+    return Histories(
+        Bags.from_pairs(users, items, n_rows=len(matrix), n_columns=matrix.shape[1]), True
+    )
+
+
+def slow_ease(matrix, l2):
+    """For each item the ridge regression of its column on all other columns."""
+    n_items = matrix.shape[1]
+    weights = np.zeros((n_items, n_items))
+    for item in range(n_items):
+        others = [j for j in range(n_items) if j != item]
+        inputs = matrix[:, others].astype(float)
+        system = inputs.T @ inputs + l2 * np.eye(len(others))
+        weights[others, item] = np.linalg.solve(system, inputs.T @ matrix[:, item])
+    return weights
+
+
+@pytest.mark.parametrize("shape", [(30, 8), (6, 20)])  # by items, by users
+@pytest.mark.parametrize("l2", [0.5, 30.0])
+def test_weights_are_those_of_one_ridge_regression_an_item(rng, shape, l2):
+    matrix = (rng.random(shape) < 0.3).astype(int)
+    fitted = Ease(l2).fit(histories(matrix))
+    assert fitted.weights == pytest.approx(slow_ease(matrix, l2), abs=1e-5)
+    assert fitted.weights.flags.c_contiguous
+
+
+def test_single_precision_agrees_with_double(rng, monkeypatch):
+    matrix = (rng.random((60, 25)) < 0.3).astype(int)
+    double = Ease(2.0).fit(histories(matrix)).weights
+    monkeypatch.setattr(ease, "_DOUBLE_UP_TO", 10)
+    assert Ease(2.0).fit(histories(matrix)).weights == pytest.approx(double, abs=1e-4)
+
+
+def test_an_item_that_nobody_has_gets_and_gives_nothing():
+    weights = Ease(1.0).fit(histories(np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0]]))).weights
+    assert (weights[2] == 0).all() and (weights[:, 2] == 0).all()
+    assert weights[0, 1] > 0
+
+
+def test_a_triangle_larger_than_a_block_is_mirrored(rng):
+    half = rng.random((2500, 2500)) * 0.001
+    matrix = np.asfortranarray(half + half.T + 3 * np.eye(2500))
+    inverse = ease._inverse(matrix.copy(order="F"))
+    assert (inverse == inverse.T).all()
+    assert (inverse @ matrix)[:3] == pytest.approx(np.eye(2500)[:3], abs=1e-8)
+
+
+def test_memory_is_two_matrices_of_items_squared():
+    assert ease_bytes(1000) == 2 * 1000**2 * 4

@@ -1,0 +1,55 @@
+"""Item neighbours against a loop over pairs of items."""
+
+import numpy as np
+import pytest
+
+from recsys.baselines import item_knn
+from recsys.baselines.item_knn import ItemKNN
+from recsys.baselines.protocol import Histories
+from recsys.data.arrays import Bags
+
+
+def histories(matrix):
+    users, items = np.nonzero(matrix)
+    return Histories(
+        Bags.from_pairs(users, items, n_rows=len(matrix), n_columns=matrix.shape[1]), True
+    )
+
+
+def slow_cosines(matrix, shrinkage):
+    n_items = matrix.shape[1]
+    cosines = np.zeros((n_items, n_items))
+    for i in range(n_items):
+        for j in range(n_items):
+            both = (matrix[:, i] & matrix[:, j]).sum()
+            lengths = np.sqrt(matrix[:, i].sum() * matrix[:, j].sum())
+            if i != j and lengths:
+                cosines[j, i] = both / (lengths + shrinkage)
+    return cosines
+
+
+@pytest.mark.parametrize("shrinkage", [0, 3])
+@pytest.mark.parametrize("cells", [2**24, 30])
+def test_weights_are_cosines_with_all_neighbours(rng, monkeypatch, shrinkage, cells):
+    monkeypatch.setattr(item_knn, "_CELLS_AT_ONCE", cells)  # one block, or several
+    matrix = (rng.random((30, 12)) < 0.3).astype(int)
+    weights = ItemKNN(12, shrinkage).fit(histories(matrix)).weights
+    assert weights == pytest.approx(slow_cosines(matrix, shrinkage), abs=1e-6)
+
+
+@pytest.mark.parametrize("cells", [2**24, 30])
+def test_an_item_is_scored_by_its_nearest_alone(rng, monkeypatch, cells):
+    monkeypatch.setattr(item_knn, "_CELLS_AT_ONCE", cells)
+    matrix = (rng.random((200, 12)) < 0.3).astype(int)
+    cosines = slow_cosines(matrix, 0)
+    weights = ItemKNN(3, 0).fit(histories(matrix)).weights
+    for item in range(12):
+        nearest = np.argsort(-cosines[:, item])[:3]
+        expected = np.zeros(12)
+        expected[nearest] = cosines[nearest, item]
+        assert weights[:, item] == pytest.approx(expected, abs=1e-6)
+
+
+def test_two_items_that_the_same_users_have_are_as_near_as_can_be():
+    weights = ItemKNN(1, 0).fit(histories(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))).weights
+    assert weights.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]

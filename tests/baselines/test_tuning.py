@@ -1,0 +1,169 @@
+"""Which settings are chosen, what is known when test is scored, and what is left out."""
+
+import numpy as np
+import pytest
+from pytest import approx
+
+from recsys.baselines import tuning
+from recsys.baselines.build import CHEAP, Grid, grid_of
+from recsys.baselines.ease import Ease
+from recsys.baselines.item_knn import ItemKNN
+from recsys.baselines.protocol import Histories
+from recsys.baselines.tuning import tuned_baselines
+from recsys.config import Config
+from recsys.data.arrays import Interactions
+from recsys.evaluation.evaluation import validation_metrics
+
+
+class World:
+    """Users take items in a circle, one step at a time, so that the last item tells the next."""
+
+    def __init__(self, n_users=60, n_items=12, length=6):
+        rng = np.random.default_rng(0)
+        starts = rng.integers(n_items, size=n_users)
+        items = (starts[:, None] + np.arange(length)) % n_items
+        users = np.repeat(np.arange(n_users), length).reshape(n_users, length)
+        times = np.tile(np.arange(length), (n_users, 1))
+        self.users, self.items = range(n_users), range(n_items)
+
+        def part(columns):
+            arrays = (array[:, columns].ravel() for array in (users, items, times))
+            return Interactions(*arrays, n_users, n_items)
+
+        self.train, self.validation, self.test = part(slice(0, -2)), part([-2]), part([-1])
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def config_of(**evaluation):
+    return Config.model_validate({"evaluation": evaluation})
+
+
+def column(table, name):
+    return dict(zip(table.column("baseline"), table.column(name), strict=True))
+
+
+def test_the_chosen_settings_are_the_best_of_those_tried(world):
+    tuned = tuned_baselines(world, Config(), split="validation")
+    frame = tuned.table.to_frame()
+    assert list(tuned.scorers) == list(CHEAP)
+    for name, tried in frame.groupby("baseline"):
+        chosen = tried[tried["chosen"] == "yes"]
+        assert len(chosen) == 1
+        assert chosen["validation_ndcg@10"].item() == tried["validation_ndcg@10"].max(), name
+
+
+def test_the_values_are_those_of_validation(world):
+    config = Config()
+    tuned = tuned_baselines(world, config, split="validation")
+    for name, scorer in tuned.scorers.items():
+        users = np.unique(world.validation.users)
+        found = validation_metrics(scorer, world, config=config.evaluation, users=users)
+        frame = tuned.table.to_frame()
+        rows = frame[(frame["baseline"] == name) & (frame["chosen"] == "yes")]
+        assert rows["validation_ndcg@10"].item() == approx(found["ndcg@10"])
+
+
+def test_recency_is_chosen_where_the_last_item_tells_the_next(world):
+    frame = tuned_baselines(world, Config(), split="validation").table.to_frame()
+    chosen = frame[frame["chosen"] == "yes"].set_index("baseline")["recency_scale"]
+    assert chosen["ease"] <= 4
+
+
+def test_without_an_order_recency_is_not_tried(world):
+    for name in ("train", "validation", "test"):
+        part = getattr(world, name)
+        timeless = Interactions(part.users, part.items, None, part.n_users, part.n_items)
+        setattr(world, name, timeless)
+    frame = tuned_baselines(world, Config(), split="validation").table.to_frame()
+    assert frame["recency_scale"].isna().all()
+
+
+def test_on_test_a_history_holds_validation_items_whether_refitted_or_not(world):
+    known = Histories.of(world.train, world.validation)
+    for refit in (False, True):
+        scorer = tuned_baselines(world, Config(), split="test", refit=refit).scorers["ease"]
+        assert scorer.history.row(3).tolist() == known.bags.row(3).tolist()
+        assert scorer.history.row(3).tolist()[-1] == world.validation.items[3]
+
+
+def test_only_a_refit_learns_from_validation(world):
+    tuned = {r: tuned_baselines(world, Config(), split="test", refit=r) for r in (False, True)}
+    counts = np.bincount(world.train.items, minlength=12)
+    both = counts + np.bincount(world.validation.items, minlength=12)
+    assert tuned[False].scorers["popularity"].items[:, 0].tolist() == counts.tolist()
+    assert tuned[True].scorers["popularity"].items[:, 0].tolist() == both.tolist()
+    assert (tuned[False].scorers["ease"].weights != tuned[True].scorers["ease"].weights).any()
+
+
+def test_items_squared_must_fit_into_memory(world, monkeypatch):
+    monkeypatch.setattr(tuning, "ease_bytes", lambda n_items: 13.4e9)
+    tuned = tuned_baselines(world, config_of(baseline_memory_limit_mb=1024), split="test")
+    assert list(tuned.scorers) == ["popularity"]
+    assert tuned.notes[1] == (
+        "EASE was left out: 12 items squared need 13.4 GB, and "
+        "'evaluation.baseline_memory_limit_mb' is 1,024."
+    )
+    assert column(tuned.table, "settings")["item_knn"].startswith("left out: 12 items squared")
+
+
+def test_popularity_is_always_there(world):
+    tuned = tuned_baselines(world, config_of(baselines=["ease"]), split="test")
+    assert list(tuned.scorers) == ["popularity", "ease"]
+    tuned = tuned_baselines(world, config_of(baselines=[]), split="test")
+    assert list(tuned.scorers) == ["popularity"]
+
+
+def test_nothing_is_fitted_where_nothing_is_held_out(world):
+    world.test = world.test.select(np.empty(0, dtype=np.int64))
+    assert tuned_baselines(world, Config(), split="test").scorers == {}
+
+
+def test_large_catalogues_are_tuned_on_some_users(world, monkeypatch):
+    monkeypatch.setattr(tuning, "TUNING_USERS", 7)
+    table = tuned_baselines(world, Config(), split="validation").table
+    assert "of 7 validation users" in table.note
+
+
+class Line:
+    """A baseline on a line of settings: its value falls off on both sides of a peak."""
+
+    def __init__(self, values):
+        self.values, self.tried = values, []
+
+    def __call__(self, number):
+        self.tried.append(number)
+        return self.values[number], f"fitted {number}"
+
+
+@pytest.mark.parametrize(
+    ("values", "most", "tried", "best"),
+    [
+        ((1, 2, 3, 4, 3), 9, [2, 3, 4], 3),
+        ((1, 5, 4, 2, 1), 9, [2, 3, 1, 0], 1),
+        ((9, 8, 7, 2, 1), 3, [2, 3, 1], 1),
+        ((1, 2, 3, 4, 5), 9, [2, 3, 4], 4),
+    ],
+)
+def test_climbing_follows_rising_values_and_keeps_the_best(values, most, tried, best):
+    line = Line(values)
+    search = tuning._Search(line)
+    search.climb(2, len(values), most)
+    assert line.tried == tried
+    assert (search.best.number, search.best.fitted) == (best, f"fitted {best}")
+
+
+def test_large_catalogues_have_smaller_grids():
+    assert grid_of("ease", 10_000, 0).most < grid_of("ease", 1000, 0).most
+    assert len(grid_of("item_knn", 10_000, 0).candidates) < 5
+    grid = grid_of("ease", 1000, 0)
+    assert isinstance(grid, Grid) and grid.candidates[grid.start or 0] == Ease(100.0)
+    assert ItemKNN(50, 0.0) in grid_of("item_knn", 10_000, 0).candidates
+
+
+def test_the_same_data_and_seed_give_the_same_table(world):
+    first, second = (tuned_baselines(world, Config(), split="test").table for _ in range(2))
+    assert first == second
