@@ -51,7 +51,6 @@ UNKNOWN_READER = "a reader never seen"
 _BUNDLE_TAG = "bookends.bundle"
 _SERVING_FILE = Path(__file__).with_name("serving.py")
 _SERVED_WITH = (
-    "numba",
     "numpy",
     "pandas",
     "pyarrow",
@@ -75,6 +74,7 @@ def signature(book_columns: Sequence[str]) -> ModelSignature:
     inputs = [
         ColSpec("string", "user_id", required=False),
         ColSpec(Array(DataType.string), "liked", required=False),
+        ColSpec(Array(DataType.double), "liked_ratings", required=False),
         ColSpec("string", "item_id", required=False),
     ]
     inputs += [

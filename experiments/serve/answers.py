@@ -78,13 +78,14 @@ class Asked:
 
 
 def recommend(served: Served, question: RecommendQuestion, limits: Limits) -> Asked:
-    """Lists of readers; see ``Recommender.recommend_for_readers``."""
-    user_ids, liked = _readers(question)
+    """Lists of users; see ``Recommender.recommend_for_users``."""
+    user_ids, liked = _users(question)
     limits.check(question.k, len(user_ids))
-    enquiry = served.recommender.ask_for_readers(
+    enquiry = served.recommender.ask_for_users(
         user_ids,
         liked,
         question.k,
+        ratings=question.liked_ratings,
         exclude_seen=question.exclude_seen,
         categories=question.categories,
     )
@@ -139,17 +140,17 @@ def similar_to_book(served: Served, question: NewBookSimilarQuestion, limits: Li
 
 
 def readers_of_book(served: Served, question: NewBookReadersQuestion, limits: Limits) -> Asked:
-    """The readers for each new book; see ``Recommender.readers_of_book``."""
+    """The users for each new book; see ``Recommender.users_of_book``."""
     limits.check(question.k, len(question.books))
-    enquiry = served.recommender.ask_for_readers_of_book(_described(question.books), question.k)
+    enquiry = served.recommender.ask_for_users_of_book(_described(question.books), question.k)
 
     def lay_out(rows: pa.Table) -> NewBookReadersAnswer:
         columns = (rows[name].to_pylist() for name in ("rank", "user_id", "score"))
-        readers = [
+        users = [
             RankedReader(rank=rank, user_id=user_id, score=score)
             for rank, user_id, score in zip(*columns, strict=True)
         ]
-        lists = _lists(rows["position"].to_pylist(), readers, len(question.books))
+        lists = _lists(rows["position"].to_pylist(), users, len(question.books))
         results = [NewBookReaders(readers=ranked) for ranked in lists]
         return NewBookReadersAnswer(model_version=served.version, results=results)
 
@@ -159,20 +160,22 @@ def readers_of_book(served: Served, question: NewBookReadersQuestion, limits: Li
 Asking = Callable[[Served, Any, Limits], Asked]
 
 
-def _readers(question: RecommendQuestion) -> tuple[list[str | None], list[list[str]]]:
-    """Id and liked books of each reader."""
+def _users(question: RecommendQuestion) -> tuple[list[str | None], list[list[str]]]:
+    """Id and liked books of each user."""
     user_ids, liked = question.user_ids, question.liked
+    if question.liked_ratings is not None and liked is None:
+        raise DataError("'liked_ratings' must be given with 'liked', whose books they rate")
     if user_ids is None and liked is None:
         raise DataError(
             "'user_ids' or 'liked' must be given, got neither; {\"user_ids\": [null]} asks for "
             "the popular list"
         )
     if user_ids is None or liked is None:
-        n_readers = len(user_ids or liked or [])
-        return user_ids or [None] * n_readers, liked or [[]] * n_readers
+        n_users = len(user_ids or liked or [])
+        return user_ids or [None] * n_users, liked or [[]] * n_users
     if len(user_ids) != len(liked):
         raise DataError(
-            "'user_ids' and 'liked' must have one entry for each reader, "
+            "'user_ids' and 'liked' must have one entry for each user, "
             f"got {len(user_ids)} and {len(liked)}"
         )
     return user_ids, liked

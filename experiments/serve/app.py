@@ -112,7 +112,7 @@ def build_app(current: Current, meters: Meters, settings: Settings | None = None
 
     app = FastAPI(
         title="bookends",
-        description="Ranked books for readers known and new, and books near a book.",
+        description="Ranked books for users known and new, and books near a book.",
         version=version("bookends"),
         lifespan=lifespan,
         docs_url=None,  # the pages load scripts from elsewhere; the schema is at /openapi.json
@@ -133,9 +133,9 @@ def build_app(current: Current, meters: Meters, settings: Settings | None = None
 def _add_questions(app: FastAPI, reception: Reception) -> None:
     @app.post("/recommend", response_model=schemas.RecommendAnswer, responses=_REFUSALS)
     async def recommend(question: schemas.RecommendQuestion) -> Response:
-        """The best books for readers.
+        """The best books for users.
 
-        A reader the model knows gets their own list, another one is placed by the books they like,
+        A user the model knows gets their own list, another one is placed by the books they like,
         and one of whom nothing is known gets the most popular books; `source` says which.
         """
         return await reception.answer(answers.recommend, question)
@@ -152,7 +152,7 @@ def _add_questions(app: FastAPI, reception: Reception) -> None:
 
     @app.post("/new-book/readers", response_model=schemas.NewBookReadersAnswer, responses=_REFUSALS)
     async def new_book_readers(question: schemas.NewBookReadersQuestion) -> Response:
-        """The readers who score new books highest, by their metadata alone."""
+        """The users who score new books highest, by their metadata alone."""
         return await reception.answer(answers.readers_of_book, question)
 
 
@@ -197,7 +197,10 @@ def _card(served: Served) -> schemas.ModelCard:
         index=None
         if index is None
         else schemas.Index(
-            recall_mean=found.pop("mean"), recall_lowest=found.pop("lowest"), **found
+            recall_mean=found.pop("mean"),
+            recall_lowest=found.pop("lowest"),
+            n_readers=found.pop("n_users"),
+            **found,
         ),
         provenance=dict(recommender.provenance),
     )

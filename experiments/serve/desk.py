@@ -1,6 +1,6 @@
 """Where questions wait: a thread that becomes free takes all that are there, for one answer to all.
 
-One pass over a large catalogue costs hardly more for eight readers than for one. Nothing is held up
+One pass over a large catalogue costs hardly more for eight users than for one. Nothing is held up
 to gather more: a question that finds a thread free is alone in its pass.
 """
 
@@ -23,9 +23,9 @@ from experiments.serve.served import LOG, Served
 from recsys.recommender.enquiry import search_together
 from recsys.recommender.search import Found
 
-MOST_LISTS = 64
-"""Lists in one pass, but for a question that wants more by itself: later ones wait no longer than
-one pass for a thread."""
+MOST_VECTORS = 64
+"""Vectors in one pass, K for each user, but for a question that wants more by itself: later ones
+wait no longer than one pass for a thread."""
 Result = TypeVar("Result")
 Given = TypeVarTuple("Given")
 
@@ -89,13 +89,13 @@ class Desk:
     def _answer_together(self) -> bool:
         """Answer all that waits, as far as it is not too much for one pass; False at the end."""
         understood: list[tuple[Waiting, Asked]] = []
-        waiting, n_lists = self._queue.get(), 0
+        waiting, n_vectors = self._queue.get(), 0
         while waiting is not None:
             asked = self._understand(waiting)
             if asked is not None:
                 understood.append((waiting, asked))
-                n_lists += asked.enquiry.n_lists
-            if n_lists >= MOST_LISTS:
+                n_vectors += asked.enquiry.n_vectors
+            if n_vectors >= MOST_VECTORS:
                 break
             try:
                 waiting = self._queue.get_nowait()

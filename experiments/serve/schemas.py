@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from recsys.recommender.recommender import Source
 
 MOST_QUESTIONS = 1000
-"""Readers or books in one request: each of them costs a pass over the catalogue."""
+"""Users or books in one request: each of them costs a pass over the catalogue."""
 
 
 def _encodable(text: str) -> str:
@@ -22,6 +22,7 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
+Rating = Annotated[float, Field(allow_inf_nan=False)]
 K = Annotated[int, Field(ge=1, description="Length of each list.")]
 Categories = Annotated[
     list[Text],
@@ -38,7 +39,7 @@ class _Question(BaseModel):
 
 
 class RecommendQuestion(_Question):
-    """Readers, each by an id, by the books they like, or by both."""
+    """Users, each by an id, by the books they like, or by both."""
 
     user_ids: (
         Annotated[
@@ -46,7 +47,7 @@ class RecommendQuestion(_Question):
             Field(
                 min_length=1,
                 max_length=MOST_QUESTIONS,
-                description="Ids; null for a reader without one.",
+                description="Ids; null for a user without one.",
             ),
         ]
         | None
@@ -57,15 +58,26 @@ class RecommendQuestion(_Question):
             Field(
                 min_length=1,
                 max_length=MOST_QUESTIONS,
-                description="Ids of the books each reader likes; they count for readers the model "
-                "does not know. As many lists as user_ids, where both are given.",
+                description="Ids of the books each user likes, the most recent last; they count "
+                "for users the model does not know. As many lists as user_ids, where both are "
+                "given.",
+            ),
+        ]
+        | None
+    ) = None
+    liked_ratings: (
+        Annotated[
+            list[Annotated[list[Rating | None], Field(max_length=10_000)] | None],
+            Field(
+                description="Ratings of the liked books, null for a book or a user without; they "
+                "count in models trained with ratings. Lists of the lengths of those in liked.",
             ),
         ]
         | None
     ) = None
     k: K = 10
     exclude_seen: Annotated[
-        bool, Field(description="Leave out what the reader has read or likes.")
+        bool, Field(description="Leave out what the user has read or likes.")
     ] = True
     categories: Categories
 
@@ -100,7 +112,7 @@ class NewBookSimilarQuestion(_Question):
 
 
 class NewBookReadersQuestion(_Question):
-    """New books, whose likely readers are wanted."""
+    """New books, whose likely users are wanted."""
 
     books: Annotated[list[NewBook], Field(min_length=1, max_length=MOST_QUESTIONS)]
     k: K = 10
@@ -116,7 +128,7 @@ class RankedItem(BaseModel):
 
 
 class RankedReader(BaseModel):
-    """A reader of a list."""
+    """A user of a list."""
 
     rank: Annotated[int, Field(description="From 1.")]
     user_id: str
@@ -124,7 +136,7 @@ class RankedReader(BaseModel):
 
 
 class ReaderList(BaseModel):
-    """The books for one reader."""
+    """The books for one user."""
 
     user_id: str | None
     source: Annotated[
@@ -148,7 +160,7 @@ class NewBookItems(BaseModel):
 
 
 class NewBookReaders(BaseModel):
-    """The readers for a new book."""
+    """The users for a new book."""
 
     readers: list[RankedReader]
 
@@ -162,7 +174,7 @@ class _Answer(BaseModel):
 
 
 class RecommendAnswer(_Answer):
-    """A list for each reader, in the order of the question."""
+    """A list for each user, in the order of the question."""
 
     results: list[ReaderList]
 
@@ -180,7 +192,7 @@ class NewBookSimilarAnswer(_Answer):
 
 
 class NewBookReadersAnswer(_Answer):
-    """Readers for each new book, in the order of the question."""
+    """Users for each new book, in the order of the question."""
 
     results: list[NewBookReaders]
 

@@ -124,16 +124,16 @@ class ModelSource:
 def _warm(recommender: Recommender) -> None:
     """Ask once, so that what is made at the first question is there before it."""
     if not len(recommender.items) or not len(recommender.users):
-        raise ConfigError("a served model must know a reader and a book at least")
+        raise ConfigError("a served model must know a user and a book at least")
     first_user, first_item = recommender.users.ids[0].as_py(), recommender.items.ids[0].as_py()
-    recommender.recommend_for_readers([first_user, None], [[], []], 1)
+    recommender.recommend_for_users([first_user, None], [[], []], 1)
     recommender.similar_items([first_item], 1)
 
 
 def _say(served: Served) -> None:
     recommender = served.recommender
     LOG.info(
-        "%s: %s readers, %s books, %.0f MB",
+        "%s: %s users, %s books, %.0f MB",
         served.place.uri,
         f"{len(recommender.users):,}",
         f"{len(recommender.items):,}",
@@ -142,11 +142,11 @@ def _say(served: Served) -> None:
     if recommender.approximate is not None:
         recall = recommender.approximate.recall
         LOG.info(
-            "the index finds %.1f %% of the exact lists of %d books (worst of %d sampled readers: "
+            "the index finds %.1f %% of the exact lists of %d books (worst of %d sampled users: "
             "%.1f %%); built in %.1f s",
             100 * recall.mean,
             recall.k,
-            recall.n_readers,
+            recall.n_users,
             100 * recall.lowest,
             recall.build_seconds,
         )

@@ -2,8 +2,9 @@
 
 The index is a graph (HNSW; Malkov and Yashunin, "Efficient and robust approximate nearest neighbor
 search using Hierarchical Navigable Small World graphs", TPAMI 2020) of the package usearch. It
-proposes more items than are asked for; what is masked or not allowed is left out, and the rest is
-scored exactly. A question for which too few are left is answered by the exact search.
+proposes more items than are asked for, near each of a user's vectors; what is masked or not allowed
+is left out, and the rest is scored exactly. A question for which too few are left is answered by
+the exact search.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class Recall:
     """How much of the exact lists an index finds.
 
     Attributes:
-        mean: share of the exact k that are found, over the sampled readers.
-        lowest: the same for the reader it serves worst.
+        mean: share of the exact k that are found, over the sampled users.
+        lowest: the same for the user it serves worst.
         k: length of the lists.
-        n_readers: how many were sampled.
+        n_users: how many were sampled.
         build_seconds: how long the index took to build.
         n_bytes: memory of the index.
     """
@@ -49,7 +50,7 @@ class Recall:
     mean: float
     lowest: float
     k: int
-    n_readers: int
+    n_users: int
     build_seconds: float
     n_bytes: int
 
@@ -76,10 +77,10 @@ class ApproximateSearch(Search):
 
         Args:
             exact: the vectors of items.
-            users: vectors of readers; a sample of them measures recall.
+            users: vectors of users, (U, D) or (U, K, D); a sample of them measures recall.
             seen: items left out of their lists.
             k: length of the lists that are compared.
-            n_sample: how many readers are drawn, at most.
+            n_sample: how many users are drawn, at most.
 
         Raises:
             ConfigError: usearch is not installed.
@@ -116,7 +117,7 @@ class ApproximateSearch(Search):
             mean=float(np.mean(shares)) if shares else float("nan"),
             lowest=float(np.min(shares)) if shares else float("nan"),
             k=k,
-            n_readers=len(shares),
+            n_users=len(shares),
             build_seconds=self.recall.build_seconds,
             n_bytes=self.recall.n_bytes,
         )
@@ -160,7 +161,7 @@ class ApproximateSearch(Search):
         return np.array(sorted(left), dtype=np.int64)
 
     def _n_proposed(self, query: Query) -> IntArray:
-        """How many items to propose for each vector, (n,); depends on that vector's row alone."""
+        """How many items to propose for each vector, (n,); depends on that user's row alone."""
         n_masked = np.zeros(len(query), np.int64) if query.masked is None else query.masked.lengths
         n_wanted = query.k + SPARE + n_masked
         if query.allowed is not None:  # so many more as there are others for each allowed one
@@ -171,12 +172,16 @@ class ApproximateSearch(Search):
         return proposed
 
     def _neighbours(self, vectors: FloatArray, n_wanted: int) -> Iterator[IntArray]:
-        matches = self.index.search(vectors, n_wanted, threads=torch.get_num_threads())
-        if len(vectors) == 1:  # usearch answers a lone question in another form
+        """Items near any vector of each user, each once; of (n, K, D)."""
+        flat = vectors.reshape(-1, vectors.shape[-1])
+        matches = self.index.search(flat, n_wanted, threads=torch.get_num_threads())
+        if len(flat) == 1:  # usearch answers a lone question in another form
             yield np.asarray(matches.keys).ravel().astype(np.int64)
             return
-        for keys, count in zip(matches.keys, matches.counts, strict=True):
-            yield keys[:count].astype(np.int64)
+        counts = matches.counts.reshape(len(vectors), -1)
+        for keys, held in zip(matches.keys.reshape(*counts.shape, -1), counts, strict=True):
+            near = [some[:count] for some, count in zip(keys, held, strict=True)]
+            yield np.unique(np.concatenate(near)).astype(np.int64)
 
 
 def _usearch() -> ModuleType:

@@ -1,4 +1,4 @@
-"""The books of a catalogue as a reader of lists sees them, and which carry what category."""
+"""The books of a catalogue as a user of lists sees them, and which carry what category."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from safetensors.numpy import save_file
 
 from recsys.errors import ArtifactError
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 VALUES = "recommender.json"
 TENSORS = ".safetensors"

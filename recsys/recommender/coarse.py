@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, assert_never
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from recsys.bfloat16 import is_fast
 from recsys.data.arrays import BoolArray, FloatArray, IntArray
-from recsys.evaluation.ranking import as_tensor
+from recsys.evaluation.scorers import Combine, as_tensor
 from recsys.evaluation.shortlist import HalfVectors
 
 MEMBERS = 16
@@ -29,6 +29,7 @@ HALF_PAYS_FROM = 1 << 24
 """Values of a catalogue; a smaller one is read as fast as it is."""
 _HALF_STEP = 2.0**-8  # at most so much of a score is lost by rounding it to bfloat16
 _SUMS = 2.0**-21  # eight times what a product and a sum of float32 lose, a term
+_SAFETY = 1.02  # products of rounded vectors may be larger
 _TINY = 2.0**-126  # smaller numbers may be taken for 0
 
 
@@ -80,36 +81,45 @@ class Hidden:
 class CoarseCatalogue:
     """The vectors of a catalogue, to be read fast.
 
+    Where what asks has K vectors, or an item has M, all K M products are combined to one score.
     In a block of ``size`` items and ``n`` groups, group ``g`` has the items ``g``, ``n + g``,
     ``2 n + g`` and so on, so that largest scores are taken along memory.
 
     Attributes:
-        vectors: (I, D), bfloat16 or float32; how long they are and what rounding lost.
+        vectors: those of the first item, of the second and so on, (I M, D), bfloat16 or float32;
+            how long they are and what rounding lost.
         group: items in a group; 1 where one block holds them all, and nothing is to be saved.
+        n_vectors: M, the vectors of an item.
+        combine: how products become one score, where there are several.
     """
 
     vectors: HalfVectors
     group: int
+    n_vectors: int = 1
+    combine: Combine = "max"
 
     @classmethod
-    def of(cls, items: FloatArray, *, is_whole: bool) -> Self:
+    def of(cls, items: FloatArray, combine: Combine, *, is_whole: bool) -> Self:
         """Round the vectors where that pays.
 
         Args:
-            items: (I, D) float32, at least one.
+            items: (I, D) or (I, M, D) float32, at least one.
+            combine: as above.
             is_whole: whether it will be read again and again.
         """
+        flat, n_vectors = items.reshape(-1, items.shape[-1]), items[:1].size // items.shape[-1]
         if is_whole and is_fast() and items.size >= HALF_PAYS_FROM:
-            return cls(HalfVectors.of(items, np.empty(items.shape, dtype=np.int16)), MEMBERS)
-        vectors = as_tensor(items)
+            half = HalfVectors.of(flat, np.empty(flat.shape, dtype=np.int16))
+            return cls(half, MEMBERS, n_vectors, combine)
+        vectors = as_tensor(flat)
         longest = float(_lengths(vectors).max())
         group = 1 if len(items) <= ITEMS_A_BLOCK else MEMBERS
-        return cls(HalfVectors(vectors, longest, 0.0), group)
+        return cls(HalfVectors(vectors, longest, 0.0), group, n_vectors, combine)
 
     @property
     def n_items(self) -> int:
         """I."""
-        return len(self.vectors.vectors)
+        return len(self.vectors.vectors) // self.n_vectors
 
     @property
     def is_half(self) -> bool:
@@ -117,7 +127,13 @@ class CoarseCatalogue:
         return self.vectors.vectors.dtype == torch.bfloat16
 
     def wanted(self, users: FloatArray, k: int, hidden: Hidden) -> BoolArray:
-        """Which groups can hold one of the best ``k`` items of each vector, (n, groups)."""
+        """Which groups can hold one of the best ``k`` items of each user, (n, groups).
+
+        Args:
+            users: vectors, (n, K, D) float32.
+            k: how many are wanted.
+            hidden: what must not appear.
+        """
         maxima = self._maxima(as_tensor(users), hidden)
         margins = self._margins(as_tensor(users))
         bounds = np.full(len(users), -np.inf)
@@ -149,33 +165,61 @@ class CoarseCatalogue:
 
     def _maxima(self, users: Tensor, hidden: Hidden) -> FloatArray:
         """The largest score of each group, (n, groups) float32."""
-        vectors = users.to(self.vectors.vectors.dtype)
-        buffer = torch.empty(len(users) * min(ITEMS_A_BLOCK, self.n_items), dtype=vectors.dtype)
+        vectors = users.flatten(0, 1).to(self.vectors.vectors.dtype)
+        longest = min(ITEMS_A_BLOCK, self.n_items) * self.n_vectors
+        buffer = torch.empty(len(vectors) * longest, dtype=vectors.dtype)
         maxima = torch.empty(len(users), -(-self.n_items // self.group))
         for start, block in self._blocks():
-            scores = buffer[: len(users) * len(block)].view(len(users), -1)
-            torch.mm(vectors, block.T, out=scores)
+            products = buffer[: len(vectors) * len(block)].view(len(vectors), -1)
+            torch.mm(vectors, block.T, out=products)
+            scores = self._combined(products.view(*users.shape[:2], -1, self.n_vectors))
             hidden.hide(scores, start)
             if self.group == 1:
                 return scores.numpy()
-            if len(block) % self.group:
-                padding = (0, -len(block) % self.group)
+            if scores.shape[1] % self.group:
+                padding = (0, -scores.shape[1] % self.group)
                 scores = torch.nn.functional.pad(scores, padding, value=-torch.inf)
             first = start // self.group
             largest = scores.view(len(users), self.group, -1).amax(dim=1)
             maxima[:, first : first + largest.shape[1]] = largest
         return maxima.numpy()
 
+    def _combined(self, products: Tensor) -> Tensor:
+        """One score of all products of a user and an item; (n, K, m, M) -> (n, m)."""
+        if products.shape[1] == self.n_vectors == 1:
+            return products.view(len(products), -1)
+        match self.combine:
+            case "max":
+                return products.amax(dim=(1, 3))
+            case "logsumexp":
+                return products.float().logsumexp(dim=(1, 3))
+            case _:
+                assert_never(self.combine)
+
     def _blocks(self) -> Iterator[tuple[int, Tensor]]:
         for start in range(0, self.n_items, ITEMS_A_BLOCK):
-            yield start, self.vectors.vectors[start : start + ITEMS_A_BLOCK]
+            stop = start + ITEMS_A_BLOCK
+            yield start, self.vectors.vectors[start * self.n_vectors : stop * self.n_vectors]
 
     def _margins(self, users: Tensor) -> FloatArray:
-        """How far off scores may be, (n,)."""
+        """How far off scores may be, (n,): no further than the furthest product, but for logs."""
+        vectors = users.flatten(0, 1)
+        margins = self._product_margins(vectors)
+        n_products = users.shape[1] * self.n_vectors
+        if n_products > 1 and self.combine == "logsumexp":
+            largest = _SAFETY * _lengths(vectors).numpy() * self.vectors.longest
+            margins += _SUMS * (largest + n_products)
+            if self.is_half:  # products were rounded before they were combined
+                margins += _HALF_STEP * largest
+        furthest: FloatArray = margins.reshape(len(users), -1).max(axis=1)
+        return furthest
+
+    def _product_margins(self, vectors: Tensor) -> FloatArray:
+        """How far off products with the items' vectors may be, (n,)."""
         if self.is_half:
             none = HalfVectors(self.vectors.vectors[:0], self.vectors.longest, self.vectors.lost)
-            return none.score(users, np.empty((len(users), 0), dtype=np.int16))
-        lengths, dim = _lengths(users).numpy(), users.shape[1]
+            return none.score(vectors, np.empty((len(vectors), 0), dtype=np.int16))
+        lengths, dim = _lengths(vectors).numpy(), vectors.shape[1]
         margins: FloatArray = _SUMS * (dim + 16) * lengths * self.vectors.longest
         return margins + _TINY * dim * (2 + lengths + self.vectors.longest)
 

@@ -36,9 +36,9 @@ class Enquiry:
     answer: Callable[[Sequence[Found]], pa.Table]
 
     @property
-    def n_lists(self) -> int:
-        """Lists to be searched for."""
-        return sum(len(each.query) for each in self.wanted)
+    def n_vectors(self) -> int:
+        """Vectors by which is searched: K for each user of the model."""
+        return sum(len(each.query) * each.query.n_vectors for each in self.wanted)
 
 
 def search_together(enquiries: Sequence[Enquiry]) -> list[list[Found]]:

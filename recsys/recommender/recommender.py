@@ -1,4 +1,4 @@
-"""The recommender: ranked books for readers known and new, and books near a book.
+"""The recommender: ranked books for users known and new, and books near a book.
 
 On disk it is a :mod:`recsys.recommender.bundle`: vectors, seen books and the towers' weights as
 tensors, ids and texts as Arrow tables, settings as JSON.
@@ -22,6 +22,7 @@ from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.data.columns import AUTHOR, CATEGORIES, ITEM_ID, TITLE, USER_ID
 from recsys.data.dataset import Prepared
 from recsys.data.features import TITLE_STATISTICS
+from recsys.data.histories import Histories
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.ranking import Vectors
@@ -30,32 +31,40 @@ from recsys.recommender import stored
 from recsys.recommender.approximate import ApproximateSearch
 from recsys.recommender.books import Books
 from recsys.recommender.bundle import read_bundle, write_bundle
+from recsys.recommender.cold_start import ColdStart
 from recsys.recommender.enquiry import Enquiry, Wanted, answer_alone
+from recsys.recommender.liked import (
+    Liked,
+    Ratings,
+    as_bags,
+    liked_histories,
+    no_histories,
+)
 from recsys.recommender.lookup import Lookup
-from recsys.recommender.newcomers import Newcomers
 from recsys.recommender.search import Found, ItemSearch, Query, Search, normalised
 
 Source = Literal["model", "popularity", "fold_in", "liked_mean"]
 """Where a list comes from.
 
-model: the reader's own vector. fold_in: a new reader's, by the readers' tower from the books they
-like. liked_mean: the mean of those books' vectors, where the readers' tower knows ids alone.
+model: the user's own vectors. fold_in: a new user's, by the user tower from the books they like.
+liked_mean: the mean of those books' vectors, where the user tower knows ids alone.
 popularity: the books most read in train, the same for everyone of whom nothing is known.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Recommender:
-    """Vectors of known users and items, what each user has seen, and how to place newcomers.
+    """Vectors of known users and items, what each user has seen, and how to place those never seen.
 
     Attributes:
         users: ids of the known users, U.
         books: ids and texts of the catalogue, I.
-        vectors: the product of a user's and an item's is the score.
+        vectors: the product of a user's and an item's is the score; with several vectors a user,
+            what is combined of their products.
         seen: items known of each user when the model was judged: train and validation.
         popularity: train interactions of each item, (I,).
         provenance: where the model comes from (run, data fingerprint), as plain JSON values.
-        newcomers: makes vectors of new readers and books; None where only known ones have any.
+        cold_start: makes vectors of new users and books; None where only known ones have any.
         approximate: finds nearly the best items in less time; None to search exactly.
     """
 
@@ -65,7 +74,7 @@ class Recommender:
     seen: Bags
     popularity: IntArray
     provenance: Mapping[str, Any]
-    newcomers: Newcomers | None = None
+    cold_start: ColdStart | None = None
     approximate: ApproximateSearch | None = None
 
     @classmethod
@@ -94,7 +103,7 @@ class Recommender:
             seen=prepared.train.by_user.union(prepared.validation.by_user),
             popularity=prepared.train.item_counts,
             provenance=dict(provenance),
-            newcomers=Newcomers.of(model, prepared, config),
+            cold_start=ColdStart.of(model, prepared, config),
         )
 
     @property
@@ -107,7 +116,7 @@ class Recommender:
         """Bytes of what serving holds: vectors, seen books, texts, features and weights."""
         return stored.count_bytes(self)
 
-    # Readers -------------------------------------------------------------------------------------
+    # Users ---------------------------------------------------------------------------------------
 
     def recommend(
         self,
@@ -117,14 +126,14 @@ class Recommender:
         exclude_seen: bool = True,
         categories: Sequence[str] = (),
     ) -> pd.DataFrame:
-        """The k best books for each reader, best first.
+        """The k best books for each user, best first.
 
-        A reader the model does not know gets the most popular books, and the answer says so.
+        A user the model does not know gets the most popular books, and the answer says so.
 
         Args:
-            user_ids: raw ids; a reader named twice is answered twice.
-            k: list length; a reader who has seen nearly everything gets fewer.
-            exclude_seen: leave out what the reader is known to have read.
+            user_ids: raw ids; a user named twice is answered twice.
+            k: list length; a user who has seen nearly everything gets fewer.
+            exclude_seen: leave out what the user is known to have read.
             categories: recommend only books that carry one of these; none for all books.
 
         Returns:
@@ -148,64 +157,72 @@ class Recommender:
     ) -> pa.Table:
         """The answer of :meth:`recommend` as an Arrow table."""
         asked = [str(user_id) for user_id in user_ids]
-        users, liked = self._user_lookup.index_of(asked), _no_books(len(asked), len(self.books))
-        who = _Readers(users, liked, {USER_ID: pa.array(asked, pa.string())})
+        users, liked = self._user_lookup.index_of(asked), no_histories(len(asked), len(self.books))
+        who = _Asked(users, liked, {USER_ID: pa.array(asked, pa.string())})
         return answer_alone(self._ask(who, k, exclude_seen, categories))
 
     def recommend_for_liked(
         self,
-        liked: Sequence[Sequence[str]],
+        liked: Liked,
         k: int = 10,
         *,
+        ratings: Ratings | None = None,
         exclude_seen: bool = True,
         categories: Sequence[str] = (),
     ) -> pd.DataFrame:
-        """The k best books for readers of whom only liked books are known, best first.
+        """The k best books for users of whom only liked books are known, best first.
 
-        The features of the books are aggregated as those of train were and go through the readers'
-        tower as an id it does not know (source ``fold_in``). A list carries no times: with
+        The books go through the user tower as what a user has whose id it does not know (source
+        ``fold_in``). The last of a list is the most recent; a list carries no times: with
         ``time_decayed_mean`` its books count alike. A tower that knows ids alone cannot do this;
-        then the mean of the books' own vectors stands for the reader (``liked_mean``). Ids that the
-        catalogue does not have are passed over; a reader with none left gets the most popular books
+        then the mean of the books' own vectors stands for the user (``liked_mean``). Ids that the
+        catalogue does not have are passed over; a user with none left gets the most popular books
         (``popularity``).
 
         Args:
-            liked: raw ids of each reader's books; one that is named twice counts once.
+            liked: raw ids of each user's books, the most recent last; one that is named twice
+                counts once, where it stands last.
             k: list length.
+            ratings: of those books, lists of the same lengths, None where a book has none; for
+                models that were trained with ratings, without meaning for others.
             exclude_seen: leave out the liked books themselves.
             categories: recommend only books that carry one of these; none for all books.
 
         Returns:
-            One row a recommendation: position (of the reader in ``liked``), rank (from 1),
+            One row a recommendation: position (of the user in ``liked``), rank (from 1),
             item_id, score, title and source.
 
         Raises:
             ConfigError: k is below 1 or above the size of the catalogue.
-            DataError: a category that no book carries; a reader given as a text, not as a list.
+            DataError: a category that no book carries; a user given as a text, not as a list;
+                ratings that do not fit the books.
         """
-        bags = self._liked_bags(liked)
-        who = _Readers(np.full(bags.n_rows, -1), bags, _positions(bags.n_rows))
+        histories = self._histories(liked, ratings)
+        n_users = len(histories)
+        who = _Asked(np.full(n_users, -1), histories, _positions(n_users))
         return _frame(answer_alone(self._ask(who, k, exclude_seen, categories)))
 
-    def recommend_for_readers(
+    def recommend_for_users(
         self,
         user_ids: Sequence[str | None],
-        liked: Sequence[Sequence[str]],
+        liked: Liked,
         k: int = 10,
         *,
+        ratings: Ratings | None = None,
         exclude_seen: bool = True,
         categories: Sequence[str] = (),
     ) -> pd.DataFrame:
-        """The k best books for readers, each by what is known of them, best first.
+        """The k best books for users, each by what is known of them, best first.
 
-        A reader the model knows gets their own list, whatever they are said to like; another one
+        A user the model knows gets their own list, whatever they are said to like; another one
         is placed by the liked books, and where there are none gets the most popular books.
 
         Args:
-            user_ids: raw ids, None for a reader without one, (n,).
-            liked: raw ids of each reader's books, (n,).
+            user_ids: raw ids, None for a user without one, (n,).
+            liked: raw ids of each user's books, the most recent last, (n,).
             k: list length.
-            exclude_seen: leave out what the reader is known to have read, or likes.
+            ratings: as for :meth:`recommend_for_liked`.
+            exclude_seen: leave out what the user is known to have read, or likes.
             categories: recommend only books that carry one of these; none for all books.
 
         Returns:
@@ -213,33 +230,40 @@ class Recommender:
 
         Raises:
             ConfigError: k is below 1 or above the size of the catalogue.
-            DataError: a category that no book carries; a reader's books given as a text.
+            DataError: a category that no book carries; a user's books given as a text; ratings
+                that do not fit the books.
         """
-        asked = self.ask_for_readers(
-            user_ids, liked, k, exclude_seen=exclude_seen, categories=categories
+        asked = self.ask_for_users(
+            user_ids,
+            liked,
+            k,
+            ratings=ratings,
+            exclude_seen=exclude_seen,
+            categories=categories,
         )
         return _frame(answer_alone(asked))
 
-    def ask_for_readers(
+    def ask_for_users(
         self,
         user_ids: Sequence[str | None],
-        liked: Sequence[Sequence[str]],
+        liked: Liked,
         k: int = 10,
         *,
+        ratings: Ratings | None = None,
         exclude_seen: bool = True,
         categories: Sequence[str] = (),
     ) -> Enquiry:
-        """The question of :meth:`recommend_for_readers`, to be searched for with others."""
+        """The question of :meth:`recommend_for_users`, to be searched for with others."""
         users = np.full(len(user_ids), -1)
         named = np.array([row for row, name in enumerate(user_ids) if name is not None], np.int64)
         users[named] = self._user_lookup.index_of([str(user_ids[row]) for row in named])
         names = [None if name is None else str(name) for name in user_ids]
         asked = {**_positions(len(users)), USER_ID: pa.array(names, pa.string())}
-        who = _Readers(users, self._liked_bags(liked), asked)
+        who = _Asked(users, self._histories(liked, ratings), asked)
         return self._ask(who, k, exclude_seen, categories)
 
     def is_known(self, user_ids: Sequence[str]) -> BoolArray:
-        """Whether the model knows each reader, (n,)."""
+        """Whether the model knows each user, (n,)."""
         known: BoolArray = self._user_lookup.index_of([str(name) for name in user_ids]) >= 0
         return known
 
@@ -313,41 +337,41 @@ class Recommender:
         """The question of :meth:`similar_to_book`, to be searched for with others."""
         self._check_k(k)
         allowed = self.books.carrying(categories)
-        vectors = normalised(self._book_vectors(books))
+        vectors = normalised(self._likeness(self._new_item_vectors(books)))
         return Enquiry(
             (Wanted(self._cosine_search, Query(vectors, k, allowed=allowed)),),
             lambda found: self._answer(found[0], _positions(len(vectors))),
         )
 
-    def readers_of_book(self, books: pd.DataFrame, k: int = 10) -> pd.DataFrame:
-        """The k known readers who score each new book highest, by its metadata alone.
+    def users_of_book(self, books: pd.DataFrame, k: int = 10) -> pd.DataFrame:
+        """The k known users who score each new book highest, by its metadata alone.
 
         Args:
             books: as for :meth:`similar_to_book`.
             k: list length.
 
         Returns:
-            One row a reader: position (of the book in ``books``), rank (from 1), user_id and score.
+            One row a user: position (of the book in ``books``), rank (from 1), user_id and score.
 
         Raises:
-            ConfigError: k is below 1 or above the number of known readers.
+            ConfigError: k is below 1 or above the number of known users.
             DataError: columns that the model does not know or that hold something else; a model
                 whose item tower reads no metadata.
         """
-        return _frame(answer_alone(self.ask_for_readers_of_book(books, k)))
+        return _frame(answer_alone(self.ask_for_users_of_book(books, k)))
 
-    def ask_for_readers_of_book(self, books: pd.DataFrame, k: int = 10) -> Enquiry:
-        """The question of :meth:`readers_of_book`, to be searched for with others."""
-        _check_length(k, len(self.users), "the known readers")
-        wanted = Wanted(self._reader_search, Query(self._book_vectors(books), k))
-        return Enquiry((wanted,), lambda found: self._reader_answer(found[0]))
+    def ask_for_users_of_book(self, books: pd.DataFrame, k: int = 10) -> Enquiry:
+        """The question of :meth:`users_of_book`, to be searched for with others."""
+        _check_length(k, len(self.users), "the known users")
+        wanted = Wanted(self._user_search, Query(self._new_item_vectors(books), k))
+        return Enquiry((wanted,), lambda found: self._user_answer(found[0]))
 
     @property
     def book_columns(self) -> tuple[str, ...]:
         """What a new book may be described by."""
-        if self.newcomers is None:
+        if self.cold_start is None:
             return (TITLE, AUTHOR, CATEGORIES)
-        scales = self.newcomers.item_featurizer.scales
+        scales = self.cold_start.item_featurizer.scales
         numbers = [scale.name for scale in scales if scale.name not in TITLE_STATISTICS]
         return (TITLE, AUTHOR, CATEGORIES, *numbers)
 
@@ -379,7 +403,7 @@ class Recommender:
 
         Args:
             k: length of the lists that recall is measured on.
-            n_sample: how many readers it is measured on.
+            n_sample: how many users it is measured on.
 
         Raises:
             ConfigError: usearch is not installed.
@@ -397,25 +421,31 @@ class Recommender:
 
     @cached_property
     def _item_search(self) -> ItemSearch:
-        return ItemSearch(self.vectors.items)
+        return ItemSearch(self.vectors.items, self.vectors.combine)
 
     @cached_property
     def _popular_search(self) -> ItemSearch:
         return ItemSearch(self.popularity.astype(np.float32)[:, None])
 
     @cached_property
-    def _reader_search(self) -> ItemSearch:
-        return ItemSearch(self.vectors.users)
+    def _user_search(self) -> ItemSearch:
+        return ItemSearch(self.vectors.users, self.vectors.combine)
 
     @cached_property
     def _cosine_search(self) -> ItemSearch:
-        return ItemSearch(normalised(self.vectors.items))
+        return ItemSearch(normalised(self._likeness(self.vectors.items)))
+
+    def _likeness(self, items: FloatArray) -> FloatArray:
+        """Vectors of items without the coordinate that says how popular they are."""
+        if self.cold_start is None or self.cold_start.model.popularity is None:
+            return items
+        return np.ascontiguousarray(items[:, :-1])
 
     def _check_k(self, k: int) -> None:
         _check_length(k, len(self.books), "the catalogue")
 
-    def _ask(self, who: _Readers, k: int, exclude_seen: bool, categories: Sequence[str]) -> Enquiry:
-        """Lists of readers by index, else by liked books, else popular."""
+    def _ask(self, who: _Asked, k: int, exclude_seen: bool, categories: Sequence[str]) -> Enquiry:
+        """Lists of users by index, else by liked books, else popular."""
         self._check_k(k)
         allowed = self.books.carrying(categories)
         search: Search = self.approximate or self._item_search
@@ -432,7 +462,7 @@ class Recommender:
             rows.append(known)
         if len(placed):
             books = liked.take(placed)
-            seen = books if exclude_seen else None
+            seen = as_bags(books) if exclude_seen else None
             wanted.append(Wanted(search, Query(self._liked_vectors(books), k, seen, allowed)))
             rows.append(placed)
         if len(others):
@@ -450,37 +480,27 @@ class Recommender:
 
         return Enquiry(tuple(wanted), answer)
 
-    def _liked_bags(self, liked: Sequence[Sequence[str]]) -> Bags:
-        lists = []
-        for ids in liked:
-            if isinstance(ids, str):
-                raise DataError(f"liked books must be given as a list of ids, got the text '{ids}'")
-            lists.append([str(item_id) for item_id in ids])
-        items = self.books.lookup.index_of([item_id for ids in lists for item_id in ids])
-        owners = np.repeat(np.arange(len(lists)), [len(ids) for ids in lists])
-        # numbers that stand for (reader, book), each once
-        n_items = max(len(self.books), 1)
-        pairs = np.unique(owners[items >= 0].astype(np.int64) * n_items + items[items >= 0])
-        rows, columns = np.divmod(pairs, n_items)
-        return Bags.from_pairs(rows, columns, n_rows=len(lists), n_columns=len(self.books))
+    def _histories(self, liked: Liked, ratings: Ratings | None) -> Histories:
+        return liked_histories(liked, ratings, self.books.lookup, len(self.books))
 
     @property
     def _liked_source(self) -> Source:
-        folds_in = self.newcomers is not None and self.newcomers.reads_readers
+        folds_in = self.cold_start is not None and self.cold_start.encodes_users
         return "fold_in" if folds_in else "liked_mean"
 
-    def _liked_vectors(self, liked: Bags) -> FloatArray:
-        if self.newcomers is not None and self.newcomers.reads_readers:
-            return self.newcomers.reader_vectors(liked)
+    def _liked_vectors(self, liked: Histories) -> FloatArray:
+        """Vectors of users by what they like, at least one book each; (n, D) or (n, K, D)."""
+        if self.cold_start is not None and self.cold_start.encodes_users:
+            return self.cold_start.user_vectors(liked)
         starts = liked.offsets[:-1]
-        totals = np.add.reduceat(self.vectors.items[liked.indices], starts, axis=0)
+        totals = np.add.reduceat(self.vectors.items[liked.items], starts, axis=0)
         means = (totals / liked.lengths[:, None]).astype(np.float32)
-        return means if self.newcomers is None else self.newcomers.vectors_near(means)
+        return means if self.cold_start is None else self.cold_start.vectors_near(means)
 
-    def _book_vectors(self, books: pd.DataFrame) -> FloatArray:
-        if self.newcomers is None:
+    def _new_item_vectors(self, books: pd.DataFrame) -> FloatArray:
+        if self.cold_start is None:
             raise DataError("a new book needs a model with towers; this one holds vectors alone")
-        return self.newcomers.book_vectors(_book_table(books, self.book_columns))
+        return self.cold_start.item_vectors(_book_table(books, self.book_columns))
 
     def _answer(
         self,
@@ -504,8 +524,8 @@ class Recommender:
             columns["source"] = pa.array(sources, pa.string()).take(pa.array(rows))
         return pa.table(columns)
 
-    def _reader_answer(self, found: Found) -> pa.Table:
-        """One row for each reader found."""
+    def _user_answer(self, found: Found) -> pa.Table:
+        """One row for each user found."""
         rows, ranks = np.nonzero(found.items >= 0)
         return pa.table(
             {
@@ -518,17 +538,17 @@ class Recommender:
 
 
 @dataclass(frozen=True, eq=False)
-class _Readers:
-    """Readers of one question.
+class _Asked:
+    """Users of one question.
 
     Attributes:
         users: index of each, -1 for those the model does not know, (n,).
-        liked: books of each.
+        liked: the books of each.
         asked: columns of the answer that say who was asked for, (n,).
     """
 
     users: IntArray
-    liked: Bags
+    liked: Histories
     asked: Mapping[str, pa.Array]
 
 
@@ -539,10 +559,6 @@ def _frame(answer: pa.Table) -> pd.DataFrame:
 
 def _positions(n: int) -> dict[str, pa.Array]:
     return {"position": pa.array(np.arange(n))}
-
-
-def _no_books(n_readers: int, n_items: int) -> Bags:
-    return Bags(np.zeros(n_readers + 1, dtype=np.int64), np.zeros(0, dtype=np.int32), n_items)
 
 
 def _check_length(k: int, highest: int, what: str) -> None:

@@ -1,7 +1,7 @@
 """The best items for a few vectors at once, exactly, among all items or some of them.
 
 :func:`recsys.evaluation.ranking.rank` is made for many users: it lays the catalogue out anew for
-every call. A question of one reader is over sooner than that, so it is answered from vectors that
+every call. A question of one user is over sooner than that, so it is answered from vectors that
 are kept as :mod:`recsys.recommender.coarse` reads them; the few items that it finds are scored in
 float32, each by itself. So a score is the same to the bit whatever else is asked at the same time,
 and questions that wait can share one pass over the catalogue. Both ways give the same order: by
@@ -19,14 +19,15 @@ import numpy as np
 import torch
 
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
-from recsys.evaluation.ranking import Vectors, as_tensor, pack, rank, tie_order
+from recsys.evaluation.ranking import Combine, Vectors, pack, rank, tie_order
+from recsys.evaluation.scorers import as_tensor
 from recsys.recommender.coarse import CoarseCatalogue, Hidden
 
 MEMORY_LIMIT_MB = 256
 FEW = 48
-"""More vectors of one query are ranked as evaluation does it, on all threads."""
+"""More users of one query are ranked as evaluation does it, on all threads."""
 ROWS_AT_ONCE = 64
-"""Vectors in one product; 64 take three times as long as one, on 1,000,000 items."""
+"""Rows of one product; 64 take three times as long as one, on 1,000,000 items."""
 SPARSE = 8
 """Where at most one item in so many is allowed, the vectors of those are gathered."""
 ROUNDING = 1e-5
@@ -62,10 +63,11 @@ class Query:
     """Lists that are wanted.
 
     Attributes:
-        vectors: (n, D) float32, finite.
+        vectors: of each user, or of what else asks, (n, K, D) float32, finite; (n, D), one vector
+            each, becomes (n, 1, D).
         k: from 1; lists are shorter where fewer items are allowed.
-        masked: items that must not appear, one bag for each vector.
-        allowed: the only items that may appear, for all vectors, (I,); all where None.
+        masked: items that must not appear, one bag for each user.
+        allowed: the only items that may appear, for all users, (I,); all where None.
     """
 
     vectors: FloatArray
@@ -73,12 +75,22 @@ class Query:
     masked: Bags | None = None
     allowed: BoolArray | None = None
 
+    def __post_init__(self) -> None:
+        """Give single vectors their place among several."""
+        if self.vectors.ndim == 2:
+            object.__setattr__(self, "vectors", self.vectors[:, None])
+
     def __len__(self) -> int:
         return len(self.vectors)
 
+    @property
+    def n_vectors(self) -> int:
+        """K."""
+        return int(self.vectors.shape[1])
+
 
 class Search(Protocol):
-    """Finds the best items of vectors."""
+    """Finds the best items of users."""
 
     def best(
         self,
@@ -88,7 +100,7 @@ class Search(Protocol):
         masked: Bags | None = None,
         allowed: BoolArray | None = None,
     ) -> Found:
-        """The best ``k`` items of each vector; see :class:`Query`."""
+        """The best ``k`` items of each user; see :class:`Query`."""
         return self.best_together([Query(vectors, k, masked, allowed)])[0]
 
     def best_together(self, queries: Sequence[Query]) -> list[Found]:
@@ -101,11 +113,13 @@ class ItemSearch(Search):
     """Exact search by inner product.
 
     Attributes:
-        items: vectors, (I, D) float32, finite.
+        items: vectors, (I, D) float32, finite; or several of each, (I, M, D), to be found by one.
+        combine: how the products of several vectors become one score.
         own_places: places for ties, where the items are some of a catalogue's; see ``places``.
     """
 
     items: FloatArray
+    combine: Combine = "max"
     own_places: IntArray | None = None
 
     @cached_property
@@ -121,28 +135,33 @@ class ItemSearch(Search):
     @cached_property
     def coarse(self) -> CoarseCatalogue:
         """The vectors as they are read for every question; made at the first."""
-        return CoarseCatalogue.of(self.items, is_whole=self.own_places is None)
+        return CoarseCatalogue.of(self.items, self.combine, is_whole=self.own_places is None)
 
     def best_together(self, queries: Sequence[Query]) -> list[Found]:
         """The lists of each query, to the bit the same as if it were alone."""
         lists: dict[int, Found] = {}
-        shared = []
+        shared: dict[int, list[int]] = {}  # by how many vectors ask together
         for number, query in enumerate(queries):
             if not len(self.items):
                 lists[number] = Found.nothing(len(query), query.k)
             elif query.allowed is not None and _is_sparse(query.allowed):
                 lists[number] = self._best_of_some(query, np.flatnonzero(query.allowed))
-            elif query.allowed is None and self.own_places is None and len(query) > FEW:
+            elif self._is_for_rank(query):
                 lists[number] = self._best_of_many(query)
             else:
-                shared.append(number)
-        found = self._best_of_shared([queries[number] for number in shared])
-        lists |= dict(zip(shared, found, strict=True))
+                shared.setdefault(query.n_vectors, []).append(number)
+        for numbers in shared.values():
+            found = self._best_of_shared([queries[number] for number in numbers])
+            lists |= dict(zip(numbers, found, strict=True))
         return [lists[number] for number in range(len(queries))]
+
+    def _is_for_rank(self, query: Query) -> bool:
+        is_whole = query.allowed is None and self.own_places is None and self.items.ndim == 2
+        return is_whole and len(query) > FEW
 
     def _best_of_many(self, query: Query) -> Found:
         ranking = rank(
-            Vectors(query.vectors, self.items),
+            Vectors(query.vectors, self.items, self.combine),
             np.arange(len(query)),
             masked=() if query.masked is None else (query.masked,),
             k=query.k,
@@ -152,7 +171,7 @@ class ItemSearch(Search):
 
     def _best_of_some(self, query: Query, kept: IntArray) -> Found:
         """The best among a few items, gathered: all other scores are saved."""
-        some, masked = ItemSearch(self.items[kept], self.places[kept]), query.masked
+        some, masked = ItemSearch(self.items[kept], self.combine, self.places[kept]), query.masked
         if masked is not None:
             column_of = np.full(len(self.items), -1, dtype=np.int32)
             column_of[kept] = np.arange(len(kept), dtype=np.int32)
@@ -165,14 +184,13 @@ class ItemSearch(Search):
         return Found(items, found.scores)
 
     def _best_of_shared(self, queries: Sequence[Query]) -> list[Found]:
-        """One pass over the catalogue for all, as far as they are few."""
-        if not queries:
-            return []
+        """One pass over the catalogue for all, as far as they are few; all of one K."""
         ends = np.cumsum([len(query) for query in queries])
         vectors = np.concatenate([query.vectors for query in queries])
         found = Found.nothing(len(vectors), max(query.k for query in queries))
-        for start in range(0, len(vectors), ROWS_AT_ONCE):
-            rows = slice(start, min(start + ROWS_AT_ONCE, len(vectors)))
+        at_once = max(ROWS_AT_ONCE // (queries[0].n_vectors * self.coarse.n_vectors), 1)
+        for start in range(0, len(vectors), at_once):
+            rows = slice(start, min(start + at_once, len(vectors)))
             hidden = _hidden(queries, ends, rows)
             self._fill(found, rows, vectors[rows], hidden)
         lists = []
@@ -182,7 +200,7 @@ class ItemSearch(Search):
         return lists
 
     def _fill(self, found: Found, rows: slice, vectors: FloatArray, hidden: Hidden) -> None:
-        """Put the best items of some vectors in the given rows of ``found``."""
+        """Put the best items of some users, (n, K, D), in the given rows of ``found``."""
         k = found.items.shape[1]
         wanted = self.coarse.wanted(vectors, k, hidden)
         for part in _parts(np.count_nonzero(wanted, axis=1)):
@@ -203,13 +221,15 @@ class ItemSearch(Search):
 
     def scores(self, vectors: FloatArray, rows: IntArray, items: IntArray) -> FloatArray:
         """The score of each (row of ``vectors``, item), to the bit the same wherever it stands."""
-        own, others = as_tensor(vectors), as_tensor(self.items)
+        if self.items.ndim == 3:  # the side of several vectors scores
+            scorer = Vectors(self.items, vectors[:, 0], self.combine)
+            rows, items = items, rows
+        else:
+            scorer = Vectors(vectors, self.items, self.combine)
         scores = np.empty(len(items), dtype=np.float32)
         for start in range(0, len(items), _PAIRS_AT_ONCE):
             part = slice(start, start + _PAIRS_AT_ONCE)
-            products = others.index_select(0, torch.from_numpy(items[part]))
-            products *= own.index_select(0, torch.from_numpy(rows[part]))
-            scores[part] = products.sum(dim=1).numpy()
+            scores[part] = scorer.score_listed(rows[part], items[part, None])[:, 0]
         return scores
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,10 +17,10 @@ from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.features import Features, ItemFeaturizer, UserFeaturizer
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError, BookendsError
-from recsys.evaluation.ranking import Vectors, check_finite
+from recsys.evaluation.ranking import Combine, Vectors
 from recsys.recommender.books import Books, whole
 from recsys.recommender.bundle import Arrays, Bundle
-from recsys.recommender.newcomers import Newcomers, no_features
+from recsys.recommender.cold_start import ColdStart, no_features
 
 if TYPE_CHECKING:
     from recsys.recommender.recommender import Recommender
@@ -29,7 +30,7 @@ VECTORS, FEATURES, TOWERS = "vectors", "item_features", "towers"
 
 def to_bundle(recommender: Recommender) -> Bundle:
     """All that :func:`from_bundle` needs."""
-    newcomers = recommender.newcomers
+    cold_start = recommender.cold_start
     tensors: dict[str, Arrays] = {
         VECTORS: {
             "user_vectors": recommender.vectors.users,
@@ -39,14 +40,21 @@ def to_bundle(recommender: Recommender) -> Bundle:
             "popularity": recommender.popularity.astype(np.int64, copy=False),
         }
     }
-    values: dict[str, Any] = {"provenance": dict(recommender.provenance), "newcomers": None}
-    if newcomers is not None:
-        tensors[TOWERS] = {name: tensor.numpy() for name, tensor in newcomers.state.items()}
-        tensors[FEATURES] = _feature_arrays(newcomers.item_features)
-        values["newcomers"] = {
-            "model": newcomers.settings.model_dump(mode="json"),
-            "item_featurizer": newcomers.item_featurizer.to_json(),
-            "reader_featurizer": newcomers.reader_featurizer.to_json(),
+    values: dict[str, Any] = {
+        "provenance": dict(recommender.provenance),
+        "combine": recommender.vectors.combine,
+        "cold_start": None,
+    }
+    if cold_start is not None:
+        tensors[TOWERS] = {name: tensor.numpy() for name, tensor in cold_start.state.items()}
+        tensors[FEATURES] = _feature_arrays(cold_start.item_features)
+        if cold_start.item_table is not None:
+            tensors[VECTORS] = {**tensors[VECTORS], "item_table": cold_start.item_table}
+        values["cold_start"] = {
+            "model": cold_start.settings.model_dump(mode="json"),
+            "item_featurizer": cold_start.item_featurizer.to_json(),
+            "user_featurizer": cold_start.user_featurizer.to_json(),
+            "has_order": cold_start.has_order,
         }
     tables = {
         "users": pa.table({USER_ID: recommender.users.ids}),
@@ -60,6 +68,8 @@ def _feature_arrays(features: Features) -> dict[str, np.ndarray]:
     for name, bags in features.bags.items():
         arrays[f"{name}_offsets"] = bags.offsets.astype(np.int64, copy=False)
         arrays[f"{name}_indices"] = bags.indices.astype(np.int32, copy=False)
+        if bags.weights is not None:
+            arrays[f"{name}_weights"] = bags.weights.astype(np.float32, copy=False)
     return arrays
 
 
@@ -96,14 +106,20 @@ def _parts(bundle: Bundle) -> dict[str, Any]:
         _texts(table, name)
     books = Books.of(table)
     held = bundle.tensors[VECTORS]
-    user_vectors = _checked(held, "user_vectors", np.float32, (len(users), None))
-    dim = user_vectors.shape[1]
+    values = bundle.values
+    several = (None,) * (held["user_vectors"].ndim - 2)  # K, where a user has several
+    user_vectors = _checked(held, "user_vectors", np.float32, (len(users), *several, None))
+    dim = user_vectors.shape[-1]
+    if values["combine"] not in get_args(Combine):
+        raise ArtifactError(
+            f"'combine' must be one of {', '.join(get_args(Combine))}, got {values['combine']!r}"
+        )
     vectors = Vectors(
         users=user_vectors,
         items=_checked(held, "item_vectors", np.float32, (len(books), dim)),
+        combine=values["combine"],
     )
-    check_finite(vectors, np.arange(len(users)))
-    values = bundle.values
+    vectors.check_finite(np.arange(len(users)))
     provenance = values["provenance"]
     if not isinstance(provenance, dict):
         raise ArtifactError("'provenance' must be a JSON object")
@@ -114,29 +130,38 @@ def _parts(bundle: Bundle) -> dict[str, Any]:
         "seen": _bags(held, "seen", len(users), len(books)),
         "popularity": _checked(held, "popularity", np.int64, (len(books),)),
         "provenance": provenance,
-        "newcomers": _newcomers(bundle, values["newcomers"], len(books), dim),
+        "cold_start": _cold_start(bundle, values["cold_start"], len(books), dim),
     }
 
 
-def _newcomers(
+def _cold_start(
     bundle: Bundle, values: Mapping[str, Any] | None, n_items: int, dim: int
-) -> Newcomers | None:
+) -> ColdStart | None:
     if values is None:
         return None
     settings = ModelConfig.model_validate(values["model"])
-    if settings.embedding_dim != dim:
-        raise ArtifactError(f"'embedding_dim' must be {dim}, got {settings.embedding_dim}")
+    tower = settings.user_encoder
+    expected = tower.dim + settings.popularity
+    if expected != dim:
+        raise ArtifactError(f"vectors must have {expected} dimensions, got {dim}")
+    table = None
+    if tower.history.pooling != "none":
+        table = _checked(bundle.tensors[VECTORS], "item_table", np.float32, (n_items, tower.dim))
+        if not np.isfinite(table).all():
+            raise ArtifactError("'item_table' must hold finite numbers")
     featurizer = ItemFeaturizer.from_json(values["item_featurizer"])
-    if settings.user_tower.fusion == "identity":
+    if tower.fusion == "identity":
         n_items = 0
     features = _features(bundle.tensors[FEATURES], featurizer, n_items)
-    readers = UserFeaturizer.from_json(values["reader_featurizer"])
+    users = UserFeaturizer.from_json(values["user_featurizer"])
     n_dense = 1 + len(featurizer.dense_names)
-    for numbers in (readers.means, readers.deviations):
+    for numbers in (users.means, users.deviations):
         if numbers.shape != (n_dense,) or not np.isfinite(numbers).all():
-            raise ArtifactError(f"the readers' scales must be {n_dense} finite numbers each")
+            raise ArtifactError(f"the users' scales must be {n_dense} finite numbers each")
     state = {name: torch.from_numpy(array) for name, array in _towers(bundle).items()}
-    return Newcomers.build(state, settings, featurizer, readers, features)
+    return ColdStart.build(
+        state, settings, featurizer, users, features, table, bool(values["has_order"])
+    )
 
 
 def _towers(bundle: Bundle) -> Arrays:
@@ -152,8 +177,20 @@ def _features(held: Arrays, featurizer: ItemFeaturizer, n_items: int) -> Feature
     dense = _checked(held, "dense", np.float32, (n_items, len(featurizer.dense_names)))
     if not np.isfinite(dense).all():
         raise ArtifactError("'dense' must hold finite numbers")
-    bags = {name: _bags(held, name, n_items, bag.n_columns) for name, bag in empty.bags.items()}
+    bags = {
+        name: _weighted(held, name, _bags(held, name, n_items, bag.n_columns))
+        if bag.weights is not None
+        else _bags(held, name, n_items, bag.n_columns)
+        for name, bag in empty.bags.items()
+    }
     return Features(dense, empty.dense_names, bags, empty.bag_labels)
+
+
+def _weighted(held: Arrays, name: str, bags: Bags) -> Bags:
+    weights = _checked(held, f"{name}_weights", np.float32, (len(bags.indices),))
+    if not np.isfinite(weights).all():
+        raise ArtifactError(f"'{name}_weights' must hold finite numbers")
+    return replace(bags, weights=weights)
 
 
 def _texts(table: pa.Table, name: str) -> pa.Array:

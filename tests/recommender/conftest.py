@@ -16,8 +16,7 @@ def sample_config(*overrides):
     files = [
         f"--data.books_path={SAMPLE}/books.csv",
         f"--data.interactions_path={SAMPLE}/users.csv",
-        "--model.embedding_dim=16",
-        "--model.encoder.hidden_dims=[24]",
+        "--model.user_encoder.id_embedding.params.embedding_dim=16",
     ]
     return load_config(None, [*files, *overrides])
 
@@ -49,5 +48,9 @@ def shop_recommender(shop_prepared):
 
 @pytest.fixture(scope="session")
 def shop(shop_recommender):
-    """The recommender of the default model on the sample bookshop."""
-    return shop_recommender()[1]
+    """The recommender of a model with ids, histories and metadata on the sample bookshop."""
+    return shop_recommender(
+        "--model.user_encoder.id_embedding.type=embedding",
+        "--model.user_encoder.feature_encoder.type=linear",
+        "--model.user_encoder.fusion=adaptive_mimic",
+    )[1]

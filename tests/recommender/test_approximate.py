@@ -36,7 +36,7 @@ def test_recall_is_measured_against_the_exact_lists(world):
     shares = [len(set(a) & set(b)) / 10 for a, b in zip(found, wanted, strict=True)]
     assert recall.mean == pytest.approx(np.mean(shares))
     assert recall.lowest == pytest.approx(np.min(shares))
-    assert (recall.k, recall.n_readers) == (10, 50)
+    assert (recall.k, recall.n_users) == (10, 50)
     assert recall.mean > 0.9 and recall.n_bytes > 0 and recall.build_seconds > 0
 
 
@@ -55,6 +55,26 @@ def test_scores_are_to_the_bit_those_of_the_exact_search(world):
     same = found.items[:40] == expected.items
     assert same.mean() > 0.8
     np.testing.assert_array_equal(found.scores[:40][same], expected.scores[same])
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+def test_items_near_any_vector_of_a_user_are_proposed_and_scored_by_all(world, combine):
+    """Three tastes far apart: each must be met, and scores are those of the exact search."""
+    users, seen, exact, _ = world
+    exact = ItemSearch(exact.items, combine)
+    several = 3 * users.reshape(20, 3, 16)
+    approximate = ApproximateSearch.build(
+        exact, several, seen.take(np.arange(20)), k=10, n_sample=20
+    )
+    assert approximate.recall.mean > 0.9
+    found, expected = approximate.best(several, 10), exact.best(several, 10)
+    shared = 0
+    for row in range(20):
+        scores = dict(zip(expected.items[row].tolist(), expected.scores[row], strict=True))
+        for item, score in zip(found.items[row].tolist(), found.scores[row], strict=True):
+            shared += item in scores
+            assert scores.get(item, score) == score
+    assert shared > 0.9 * 200
 
 
 def test_queries_together_find_what_they_find_alone(world):

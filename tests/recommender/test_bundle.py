@@ -1,5 +1,6 @@
 """The bundle on disk: it comes back as it was written, or not at all."""
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -12,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from recsys.errors import ArtifactError
+from recsys.evaluation.ranking import Vectors
 from recsys.recommender import Recommender
 from recsys.recommender.bundle import file_digest
 
@@ -24,7 +26,11 @@ FILES = [
     "users.arrow",
     "vectors.safetensors",
 ]
-IDENTITY = ("--model.user_tower.fusion=identity", "--model.item_tower.fusion=identity")
+IDENTITY = (
+    "--model.user_encoder.id_embedding.type=embedding",
+    "--model.user_encoder.history.pooling=none",
+    "--model.item_encoder.fusion=identity",
+)
 NEW_BOOK = pd.DataFrame({"title": ["The Paper Sorcerer"], "categories": ["Fantasy"]})
 
 
@@ -75,7 +81,7 @@ def test_saved_and_loaded_give_equal_answers(shop, saved):
             each.recommend_for_liked([["b0001", "b0002"]], k=5),
             each.similar_items(["b0001"], k=5),
             each.similar_to_book(NEW_BOOK, k=5),
-            each.readers_of_book(NEW_BOOK, k=5),
+            each.users_of_book(NEW_BOOK, k=5),
         )
         for each in (shop, loaded)
     ]
@@ -148,7 +154,7 @@ def test_a_manifest_that_points_outside_is_refused(saved):
         Recommender.load(saved)
 
 
-@pytest.mark.parametrize("manifest", ["[]", "{}", '{"format": 2, "files": {"a": 1}}', "{"])
+@pytest.mark.parametrize("manifest", ["[]", "{}", '{"format": 3, "files": {"a": 1}}', "{"])
 def test_a_manifest_of_another_form_is_refused(saved, manifest):
     (saved / "manifest.json").write_text(manifest)
     with pytest.raises(ArtifactError, match="must hold a whole recommender"):
@@ -158,14 +164,46 @@ def test_a_manifest_of_another_form_is_refused(saved, manifest):
 def test_another_format_is_refused(saved):
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(ArtifactError, match="must be of format 2, got 99"):
+    with pytest.raises(ArtifactError, match="must be of format 3, got 99"):
         Recommender.load(saved)
 
 
 def test_the_first_format_is_named(tmp_path):
     (tmp_path / "recommender.json").write_text('{"format": 1, "provenance": {}}')
-    with pytest.raises(ArtifactError, match="must be of format 2, got 1"):
+    with pytest.raises(ArtifactError, match="must be of format 3, got 1"):
         Recommender.load(tmp_path)
+
+
+def with_several_vectors(recommender, combine):
+    """The same catalogue and users, each with four vectors drawn at random."""
+    rng = np.random.default_rng(0)
+    shape = (len(recommender.users), 4, recommender.vectors.items.shape[1])
+    users = rng.standard_normal(shape, dtype=np.float32)
+    vectors = Vectors(users, recommender.vectors.items, combine)
+    return dataclasses.replace(recommender, vectors=vectors)
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+def test_several_vectors_a_user_are_saved_and_loaded_with_their_combination(
+    shop, combine, tmp_path
+):
+    recommender = with_several_vectors(shop, combine)
+    recommender.save(tmp_path / "model")
+    loaded = Recommender.load(tmp_path / "model")
+    assert loaded.vectors.combine == combine
+    assert recommender.n_bytes - shop.n_bytes == 3 * shop.vectors.users.nbytes
+    readers = shop.users.ids.to_pylist()[:60]
+    for before, after in (
+        (recommender.recommend(readers, k=5), loaded.recommend(readers, k=5)),
+        (recommender.users_of_book(NEW_BOOK, k=5), loaded.users_of_book(NEW_BOOK, k=5)),
+    ):
+        pd.testing.assert_frame_equal(before, after)
+
+
+def test_an_unknown_combination_is_refused(saved):
+    change_values(saved, lambda values: values.update(combine="mean"))
+    with pytest.raises(ArtifactError, match="'combine' must be one of max, logsumexp, got 'mean'"):
+        Recommender.load(saved)
 
 
 def test_an_empty_or_absent_directory_is_refused(tmp_path):
@@ -183,11 +221,23 @@ def last_is(value):
     return change
 
 
+def test_features_come_back_bit_for_bit(shop, saved):
+    features = shop.cold_start.item_features
+    loaded = Recommender.load(saved).cold_start.item_features
+    assert np.array_equal(loaded.dense, features.dense)
+    assert loaded.bag_labels == features.bag_labels
+    assert loaded.bags.keys() == {"categories", "authors", "series", "title_words"}
+    for name, bags in features.bags.items():
+        assert np.array_equal(loaded.bags[name].offsets, bags.offsets)
+        assert np.array_equal(loaded.bags[name].indices, bags.indices)
+        assert np.array_equal(loaded.bags[name].weights, bags.weights)
+
+
 @pytest.mark.parametrize(
     ("file", "name", "change", "message"),
     [
         ("vectors", "user_vectors", lambda a: a[:-1], r"'user_vectors' must be \d+ x any"),
-        ("vectors", "item_vectors", lambda a: a[:, :-1].copy(), r"'item_vectors' must be \d+ x 16"),
+        ("vectors", "item_vectors", lambda a: a[:, :-1].copy(), r"'item_vectors' must be \d+ x 17"),
         ("vectors", "item_vectors", lambda a: a.astype("f8"), "of float32, got .* of float64"),
         ("vectors", "item_vectors", last_is(np.nan), "holds NaN or infinity"),
         ("vectors", "user_vectors", last_is(np.inf), "holds NaN or infinity"),
@@ -196,11 +246,15 @@ def last_is(value):
         ("vectors", "seen_offsets", last_is(3), "'seen_offsets' must rise from 0"),
         ("vectors", "seen_indices", last_is(-1), "'seen_indices' must be in 0"),
         ("vectors", "seen_indices", last_is(1_000_000), "'seen_indices' must be in 0"),
+        ("vectors", "item_table", lambda a: a[:-1], r"'item_table' must be \d+ x 16 of float32"),
+        ("vectors", "item_table", last_is(np.nan), "'item_table' must hold finite numbers"),
         ("item_features", "dense", lambda a: a[:-1], r"'dense' must be"),
         ("item_features", "dense", last_is(np.nan), "'dense' must hold finite numbers"),
         ("item_features", "categories_indices", last_is(300), "'categories_indices' must be in 0"),
+        ("item_features", "title_words_weights", lambda a: a[:-1], "'title_words_weights' must be"),
+        ("item_features", "series_weights", last_is(np.nan), "'series_weights' must hold finite"),
         ("towers", "log_scale", last_is(np.nan), "'log_scale' must hold finite float32"),
-        ("towers", "user_tower.encoder.bias", lambda a: a[:-1], "the towers must fit"),
+        ("towers", "item_tower.encoder.bias", lambda a: a[:-1], "the towers must fit"),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused(saved, file, name, change, message):
@@ -221,13 +275,13 @@ def test_a_missing_tensor_is_refused(saved):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda values: values.pop("newcomers"),
+        lambda values: values.pop("cold_start"),
         lambda values: values.update(provenance=3),
-        lambda values: values["newcomers"]["model"].update(similarity="cosin"),
-        lambda values: values["newcomers"]["model"].update(embedding_dim=17),
-        lambda values: values["newcomers"]["item_featurizer"].update(scales=[{"name": 1}]),
-        lambda values: values["newcomers"]["reader_featurizer"].update(means=[1.0]),
-        lambda values: values["newcomers"].update(reader_featurizer=None),
+        lambda values: values["cold_start"]["model"].update(similarity="cosin"),
+        lambda values: values["cold_start"]["model"].pop("user_encoder"),
+        lambda values: values["cold_start"]["item_featurizer"].update(scales=[{"name": 1}]),
+        lambda values: values["cold_start"]["user_featurizer"].update(means=[1.0]),
+        lambda values: values["cold_start"].update(user_featurizer=None),
     ],
 )
 def test_settings_that_make_no_model_are_refused(saved, change):

@@ -1,11 +1,12 @@
 """Features of new readers are those that train would have given them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from recsys.config import FeatureConfig
+from recsys.config import FeatureParams
 from recsys.data.arrays import Bags, Interactions
 from recsys.data.features import Features, UserFeaturizer, aggregate_user_features
 
@@ -13,11 +14,13 @@ N_USERS, N_ITEMS = 50, 30
 DAY = 86_400
 
 
-@pytest.fixture(scope="module")
-def item_features():
+@pytest.fixture(scope="module", params=["ones", "weights"])
+def item_features(request):
     rng = np.random.default_rng(3)
     pairs = np.argwhere(rng.random((N_ITEMS, 7)) < 0.3)
     bags = Bags.from_pairs(pairs[:, 0], pairs[:, 1], n_rows=N_ITEMS, n_columns=7)
+    if request.param == "weights":
+        bags = replace(bags, weights=rng.random(len(pairs)).astype(np.float32))
     dense = rng.standard_normal((N_ITEMS, 4)).astype(np.float32)
     dense[:, 3] = 0.5  # says nothing
     names = ("a", "b", "c", "d")
@@ -46,7 +49,7 @@ def assert_same_rows(found, expected, rows):
 
 @pytest.mark.parametrize("aggregate", ["mean", "sum", "max"])
 def test_readers_of_the_books_of_train_have_the_features_of_train(item_features, train, aggregate):
-    config = FeatureConfig(user_aggregate=aggregate)
+    config = FeatureParams(user_aggregation=aggregate)
     expected = aggregate_user_features(item_features, train, config)
     featurizer = UserFeaturizer.fit(item_features, train, config)
     found = featurizer.transform(item_features, train.by_user)
@@ -55,7 +58,7 @@ def test_readers_of_the_books_of_train_have_the_features_of_train(item_features,
 
 
 def test_with_decay_books_of_one_day_count_alike(item_features, train):
-    config = FeatureConfig(user_aggregate="time_decayed_mean", half_life_days=30)
+    config = FeatureParams(user_aggregation="time_decayed_mean", half_life_days=30)
     expected = aggregate_user_features(item_features, train, config)
     featurizer = UserFeaturizer.fit(item_features, train, config)
     found = featurizer.transform(item_features, train.by_user)
@@ -64,7 +67,7 @@ def test_with_decay_books_of_one_day_count_alike(item_features, train):
 
 
 def test_one_readers_features_do_not_depend_on_who_else_is_asked_about(item_features, train):
-    featurizer = UserFeaturizer.fit(item_features, train, FeatureConfig())
+    featurizer = UserFeaturizer.fit(item_features, train, FeatureParams())
     alone = featurizer.transform(item_features, train.by_user.take(np.array([9])))
     among = featurizer.transform(item_features, train.by_user)
     np.testing.assert_allclose(alone.dense[0], among.dense[9], rtol=1e-6)
@@ -74,7 +77,7 @@ def test_one_readers_features_do_not_depend_on_who_else_is_asked_about(item_feat
 
 
 def test_scales_come_back_from_json_bit_for_bit(item_features, train):
-    config = FeatureConfig(user_aggregate="time_decayed_mean", half_life_days=7)
+    config = FeatureParams(user_aggregation="time_decayed_mean", half_life_days=7)
     featurizer = UserFeaturizer.fit(item_features, train, config)
     back = UserFeaturizer.from_json(json.loads(json.dumps(featurizer.to_json())))
     assert (back.means == featurizer.means).all()

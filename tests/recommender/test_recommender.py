@@ -1,13 +1,18 @@
 """Lists for readers, known and new, and books near a book."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import torch
 
 from recsys.data.columns import CATEGORY_SEPARATOR
+from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError
+from recsys.evaluation.ranking import Vectors
 from recsys.pipeline import build_trainer, judge, model_vectors
 from recsys.recommender import Recommender
 
@@ -127,34 +132,83 @@ def test_one_category_given_as_a_text_is_not_taken_for_letters(shop):
 
 # New readers -------------------------------------------------------------------------------------
 
-TOWERS = [f"--model.user_tower.fusion={fusion}" for fusion in ("sum", "concat", "adaptive_mimic")]
+USER = "--model.user_encoder"
+IDS_ALONE = (f"{USER}.id_embedding.type=embedding", f"{USER}.history.pooling=none")
+METADATA = (f"{USER}.feature_encoder.type=mlp", f"{USER}.feature_encoder.hidden_dims=[24]")
+METADATA_ALONE = (*IDS_ALONE, *METADATA, f"{USER}.fusion=adaptive_mimic")
+TOWERS = [
+    (),
+    (f"{USER}.history.pooling=attention",),
+    (f"{USER}.history.table=own",),
+    (f"{USER}.queries=3",),
+    (f"{USER}.queries=3", *METADATA, f"{USER}.fusion=adaptive_mimic"),
+    *(
+        (f"{USER}.id_embedding.type=embedding", *METADATA, f"{USER}.fusion={fusion}")
+        for fusion in ("sum", "concat")
+    ),
+    METADATA_ALONE,
+]
+
+
+def train_histories(prepared, users):
+    """Ids and ratings of the books of each user, in the order of time."""
+    histories = Histories.of(prepared.train).take(users)
+    bounds = list(zip(histories.offsets[:-1], histories.offsets[1:], strict=True))
+    ids = [prepared.items.id_of(histories.items[start:end]) for start, end in bounds]
+    return ids, [histories.ratings[start:end].tolist() for start, end in bounds]
 
 
 def books_of(prepared, user):
-    return prepared.items.id_of(prepared.train.by_user.row(user))
+    return train_histories(prepared, np.array([user]))[0][0]
 
 
 def unknown_id_vectors(model, prepared, users):
-    """What the whole model gives readers whose id it is made to forget."""
-    embedding = model.user_tower.id_embedding
+    """What the whole model gives users whose id it is made to forget."""
+    embedding, histories = model.user_tower.id_embedding, Histories.of(prepared.train)
+    if embedding is None:
+        return model.user_vectors(histories)[users]
     n_warm, embedding.n_warm = embedding.n_warm, 0
     try:
-        return model.user_vectors(len(prepared.users))[users]
+        return model.user_vectors(histories)[users]
     finally:
         embedding.n_warm = n_warm
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 @pytest.mark.parametrize("tower", TOWERS)
-def test_a_reader_folded_in_by_their_train_books_gets_the_vector_of_an_unknown_id(
-    shop_recommender, shop_prepared, tower, similarity
+@pytest.mark.parametrize("reloaded", [False, True])
+def test_a_user_folded_in_by_their_train_books_gets_the_vectors_of_an_unknown_id(
+    shop_recommender, shop_prepared, tower, similarity, reloaded, tmp_path
 ):
-    model, recommender = shop_recommender(tower, f"--model.similarity={similarity}")
+    model, recommender = shop_recommender(*tower, f"--model.similarity={similarity}")
+    if reloaded:
+        recommender.save(tmp_path / "model")
+        recommender = Recommender.load(tmp_path / "model")
     users = np.arange(0, 300, 7)
-    liked = recommender._liked_bags([books_of(shop_prepared, user) for user in users])
-    found = recommender.newcomers.reader_vectors(liked)
+    liked = recommender._histories(*train_histories(shop_prepared, users))
+    found = recommender.cold_start.user_vectors(liked)
     expected = unknown_id_vectors(model, shop_prepared, users)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_liked_books_and_their_ratings_change_the_list_of_a_new_user(
+    shop_recommender, shop_prepared
+):
+    """Weights of a history as if training had learned that recent and high ratings count more."""
+    _, recommender = shop_recommender(f"{USER}.history.recency=position")
+    weights = recommender.cold_start.model.user_tower.history.weights
+    with torch.no_grad():
+        weights.slopes += 1
+        weights.by_rating += 2 * torch.arange(len(weights.by_rating))
+    liked = books_of(shop_prepared, 5)
+    first, turned = (
+        recommender.recommend_for_liked([ids], k=10, ratings=[[3] * len(ids)])
+        for ids in (liked, liked[::-1])
+    )
+    assert list(first["score"]) != list(turned["score"])
+    ratings = [1] * (len(liked) - 1) + [5]
+    rated = recommender.recommend_for_liked([liked], k=10, ratings=[ratings])
+    assert list(rated["score"]) != list(first["score"])
 
 
 def test_a_folded_in_list_is_ranked_by_that_vector_without_the_liked_books(
@@ -176,7 +230,7 @@ def test_a_folded_in_list_is_ranked_by_that_vector_without_the_liked_books(
 
 def test_liked_books_that_the_catalogue_lacks_are_passed_over(shop, shop_prepared):
     liked = books_of(shop_prepared, 5)
-    with_strangers = [liked[0], "no such book", *liked, liked[1]]
+    with_strangers = [liked[0], "no such book", *liked]
     pd.testing.assert_frame_equal(
         shop.recommend_for_liked([with_strangers], k=5), shop.recommend_for_liked([liked], k=5)
     )
@@ -194,9 +248,8 @@ def test_a_reader_of_whom_no_book_is_known_gets_the_popular_list_and_is_told(sho
 def test_where_the_tower_knows_ids_alone_the_mean_of_the_liked_books_stands_for_the_reader(
     shop_recommender, shop_prepared, similarity
 ):
-    _, recommender = shop_recommender(
-        "--model.user_tower.fusion=identity", f"--model.similarity={similarity}"
-    )
+    settings = (f"--model.similarity={similarity}", "--model.popularity=false")
+    _, recommender = shop_recommender(*IDS_ALONE, *settings)
     liked = books_of(shop_prepared, 5)
     rows, items = recommender.items.index_of(liked), recommender.vectors.items
     scores = items @ items[rows].mean(axis=0)
@@ -204,6 +257,92 @@ def test_where_the_tower_knows_ids_alone_the_mean_of_the_liked_books_stands_for_
     answer = recommender.recommend_for_liked([liked], k=10)
     assert list(answer["item_id"]) == recommender.items.id_of(np.argsort(-scores)[:10])
     assert set(answer["source"]) == {"liked_mean"}
+
+
+# Several vectors a user --------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["max", "logsumexp"])
+def several(request, shop):
+    """The shop, where each user has four vectors drawn at random."""
+    rng = np.random.default_rng(0)
+    shape = (len(shop.users), 4, shop.vectors.items.shape[1])
+    vectors = Vectors(
+        rng.standard_normal(shape, dtype=np.float32), shop.vectors.items, request.param
+    )
+    return dataclasses.replace(shop, vectors=vectors)
+
+
+def combined_scores(vectors, queries, items):
+    """Scores of users with vectors (n, K, D) for some items, (n, m) float64."""
+    products = np.einsum("nkd,md->nmk", queries.astype(float), items.astype(float))
+    if vectors.combine == "max":
+        return products.max(axis=2)
+    return np.log(np.exp(products).sum(axis=2))
+
+
+@pytest.mark.parametrize("n", [3, 60])
+def test_lists_are_ranked_by_the_combined_scores_of_all_vectors(several, n):
+    names = several.users.ids.to_pylist()[:n]
+    scores = combined_scores(several.vectors, several.vectors.users[:n], several.vectors.items)
+    for user in range(n):
+        scores[user, several.seen.row(user)] = -np.inf
+    answer = several.recommend(names, k=6)
+    for name, row in zip(names, scores, strict=True):
+        own = answer[answer["user_id"] == name]
+        best = np.argsort(-row)[:6]
+        assert list(own["item_id"]) == several.items.id_of(best)
+        np.testing.assert_allclose(own["score"], row[best], rtol=1e-4)
+
+
+def test_users_of_a_new_book_are_those_with_the_best_combined_score(several, metadata):
+    book = metadata.iloc[[len(several.items) - 1]]
+    vector = several.cold_start.item_vectors(pa.Table.from_pandas(book, preserve_index=False))
+    scores = combined_scores(several.vectors, several.vectors.users, vector)[:, 0]
+    answer = several.users_of_book(book, k=6)
+    assert list(answer["user_id"]) == several.users.id_of(np.argsort(-scores)[:6])
+
+
+class FourVectors:
+    """Stands for a user tower that makes four vectors of a history; keeps what it was given."""
+
+    encodes_users = True
+
+    def __init__(self, vectors):
+        self.vectors, self.given = vectors, None
+
+    def user_vectors(self, histories):
+        self.given = histories
+        return self.vectors[: len(histories)]
+
+
+def test_folded_in_users_are_ranked_by_all_vectors_of_their_history_in_order(several):
+    made = np.random.default_rng(1).standard_normal((2, 4, several.vectors.items.shape[1]))
+    tower = FourVectors(made.astype(np.float32))
+    recommender = dataclasses.replace(several, cold_start=tower)
+    first, second, third = several.items.ids.to_pylist()[:3]
+    liked = [[third, first, second, first], [], [second]]
+    answer = recommender.recommend_for_liked(liked, k=5, ratings=[[1, 2, 3, 4], [], None])
+    assert tower.given.items.tolist() == [2, 1, 0, 1]
+    np.testing.assert_array_equal(tower.given.ratings, np.array([1, 3, 4, np.nan], np.float32))
+    scores = combined_scores(several.vectors, tower.vectors, several.vectors.items)
+    scores[0, :3] = scores[1, 1] = -np.inf
+    for position, row in zip((0, 2), scores, strict=True):
+        own = answer[answer["position"] == position]
+        assert list(own["item_id"]) == several.items.id_of(np.argsort(-row)[:5])
+        assert set(own["source"]) == {"fold_in"}
+
+
+def test_known_and_new_users_of_one_question_may_have_vectors_of_other_numbers(several):
+    """Four of each known one, one of the mean of liked books; and one for the popular list."""
+    recommender = dataclasses.replace(several, cold_start=None)
+    known, liked = several.users.ids.to_pylist()[0], several.items.ids.to_pylist()[:2]
+    together = recommender.recommend_for_users([known, None, None], [[], liked, []], k=4)
+    assert list(together["source"]) == ["model"] * 4 + ["liked_mean"] * 4 + ["popularity"] * 4
+    own = recommender.recommend([known], k=4)
+    assert list(together["item_id"][:4]) == list(own["item_id"])
+    alone = recommender.recommend_for_liked([liked], k=4)
+    assert list(together["item_id"][4:8]) == list(alone["item_id"])
 
 
 def test_liked_books_given_as_a_text_are_refused(shop):
@@ -217,7 +356,7 @@ def test_liked_books_given_as_a_text_are_refused(shop):
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
 def test_similar_books_are_the_nearest_by_the_cosine_of_their_vectors(shop_recommender, similarity):
     _, recommender = shop_recommender(f"--model.similarity={similarity}")
-    vectors = recommender.vectors.items.astype(np.float64)
+    vectors = recommender.vectors.items[:, :-1].astype(np.float64)  # without popularity
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     asked = ["b0002", "b0001", "b0002"]
     answer = recommender.similar_items(asked, k=5)
@@ -258,11 +397,11 @@ def test_a_cold_book_given_by_its_metadata_gets_its_own_vector(
     shop_recommender, shop_prepared, metadata, fusion, similarity
 ):
     _, recommender = shop_recommender(
-        f"--model.item_tower.fusion={fusion}", f"--model.similarity={similarity}"
+        f"--model.item_encoder.fusion={fusion}", f"--model.similarity={similarity}"
     )
     cold = np.arange(shop_prepared.n_warm_items, len(shop_prepared.items))
     assert len(cold) > 10
-    found = recommender._book_vectors(metadata.iloc[cold])
+    found = recommender._new_item_vectors(metadata.iloc[cold])
     np.testing.assert_allclose(found, recommender.vectors.items[cold], rtol=1e-4, atol=1e-5)
 
 
@@ -278,7 +417,7 @@ def test_the_book_nearest_to_the_metadata_of_a_cold_book_is_that_book(
 def test_readers_of_a_new_book_are_those_who_score_it_highest(shop, shop_prepared, metadata):
     cold = shop_prepared.n_warm_items
     scores = shop.vectors.users @ shop.vectors.items[cold]
-    answer = shop.readers_of_book(metadata.iloc[[cold]], k=6)
+    answer = shop.users_of_book(metadata.iloc[[cold]], k=6)
     assert list(answer["user_id"]) == shop.users.id_of(np.argsort(-scores)[:6])
     assert list(answer["rank"]) == [1, 2, 3, 4, 5, 6]
 
@@ -307,12 +446,12 @@ def test_a_book_described_wrongly_is_refused(shop, book, message):
 
 
 def test_a_tower_that_knows_ids_alone_refuses_new_books(shop_recommender):
-    _, recommender = shop_recommender("--model.item_tower.fusion=identity")
+    _, recommender = shop_recommender("--model.item_encoder.fusion=identity")
     with pytest.raises(DataError, match="item tower of this one is 'identity'"):
         recommender.similar_to_book(pd.DataFrame({"title": ["A"]}), k=1)
 
 
 def test_more_readers_than_there_are_cannot_be_asked_for(shop):
-    n_readers = len(shop.users)
-    with pytest.raises(ConfigError, match=f"from 1 to {n_readers}, the known readers"):
-        shop.readers_of_book(pd.DataFrame({"title": ["A"]}), k=n_readers + 1)
+    n_users = len(shop.users)
+    with pytest.raises(ConfigError, match=f"from 1 to {n_users}, the known users"):
+        shop.users_of_book(pd.DataFrame({"title": ["A"]}), k=n_users + 1)

@@ -110,6 +110,80 @@ def test_few_and_many_are_ranked_alike(world, monkeypatch):
     np.testing.assert_array_equal(few.scores, many.scores)
 
 
+def combined(products, combine):
+    """One score of the products along the last axis, in float64."""
+    products = products.astype(np.float64)
+    return products.max(axis=-1) if combine == "max" else np.log(np.exp(products).sum(axis=-1))
+
+
+def sorted_by_hand(scores, k):
+    place = np.argsort(tie_order(scores.shape[1]))
+    return np.array([np.lexsort((place, -row))[:k] for row in scores])
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+@pytest.mark.parametrize(("n", "one_in"), [(1, None), (20, None), (60, None), (20, 2), (20, 15)])
+def test_users_of_several_vectors_find_the_best_by_their_combined_scores(
+    read_as, combine, n, one_in
+):
+    """Ten copies of one item tie; the others are well apart."""
+    rng = np.random.default_rng(8)
+    items = rng.standard_normal((300, 12)).astype(np.float32)
+    items[::30] = items[7]
+    users = rng.standard_normal((n, 3, 12)).astype(np.float32)
+    pairs = np.argwhere(rng.random((n, 300)) < 0.2)
+    masked = Bags.from_pairs(pairs[:, 0], pairs[:, 1], n_rows=n, n_columns=300)
+    allowed = None if one_in is None else np.arange(300) % one_in == 0
+    found = ItemSearch(items, combine).best(users, 9, masked=masked, allowed=allowed)
+    scores = combined(np.einsum("nkd,id->nik", users, items), combine).astype(np.float32)
+    scores[pairs[:, 0], pairs[:, 1]] = -np.inf
+    if allowed is not None:
+        scores[:, ~allowed] = -np.inf
+    scores[:, ::30] = scores[:, ::30].max(axis=1, keepdims=True) + np.where(
+        np.isneginf(scores[:, ::30]), -np.inf, 0
+    )
+    expected = sorted_by_hand(scores, 9)
+    np.testing.assert_array_equal(found.items, expected)
+    np.testing.assert_allclose(found.scores, np.take_along_axis(scores, expected, 1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+def test_an_item_finds_the_users_whose_combined_score_is_best(read_as, combine):
+    """The same scores as the other way round; three vectors of each of 200 users are searched."""
+    rng = np.random.default_rng(9)
+    users = rng.standard_normal((200, 3, 12)).astype(np.float32)
+    items = rng.standard_normal((5, 12)).astype(np.float32)
+    found = ItemSearch(users, combine).best(items, 9)
+    scores = combined(np.einsum("ukd,id->iuk", users, items), combine)
+    expected = sorted_by_hand(scores, 9)
+    np.testing.assert_array_equal(found.items, expected)
+    np.testing.assert_allclose(found.scores, np.take_along_axis(scores, expected, 1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+def test_products_that_cancel_in_the_logarithm_hide_no_item(read_as, combine):
+    """Scores near 0 of products that are not: rounding errs by the size of the products."""
+    rng = np.random.default_rng(10)
+    items = (1 + 1e-4 * rng.standard_normal((300, 8))).astype(np.float32)
+    users = np.full((4, 2, 8), -np.log(2) / 8, np.float32)
+    users += (1e-3 * rng.standard_normal(users.shape)).astype(np.float32)
+    found = ItemSearch(items, combine).best(users, 10)
+    scores = combined(np.einsum("nkd,id->nik", *(x.astype(float) for x in (users, items))), combine)
+    best = -np.sort(-scores, axis=1)[:, :10]
+    np.testing.assert_allclose(np.take_along_axis(scores, found.items, 1), best, rtol=0, atol=1e-6)
+
+
+def test_queries_of_one_and_of_several_vectors_share_a_search_to_the_bit(read_as):
+    rng = np.random.default_rng(11)
+    search = ItemSearch(rng.standard_normal((400, 12)).astype(np.float32), "logsumexp")
+    shapes = [(2, 12), (3, 1, 12), (2, 4, 12), (1, 4, 12), (30, 4, 12)]
+    queries = [Query(rng.standard_normal(shape).astype(np.float32), 8) for shape in shapes]
+    for query, found in zip(queries, search.best_together(queries), strict=True):
+        alone = search.best_together([query])[0]
+        np.testing.assert_array_equal(found.items, alone.items)
+        np.testing.assert_array_equal(found.scores.view(np.int32), alone.scores.view(np.int32))
+
+
 def test_nothing_is_found_where_nothing_is_allowed(world):
     vectors, items, _ = world
     found = ItemSearch(items).best(vectors[:2], 3, allowed=np.zeros(90, dtype=bool))

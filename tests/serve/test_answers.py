@@ -3,6 +3,8 @@
 import pandas as pd
 import pytest
 
+from recsys.recommender import Recommender
+
 
 def flat(results, key="items", **names):
     """The lists of an answer as one frame, with the position of each."""
@@ -39,6 +41,20 @@ def test_liked_books_place_a_reader_without_an_id(client, towers):
     expected = towers.recommend_for_liked(liked, 3)
     assert_same(flat(results, source="source"), expected)
     assert [one["source"] for one in results] == ["fold_in", "popularity"]
+
+
+def test_ratings_of_liked_books_reach_the_recommender(client, towers, monkeypatch):
+    """None of today's models weighs them, so they are caught on their way."""
+    given, ask_for_users = [], Recommender.ask_for_users
+
+    def caught(recommender, *args, ratings=None, **options):
+        given.append(ratings)
+        return ask_for_users(recommender, *args, ratings=ratings, **options)
+
+    monkeypatch.setattr(Recommender, "ask_for_users", caught)
+    liked = [towers.items.ids.to_pylist()[:3], []]
+    ask(client, "/recommend", liked=liked, liked_ratings=[[5, None, 2.5], None], k=3)
+    assert given == [[[5, None, 2.5], None]]
 
 
 def test_a_known_reader_keeps_their_list_whatever_they_like(client, towers):
@@ -97,7 +113,7 @@ def test_new_books_get_their_neighbours_and_readers(client, towers):
     near = ask(client, "/new-book/similar", books=books, k=3)
     assert_same(flat(near), towers.similar_to_book(frame, 3))
     readers = ask(client, "/new-book/readers", books=books, k=3)
-    assert_same(flat(readers, "readers"), towers.readers_of_book(frame, 3))
+    assert_same(flat(readers, "readers"), towers.users_of_book(frame, 3))
 
 
 def test_the_model_says_what_it_is(client, towers, towers_path):

@@ -121,7 +121,7 @@ def test_a_question_that_finds_a_thread_free_waits_for_no_other(open_desk, serve
 
 
 def test_one_pass_takes_no_more_than_its_bound(open_desk, served, monkeypatch):
-    monkeypatch.setattr(desk, "MOST_LISTS", 3)
+    monkeypatch.setattr(desk, "MOST_VECTORS", 3)
     sizes = []
     meters = Meters()
     monkeypatch.setattr(meters, "count_pass", sizes.append)

@@ -1,0 +1,190 @@
+"""Vectors of users and books that training never saw: the towers with every id unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from recsys.config import Config, ModelConfig
+from recsys.data.arrays import Bags, FloatArray
+from recsys.data.dataset import Prepared
+from recsys.data.features import Features, ItemFeaturizer, UserFeaturizer, user_side
+from recsys.data.histories import Histories
+from recsys.errors import ArtifactError, DataError
+from recsys.models.feature_table import FeatureTable
+from recsys.models.two_tower import TwoTower, assemble
+from recsys.recommender.liked import as_bags
+
+_OF_KNOWN_IDS = ("id_embedding.embedding.weight", "history_table.embedding.weight")
+_RATING_EDGES = "user_tower.history.weights.rating_edges"
+
+
+@dataclass(frozen=True, eq=False)
+class ColdStart:
+    """What vectors of users and items that training never saw are made with.
+
+    Attributes:
+        model: both towers, with no id that they know.
+        settings: what the model is built from.
+        item_featurizer: from a book's metadata to its features.
+        user_featurizer: from liked books to a user's features.
+        item_features: of the catalogue; of no items where the user tower reads no metadata.
+        item_table: the vectors of the catalogue that histories pool, (I, D) float32; None where
+            the user tower has no history.
+        has_order: whether the histories of training were in an order.
+    """
+
+    model: TwoTower
+    settings: ModelConfig
+    item_featurizer: ItemFeaturizer
+    user_featurizer: UserFeaturizer
+    item_features: Features
+    item_table: FloatArray | None
+    has_order: bool
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    @classmethod
+    def of(cls, model: TwoTower, prepared: Prepared, config: Config) -> ColdStart:
+        """Those of a trained model."""
+        state = {
+            name: tensor.detach().cpu()
+            for name, tensor in model.state_dict().items()
+            if not name.endswith(_OF_KNOWN_IDS)
+        }
+        features, featurizer = prepared.item_features, prepared.item_featurizer
+        if model.user_tower.encoder is None:
+            features = no_features(featurizer)
+        users = UserFeaturizer.fit(features, prepared.train, config.data.feature_params)
+        table = model.item_table(len(prepared.items))
+        has_order = prepared.train.times is not None
+        return cls.build(state, config.model, featurizer, users, features, table, has_order)
+
+    @classmethod
+    def build(
+        cls,
+        state: Mapping[str, Tensor],
+        settings: ModelConfig,
+        item_featurizer: ItemFeaturizer,
+        user_featurizer: UserFeaturizer,
+        item_features: Features,
+        item_table: FloatArray | None,
+        has_order: bool,
+    ) -> ColdStart:
+        """Towers with the given weights.
+
+        Raises:
+            ArtifactError: the weights are not those of a model with these settings.
+        """
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
+            model = _unknowing_model(settings, no_features(item_featurizer), state, has_order)
+        fresh = model.state_dict()
+        ids = {name: fresh[name].zero_() for name in fresh if name.endswith(_OF_KNOWN_IDS)}
+        try:
+            model.load_state_dict(ids | dict(state))
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ArtifactError(f"the towers must fit their settings ({reason})") from error
+        model.requires_grad_(False).eval()
+        return cls(
+            model, settings, item_featurizer, user_featurizer, item_features, item_table, has_order
+        )
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The weights, without those of ids."""
+        held = self.model.state_dict()
+        return {name: tensor for name, tensor in held.items() if not name.endswith(_OF_KNOWN_IDS)}
+
+    @property
+    def encodes_users(self) -> bool:
+        """Whether the user tower reads histories or metadata, so that liked books go through it."""
+        tower = self.model.user_tower
+        return tower.history is not None or tower.encoder is not None
+
+    def user_vectors(self, histories: Histories) -> FloatArray:
+        """Vectors of users by what they like, as they enter the product, (n, D) or (n, K, D).
+
+        The histories go through the tower with an id that it does not know, and so do the items'
+        features, aggregated as those of train were. Only where :attr:`encodes_users`.
+
+        Args:
+            histories: of each user, each item once.
+        """
+        encoder = self.model.user_tower.encoder
+        with self._lock:  # one table at a time: the encoder holds it
+            if encoder is not None:
+                features = self.user_featurizer.transform(self.item_features, as_bags(histories))
+                encoder.features = FeatureTable(features)
+            return self.model.user_vectors(histories, self.item_table)
+
+    def vectors_near(self, tastes: FloatArray) -> FloatArray:
+        """Vectors of items, or means of such, as they enter the product for users, (n, D)."""
+        own = torch.from_numpy(tastes[:, : self.model.user_tower.dim])  # without popularity
+        with torch.no_grad():
+            matched: FloatArray = self.model.match_users(own).numpy()
+        return matched
+
+    def item_vectors(self, books: pa.Table) -> FloatArray:
+        """Vectors of books by their metadata alone, (n, D) float32.
+
+        Args:
+            books: any of title, author, categories and the numeric columns; what is absent or
+                null counts as missing.
+
+        Raises:
+            DataError: the item tower reads no metadata.
+        """
+        encoder = self.model.item_tower.encoder
+        if encoder is None:
+            raise DataError(
+                "a new book needs a model whose item tower reads metadata; the item tower of this "
+                "one is 'identity', which knows books by their ids alone"
+            )
+        features = self.item_featurizer.transform(books)
+        with self._lock:
+            encoder.features = FeatureTable(features)
+            return self.model.item_vectors(len(features))
+
+
+def _unknowing_model(
+    settings: ModelConfig, item_template: Features, state: Mapping[str, Tensor], has_order: bool
+) -> TwoTower:
+    """A model that knows no id, of the parts that the given weights have."""
+    user_template = Features(
+        np.zeros((0, 1 + item_template.dense.shape[1]), dtype=np.float32),
+        ("log_train_interactions", *item_template.dense_names),
+        user_side(item_template.bags),
+        user_side(item_template.bag_labels),
+    )
+    edges = state.get(_RATING_EDGES)
+    return assemble(
+        settings,
+        n_warm=(0, 0),
+        features=(user_template, item_template),
+        has_order=has_order,
+        rating_edges=None if edges is None else edges.numpy(),
+        item_counts=np.zeros(0, dtype=np.int64),
+    )
+
+
+def no_features(featurizer: ItemFeaturizer) -> Features:
+    """Features of no items, with all columns."""
+    names = featurizer.dense_names
+    nothing = np.zeros(0, dtype=np.int32)
+    bags = {
+        name: Bags(
+            np.zeros(1, dtype=np.int64),
+            nothing,
+            columns.size,
+            np.zeros(0, dtype=np.float32) if columns.idf else None,
+        )
+        for name, columns in featurizer.bag_columns.items()
+    }
+    labels = {name: columns.labels for name, columns in featurizer.bag_columns.items()}
+    return Features(np.zeros((0, len(names)), dtype=np.float32), names, bags, labels)

@@ -1,0 +1,93 @@
+"""Books that users of a question like, as histories, which is how a user tower reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from recsys.data.arrays import Bags, FloatArray
+from recsys.data.histories import Histories
+from recsys.errors import DataError
+from recsys.recommender.lookup import Lookup
+
+Liked = Sequence[Sequence[str]]
+Ratings = Sequence[Sequence[float | None] | None]
+
+
+def liked_histories(
+    liked: Liked, ratings: Ratings | None, lookup: Lookup, n_items: int
+) -> Histories:
+    """Each user's books as a history, the last of the list being the most recent.
+
+    Ids that the catalogue does not have are left out; of an id given twice the last counts. The
+    place in the list stands for the time.
+
+    Args:
+        liked: raw ids of each user's books, (n,) lists.
+        ratings: of those books, lists of the same lengths; None in the place of a rating, of a list
+            or of all where there are none.
+        lookup: from raw ids to items.
+        n_items: I.
+
+    Raises:
+        DataError: a user's books given as a text; ratings that are not as many as the books, or no
+            finite numbers.
+    """
+    for ids in liked:
+        if isinstance(ids, str):
+            raise DataError(f"liked books must be given as a list of ids, got the text '{ids}'")
+    lengths = [len(ids) for ids in liked]
+    items = lookup.index_of([str(item_id) for ids in liked for item_id in ids])
+    owners = np.repeat(np.arange(len(liked)), lengths)
+    places = np.flatnonzero(items >= 0)[::-1]
+    # numbers that stand for (user, book); read from the end, the first of each is the last given
+    codes = owners[places].astype(np.int64) * n_items + items[places]
+    kept = np.sort(places[np.unique(codes, return_index=True)[1]])
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owners[kept], minlength=len(liked)))])
+    given = None if ratings is None else _given_ratings(ratings, lengths)
+    return Histories(
+        offsets.astype(np.int64),
+        items[kept].astype(np.int32),
+        kept,
+        None if given is None else given[kept],
+        n_items,
+    )
+
+
+def _given_ratings(ratings: Ratings, lengths: Sequence[int]) -> FloatArray | None:
+    """Ratings one user after another, (N,) float32, NaN where there is none; None for none at all.
+
+    A rating that is not known is NaN.
+    """
+    if len(ratings) != len(lengths):
+        raise DataError(
+            f"'ratings' must have a list for each user, got {len(ratings)} for {len(lengths)} users"
+        )
+    rows = []
+    for user, (row, length) in enumerate(zip(ratings, lengths, strict=True)):
+        if row is not None and (isinstance(row, str) or len(row) != length):
+            raise DataError(
+                f"ratings must be as many as the liked books, got {len(row)} for {length} books "
+                f"of user {user} of the question"
+            )
+        rows.append([None] * length if row is None else list(row))
+    flat = [rating for row in rows for rating in row]
+    for rating in flat:
+        is_number = isinstance(rating, int | float | np.number) and not isinstance(rating, bool)
+        if rating is not None and not (is_number and np.isfinite(rating)):
+            raise DataError(f"a rating must be a finite number, got {rating!r}")
+    if all(rating is None for rating in flat):
+        return None
+    return np.array([np.nan if rating is None else rating for rating in flat], dtype=np.float32)
+
+
+def as_bags(histories: Histories) -> Bags:
+    """The items of each user, without times and ratings."""
+    return Bags(histories.offsets, histories.items, histories.n_items)
+
+
+def no_histories(n_users: int, n_items: int) -> Histories:
+    """Histories of users of whom nothing is known."""
+    nothing = np.zeros(0, dtype=np.int32)
+    return Histories(np.zeros(n_users + 1, dtype=np.int64), nothing, None, None, n_items)
