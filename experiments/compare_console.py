@@ -43,7 +43,7 @@ def print_runs(
         records = [{k: v for k, v in record.items() if k != "kind"} for record in records]
     grid = Grid(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for name in records[0]:
-        is_text = name in ("run", "name", "fusion", "model")
+        is_text = name in ("run", "name", "model")
         is_number = name == "dims" or name in {_head(metric) for metric in metrics}
         justify: Literal["left", "right"] = "right" if is_number else "left"
         grid.add_column(name, no_wrap=not is_text, overflow="fold", justify=justify)
@@ -62,16 +62,16 @@ def print_runs(
 
 def _cells(row: RunRow, metrics: Sequence[str], is_narrow: bool) -> dict[str, str]:
     """What a row shows, by column; where it is narrow, things that belong together are stacked."""
-    name, run_id, fusion = escape(row.name), row.run_id[:_SHORT], escape(row.fusion or GAP)
+    name, run_id, model = escape(row.name), row.run_id[:_SHORT], escape(row.model or GAP)
     data = GAP if row.fingerprint is None else row.fingerprint.removeprefix("sha256:")[:_SHORT]
     dims, day, hour = row.embedding_dim or GAP, f"{row.created:%Y-%m-%d}", f"{row.created:%H:%M}"
     if is_narrow:
         facts = {"run": f"{name}\n{run_id}", "kind": row.kind}
         facts |= {"status, data": f"{row.status}\n{data}", "start, UTC": f"{day}\n{hour}"}
-        facts |= {"model": f"{fusion}\n{dims} dims"}
+        facts |= {"model": f"{model}\n{dims} dims"}
     else:
         facts = {"name": name, "id": run_id, "kind": row.kind, "status": row.status}
-        facts |= {"start, UTC": f"{day} {hour}", "data": data, "fusion": fusion, "dims": dims}
+        facts |= {"start, UTC": f"{day} {hour}", "data": data, "model": model, "dims": dims}
     gap = "\n" if is_narrow else " "
     values = {
         _head(metric): _measured(row.measured(metric), gap if place == 0 else None)

@@ -13,7 +13,7 @@ from typing import Any
 
 from recsys.addresses import without_password
 
-PACKAGES = ("bookends", "torch", "numpy", "numba", "scipy", "pandas", "pyarrow", "mlflow", "optuna")
+PACKAGES = ("bookends", "torch", "numpy", "scipy", "pandas", "pyarrow", "mlflow", "optuna")
 
 
 def describe_environment() -> dict[str, Any]:

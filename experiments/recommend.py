@@ -1,4 +1,4 @@
-"""Lists for many readers at once, written as they are made."""
+"""Lists for many users at once, written as they are made."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Request:
     Attributes:
         model: address of a model, as :func:`tracking.model.resolve_bundle` takes it.
         out: file to write, .parquet or .csv.
-        users: file with a reader's id on each line; None for all readers of the model.
+        users: file with a user's id on each line; None for all users of the model.
         k: list length.
-        exclude_seen: leave out what readers are known to have read.
+        exclude_seen: leave out what users are known to have read.
         categories: recommend only books that carry one of these; none for all books.
         ann: search by an index, not exactly.
         tracking_uri: the store of the model.
-        batch_size: how many readers are answered at once.
+        batch_size: how many users are answered at once.
     """
 
     model: str
@@ -55,11 +55,11 @@ class Written:
     """What was written.
 
     Attributes:
-        n_users: readers answered.
+        n_users: users answered.
         n_unknown: those of them whom the model does not know; they got the popular list.
         first_unknown: the id of the first of them.
         n_rows: recommendations.
-        seconds: from the first reader to the file in its place, without loading the model.
+        seconds: from the first user to the file in its place, without loading the model.
         recall: of the index against the exact lists; None where the search was exact.
     """
 
@@ -72,34 +72,34 @@ class Written:
 
 
 def write_recommendations(request: Request, progress: Callable[[int, int | None], None]) -> Written:
-    """Write the lists of all readers asked for, in their order; the file appears when whole.
+    """Write the lists of all users asked for, in their order; the file appears when whole.
 
-    Memory does not grow with the number of readers.
+    Memory does not grow with the number of users.
 
     Args:
         request: what is wanted.
-        progress: told after each batch how many readers are answered, and of how many where known.
+        progress: told after each batch how many users are answered, and of how many where known.
 
     Raises:
         BookendsError: something the user can mend.
     """
     _check_place(request.out)
     if request.users is not None and not request.users.is_file():
-        raise DataError(f"{request.users}: must be a file with a reader's id on each line")
+        raise DataError(f"{request.users}: must be a file with a user's id on each line")
     recommender = Recommender.load(resolve_bundle(request.model, request.tracking_uri))
     if request.ann:
         recommender = recommender.with_approximate(k=request.k)
     tally = _Tally(len(recommender.users) if request.users is None else None)
     with _appearing(request.out) as unfinished, _Output(unfinished, request.out.suffix) as output:
-        for readers in _batches(request, recommender):
+        for users in _batches(request, recommender):
             lists = recommender.recommend_table(
-                readers,
+                users,
                 request.k,
                 exclude_seen=request.exclude_seen,
                 categories=request.categories,
             )
             output.write(lists)
-            tally.count(readers, lists, recommender)
+            tally.count(users, lists, recommender)
             progress(tally.n_users, tally.total)
     recall = None if recommender.approximate is None else recommender.approximate.recall
     return tally.written(recall)
@@ -116,11 +116,11 @@ class _Tally:
     n_rows: int = 0
     started: float = field(default_factory=time.monotonic)
 
-    def count(self, readers: Sequence[str], lists: pa.Table, recommender: Recommender) -> None:
-        unknown = np.flatnonzero(~recommender.is_known(readers))
+    def count(self, users: Sequence[str], lists: pa.Table, recommender: Recommender) -> None:
+        unknown = np.flatnonzero(~recommender.is_known(users))
         if len(unknown) and self.first_unknown is None:
-            self.first_unknown = readers[int(unknown[0])]
-        self.n_users += len(readers)
+            self.first_unknown = users[int(unknown[0])]
+        self.n_users += len(users)
         self.n_unknown += len(unknown)
         self.n_rows += len(lists)
 
@@ -153,7 +153,7 @@ def _batches(request: Request, recommender: Recommender) -> Iterator[Sequence[st
             named = (user_id for user_id in ids if user_id)
             batch = list(islice(named, size))
             if not batch:
-                raise DataError(f"{request.users}: must have a reader's id on a line at least")
+                raise DataError(f"{request.users}: must have a user's id on a line at least")
             while batch:
                 yield batch
                 batch = list(islice(named, size))

@@ -33,7 +33,7 @@ class RecommendConsole:
             yield
             return
         self._progress = Progress(
-            TextColumn("{task.completed:,} readers"),
+            TextColumn("{task.completed:,} users"),
             BarColumn(),
             TimeRemainingColumn(compact=True),
             console=self._console,
@@ -44,31 +44,31 @@ class RecommendConsole:
             yield
 
     def progress(self, n_users: int, total: int | None) -> None:
-        """So many readers are answered, of so many where that is known."""
+        """So many users are answered, of so many where that is known."""
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=n_users, total=total)
         elif time.monotonic() - self._last_line >= PLAIN_LINE_SECONDS:
             self._last_line = time.monotonic()
             of_all = "" if total is None else f" of {total:,}"
-            self._say(f"{n_users:,}{of_all} readers")
+            self._say(f"{n_users:,}{of_all} users")
 
     def done(self, request: Request, written: Written) -> None:
         """Say what was written, for whom, and how fast."""
         pace = written.n_users / max(written.seconds, 1e-9)
         self._say(
-            f"{request.out}: {written.n_rows:,} recommendations for {written.n_users:,} readers, "
-            f"{pace:,.0f} readers a second"
+            f"{request.out}: {written.n_rows:,} recommendations for {written.n_users:,} users, "
+            f"{pace:,.0f} users a second"
         )
         if written.n_unknown:
             self._say(
-                f"unknown readers: {written.n_unknown:,} (first '{written.first_unknown}'); they "
+                f"unknown users: {written.n_unknown:,} (first '{written.first_unknown}'); they "
                 "got the most popular books"
             )
         if written.recall is not None:
             recall = written.recall
             self._say(
                 f"the index finds {recall.mean:.1%} of the exact lists of {recall.k} books "
-                f"(worst of {recall.n_readers} sampled readers: {recall.lowest:.1%}); "
+                f"(worst of {recall.n_users} sampled users: {recall.lowest:.1%}); "
                 f"built in {recall.build_seconds:.1f} s"
             )
 

@@ -113,6 +113,5 @@ class RunDirectory:
 
 
 def _default_name(config: Config) -> str:
-    user, item = config.model.user_tower.fusion, config.model.item_tower.fusion
-    fusion = item if user == item else f"{user}-{item}"
-    return f"{fusion}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    objective, fusion = config.training.objective, config.model.item_encoder.fusion
+    return f"{objective}-{fusion}-{datetime.now(UTC):%Y%m%d-%H%M%S}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
 import sys
@@ -25,10 +26,11 @@ from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.synthetic import load_world
 from recsys.errors import BookendsError, ConfigError
 from recsys.evaluation.evaluation import Evaluation
-from recsys.pipeline import build_trainer, judge
+from recsys.pipeline import build_refit_trainer, build_trainer, judge
 from recsys.recommender import Recommender
 from recsys.reporting.record import RunRecord, RunStatus, write_tables
 from recsys.reporting.report import write_report
+from recsys.reporting.summary import outcome_sentences
 from recsys.training.checkpoint import load_checkpoint, save_checkpoint
 from recsys.training.device import resolve_device
 from recsys.training.optimizers import parameter_size
@@ -36,16 +38,21 @@ from recsys.training.trainer import Trainer
 from tracking.store import is_server, resolve_uri
 from tracking.tracker import TrackedRun, open_run
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 MLFLOW = Path(sys.executable).parent / "mlflow"
 MAY_CHANGE_ON_RESUME = (
     "training.num_epochs",
     "training.early_stopping.patience",
+    "training.refit",
     "evaluation.memory_limit_mb",
     "diagnostics.",
     "experiment.tracking",
     "experiment.tracking_uri",
 )
-"""None of these changes what an epoch gives, only how many there are or what is made of them."""
+"""None of these changes what an epoch gives, only how many there are or what is made of them.
+
+``num_epochs`` is one of them with a constant step size alone.
+"""
 
 
 @dataclass(eq=False)
@@ -61,6 +68,19 @@ class _Run:
     record: RunRecord
     started: float
     seconds_before: float = 0.0
+    refit: Trainer | None = None
+
+    @property
+    def tested(self) -> Trainer:
+        """Whose model is tested and saved."""
+        return self.refit or self.trainer
+
+    def save_checkpoint(self) -> None:
+        """Put the state of training on disk."""
+        state = {"fingerprint": self.prepared.fingerprint, "trainer": self.trainer.state_dict()}
+        if self.refit is not None:
+            state["refit"] = self.refit.state_dict()
+        save_checkpoint(self.directory.checkpoint_path, state)
 
     def update(self, **changes: Any) -> None:
         """Change the record and put it on disk."""
@@ -92,7 +112,7 @@ def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = No
     with interruptible():
         configure_torch(config)
         _check_places(config)
-        console.say(f"reading {config.data.books_path} and {config.data.interactions_path}")
+        console.say(f"reading {' and '.join(map(str, config.data.source_paths.values()))}")
         prepared = prepare_cached(config.data, config.experiment.seed)
         trainer = build_trainer(config, prepared)
         directory, state = _open_directory(config, prepared, resume)
@@ -103,6 +123,7 @@ def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = No
             try:
                 _follow(current)
                 _train(current)
+                _refit(current, state)
                 _judge(current)
                 _finish(current, "finished")
             except BaseException as error:
@@ -115,9 +136,22 @@ def configure_torch(config: Config) -> None:
     """Process-wide settings of torch: threads, and deterministic kernels on a GPU."""
     if config.training.num_threads is not None:
         torch.set_num_threads(config.training.num_threads)
-    if resolve_device(config.training.device).type == "cuda":
+    keep_memory()
+    if resolve_device(config.model.device).type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def keep_memory() -> None:
+    """Let the C library keep what is freed for the next step, where it is glibc.
+
+    Else each large tensor of a step is fresh memory from the system, a page at a time, which takes
+    a fifth of the step.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            mallopt(parameter, 2**30)
 
 
 def _check_places(config: Config) -> None:
@@ -141,6 +175,12 @@ def check_resumable(before: Config, now: Config) -> None:
         ConfigError: names the first setting that differs.
     """
     old, new = flatten(before.model_dump(mode="json")), flatten(now.model_dump(mode="json"))
+    schedule, epochs = before.training.schedule, "training.num_epochs"
+    if schedule != "constant" and old[epochs] != new[epochs]:
+        raise ConfigError(
+            f"a resumed run must keep '{epochs}' where 'training.schedule' is '{schedule}', since "
+            f"the step size ends with it: it was {old[epochs]}, got {new[epochs]}"
+        )
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name) and not name.startswith(MAY_CHANGE_ON_RESUME):
             raise ConfigError(
@@ -255,8 +295,7 @@ def _train(current: _Run) -> None:
     trainer, config = current.trainer, current.config
     with current.console.training(config.training.num_epochs, trainer.n_positives):
         for result in trainer.epochs(on_step=current.console.step):
-            state = {"fingerprint": current.prepared.fingerprint, "trainer": trainer.state_dict()}
-            save_checkpoint(current.directory.checkpoint_path, state)
+            current.save_checkpoint()
             history = [*current.record.history, dataclasses.asdict(result)]
             current.update(history=history, best_epoch=trainer.best_epoch)
             if current.tracked is not None:
@@ -267,10 +306,54 @@ def _train(current: _Run) -> None:
     current.console.say(f"{trainer.stop_reason}; best epoch {trainer.best_epoch}")
 
 
+def _went_on(trainer: Trainer, state: dict[str, Any]) -> bool:
+    """Whether the trainer has epochs that the saved state has not."""
+    return len(trainer.history) > len(state["trainer"]["history"])
+
+
+def _refit(current: _Run, state: dict[str, Any] | None) -> None:
+    """Train anew on train and validation together, for as many epochs as were best.
+
+    A refit that an earlier session began goes on, unless the first training has gone on since.
+    """
+    trainer, n_validation = current.trainer, len(current.prepared.validation)
+    if not current.config.training.refit or not n_validation:
+        return
+    assert trainer.best_epoch is not None
+    current.refit = refit = build_refit_trainer(
+        current.config, current.prepared, trainer.best_epoch
+    )
+    if state is not None and "refit" in state and not _went_on(trainer, state):
+        refit.load_state_dict(state["refit"])
+    current.console.say(
+        f"training anew on train and validation together, {trainer.best_epoch} epochs"
+    )
+    with current.console.training(trainer.best_epoch, refit.n_positives):
+        for result in refit.epochs(on_step=current.console.step):
+            current.save_checkpoint()
+            current.console.epoch(result, current.config.training.early_stopping.monitor)
+    current.update(
+        refit={
+            "epochs": len(refit.history),
+            "positives": refit.n_positives,
+            "seconds": sum(result.seconds for result in refit.history),
+        }
+    )
+
+
 def _judge(current: _Run) -> None:
-    current.trainer.restore_best()
-    world = load_world(current.config.data.books_path, current.config.data.interactions_path)
-    outcome = judge(current.trainer.model, current.prepared, current.config, world)
+    current.tested.restore_best()
+    data = current.config.data
+    world = None
+    if data.books_path is not None:
+        world = load_world(data.books_path, data.interactions_path)
+    outcome = judge(
+        current.tested.model,
+        current.prepared,
+        current.config,
+        world,
+        refit=current.refit is not None,
+    )
     if outcome.evaluation.skipped is None:
         current.directory.write_per_user(outcome.evaluation.per_user)
     tables = write_tables(current.directory.path, outcome.tables)
@@ -283,12 +366,15 @@ def _judge(current: _Run) -> None:
         outcome.vectors,
         current.prepared,
         provenance,
-        model=current.trainer.model,
+        model=current.tested.model,
         config=current.config,
     ).save(current.directory.model_path)
     evaluation = describe_evaluation(outcome.evaluation)
     current.update(evaluation=evaluation, oracle=outcome.oracle, tables=tables)
-    current.console.results(evaluation, current.config.evaluation.ks)
+    current.console.results(evaluation, current.config.evaluation.metrics_k)
+    by_name = {table.name: table for table in outcome.tables}
+    for sentence in outcome_sentences(current.record, by_name):
+        current.console.say(sentence)
 
 
 def _finish(current: _Run, status: RunStatus, error: str | None = None) -> None:

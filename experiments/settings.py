@@ -127,7 +127,9 @@ def _declared(section: type[BaseModel]) -> Tree:
     tree: Tree = {}
     for name, field in section.model_fields.items():
         kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if field.json_schema_extra:  # follows another section in all that it does not say
+            tree[name] = {}
+        elif isinstance(kind, type) and issubclass(kind, BaseModel):
             given = field.default.model_dump(mode="json", exclude_unset=True)
             tree[name] = merge(_declared(kind), given)
         else:
@@ -148,7 +150,7 @@ def _explain(section: type[BaseModel], tree: Tree, indent: str) -> Iterator[str]
         yield from textwrap.wrap(
             text, width=96, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
         )
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and tree[name]:
             yield f"{indent}{name}:"
             yield from _explain(kind, tree[name], f"{indent}  ")
         else:

@@ -90,7 +90,7 @@ def keep_finalist(
     unfinished.replace(path)
     path = vectors_path(directory, trial, seed)
     unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    np.savez(unfinished, users=vectors.users, items=vectors.items)
+    np.savez(unfinished, users=vectors.users, items=vectors.items, combine=vectors.combine)
     unfinished.replace(path)
 
 

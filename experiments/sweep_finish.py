@@ -20,10 +20,11 @@ from experiments.sweep_session import Session, close_session, ui_command
 from experiments.sweep_stages import run_stage
 from experiments.sweep_worker import LIMITS
 from experiments.trial import nest
+from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
 from recsys.errors import BookendsError
 from recsys.evaluation.evaluation import evaluate
-from recsys.evaluation.ranking import Vectors
+from recsys.evaluation.ranking import Scorer, Vectors
 from sweeps.finalists import Judgement, Retraining, judge_finalists
 from sweeps.importances import importances_of
 from sweeps.record import Finalists, TestLook, TrialRecord
@@ -204,8 +205,8 @@ def look_at_test(session: Session, winner: int) -> None:
         if kept:
             name = "default" if row.is_default else f"trial {row.trial}"
             name = "winner" if row.trial == winner else name
-            means[name] = _average([each["model"] for each in kept])
-            means["popularity"] = kept[0]["popularity"]
+            means[name] = _average(kept)
+    means |= _baselines_on_test(session)
     metrics = dict(means.pop("winner", {}))
     baselines = {name: dict(values) for name, values in means.items()}
     session.relook(dataclasses.replace(look, metrics=metrics, baselines=baselines))
@@ -218,7 +219,7 @@ def _number_of(session: Session, trial: int) -> int:
 
 
 def _test_means(session: Session, trial: int, seed: int) -> dict[str, Any] | None:
-    """Means on test of the model and of popularity; what an earlier look has shown is read."""
+    """Means on test of one training; what an earlier look has shown is read."""
     path = vectors_path(session.directory.finalists_dir, trial, seed)
     seen = path.with_suffix(".test.json")
     if seen.is_file():
@@ -226,9 +227,32 @@ def _test_means(session: Session, trial: int, seed: int) -> dict[str, Any] | Non
     if not path.is_file():
         return None
     with np.load(path) as arrays:
-        vectors = Vectors(arrays["users"], arrays["items"])
+        vectors = Vectors(arrays["users"], arrays["items"], str(arrays["combine"]))  # type: ignore[arg-type]
+    means = _means_on_test(session, vectors)
+    if means is None:
+        return None
+    seen.write_text(json.dumps(means), encoding="utf-8")
+    path.unlink()
+    return means
+
+
+def _baselines_on_test(session: Session) -> dict[str, dict[str, Any]]:
+    """Means on test of the baselines, tuned on validation; what an earlier look showed is read."""
+    seen = session.directory.finalists_dir / "baselines.test.json"
+    if seen.is_file():
+        return dict(json.loads(seen.read_text(encoding="utf-8")))
+    tuned = tuned_baselines(session.prepared, session.base, split="test")
+    found = {name: _means_on_test(session, scorer) for name, scorer in tuned.scorers.items()}
+    means = {name: values for name, values in found.items() if values is not None}
+    seen.parent.mkdir(parents=True, exist_ok=True)
+    seen.write_text(json.dumps(means), encoding="utf-8")
+    return means
+
+
+def _means_on_test(session: Session, scorer: Scorer) -> dict[str, float] | None:
+    """Means on test of all metrics; None where nothing is held out."""
     evaluation = evaluate(
-        vectors,
+        scorer,
         session.prepared,
         split="test",
         config=session.base.evaluation.model_copy(
@@ -237,15 +261,7 @@ def _test_means(session: Session, trial: int, seed: int) -> dict[str, Any] | Non
         seed=session.base.experiment.seed,
         baselines={},
     )
-    if evaluation.skipped is not None:
-        return None
-    means = {
-        "model": evaluation.model.means,
-        "popularity": evaluation.baselines["popularity"].means,
-    }
-    seen.write_text(json.dumps(means), encoding="utf-8")
-    path.unlink()
-    return means
+    return None if evaluation.skipped is not None else evaluation.model.means
 
 
 def _average(means: Sequence[Mapping[str, float]]) -> dict[str, float | None]:

@@ -27,10 +27,14 @@ from experiments.sweep_worker import (
     open_stage,
 )
 from experiments.trial import Metrics, check_measures, judge_lists, list_metrics, trial_config
+from recsys.baselines.popularity import Popularity
+from recsys.baselines.protocol import Histories
+from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.errors import ConfigError
-from recsys.evaluation.evaluation import Evaluation, popularity
+from recsys.evaluation.evaluation import Evaluation
+from recsys.evaluation.ranking import Scorer
 from recsys.evaluation.tables import Cell
 from recsys.reporting.formatting import number
 from sweeps.pruners import describe_pruner
@@ -45,11 +49,12 @@ from sweeps.study import (
     SweepStudy,
 )
 from sweeps.summary import findings, key_table, searched
-from tracking.payload import baseline_group, markdown_table
+from tracking.payload import baseline_group, baseline_metrics, markdown_table
 from tracking.store import STORE_ERRORS, explain, file_lock, resolve_uri, without_password
 from tracking.sweep import SweepRun, open_sweep
 
 CREATED, SECONDS, SESSIONS, LOOKS = "created", "seconds", "sessions", "test_looks"
+BASELINES = "baselines"
 """What the study keeps of the sweep."""
 logger = logging.getLogger(__name__)
 
@@ -170,10 +175,11 @@ def begin(request: Request, console: SweepConsole) -> Session:
     if request.storage is not None:
         refuse_shared(request.storage, resolve_uri(base.experiment.tracking_uri))
     configure_torch(base)
-    console.say(f"reading {base.data.books_path} and {base.data.interactions_path}")
+    console.say(f"reading {' and '.join(map(str, base.data.source_paths.values()))}")
     prepared = prepare_cached(base.data, base.experiment.seed)
     settings = request.settings
-    judged = _judge_popularity(prepared, base)
+    counted = Histories.of(prepared.train)
+    judged = _judge(Popularity().fit(counted).scorer(counted, None), prepared, base)
     known = list_metrics(judged)
     check_measures(settings.measures, known)
     _check_finalists(settings, judged)
@@ -196,6 +202,7 @@ def begin(request: Request, console: SweepConsole) -> Session:
             started=started,
         )
         _open_books(session)
+        session.baselines = _tuned_once(session)
         if base.experiment.tracking:
             session.tracked = _open_run(session)
         session.record("running").write(directory.path)
@@ -211,8 +218,25 @@ def default_params(space: Space | None, base: Config) -> Params:
     return {name: resolved[name] for name in names if resolved.get(name) is not None}
 
 
-def _judge_popularity(prepared: Prepared, base: Config) -> Evaluation:
-    evaluation = judge_lists(popularity(prepared.train), prepared, base)
+def _tuned_once(session: Session) -> dict[str, Metrics]:
+    """What the baselines score on validation, tuned by it as trials are; the study keeps it."""
+    kept = session.main.attribute(BASELINES)
+    if kept is None:
+        session.console.say("tuning the baselines")
+        tuned = tuned_baselines(session.prepared, session.base, split="validation")
+        for note in tuned.notes:
+            session.console.say(note)
+        kept = dict(session.baselines)
+        for name, scorer in tuned.scorers.items():
+            if name not in kept:
+                kept[name] = list_metrics(_judge(scorer, session.prepared, session.base))
+        session.main.keep(BASELINES, kept)
+    found: dict[str, Metrics] = kept
+    return found
+
+
+def _judge(scorer: Scorer, prepared: Prepared, base: Config) -> Evaluation:
+    evaluation = judge_lists(scorer, prepared, base)
     if evaluation.skipped is not None:
         raise ConfigError(
             f"a sweep judges by validation, but there is none: {evaluation.skipped}; see "
@@ -341,11 +365,12 @@ def _open_run(session: Session) -> SweepRun | None:
     steps = [dataclasses.asdict(step) for step in session.prepared.filter_steps]
     tracked.send_origin(session.environment, describe_dataset(session.prepared), steps)
     tracked.send_tags({"mlflow.note.content": describe(session.record("running"))})
-    popularity_row = {
-        name: session.baselines["popularity"].get(name)
-        for name in session.base.evaluation.metric_names
-    }
-    tracked.send_metrics(baseline_group("popularity", "validation"), popularity_row)
+    for baseline, values in session.baselines.items():
+        names = baseline_metrics(
+            baseline, session.base.evaluation.metric_names, session.settings.objectives[0].metric
+        )
+        row = {name: values.get(name) for name in names}
+        tracked.send_metrics(baseline_group(baseline, "validation"), row)
     return tracked
 
 

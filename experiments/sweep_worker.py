@@ -27,6 +27,7 @@ from experiments.trial import (
     new_trainer,
     train,
     trial_config,
+    validation_vectors,
 )
 from experiments.watch import Watch
 from recsys.config import Config
@@ -250,11 +251,12 @@ class Worker:
         """Keep a finalist's values a reader, and its vectors for the one look at test."""
         assert attempt.config is not None
         prepared = self._data.of(attempt.config)
+        model = trained.trainer.model
         trained.trainer.restore_best()
-        vectors = model_vectors(trained.trainer.model, prepared)
-        evaluation = judge_lists(vectors, prepared, attempt.config)
+        evaluation = judge_lists(validation_vectors(model, prepared), prepared, attempt.config)
+        for_test = model_vectors(model, prepared)  # histories hold validation items as well
         notes = attempt.trial.user_attrs
-        keep_finalist(self._finalists_dir, notes["trial"], notes["seed"], evaluation, vectors)
+        keep_finalist(self._finalists_dir, notes["trial"], notes["seed"], evaluation, for_test)
         attempt.metrics = measure(trained, prepared, attempt.config, ())
         value = (list_metrics(evaluation) | attempt.metrics).get(
             self._settings.objectives[0].metric
@@ -303,7 +305,7 @@ class Worker:
 
         All of them would double what a trial costs in the tracker; the record has them.
         """
-        end = f"@{main_k(self._base.evaluation.ks)}"
+        end = f"@{main_k(self._base.evaluation.metrics_k)}"
         shown = {
             name: value
             for name, value in result.validation.items()

@@ -19,7 +19,8 @@ from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluation import Evaluation, evaluate
-from recsys.evaluation.ranking import Vectors
+from recsys.evaluation.ranking import Scorer, Vectors
+from recsys.models.two_tower import TwoTower
 from recsys.pipeline import build_trainer, model_vectors
 from recsys.training.optimizers import parameter_size
 from recsys.training.trainer import EpochResult, Step, Trainer
@@ -149,18 +150,24 @@ def measure(trained: Trained, prepared: Prepared, config: Config, wanted: Sequen
     }
     if any(name not in metrics for name in wanted) and not trained.is_pruned:
         trainer.restore_best()
-        evaluation = judge_lists(model_vectors(trainer.model, prepared), prepared, config)
+        vectors = validation_vectors(trainer.model, prepared)
+        evaluation = judge_lists(vectors, prepared, config)
         metrics = list_metrics(evaluation) | metrics
     return metrics
 
 
-def judge_lists(vectors: Vectors, prepared: Prepared, config: Config) -> Evaluation:
-    """The lists of a model on validation, looked at from all sides but intervals."""
+def validation_vectors(model: TwoTower, prepared: Prepared) -> Vectors:
+    """All vectors as validation judges them: histories hold train items alone."""
+    return model_vectors(model, prepared, known=(prepared.train,))
+
+
+def judge_lists(scorer: Scorer, prepared: Prepared, config: Config) -> Evaluation:
+    """The lists of a scorer on validation, looked at from all sides but intervals."""
     settings: EvaluationConfig = config.evaluation.model_copy(
         update={"bootstrap_samples": 100, "candidate_samples": 0}
     )
     return evaluate(
-        vectors,
+        scorer,
         prepared,
         split="validation",
         config=settings,

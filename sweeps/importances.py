@@ -63,6 +63,8 @@ def _evaluate(record: SweepRecord, objective: int, n_trials: int) -> dict[str, f
     quantile = min(0.5, max(0.1, TOP_TRIALS / n_trials))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
+        # Then all values are alike, and the report says that no setting told.
+        warnings.filterwarnings("ignore", message="Target and region quantiles")
         study = replica(record, objective)
         found = get_param_importances(
             study,

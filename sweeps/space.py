@@ -34,12 +34,13 @@ FIXED = {
     "evaluation.": "trials must be judged alike",
     "diagnostics.": "it has no effect on a trial",
     "experiment.": "a better seed is luck, and the rest has no effect on a trial",
-    "training.device": "it has no effect on the value of a trial",
+    "model.device": "it has no effect on the value of a trial",
     "training.num_threads": "it has no effect on the value of a trial",
+    "training.refit": "trials are trained on train alone",
     "training.early_stopping.monitor": "trials must be judged alike",
 }
 """Settings that may not vary, by prefix, and why not."""
-_MAY_VARY = ("data.features.", "data.numeric_columns")
+_MAY_VARY = ("data.feature_params.",)
 
 
 @dataclass(frozen=True)

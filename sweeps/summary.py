@@ -24,9 +24,9 @@ def findings(record: SweepRecord) -> str:
 
 
 def key_table(record: SweepRecord) -> Table:
-    """The best found beside the default configuration and popularity.
+    """The best found beside the default configuration and the baselines.
 
-    A row an objective on validation, where popularity has no costs, and the first objective on test
+    A row an objective on validation, where baselines have no costs, and the first objective on test
     once that was looked at. Of the best before there are finalists it is one training, after them
     the mean over fresh seeds.
     """
@@ -39,14 +39,15 @@ def key_table(record: SweepRecord) -> Table:
         if finalists is not None and winner is not None and place == 0:
             means = {row.trial: row.mean for row in finalists.rows}
             values = [means.get(trial, values[n]) for n, trial in enumerate((winner, 0))]
-        popular = record.baselines.get("popularity", {}).get(objective.metric)
-        rows.append((f"{objective.metric} on validation", *values, popular))
+        known = [found.get(objective.metric) for found in record.baselines.values()]
+        rows.append((f"{objective.metric} on validation", *values, *known))
     metric = record.objectives[0].metric
     for look in record.test_looks[:1]:
         shown = {"default": look.metrics if winner == 0 else {}} | look.baselines
-        others = [shown.get(name, {}).get(metric) for name in ("default", "popularity")]
+        others = [shown.get(name, {}).get(metric) for name in ("default", *record.baselines)]
         rows.append((f"{metric} on test", look.metrics.get(metric), *others))
-    columns = ("metric", "best so far" if winner is None else "winner", "default", "popularity")
+    first = "best so far" if winner is None else "winner"
+    columns = ("metric", first, "default", *record.baselines)
     return Table("key_figures", "Key figures", "", columns, tuple(rows))
 
 

@@ -44,7 +44,7 @@ def metric_key(group: str, name: str) -> str:
 
 
 def parameter_key(path: tuple[str, ...], prefix: str = PARAMETER_PREFIX) -> str:
-    """MLflow's key of a setting, such as ``cfg.model.embedding_dim``.
+    """MLflow's key of a setting, such as ``cfg.training.learning_rate``.
 
     The prefix keeps settings apart from the parameters that ``mlflow run`` logs by itself under
     their bare names, in its own spelling, and that cannot be logged again.

@@ -42,6 +42,10 @@ _PAGE = 200
 _TRIAL_TAG, _KIND_TAG = "optuna.trial", "bookends.kind"
 
 
+MODEL = (("training", "objective"), ("model", "item_encoder", "fusion"))
+EMBEDDING_DIM = ("model", "user_encoder", "id_embedding", "params", "embedding_dim")
+
+
 @dataclass(frozen=True, eq=False)
 class PastRun:
     """A run as it was left.
@@ -93,7 +97,7 @@ class RunRow:
         status: such as "finished", "running", "failed" or "pruned".
         created: start, UTC.
         fingerprint: of the data; None where MLflow does not know it.
-        fusion: of both towers, "USER/ITEM" where they differ; None where it is not known.
+        model: objective and fusion of the item tower; None where neither is known.
         embedding_dim: None where it is not known.
         metrics: by MLflow's key.
     """
@@ -104,7 +108,7 @@ class RunRow:
     status: str
     created: datetime
     fingerprint: str | None
-    fusion: str | None
+    model: str | None
     embedding_dim: str | None
     metrics: Mapping[str, float]
 
@@ -337,8 +341,6 @@ def _experiment_ids(client: MlflowClient, uri: str, experiment: str | None) -> l
 
 def _row(run: Run) -> RunRow:
     params, tags = run.data.params, run.data.tags
-    sides = [params.get(parameter_key(("model", f"{s}_tower", "fusion"))) for s in ("user", "item")]
-    known = [side for side in sides if side]
     return RunRow(
         run_id=run.info.run_id,
         name=run.info.run_name or "",
@@ -346,8 +348,8 @@ def _row(run: Run) -> RunRow:
         status=tags.get("bookends.status") or run.info.status.lower(),
         created=_created(run),
         fingerprint=tags.get("bookends.dataset") or params.get("dataset.fingerprint"),
-        fusion="/".join(dict.fromkeys(known)) or None,
-        embedding_dim=params.get(parameter_key(("model", "embedding_dim"))),
+        model=", ".join(params[key] for key in map(parameter_key, MODEL) if key in params) or None,
+        embedding_dim=params.get(parameter_key(EMBEDDING_DIM)),
         metrics=dict(run.data.metrics),
     )
 

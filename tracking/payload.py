@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from tracking.names import metric_key, parameter_key
 LONGEST_PARAMETER = 6000
 LOSS_KEY = "train/loss"
 MONITORED = "ndcg@10"
+_REFIT = ("epochs", "positives", "seconds")
 _SAMPLED = "sampled_"
 _SHORT = {"validation": "val"}
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -91,6 +92,8 @@ def summary_metrics(record: RunRecord) -> dict[str, float]:
     }
     if record.best_epoch is not None:
         values["run/best_epoch"] = record.best_epoch
+    if record.refit is not None:
+        values |= {metric_key("refit", name): record.refit[name] for name in _REFIT}
     values |= {metric_key("model", name): value for name, value in record.model_size.items()}
     values |= evaluation_metrics(record)
     values |= {metric_key("oracle", name): v for name, v in (record.oracle or {}).items()}
@@ -100,7 +103,8 @@ def summary_metrics(record: RunRecord) -> dict[str, float]:
 def evaluation_metrics(record: RunRecord) -> dict[str, float]:
     """Means and interval ends of the model, and means of the baselines, on the evaluated split.
 
-    The baselines' intervals stay in the record: as metrics they would outnumber all others.
+    The baselines' intervals stay in the record, and of most baselines all but the ranking metrics
+    at the main list length: as metrics they would outnumber all others.
     """
     evaluation = record.evaluation
     if not evaluation or evaluation.get("skipped"):
@@ -112,10 +116,21 @@ def evaluation_metrics(record: RunRecord) -> dict[str, float]:
     values = _score_metrics(split, {**evaluation["model"], "means": first})
     values[metric_key(split, "readers")] = _number(evaluation["n_users"])
     for name, scores in evaluation["baselines"].items():
-        values |= _score_metrics(
-            baseline_group(name, evaluation["split"]), {"means": scores["means"]}
-        )
+        kept = baseline_metrics(name, scores["means"], monitored)
+        group = baseline_group(name, evaluation["split"])
+        values |= _score_metrics(group, {"means": {key: scores["means"][key] for key in kept}})
     return values
+
+
+def baseline_metrics(name: str, metrics: Iterable[str], monitored: str) -> list[str]:
+    """Which of a baseline's metrics are sent: all of popularity and of the oracle.
+
+    Of others the ranking metrics at the list length of the monitored metric, 10 where it has none.
+    """
+    if name in ("popularity", "oracle"):
+        return list(metrics)
+    wanted = {f"{metric}@{monitored.partition('@')[2] or 10}" for metric in RANKING_METRICS}
+    return [metric for metric in metrics if metric in wanted]
 
 
 def baseline_group(name: str, split: str) -> str:
@@ -177,13 +192,15 @@ def description(record: RunRecord) -> str:
 
 
 def _model_line(record: RunRecord) -> str:
-    model = record.config.get("model", {})
+    model, training = record.config.get("model", {}), record.config.get("training", {})
     if not model:
         return ""
-    fusions = [model.get(f"{side}_tower", {}).get("fusion") for side in ("user", "item")]
+    user, item = model.get("user_encoder", {}), model.get("item_encoder", {})
+    dim = user.get("id_embedding", {}).get("params", {}).get("embedding_dim")
+    history = user.get("history", {}).get("pooling", "none")
     return (
-        f"Two towers, fusion {' / '.join(dict.fromkeys(map(str, fusions)))}, "
-        f"{model.get('embedding_dim')} dimensions, {model.get('similarity')}"
+        f"Two towers, {training.get('objective')} over {training.get('examples')}, item tower "
+        f"{item.get('fusion')}, history {history}, {dim} dimensions, {model.get('similarity')}"
     )
 
 

@@ -20,7 +20,7 @@ LONGEST_DESCRIPTION = 5000  # the width of the registry's column
 DETAILS_TAG = "bookends.details"
 _HEADING = "### Champions"
 _SHOWN_MOVES = 15
-_GROUPS = ("test", "popularity")
+_GROUPS = ("test", "popularity", "item_knn", "ease", "ials", "bpr")
 _LONGEST_REASON = 500
 _WAYS = {"gate": "through the gate", "force": "by force", "rollback": "rolled back"}
 

@@ -26,7 +26,7 @@ TASKS = ("recommend", "similar_items", "similar_to_book", "readers_of_book")
 
 
 class RecommenderModel(PythonModel):
-    """Ranked books for readers and near books, those never seen included."""
+    """Ranked books for users and near books, those never seen included."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the bundle, once."""
@@ -42,8 +42,9 @@ class RecommenderModel(PythonModel):
 
         Args:
             context: not used; MLflow hands it over.
-            model_input: by task, a question a row. recommend: ``user_id`` (text, null for a reader
-                without one) or ``liked`` (list of item ids) or both. similar_items: ``item_id``.
+            model_input: by task, a question a row. recommend: ``user_id`` (text, null for a user
+                without one) or ``liked`` (list of item ids, the most recent last) or both, and
+                ``liked_ratings`` (list of numbers) of the liked. similar_items: ``item_id``.
                 similar_to_book and readers_of_book: any of ``title``, ``author``, ``categories``
                 and the numeric columns the model was trained with.
             params: ``task`` (recommend), ``k`` (10), the length of each list, ``exclude_seen``
@@ -67,7 +68,7 @@ class RecommenderModel(PythonModel):
         task, k, chosen = options["task"], options["k"], list(options["categories"])
         match task:
             case "recommend":
-                _check_columns(rows, task, ("user_id", "liked"))
+                _check_columns(rows, task, ("user_id", "liked", "liked_ratings"))
                 return self._recommend(rows, k, bool(options["exclude_seen"]), chosen)
             case "similar_items":
                 _check_columns(rows, task, ("item_id",))
@@ -78,7 +79,7 @@ class RecommenderModel(PythonModel):
             case "readers_of_book":
                 if chosen:
                     raise DataError("the param 'categories' has no meaning for readers_of_book")
-                return self._recommender.readers_of_book(self._described(rows, task), k)
+                return self._recommender.users_of_book(self._described(rows, task), k)
             case _:
                 raise DataError(f"the param 'task' must be one of {', '.join(TASKS)}, got {task!r}")
 
@@ -86,8 +87,13 @@ class RecommenderModel(PythonModel):
         self, rows: pd.DataFrame, k: int, exclude_seen: bool, categories: Sequence[str]
     ) -> pd.DataFrame:
         user_ids, liked = _names(rows, "user_id"), _lists(rows, "liked")
-        answer = self._recommender.recommend_for_readers(
-            user_ids, liked, k, exclude_seen=exclude_seen, categories=categories
+        answer = self._recommender.recommend_for_users(
+            user_ids,
+            liked,
+            k,
+            ratings=_numbers(rows, "liked_ratings"),
+            exclude_seen=exclude_seen,
+            categories=categories,
         )
         # JSON has no NaN, which is what pandas' own text type would become
         answer["user_id"] = pd.Series([user_ids[row] for row in answer["position"]], dtype=object)
@@ -144,6 +150,21 @@ def _lists(rows: pd.DataFrame, column: str) -> list[list[str]]:
         if given is not cell and not _is_missing(cell):
             raise DataError(f"column '{column}' must hold lists of texts, got {cell!r}")
         lists.append([text for text in (_text(column, each) for each in given) if text is not None])
+    return lists
+
+
+def _numbers(rows: pd.DataFrame, column: str) -> list[list[float | None] | None] | None:
+    """The lists of numbers of a column, None where there is none."""
+    if column not in rows.columns:
+        return None
+    lists: list[list[float | None] | None] = []
+    for cell in rows[column].tolist():
+        if not isinstance(cell, list | tuple | np.ndarray):
+            if not _is_missing(cell):
+                raise DataError(f"column '{column}' must hold lists of numbers, got {cell!r}")
+            lists.append(None)
+            continue
+        lists.append([None if _is_missing(each) else each for each in cell])
     return lists
 
 

@@ -26,6 +26,7 @@ VIEW_NAME = "Bookends"
 _NOTE_TAG = "mlflow.note.content"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_ID}"
 _AT_A_GLANCE = "at a glance"
+BASELINES = ("item_knn", "ease", "ials", "bpr")  # beside popularity; the first two by default
 _SECTIONS = {  # in this order; those that are False are folded
     _AT_A_GLANCE: True,
     "val": True,
@@ -39,6 +40,7 @@ _SECTIONS = {  # in this order; those that are False are folded
     "popularity": False,
     "popularity_sampled": False,
     "popularity_val": False,
+    **{group: False for name in BASELINES for group in (name, f"{name}_val")},
     "oracle": False,
     "oracle_sampled": False,
     "test_ci_low": False,
@@ -55,10 +57,9 @@ _SECTIONS = {  # in this order; those that are False are folded
     "effect_size": False,
 }
 _SETTINGS = (
-    ("model", "item_tower", "fusion"),
-    ("model", "embedding_dim"),
+    ("model", "item_encoder", "fusion"),
+    ("model", "user_encoder", "id_embedding", "params", "embedding_dim"),
     ("training", "learning_rate"),
-    ("training", "negatives_per_positive"),
 )
 _WIDTHS = {"metrics": 140, "params": 165, "tags": 120, "attributes": 100}  # pixels
 _NAME_WIDTH = 260
@@ -121,7 +122,7 @@ def _columns(monitored: str) -> list[str]:
     k = monitored.partition("@")[2]
     shown = dict.fromkeys([monitored, *(f"{other}@{k}" for other in ("recall", "coverage"))])
     metrics = [metric_key("test", metric) for metric in shown]
-    metrics += [metric_key("popularity", monitored), metric_key("val", monitored)]
+    metrics += [metric_key(name, monitored) for name in (*BASELINES[:2], "val")]
     settings = [parameter_key(path) for path in _SETTINGS]
     return [
         *(_column("metrics", key) for key in metrics),

@@ -1,4 +1,4 @@
-"""``bookends recommend``: lists for many readers, as a file."""
+"""``bookends recommend``: lists for many users, as a file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import click
     help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/model, a run or bundle directory.",
 )
 @click.option("--users", type=click.Path(path_type=Path), help="File with an id on each line.")
-@click.option("--all-users", is_flag=True, help="All readers the model knows.")
+@click.option("--all-users", is_flag=True, help="All users the model knows.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help=".parquet or .csv.")
 @click.option("--k", type=int, default=10, show_default=True, help="Length of each list.")
 @click.option(
     "--exclude-seen/--no-exclude-seen",
     default=True,
     show_default=True,
-    help="Leave out what readers are known to have read.",
+    help="Leave out what users are known to have read.",
 )
 @click.option("--category", "categories", multiple=True, help="Only books of these categories.")
 @click.option("--ann", is_flag=True, help="Search by an index; its recall is measured and shown.")
@@ -33,12 +33,12 @@ import click
     type=click.IntRange(min=1),
     default=2048,
     show_default=True,
-    help="Readers answered at once.",
+    help="Users answered at once.",
 )
 def recommend(users: Path | None, all_users: bool, **options: Any) -> None:
-    """Write the books recommended to many readers.
+    """Write the books recommended to many users.
 
-    Readers the model does not know get the most popular books and are counted.
+    Users the model does not know get the most popular books and are counted.
     """
     from experiments.recommend import Request, write_recommendations
     from experiments.recommend_console import RecommendConsole

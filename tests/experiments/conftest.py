@@ -22,7 +22,7 @@ ENVIRONMENT = os.environ | {
 }
 SPACE = {
     "training.learning_rate": {"float": [0.0001, 0.05], "log": True},
-    "training.negatives_per_positive": {"int": [1, 4]},
+    "training.warmup_steps": {"int": [1, 4]},
 }
 
 
@@ -47,7 +47,7 @@ def sweep_shop(tmp_path, copy_store, board_settings, monkeypatch):
             monkeypatch.delenv(name)
     settings = dict(board_settings) | {
         # a few large steps: these tests are about sweeps, not about what a model learns
-        "training": board_settings["training"] | {"batch_size": 256},
+        "training": board_settings["training"] | {"batch_size": 16, "warmup_steps": 2},
         "experiment": {"tracking_uri": copy_store(tmp_path)},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))

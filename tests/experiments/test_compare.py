@@ -37,7 +37,9 @@ def shelf(tmp_path_factory):
         path = place / "runs" / name
         path.mkdir(parents=True)
         config = Config().model_dump(mode="json")
-        config["model"]["embedding_dim"] = 64 if name == "better" else 32
+        config["model"]["user_encoder"]["id_embedding"]["params"]["embedding_dim"] = (
+            64 if name == "better" else 32
+        )
         means = {"ndcg@10": float(values.mean()), "recall@10": 0.5}
         intervals = {"ndcg@10": [means["ndcg@10"] - 0.01, means["ndcg@10"] + 0.01]}
         RunRecord(
@@ -109,7 +111,7 @@ def test_a_comparison_is_printed_written_and_logged(cli, tmp_path):
     result = cli("compare", "plain", "better", "--name", "first")
     assert result.exit_code == 0
     assert "better is better than plain on NDCG@10. The difference is +" in result.output
-    assert "model.embedding_dim" in result.output
+    assert "model.user_encoder.id_embedding.params.embedding_dim" in result.output
     place = tmp_path / "artifacts" / "comparisons" / "first"
     content = json.loads((place / "comparison.json").read_text())
     assert content["pairs"][0]["verdict"] == "better"

@@ -35,7 +35,7 @@ def test_all_readers_are_answered_as_one_by_one(recommender, model, tmp_path, ba
         "--model", model, "--all-users", "--k", 4, "--out", out, "--batch-size", batch_size
     )
     assert done.exit_code == 0, done.output
-    assert "400 recommendations for 100 readers" in done.output
+    assert "400 recommendations for 100 users" in done.output
     expected = recommender.recommend(recommender.users.ids.to_pylist(), k=4)
     found = pd.read_parquet(out)
     assert list(found["user_id"]) == list(expected["user_id"])
@@ -50,7 +50,7 @@ def test_named_readers_are_answered_in_their_order_and_unknown_ones_counted(
     users.write_text("u00000007\nnobody\n\n  u00000001 \nstranger\nu00000007\n")
     done = bookends("--model", model, "--users", users, "--k", 2, "--out", out, "--batch-size", 2)
     assert done.exit_code == 0, done.output
-    assert "unknown readers: 2 (first 'nobody'); they got the most popular books" in done.output
+    assert "unknown users: 2 (first 'nobody'); they got the most popular books" in done.output
     asked = ["u00000007", "nobody", "u00000001", "stranger", "u00000007"]
     found, expected = pd.read_csv(out), recommender.recommend(asked, k=2)
     assert list(found["user_id"]) == list(expected["user_id"])
@@ -73,7 +73,7 @@ def test_filters_reach_the_lists(recommender, model, tmp_path):
 def test_the_recall_of_an_index_is_shown(model, tmp_path):
     pytest.importorskip("usearch")
     done = bookends("--model", model, "--all-users", "--ann", "--out", tmp_path / "recs.csv")
-    assert "of the exact lists of 10 books (worst of 100 sampled readers:" in done.output
+    assert "of the exact lists of 10 books (worst of 100 sampled users:" in done.output
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_the_recall_of_an_index_is_shown(model, tmp_path):
         ({"--k": 0}, "'k' must be from 1 to 300, the catalogue, got 0"),
         ({"--category": "Genre"}, "'categories' must name categories of the catalogue"),
         ({"--model": "nowhere"}, "nowhere: must be a bundle or run directory"),
-        ({"--users": "none.txt"}, "none.txt: must be a file with a reader's id on each line"),
-        ({"--users": "blank.txt"}, "blank.txt: must have a reader's id on a line at least"),
+        ({"--users": "none.txt"}, "none.txt: must be a file with a user's id on each line"),
+        ({"--users": "blank.txt"}, "blank.txt: must have a user's id on a line at least"),
         ({"--users": "latin.txt"}, "latin.txt: must be UTF-8 text"),
         ({"--out": "file/recs.csv"}, "file/recs.csv: must be writable"),
     ],

@@ -8,9 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from safetensors.torch import load
 
 from experiments.cli import main
 from experiments.console import RunConsole
@@ -18,6 +20,8 @@ from experiments.runner import run as run_job
 from experiments.settings import dump_yaml
 from experiments.signals import Interrupted
 from recsys.reporting.record import RunRecord
+from recsys.training.checkpoint import load_checkpoint
+from recsys.training.stopping import EarlyStopping
 from tracking.tracker import TrackedRun
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +30,7 @@ ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+CONSTANT = ("--training.schedule", "constant", "--training.warmup_steps", "null")
 STREAM = ("number", "train_loss", "parts", "validation", "is_best")
 
 
@@ -138,14 +143,14 @@ def test_without_an_order_the_run_ends_well_and_says_that_evaluation_was_skipped
     ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
 def test_a_run_that_was_stopped_is_resumed_to_what_it_would_have_been(shop, number, exit_code):
-    epochs = ("--training.num_epochs", "40")
+    epochs = ("--training.num_epochs", "25")
     process = start(shop, "--experiment.run_name", "stopped", *epochs)
     wait_for_epochs(shop, "stopped", 2, process)
     process.send_signal(number)
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == exit_code, output
     stopped = record_of(shop, "stopped")
-    assert 2 <= len(stopped.history) < 40
+    assert 2 <= len(stopped.history) < 25
     if number != signal.SIGKILL:
         assert stopped.status == "interrupted" and "--resume" in output
         run = tracked_run(shop, "stopped")
@@ -183,7 +188,8 @@ def test_a_signal_that_falls_into_a_call_of_the_store_waits_for_its_end(
 
 def test_a_ctrl_c_under_mlflow_run_lets_the_run_end_in_peace(shop):
     """The whole process group gets the SIGINT, and the launcher then sends a SIGTERM."""
-    process = start(shop, "--experiment.run_name", "group", "--training.num_epochs", "500")
+    epochs = ("--training.num_epochs", "500")
+    process = start(shop, "--experiment.run_name", "group", *CONSTANT, *epochs)
     wait_for_epochs(shop, "group", 1, process)
     process.send_signal(signal.SIGINT)
     time.sleep(0.05)
@@ -241,16 +247,132 @@ def test_reconcile_ends_what_a_kill_left_running(shop):
 
 
 def test_resuming_with_more_epochs_goes_on_and_with_another_setting_is_refused(shop):
-    bookends(shop, "run", "--config", "config.yaml", "--experiment.run_name", "short")
+    name = ("--experiment.run_name", "short")
+    bookends(shop, "run", "--config", "config.yaml", *CONSTANT, *name)
     directory = "artifacts/runs/short"
     refused = bookends(shop, "run", "--resume", directory, "--training.batch_size", "7")
     assert refused.exit_code == 2
-    assert refused.stderr.strip().endswith("keep 'training.batch_size': it was 32, got 7")
+    assert refused.stderr.strip().endswith("keep 'training.batch_size': it was 4, got 7")
     longer = bookends(shop, "run", "--resume", directory, "--training.num_epochs", "5")
     assert longer.exit_code == 0, longer.stderr
     epochs = ("--training.num_epochs", "5", "--experiment.run_name", "long")
-    bookends(shop, "run", "--config", "config.yaml", *epochs)
-    assert stream(record_of(shop, "short")) == stream(record_of(shop, "long"))
+    bookends(shop, "run", "--config", "config.yaml", *CONSTANT, *epochs)
+    short, long = record_of(shop, "short"), record_of(shop, "long")
+    assert stream(short) == stream(long)
+    assert short.evaluation == long.evaluation  # the refit of the three epochs is let go
+    assert short.refit["epochs"] == long.refit["epochs"] == long.best_epoch
+
+
+def test_the_epochs_of_a_falling_step_size_cannot_change_on_resume(shop):
+    bookends(shop, "run", "--config", "config.yaml", "--experiment.run_name", "falls")
+    directory = "artifacts/runs/falls"
+    refused = bookends(shop, "run", "--resume", directory, "--training.num_epochs", "5")
+    assert refused.exit_code == 2
+    assert "keep 'training.num_epochs' where 'training.schedule' is 'linear'" in refused.stderr
+
+
+# The training on train and validation together --------------------------------------------------
+
+FOUR = ("--training.num_epochs", "4")
+STOPPED_IN_REFIT = """
+import os, sys
+from experiments import console
+from experiments.cli import main
+from recsys.training.stopping import EarlyStopping
+
+update = EarlyStopping.update
+EarlyStopping.update = lambda self, number, value: update(self, number, number)
+
+say, epoch, refit = console.RunConsole.say, console.RunConsole.epoch, []
+
+def spy_say(self, text):
+    if text.startswith("training anew"):
+        refit.append("begun")
+    say(self, text)
+
+def spy_epoch(self, *arguments):
+    epoch(self, *arguments)
+    if refit:
+        refit.append("epoch")
+    if len(refit) == 3:
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+console.RunConsole.say, console.RunConsole.epoch = spy_say, spy_epoch
+main(sys.argv[2:])
+"""
+
+
+def checkpoint_of(shop, name):
+    return load_checkpoint(shop / "artifacts" / "runs" / name / "checkpoint.pt")
+
+
+def weights_of(shop, name):
+    """All files of tensors of the saved recommender."""
+    folder = shop / "artifacts" / "runs" / name / "model"
+    files = {path.name: load(path.read_bytes()) for path in folder.rglob("*.safetensors")}
+    return {f"{file}/{key}": tensor for file, held in files.items() for key, tensor in held.items()}
+
+
+def are_equal(some, others):
+    assert some.keys() == others.keys() and some
+    return all(torch.equal(some[key], others[key]) for key in some)
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_a_run_stopped_in_its_refit_is_resumed_to_the_model_it_would_have_been(
+    shop, number, exit_code, monkeypatch
+):
+    update = EarlyStopping.update  # every epoch is the best, here and in the process that is ended
+    monkeypatch.setattr(EarlyStopping, "update", lambda self, at, value: update(self, at, at))
+    name = ("--experiment.run_name", "stopped")
+    command = [sys.executable, "-c", STOPPED_IN_REFIT, str(int(number))]
+    command += ["run", "--config", "config.yaml", *FOUR, *name]
+    done = subprocess.run(
+        command, cwd=shop, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == exit_code, done.stderr
+    state = checkpoint_of(shop, "stopped")
+    assert (len(state["trainer"]["history"]), len(state["refit"]["history"])) == (4, 2)
+
+    assert bookends(shop, "run", "--resume", "artifacts/runs/stopped").exit_code == 0
+    whole = ("--experiment.run_name", "whole")
+    bookends(shop, "run", "--config", "config.yaml", *FOUR, *whole)
+    stopped, undisturbed = record_of(shop, "stopped"), record_of(shop, "whole")
+    assert stopped.refit["epochs"] == undisturbed.refit["epochs"] == stopped.best_epoch == 4
+    assert stopped.evaluation == undisturbed.evaluation
+    assert are_equal(weights_of(shop, "stopped"), weights_of(shop, "whole"))
+
+
+def test_the_refit_is_on_train_and_validation_and_told_to_the_tracker(shop):
+    bookends(shop, "run", "--config", "config.yaml", "--experiment.run_name", "refit")
+    record = record_of(shop, "refit")
+    losses = [epoch["train_loss"] for epoch in checkpoint_of(shop, "refit")["refit"]["history"]]
+    assert len(losses) == record.best_epoch == record.refit["epochs"]
+    assert losses[0] != record.history[0]["train_loss"]
+    metrics = tracked_run(shop, "refit").data.metrics
+    for name in ("epochs", "positives", "seconds"):
+        assert metrics[f"refit/{name}"] == record.refit[name]
+
+
+def test_without_a_refit_the_first_model_is_the_one_tested(shop):
+    no_refit = ("--training.refit", "false", "--experiment.run_name", "first")
+    bookends(shop, "run", "--config", "config.yaml", *no_refit)
+    record, state = record_of(shop, "first"), checkpoint_of(shop, "first")
+    assert record.refit is None and "refit" not in state
+    best = state["trainer"]["best_weights"]["item_tower.encoder.bias"]
+    assert any(torch.equal(best, tensor) for tensor in weights_of(shop, "first").values())
+    assert not any(key.startswith("refit/") for key in tracked_run(shop, "first").data.metrics)
+
+
+def test_without_a_validation_split_nothing_is_trained_again(shop, board_settings):
+    lines = Path(board_settings["data"]["interactions_path"]).read_text().splitlines()
+    (shop / "bare.csv").write_text("\n".join(",".join(line.split(",")[:2]) for line in lines))
+    arguments = ("--data.interactions_path", "bare.csv", "--experiment.run_name", "bare")
+    assert bookends(shop, "run", "--config", "config.yaml", *arguments).exit_code == 0
+    assert record_of(shop, "bare").dataset["validation"] == 0
+    assert record_of(shop, "bare").refit is None
 
 
 def test_resuming_on_other_data_is_refused(shop, board_settings):
@@ -286,7 +408,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(shop, arguments, mes
 
 
 def test_a_run_that_fails_says_so_everywhere(shop):
-    arguments = ("--training.learning_rate", "1e30", "--experiment.run_name", "diverged")
+    arguments = ("--training.learning_rate", "1e300", "--experiment.run_name", "diverged")
     done = bookends(shop, "run", "--config", "config.yaml", *arguments)
     assert done.exit_code != 0
     record = record_of(shop, "diverged")

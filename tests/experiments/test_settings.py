@@ -19,6 +19,27 @@ from recsys.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "experiments" / "configs").glob("*.yaml"))
+IDS = "model.item_encoder.id_embedding.params"
+OF_OLD = """
+data: {books_limit: null, interactions_limit: null, min_user_interactions: 5,
+  min_item_interactions: 10,
+  feature_params: {numeric_columns: [average_rating, price, rating_number], category_top_k: 300,
+    author_top_k: 300, user_aggregation: mean}}
+model:
+  user_encoder:
+    id_embedding: {params: {embedding_dim: 96, sparse: true}}
+    feature_encoder: {type: mlp, hidden_dims: [192], output_dim: 96, dropout: 0.1}
+    fusion: adaptive_mimic
+  item_encoder: {}
+  similarity: cosine
+  device: cpu
+training: {batch_size: 512, num_epochs: 10, negatives_per_positive: 5}
+evaluation: {metrics_k: [5, 10, 20], candidate_samples: 500}
+diagnostics: {item_sample_size: 50, user_sample_size: 500, neighbor_k: 5,
+  feature_corr_sample_size: 20000, feature_corr_top_k: 20,
+  report_path: artifacts/reports/recommendation_report.md}
+"""
+"""A whole configuration as users have had it since before the platform."""
 
 
 def refusal(*arguments, path=None):
@@ -30,7 +51,8 @@ def refusal(*arguments, path=None):
 
 def test_the_configs_that_the_readme_names_are_shipped():
     names = {path.name for path in CONFIGS}
-    assert {"default.yaml", "quick.yaml", "goodbooks.yaml", "goodbooks-heavy.yaml"} <= names
+    expected = ("default", "classic", "quick", "goodbooks", "goodbooks-heavy")
+    assert {f"{name}.yaml" for name in expected} <= names
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -55,12 +77,15 @@ def test_a_resolved_config_reads_back_as_itself(path, tmp_path):
     "arguments",
     [
         ["--model.similarity", "dot"],
-        ["--model.encoder.kind", "linear"],
-        ["--model.sparse", "false"],
-        ["--training.negative_sampling", "popularity"],
+        ["--model.item_encoder.feature_encoder.type", "mlp"],
+        ["--model.item_encoder.id_embedding.params.sparse", "true"],
+        ["--model.user_encoder.history.pooling", "sequence"],
+        ["--training.objective", "ccl"],
+        ["--training.examples", "pairs"],
+        ["--training.optimizer", "sgd"],
+        ["--training.schedule", "constant"],
         ["--data.split.strategy", "random"],
-        ["--data.features.user_aggregate", "time_decayed_mean"],
-        ["--model.encoder.categories.encoding", "embedding"],
+        ["--data.feature_params.user_aggregation", "time_decayed_mean"],
     ],
 )
 def test_a_choice_can_be_changed_alone_over_the_default_config(arguments):
@@ -71,28 +96,29 @@ def test_a_choice_can_be_changed_alone_over_the_default_config(arguments):
 def test_overrides_win_over_the_file_and_the_file_over_the_defaults(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text("training: {num_epochs: 7, batch_size: 64}\n")
-    config = load_config(path, ["--training.num_epochs", "3", "--model.sparse=false"])
+    config = load_config(path, ["--training.num_epochs", "3", "--model.temperature=0.2"])
     assert (config.training.num_epochs, config.training.batch_size) == (3, 64)
-    assert config.model.sparse is False
-    assert config.training.negatives_per_positive == Config().training.negatives_per_positive
+    assert config.model.temperature == 0.2
+    assert config.training.learning_rate == Config().training.learning_rate
 
 
 def test_filling_in_a_default_leaves_other_configs_alone():
-    assert Config().training.sparse_optimizer == "sparse_adam"
-    config = load_config(None, ["--model.sparse", "false"])
-    assert config.training.sparse_optimizer is None
+    assert Config().training.sparse_optimizer is None
+    config = load_config(None, ["--model.item_encoder.id_embedding.params.sparse", "true"])
+    assert config.training.sparse_optimizer == "sparse_adam"
+    assert Config().training.sparse_optimizer is None
 
 
 def test_lists_mappings_and_null_can_be_given():
     config = load_config(
         None,
         [
-            "--evaluation.ks=[3,10]",
+            "--evaluation.metrics_k=[3,10]",
             '--data.book_columns={"item_id": "parent_asin"}',
             "--training.early_stopping.patience=null",
         ],
     )
-    assert config.evaluation.ks == (3, 10)
+    assert config.evaluation.metrics_k == (3, 10)
     assert config.data.book_columns == {"item_id": "parent_asin"}
     assert config.training.early_stopping.patience is None
 
@@ -110,9 +136,9 @@ def test_an_option_is_not_completed_from_its_beginning():
 
 def test_an_unknown_key_in_a_file_names_the_file_and_the_closest_name(tmp_path):
     path = tmp_path / "own.yaml"
-    path.write_text("model: {embeding_dim: 3}\n")
+    path.write_text("model: {temprature: 3}\n")
     assert refusal(path=path) == (
-        f"{path}: 'model.embeding_dim' is not a setting; did you mean 'model.embedding_dim'?"
+        f"{path}: 'model.temprature' is not a setting; did you mean 'model.temperature'?"
     )
 
 
@@ -123,49 +149,108 @@ def test_an_unknown_key_in_a_file_names_the_file_and_the_closest_name(tmp_path):
         (["--training.num_epochs", "0"], "greater than or equal to 1, got '0'"),
         (["--training.num_epochs"], "expected one argument"),
         (["3"], "unrecognized arguments: 3"),
-        (["--model.user_tower.fusion", "product"], "'identity', 'sum', 'concat' or 'adaptive_m"),
-        (["--model.max_norm", "1"], "'max_norm' needs 'sparse: false'"),
+        (["--model.user_encoder.fusion", "product"], "'identity', 'sum', 'concat' or 'adaptive_m"),
         (
-            ["--model.sparse", "false", "--training.sparse_optimizer", "sparse_adam"],
-            "'training.sparse_optimizer: sparse_adam' needs 'model.sparse: true'",
+            [f"--{IDS}.max_norm", "1", f"--{IDS}.sparse", "true"],
+            "'max_norm' needs 'sparse: false', got max_norm 1.0 with sparse: true",
         ),
-        (["--model.encoder.kind", "none"], "'adaptive_mimic' has no metadata to fuse"),
-        (["--model.similarity", "dot", "--model.temperature", "1"], "only with similarity 'cos"),
-        (["--training.popularity_alpha", "0.5"], "only with negative_sampling 'popularity'"),
-        (["--data.features.half_life_days", "3"], "only with user_aggregate 'time_decayed_mean'"),
-        (["--data.split.test_fraction", "0.1"], "only with strategy 'global_time' or 'random'"),
-        (["--model.encoder.authors.dim", "3"], "only with encoding 'embedding'"),
-        (["--model.encoder.kind", "linear", "--model.encoder.dropout", "0.5"], "with kind 'mlp'"),
-        (["--training.early_stopping.monitor", "ndcg@7"], "must be one of the evaluated metrics"),
         (
-            ["--data.split.order=rows", "--data.features.user_aggregate=time_decayed_mean"],
+            ["--training.sparse_optimizer", "sparse_adam"],
+            "'training.sparse_optimizer: sparse_adam' needs 'sparse: true' in an id embedding",
+        ),
+        (
+            ["--model.item_encoder.feature_encoder.type", "none"],
+            "'sum' has no metadata to fuse",
+        ),
+        (
+            [f"--{IDS}.embedding_dim", "8"],
+            "'embedding_dim' is 128 in 'user_encoder' and 8 in 'item_encoder'",
+        ),
+        (
+            [
+                *("--model.user_encoder.history.pooling", "none"),
+                *("--model.user_encoder.id_embedding.type", "none"),
+            ],
+            "'user_encoder' must know ids, a history or metadata",
+        ),
+        (
+            ["--model.user_encoder.queries", "2", "--model.user_encoder.history.pooling=attention"],
+            "'queries' above 1 need 'history.pooling' sum, mean or sqrt, got 'attention'",
+        ),
+        (["--model.user_encoder.query_score", "max"], "a meaning only with queries > 1"),
+        (["--model.user_encoder.history.layers", "3"], "with pooling 'sequence', got 'sum'"),
+        (
+            ["--data.split.order=rows", "--model.user_encoder.history.recency=time"],
             "got 'rows', which says nothing of days",
         ),
-        (["--model.encoder.hidden_dims", "[]"], "must name a layer; kind 'linear' has none"),
+        (
+            ["--training.objective=softmax", "--training.negatives_per_positive=5"],
+            "only where negatives are drawn for each positive, got 'softmax'",
+        ),
+        (["--training.margin", "0.5"], "only with objective ccl, got 'softmax'"),
+        (
+            ["--training.objective=bpr", "--training.negative_sampling=in_batch"],
+            "'training.negative_sampling: in_batch' needs objective 'sampled_softmax', got 'bpr'",
+        ),
+        (["--training.objective=bpr", "--training.shared_negatives=9"], "that are drawn, got 'bpr"),
+        (["--training.schedule=constant", "--training.warmup_steps=3"], "with schedule 'linear'"),
+        (["--training.optimizer=sgd", "--training.betas=[0.9, 0.9]"], "no meaning with optimizer"),
+        (
+            ["--training.examples=pairs", "--training.history_split.targets=next"],
+            "only with examples 'histories', got 'pairs'",
+        ),
+        (["--training.history_split.window", "3"], "no meaning with targets 'random'"),
+        (["--model.similarity", "dot", "--model.temperature", "1"], "only with similarity 'cos"),
+        (["--training.popularity_alpha", "0.5"], "only with negative_sampling 'popularity'"),
+        (
+            ["--data.feature_params.half_life_days", "3"],
+            "only with user_aggregation 'time_decayed_mean'",
+        ),
+        (["--data.split.test_fraction", "0.1"], "only with strategy 'global_time', 'random'"),
+        (["--data.split.n_test_items", "9"], "only with strategy 'cold_items', got 'leave_latest"),
+        (
+            [
+                "--data.split.strategy=cold_items",
+                "--data.split.n_test_items=9",
+                "--data.split.test_fraction=0.2",
+            ],
+            "only one of 'n_test_items' and 'test_fraction' can be given",
+        ),
+        (["--model.item_encoder.feature_encoder.dropout", "0.5"], "with type 'mlp', got 'linear'"),
+        (["--training.early_stopping.monitor", "ndcg@7"], "must be one of the evaluated metrics"),
+        (
+            ["--data.split.order=rows", "--data.feature_params.user_aggregation=time_decayed_mean"],
+            "got 'rows', which says nothing of days",
+        ),
+        (
+            [
+                "--model.item_encoder.feature_encoder.type=mlp",
+                "--model.item_encoder.feature_encoder.hidden_dims=[]",
+            ],
+            "must name a layer; type 'linear' has none",
+        ),
         (["--experiment.run_name", "../x"], "string should match pattern"),
         (["--experiment.tracking_uri", "postgresql://me:pw@host/db"], "must hold no password"),
         (["--experiment.tracking_uri", "postgresql://me:p/w@host/db"], "must hold no password"),
         (["--experiment.tracking_uri", "mysql://host/db?password=pw"], "must hold no password"),
         (
             [
-                "--data.numeric_columns=[]",
-                "--data.features.title=false",
-                "--data.features.categories.size=0",
-                "--data.features.authors.size=0",
+                "--data.feature_params.numeric_columns=[]",
+                "--data.feature_params.title=false",
+                "--data.feature_params.category_top_k=0",
+                "--data.feature_params.author_top_k=0",
+                "--data.feature_params.series_top_k=0",
+                "--data.feature_params.title_word_top_k=0",
             ],
             "a fusion other than 'identity' needs metadata",
         ),
-        (["--evaluation.ks", "[10, 5]"], "'ks' must rise and not repeat, got [10, 5]"),
         (
-            [
-                "--training.mimic_weight",
-                "1",
-                "--model.user_tower.fusion",
-                "sum",
-                "--model.item_tower.fusion",
-                "concat",
-            ],
-            "only with a fusion 'adaptive_mimic', got concat, sum",
+            ["--evaluation.metrics_k", "[10, 5]"],
+            "'metrics_k' must rise and not repeat, got [10, 5]",
+        ),
+        (
+            ["--training.mimic_weight", "1", "--model.item_encoder.fusion", "concat"],
+            "only with a fusion 'adaptive_mimic' of a tower with ids, got concat, identity",
         ),
     ],
 )
@@ -206,3 +291,30 @@ def test_the_environment_of_mlflow_run_holds_the_declared_dependencies():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     built = yaml.safe_load((ROOT / "python_env.yaml").read_text())["dependencies"]
     assert built == ["-c constraints.txt", *declared]
+
+
+def test_a_configuration_that_users_have_from_before_is_understood(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(OF_OLD)
+    config = load_config(path)
+    resolved = flatten(config.model_dump(mode="json"))
+    for name, value in flatten(yaml.safe_load(OF_OLD)).items():
+        if name != "model.item_encoder":  # an empty section
+            assert resolved[name] == value, name
+    assert config.training.objective == "sampled_bce"
+    item, user = config.model.item_encoder, config.model.user_encoder
+    assert item.feature_encoder == user.feature_encoder and item.fusion == user.fusion
+    assert item.id_embedding.params == user.id_embedding.params
+
+
+def test_the_classic_configuration_has_what_users_had_and_no_histories():
+    config = load_config(ROOT / "experiments" / "configs" / "classic.yaml")
+    old = Config.model_validate(yaml.safe_load(OF_OLD))
+    for name in ("user_encoder", "item_encoder"):
+        tower, before = getattr(config.model, name), getattr(old.model, name)
+        assert (tower.feature_encoder, tower.fusion) == (before.feature_encoder, before.fusion)
+        assert tower.id_embedding.type == "embedding" and tower.id_embedding.params.sparse
+    assert config.model.user_encoder.history.pooling == "none"
+    assert config.training.objective == old.training.objective
+    assert config.training.negatives_per_positive == old.training.negatives_per_positive
+    assert (config.training.optimizer, config.training.sparse_optimizer) == ("adam", "sparse_adam")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -17,7 +18,16 @@ from experiments.cli import main
 from experiments.signals import Interrupted
 from experiments.sweep_request import read_request
 from experiments.sweep_stages import agreement, mend, progress_points, promote
-from experiments.trial import SealedData, keep_users, measure, nest, seal, train
+from experiments.trial import (
+    SealedData,
+    judge_lists,
+    keep_users,
+    measure,
+    nest,
+    seal,
+    train,
+    validation_vectors,
+)
 from experiments.watch import Watch
 from recsys.errors import BookendsError, ConfigError
 from recsys.pipeline import build_trainer
@@ -98,6 +108,18 @@ def test_metrics_are_those_of_the_best_epoch(board_prepared, board_config):
     assert metrics["model_parameters"] > 0 and metrics["train_seconds"] > 0
 
 
+def test_lists_are_judged_as_epochs_are_with_histories_of_train_items_alone(
+    board_prepared, board_config
+):
+    config = board_config()
+    trained = train(build_trainer(config, board_prepared), keep_going=lambda _: True)
+    trained.trainer.restore_best()
+    model, best = trained.trainer.model, trained.trainer.history[trained.trainer.best_epoch - 1]
+    lists = judge_lists(validation_vectors(model, board_prepared), board_prepared, config)
+    for name, value in best.validation.items():
+        assert lists.model.means[name] == pytest.approx(value, rel=1e-12), name
+
+
 def test_stopping_to_read_is_pruning_and_reading_the_last_epoch_is_not(
     board_prepared, board_config
 ):
@@ -122,8 +144,8 @@ def test_dotted_settings_become_a_tree():
 
 def test_data_sets_are_prepared_once_for_all_trials(board_config):
     data = SealedData(seed=0)
-    assert data.of(board_config()) is data.of(board_config({"model": {"embedding_dim": 4}}))
-    titled = board_config({"data": {"features": {"title": True}}})
+    assert data.of(board_config()) is data.of(board_config({"model": {"temperature": 0.2}}))
+    titled = board_config({"data": {"feature_params": {"title": True}}})
     assert data.of(titled) is not data.of(board_config())
 
 
@@ -146,7 +168,7 @@ def test_the_default_configuration_is_trial_0(open_sweep, work):
     (default,) = session.trials(session.main)
     assert default.params == {
         "training.learning_rate": session.base.training.learning_rate,
-        "training.negatives_per_positive": session.base.training.negatives_per_positive,
+        "training.warmup_steps": session.base.training.warmup_steps,
     }
     trained = train(build_trainer(session.base, seal(session.prepared)), keep_going=lambda _: True)
     assert default.values == (measure(trained, session.prepared, session.base, ())["ndcg@10"],)
@@ -178,7 +200,7 @@ def test_other_settings_make_another_sweep_unless_it_was_named(open_sweep):
     with pytest.raises(ConfigError, match="the sweep 'mine' must keep 'seed': it was 0, got 1"):
         open_sweep(name="mine", seed=1)
     with pytest.raises(ConfigError, match="the sweep 'mine' must keep 'base'"):
-        open_sweep("--training.batch_size", "16", name="mine")
+        open_sweep("--training.batch_size", "8", name="mine")
 
 
 def test_other_data_are_refused_for_a_sweep_that_was_named(open_sweep, sweep_shop, board_settings):
@@ -192,28 +214,28 @@ def test_other_data_are_refused_for_a_sweep_that_was_named(open_sweep, sweep_sho
 
 
 def test_a_grid_ends_when_every_cell_was_run_once(open_sweep, sweep_shop, work):
-    space = {"training.negatives_per_positive": {"choice": [1, 2, 3]}}
+    space = {"training.warmup_steps": {"choice": [1, 2, 3]}}
     (sweep_shop / "space.yaml").write_text(yaml.safe_dump(space))
     session = open_sweep(sampler="grid", n_trials=50)
     assert work(session) == 3
-    drawn = [t.params["training.negatives_per_positive"] for t in session.trials(session.main)]
+    drawn = [t.params["training.warmup_steps"] for t in session.trials(session.main)]
     assert drawn[0] == 2 and sorted(drawn) == [1, 2, 3]
 
 
 def test_a_grid_that_is_cut_short_goes_on_where_it_was(open_sweep, sweep_shop, work):
-    space = {"training.negatives_per_positive": {"choice": [1, 2, 3, 4, 5]}}
+    space = {"training.warmup_steps": {"choice": [1, 2, 3, 4, 5]}}
     (sweep_shop / "space.yaml").write_text(yaml.safe_dump(space))
     assert work(open_sweep(sampler="grid", n_trials=2)) == 2
     session = open_sweep(sampler="grid", n_trials=9)
     assert work(session) == 3
-    drawn = [t.params["training.negatives_per_positive"] for t in session.trials(session.main)]
+    drawn = [t.params["training.warmup_steps"] for t in session.trials(session.main)]
     assert sorted(drawn) == [1, 2, 3, 4, 5]
 
 
 def test_a_trial_that_fails_is_kept_with_its_reason_and_the_others_go_on(
     open_sweep, sweep_shop, work
 ):
-    space = {"training.learning_rate": {"choice": [0.02, 1e30]}}
+    space = {"training.learning_rate": {"choice": [0.02, 1e300]}}
     (sweep_shop / "space.yaml").write_text(yaml.safe_dump(space))
     session = open_sweep(sampler="grid", n_trials=9)
     work(session)
@@ -378,7 +400,9 @@ def test_finalists_are_named_on_validation_and_test_is_opened_once(open_sweep, m
     assert record.finalists.seeds == (1, 2)
     assert [look.trial for look in record.test_looks] == [record.finalists.winner]
     (look,) = record.test_looks
-    assert {"popularity"} < set(look.baselines) and 0 <= look.metrics["ndcg@10"] <= 1
+    assert {"popularity", "item_knn", "ease"} < set(look.baselines) and 0 <= look.metrics[
+        "ndcg@10"
+    ] <= 1
     assert end(session, monkeypatch, work).test_looks == record.test_looks
     assert not list(session.directory.finalists_dir.glob("*.npz"))
 
@@ -400,6 +424,15 @@ def test_the_best_configuration_is_one_that_a_run_takes(open_sweep, monkeypatch,
     ).settings.base
     winner = record.trial(record.finalists.winner)
     assert done["training"]["learning_rate"] == winner.params["training.learning_rate"]
+
+
+def test_finalists_are_judged_by_histories_of_train_items_alone(open_sweep, monkeypatch, work):
+    """What the best epoch of a training said on validation is the mean of the values kept."""
+    session = finished(open_sweep(n_trials=1, finalists=1, finalist_seeds=1), work)
+    end(session, monkeypatch, work)
+    (finalist,) = session.stage("finalists").trials()
+    values = pd.read_parquet(next(session.directory.finalists_dir.glob("*.parquet")))
+    assert values["ndcg@10"].mean() == pytest.approx(finalist.value, rel=1e-12)
 
 
 def test_a_training_of_the_last_round_that_failed_leaves_the_others(open_sweep, monkeypatch, work):
@@ -441,7 +474,7 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, book
     assert parent.info.status == "FINISHED"
     note = parent.data.tags["mlflow.note.content"]
     heads = "".join(note.splitlines()[2].split())
-    assert heads == "|metric|winner|default|popularity|"
+    assert heads == "|metric|winner|default|popularity|item_knn|ease|"
     best = record.test_looks[0].metrics["ndcg@10"]
     assert f"| ndcg@10 on test | {number(best)} |" in note
     history = client.get_metric_history(parent.info.run_id, "sweep/n_complete")
@@ -461,10 +494,15 @@ def test_the_sweeps_run_shows_its_origin_and_what_is_known_from_the_start(open_s
     assert run.data.tags["mlflow.source.name"] == "bookends sweep"
     assert [i.dataset.digest for i in run.inputs.dataset_inputs] == [session.prepared.fingerprint]
     note = run.data.tags["mlflow.note.content"]
-    assert note.startswith(
-        "The sweep searched 2 settings (learning rate and negatives per positive)"
-    )
+    assert note.startswith("The sweep searched 2 settings (learning rate and warmup steps)")
     assert f"| ndcg@10 on validation |  |  | {number(popular)} |" in note
+    assert {"popularity", "item_knn", "ease"} == set(session.baselines)
+
+
+def test_baselines_are_tuned_once_a_study(open_sweep, monkeypatch):
+    first = open_sweep(name="again").baselines
+    monkeypatch.setattr("experiments.sweep_session.tuned_baselines", None)
+    assert open_sweep(name="again").baselines == first
 
 
 def test_popularity_on_validation_cannot_be_taken_for_that_on_test(open_sweep, sweep_shop):
@@ -479,7 +517,7 @@ def test_popularity_on_validation_cannot_be_taken_for_that_on_test(open_sweep, s
 def test_pruned_and_failed_trials_are_told_apart_in_the_tracker(
     open_sweep, sweep_shop, work, space
 ):
-    space = space | {"training.learning_rate": {"choice": [0.02, 1e-5, 1e30]}}
+    space = space | {"training.learning_rate": {"choice": [0.02, 1e-5, 1e300]}}
     (sweep_shop / "space.yaml").write_text(yaml.safe_dump(space))
     session = open_sweep(
         tracking=True, sampler="grid", n_trials=30, pruner_startup_trials=1, name="states"

@@ -9,8 +9,8 @@ import pytest
 from sweeps.record import Constraint, Objective, SweepRecord, TrialRecord
 
 SPACE = {
-    "model.item_tower.fusion": {"choice": ["sum", "concat"], "with": "model.user_tower.fusion"},
-    "model.encoder.hidden_dims": {"choice": [[64], [192, 96]]},
+    "model.item_encoder.fusion": {"choice": ["sum", "concat"], "with": "model.user_encoder.fusion"},
+    "model.user_encoder.feature_encoder.hidden_dims": {"choice": [[64], [192, 96]]},
     "training.learning_rate": {"float": [0.001, 0.1], "log": True},
     "training.optimizer": {"choice": ["adam", "adamw"]},
     "training.weight_decay": {
@@ -26,8 +26,8 @@ def make_trial(number, rng, state="complete"):
     rate = 0.003 if number == 0 else float(10 ** rng.uniform(-3, -1))
     optimizer = "adam" if number == 0 else str(rng.choice(["adam", "adamw"]))
     params = {
-        "model.item_tower.fusion": str(rng.choice(["sum", "concat"])),
-        "model.encoder.hidden_dims": [[64], [192, 96]][rng.integers(2)],
+        "model.item_encoder.fusion": str(rng.choice(["sum", "concat"])),
+        "model.user_encoder.feature_encoder.hidden_dims": [[64], [192, 96]][rng.integers(2)],
         "training.learning_rate": rate,
         "training.optimizer": optimizer,
     }

@@ -21,7 +21,10 @@ def test_the_best_trial_of_the_replica_is_that_of_the_record(make_sweep):
 
 
 def test_a_list_goes_by_its_json_text(make_sweep):
-    drawn = {trial.params["model.encoder.hidden_dims"] for trial in replica(make_sweep()).trials}
+    drawn = {
+        trial.params["model.user_encoder.feature_encoder.hidden_dims"]
+        for trial in replica(make_sweep()).trials
+    }
     assert drawn == {"[64]", "[192, 96]"}
 
 

@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -19,16 +20,14 @@ CONDITIONAL = {
         "log": True,
         "when": {"model.similarity": "cosine"},
     },
-    "training.negatives_per_positive": {"int": [2, 8], "step": 3},
+    "training.num_epochs": {"int": [14, 26], "step": 6},
 }
-SHIPPED = ("quick", "fusion", "encoder", "full")
+SPACES = Path(space_module.__file__).with_name("spaces")
+SHIPPED = sorted(path.stem for path in SPACES.glob("*.yaml"))
 
 
 def shipped(name):
-    from pathlib import Path
-
-    path = Path(space_module.__file__).with_name("spaces") / f"{name}.yaml"
-    return yaml.safe_load(path.read_text())
+    return yaml.safe_load((SPACES / f"{name}.yaml").read_text())
 
 
 def check(settings):
@@ -68,7 +67,7 @@ def test_a_condition_may_stand_before_what_it_names():
 
 def test_draws_stay_in_their_range_and_on_their_steps():
     for params in draws(Space.of(CONDITIONAL), 40):
-        assert params["training.negatives_per_positive"] in (2, 5, 8)
+        assert params["training.num_epochs"] in (14, 20, 26)
         assert 0.05 <= params.get("model.temperature", 0.1) <= 0.5
 
 
@@ -80,20 +79,22 @@ def test_a_range_written_as_yaml_1_1_reads_it_is_numbers():
 
 def test_with_gives_other_settings_the_same_value():
     space = Space.of(
-        {"model.item_tower.fusion": {"choice": ["sum"], "with": "model.user_tower.fusion"}}
+        {"model.item_encoder.fusion": {"choice": ["sum"], "with": "model.user_encoder.fusion"}}
     )
-    assert space.settings({"model.item_tower.fusion": "sum"}) == {
-        "model.item_tower.fusion": "sum",
-        "model.user_tower.fusion": "sum",
+    assert space.settings({"model.item_encoder.fusion": "sum"}) == {
+        "model.item_encoder.fusion": "sum",
+        "model.user_encoder.fusion": "sum",
     }
 
 
 def test_lists_come_back_from_their_labels():
-    space = Space.of({"model.encoder.hidden_dims": {"choice": [[64], [192, 96]]}})
+    space = Space.of(
+        {"model.user_encoder.feature_encoder.hidden_dims": {"choice": [[64], [192, 96]]}}
+    )
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     trial = study.ask()
     params = space.suggest(trial)
-    assert params["model.encoder.hidden_dims"] in ([64], [192, 96])
+    assert params["model.user_encoder.feature_encoder.hidden_dims"] in ([64], [192, 96])
     assert space.values(trial.params) == params
     assert space.labels(params) == trial.params
 
@@ -102,20 +103,20 @@ def test_corners_are_all_choices_and_ends_that_can_come_together():
     corners = list(Space.of(CONDITIONAL).corners())
     cosine = [corner for corner in corners if corner["model.similarity"] == "cosine"]
     dot = [corner for corner in corners if corner["model.similarity"] == "dot"]
-    assert len(cosine) == 2 * 2 and len(dot) == 2  # ends of temperature, ends of negatives
+    assert len(cosine) == 2 * 2 and len(dot) == 2  # ends of temperature, ends of epochs
 
 
 def test_a_large_space_is_checked_in_every_pair_of_values(monkeypatch):
     monkeypatch.setattr(space_module, "MOST_CORNERS", 3)
     corners = list(Space.of(CONDITIONAL).corners())
-    pairs = {(c["model.similarity"], c["training.negatives_per_positive"]) for c in corners}
-    assert pairs == {(a, b) for a in ("cosine", "dot") for b in (2, 8)}
+    pairs = {(c["model.similarity"], c["training.num_epochs"]) for c in corners}
+    assert pairs == {(a, b) for a in ("cosine", "dot") for b in (14, 26)}
     ends = {
-        (c["model.temperature"], c["training.negatives_per_positive"])
+        (c["model.temperature"], c["training.num_epochs"])
         for c in corners
         if "model.temperature" in c
     }
-    assert ends == {(a, b) for a in (0.05, 0.5) for b in (2, 8)}
+    assert ends == {(a, b) for a in (0.05, 0.5) for b in (14, 26)}
 
 
 def test_a_grid_has_every_combination_once_in_an_order_of_its_seed():
@@ -144,7 +145,9 @@ def test_a_grid_of_a_range_without_steps_is_refused():
 
 
 def test_a_grid_of_a_logarithmic_range_of_whole_numbers_doubles():
-    (dimension,) = Space.of({"model.embedding_dim": {"int": [16, 100], "log": True}}).dimensions
+    (dimension,) = Space.of(
+        {"model.user_encoder.id_embedding.params.embedding_dim": {"int": [16, 100], "log": True}}
+    ).dimensions
     assert dimension.grid == (16, 32, 64, 100)
 
 
@@ -153,19 +156,20 @@ def test_the_default_is_what_of_it_can_be_drawn():
     space = Space.of(CONDITIONAL)
     assert space.within(defaults) == {
         "model.similarity": "cosine",
-        "model.temperature": 0.1,
-        "training.negatives_per_positive": 5,
+        "model.temperature": Config().model.temperature,
+        "training.num_epochs": 20,
     }
-    outside = Space.of({"training.learning_rate": {"float": [0.01, 0.1]}})
+    outside = Space.of({"training.learning_rate": {"float": [0.02, 0.1]}})
     assert outside.within(defaults) == {}
 
 
 def test_a_default_that_differs_between_tied_settings_cannot_be_drawn():
     space = Space.of(
-        {"model.item_tower.fusion": {"choice": ["sum"], "with": "model.user_tower.fusion"}}
+        {"model.item_encoder.fusion": {"choice": ["sum"], "with": "model.user_encoder.fusion"}}
     )
     assert (
-        space.within({"model.item_tower.fusion": "sum", "model.user_tower.fusion": "concat"}) == {}
+        space.within({"model.item_encoder.fusion": "sum", "model.user_encoder.fusion": "concat"})
+        == {}
     )
 
 
@@ -199,20 +203,32 @@ def test_a_default_that_differs_between_tied_settings_cannot_be_drawn():
         ),
         (
             {
-                "model.sparse": {"choice": [True], "when": {"model.similarity": "dot"}},
-                "model.similarity": {"choice": ["dot"], "when": {"model.sparse": True}},
+                "model.user_encoder.id_embedding.params.sparse": {
+                    "choice": [True],
+                    "when": {"model.similarity": "dot"},
+                },
+                "model.similarity": {
+                    "choice": ["dot"],
+                    "when": {"model.user_encoder.id_embedding.params.sparse": True},
+                },
             },
             "must not go in a circle",
         ),
         (
             {
-                "model.item_tower.fusion": {"choice": ["sum"], "with": "model.user_tower.fusion"},
-                "model.user_tower.fusion": {"choice": ["sum"]},
+                "model.item_encoder.fusion": {
+                    "choice": ["sum"],
+                    "with": "model.user_encoder.fusion",
+                },
+                "model.user_encoder.fusion": {"choice": ["sum"]},
             },
-            "'model.user_tower.fusion' must be set by one entry, got two",
+            "'model.user_encoder.fusion' must be set by one entry, got two",
         ),
         ({"experiment.seed": {"int": [0, 9]}}, "must not vary: a better seed is luck"),
-        ({"evaluation.ks": {"choice": [[5], [10]]}}, "must not vary: trials must be judged alike"),
+        (
+            {"evaluation.metrics_k": {"choice": [[5], [10]]}},
+            "must not vary: trials must be judged alike",
+        ),
         ({"data.min_user_interactions": {"int": [1, 5]}}, "the same held-out interactions"),
     ],
 )
@@ -235,7 +251,10 @@ def test_what_is_not_of_the_language_is_refused_in_one_line(tree, message):
             },
             "'temperature' has a meaning only with similarity 'cosine'",
         ),
-        ({"model.embedding_dim": {"float": [8, 9.5]}}, "embedding_dim"),
+        (
+            {"model.user_encoder.id_embedding.params.embedding_dim": {"float": [8, 9.5]}},
+            "embedding_dim",
+        ),
     ],
 )
 def test_what_the_configuration_would_refuse_is_refused_before_any_trial(tree, message):
@@ -245,4 +264,4 @@ def test_what_the_configuration_would_refuse_is_refused_before_any_trial(tree, m
 
 
 def test_features_may_vary_though_other_data_settings_may_not():
-    Space.of({"data.features.title": {"choice": [True, False]}}).check(check)
+    Space.of({"data.feature_params.title": {"choice": [True, False]}}).check(check)

@@ -109,13 +109,14 @@ def test_a_new_book_needs_a_model_with_towers(model, task):
 @pytest.mark.parametrize(
     ("rows", "params", "message"),
     [
-        ({"reader": ["reader-0"]}, {}, "columns user_id, liked, got none of them"),
-        ({"title": ["A"]}, {}, "columns user_id, liked, got 'title'"),
+        ({"reader": ["reader-0"]}, {}, "columns user_id, liked, liked_ratings, got none of them"),
+        ({"title": ["A"]}, {}, "columns user_id, liked, liked_ratings, got 'title'"),
+        ({"liked": [["book-1"]], "liked_ratings": [[1.0, 2.0]]}, {}, "got 2 for 1 books"),
         ({"user_id": ["reader-0"], "title": ["A"]}, {}, "got 'title'"),
         ({"user_id": [["reader-0"]]}, {}, r"'user_id' must hold texts, got \['reader-0'\]"),
         ({"user_id": [7]}, {}, "user_id"),
         ({"liked": ["book-1"]}, {}, "list"),
-        ({}, {}, "columns user_id, liked, got none of them"),
+        ({}, {}, "columns user_id, liked, liked_ratings, got none of them"),
         ({"user_id": ["reader-0"]}, {"k": 0}, "'k' must be from 1 to 4, the catalogue, got 0"),
         ({"user_id": ["reader-0"]}, {"k": 5}, "'k' must be from 1 to 4, the catalogue, got 5"),
         ({"user_id": ["reader-0"]}, {"k": None}, "'k' must be from 1 to 4"),
@@ -144,7 +145,7 @@ def test_bad_input_is_refused_with_what_must_hold(model, rows, params, message):
 
 def test_the_signature_names_columns_and_defaults(model):
     signature = model.metadata.signature
-    columns = ["user_id", "liked", "item_id", "title", "author", "categories"]
+    columns = ["user_id", "liked", "liked_ratings", "item_id", "title", "author", "categories"]
     assert signature.inputs.input_names() == columns
     assert not signature.inputs.required_input_names()
     assert {param.name: param.default for param in signature.params} == {

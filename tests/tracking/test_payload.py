@@ -23,9 +23,9 @@ def test_every_setting_is_a_parameter(running_record):
 
 def test_settings_are_logged_as_they_would_be_written(running_record):
     values = payload.parameters(running_record)
-    assert values["cfg.model.sparse"] == "true"
-    assert values["cfg.model.max_norm"] == "null"
-    assert values["cfg.evaluation.ks"] == "[5, 10, 20]"
+    assert values["cfg.model.user_encoder.id_embedding.params.sparse"] == "false"
+    assert values["cfg.model.user_encoder.id_embedding.params.max_norm"] == "null"
+    assert values["cfg.evaluation.metrics_k"] == "[5, 10, 20]"
     assert values["cfg.model.similarity"] == "cosine"
 
 
@@ -55,6 +55,13 @@ def test_summary_has_model_baseline_and_oracle_in_groups_of_their_own(finished_r
     assert values["oracle/expected_ndcg_at_10"] == 0.4
     assert values["run/seconds"] == 12.5
     assert values["run/peak_memory_mb"] == 321.0
+
+
+def test_a_refit_is_told_and_its_absence_is_not(finished_record):
+    assert not [key for key in payload.summary_metrics(finished_record) if "refit" in key]
+    refit = {"epochs": 3, "positives": 77, "seconds": 1.5}
+    values = payload.summary_metrics(dataclasses.replace(finished_record, refit=refit))
+    assert [values[f"refit/{name}"] for name in refit] == [3, 77, 1.5]
 
 
 def test_a_metric_without_a_value_is_not_dropped(finished_record):
@@ -114,6 +121,15 @@ def test_the_monitored_metric_is_the_first_that_mlflow_is_told():
     chosen = payload.epoch_metrics(validation=validation, monitored="map@5", **epoch)
     assert next(iter(chosen)) == "val/map_at_5"
     assert chosen == usual
+
+
+def test_of_other_baselines_only_ranking_metrics_at_the_main_length_are_sent(finished_record):
+    means = {"ndcg@5": 0.1, "ndcg@10": 0.2, "recall@10": 0.3, "novelty@10": 9, "sampled_mrr@10": 1}
+    baselines = finished_record.evaluation["baselines"] | {"ease": {"means": means}}
+    evaluation = finished_record.evaluation | {"baselines": baselines}
+    values = payload.evaluation_metrics(dataclasses.replace(finished_record, evaluation=evaluation))
+    sent = {key: value for key, value in values.items() if key.startswith("ease")}
+    assert sent == {"ease/ndcg_at_10": 0.2, "ease/recall_at_10": 0.3}
 
 
 def test_of_baselines_the_intervals_are_left_in_the_record(finished_record):

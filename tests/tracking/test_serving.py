@@ -84,6 +84,15 @@ def test_readers_are_answered_by_what_is_known_of_them_and_told(ask, towers):
     assert found["item_id"][1] == liked["item_id"][0]
 
 
+def test_ratings_are_taken_with_liked_books_as_many_as_they_are(ask, post, towers):
+    rated = {"liked": ["b0002", "b0004"], "liked_ratings": [5.0, 3.0]}
+    found = ask(rated, {"liked": ["b0001"], "liked_ratings": None}, k=2)
+    assert list(found["source"]) == ["fold_in"] * 4
+    rows = [rated | {"liked_ratings": [5.0]}]
+    status, text = post({"dataframe_records": rows, "params": {"k": 1}})
+    assert status == 400 and "ratings must be as many as the liked books, got 1 for 2" in text
+
+
 def test_books_near_a_book_of_the_catalogue_are_found(ask, towers):
     found = ask({"item_id": "b0007"}, task="similar_items", k=4)
     assert_same(found, towers.similar_items(["b0007"], k=4))
@@ -94,7 +103,7 @@ def test_a_new_book_is_placed_by_its_metadata_alone(ask, towers):
     similar = ask(book, task="similar_to_book", k=4)
     assert_same(similar, towers.similar_to_book(pd.DataFrame([book]), k=4))
     readers = ask(book, task="readers_of_book", k=4)
-    assert_same(readers, towers.readers_of_book(pd.DataFrame([book]), k=4))
+    assert_same(readers, towers.users_of_book(pd.DataFrame([book]), k=4))
 
 
 ROW = {"user_id": "r0003"}

@@ -20,7 +20,10 @@ def open_run(store):
             "experiment": "bookends",
             "name": "fusion-1",
             "created": CREATED,
-            "params": {"cfg": {"model": {"sparse": True}}, "sweep": {"n_trials": 3}},
+            "params": {
+                "cfg": {"model": {"item_encoder": {"id_embedding": {"params": {"sparse": True}}}}},
+                "sweep": {"n_trials": 3},
+            },
             "tags": {"bookends.kind": "sweep"},
             "run_id": run_id,
         } | changes
@@ -38,7 +41,10 @@ def trials(store, open_run):
 
 def test_the_parent_holds_the_settings_and_says_who_runs_it(open_run, client):
     run = client.get_run(open_run().run_id)
-    assert run.data.params == {"cfg.model.sparse": "true", "sweep.n_trials": "3"}
+    assert run.data.params == {
+        "cfg.model.item_encoder.id_embedding.params.sparse": "true",
+        "sweep.n_trials": "3",
+    }
     assert run.info.run_name == "fusion-1" and run.info.status == "RUNNING"
     assert Owner.from_tags(run.data.tags) == Owner.current()
 
@@ -123,7 +129,9 @@ def test_points_of_a_series_are_sent_once(open_run, client):
 
 def test_a_trial_is_one_run_under_the_parent_with_its_epochs(trials, client, epochs, open_run):
     trials.begin(7, "trial 7", {"bookends.stage": "search"})
-    trials.params({"model.encoder.hidden_dims": [64], "training.learning_rate": 0.1})
+    trials.params(
+        {"model.user_encoder.feature_encoder.hidden_dims": [64], "training.learning_rate": 0.1}
+    )
     for epoch in epochs:
         trials.log_epoch(epoch)
     assert not client.get_run(trials.run_id).data.metrics  # a call an epoch would cost too much
@@ -131,7 +139,7 @@ def test_a_trial_is_one_run_under_the_parent_with_its_epochs(trials, client, epo
     run = client.get_run(trials.run_id)
     assert run.data.tags["mlflow.parentRunId"] == open_run().run_id
     assert run.data.params == {
-        "cfg.model.encoder.hidden_dims": "[64]",
+        "cfg.model.user_encoder.feature_encoder.hidden_dims": "[64]",
         "cfg.training.learning_rate": "0.1",
     }
     losses = client.get_metric_history(run.info.run_id, "train/loss")

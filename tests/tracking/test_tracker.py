@@ -35,7 +35,7 @@ def test_a_run_made_here_shows_settings_data_and_origin_at_once(run_dir, store, 
     run = client.get_run(tracked.run_id)
     assert run.info.status == "RUNNING"
     assert run.info.run_name == run_dir.name
-    assert run.data.params["cfg.model.embedding_dim"] == "96"
+    assert run.data.params["cfg.model.user_encoder.id_embedding.params.embedding_dim"] == "128"
     assert run.inputs.dataset_inputs[0].dataset.digest.startswith("sha256:")
     assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
     assert run.data.tags["bookends.status"] == "running"

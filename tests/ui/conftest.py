@@ -40,16 +40,21 @@ NO_ASSISTANT = """try {
 PATIENCE_MS = 20_000
 SPACE = {
     "training.learning_rate": {"float": [0.001, 0.02], "log": True},
-    "training.negatives_per_positive": {"int": [2, 8]},
+    "model.temperature": {"float": [0.05, 0.3]},
 }
-SWEEP, COMPARISON = "learning-rates", "fused-or-summed"
+SWEEP, COMPARISON = "learning-rates", "summed-or-concatenated"
 RUNS = {  # by name; None is named by the job itself
     None: [],
-    "summed-towers": [
-        *("--model.user_tower.fusion", "sum", "--model.item_tower.fusion", "sum"),
-        *("--training.learning_rate", "0.02"),
+    "concatenated": [
+        *("--model.item_encoder.fusion", "concat"),
+        *("--training.learning_rate", "0.001"),
     ],
-    "wide-towers": ["--model.embedding_dim", "64", "--training.learning_rate", "0.01"],
+    "wide-towers": [
+        "--model.user_encoder.id_embedding.params.embedding_dim",
+        "64",
+        "--training.learning_rate",
+        "0.01",
+    ],
 }
 
 

@@ -98,17 +98,18 @@ def test_the_experiments_description_opens_the_view_with_the_columns_that_matter
         expect(name_cell(table, name)).to_be_visible()
     expect(cell(table, world.run_ids[WIDE], "metrics", "test/ndcg_at_10")).to_be_visible()
     keep(table, "runs-table")
-    assert columns(table)[:8] == [
+    assert columns(table)[:9] == [
         "metrics.`test/ndcg_at_10`",
         "metrics.`test/recall_at_10`",
         "metrics.`test/coverage_at_10`",
-        "metrics.`popularity/ndcg_at_10`",
+        "metrics.`item_knn/ndcg_at_10`",
+        "metrics.`ease/ndcg_at_10`",
         "metrics.`val/ndcg_at_10`",
-        "params.`cfg.model.item_tower.fusion`",
-        "params.`cfg.model.embedding_dim`",
+        "params.`cfg.model.item_encoder.fusion`",
+        "params.`cfg.model.user_encoder.id_embedding.params.embedding_dim`",
         "params.`cfg.training.learning_rate`",
     ]
-    assert next(iter(world.run_ids)).startswith("adaptive_mimic-")  # it was given no name
+    assert next(iter(world.run_ids)).startswith("softmax-sum-")  # it was given no name
     table.close()
 
 
@@ -116,12 +117,16 @@ def test_the_runs_table_holds_the_figures_of_each_run(world, visit, client):
     page = visit(runs(world))
     for run_id in world.run_ids.values():
         data = client.get_run(run_id).data
-        for key in ("test/ndcg_at_10", "popularity/ndcg_at_10", "val/ndcg_at_10"):
+        for key in ("test/ndcg_at_10", "ease/ndcg_at_10", "val/ndcg_at_10"):
             shown = cell(page, run_id, "metrics", key)
             expect(shown).to_have_text(re.compile(r"^0\.\d+$"))
             assert float(shown.inner_text()) == pytest.approx(data.metrics[key])
-        dim = cell(page, run_id, "params", "cfg.model.embedding_dim")
-        expect(dim).to_have_text(data.params["cfg.model.embedding_dim"])
+        dim = cell(
+            page, run_id, "params", "cfg.model.user_encoder.id_embedding.params.embedding_dim"
+        )
+        expect(dim).to_have_text(
+            data.params["cfg.model.user_encoder.id_embedding.params.embedding_dim"]
+        )
 
 
 def test_a_sweep_unfolds_into_its_trials_and_folds_again(world, visit, keep, client):
@@ -183,19 +188,23 @@ def test_compared_runs_are_drawn_by_the_settings_that_differ(world, visit, keep)
     )
     page = visit(f"#/compare-runs?runs={ids}&experiments={experiments}")
     axes = page.locator(".parcoords .axis-title")
-    expect(axes.filter(has_text="cfg.model.embedding_dim").first).to_be_visible()
+    expect(axes.filter(has_text=re.compile(r"^cfg\.model")).first).to_be_visible()
     expect(axes.filter(has_text="val/ndcg_at_10").first).to_be_visible()
     expect(page.locator(".parcoords-line-layers canvas, canvas.gl-canvas").first).to_be_visible()
     for name in world.run_ids:
         expect(page.get_by_role("cell", name=name, exact=True).first).to_be_visible()
     keep(page, "compare-parallel")
     row = page.get_by_role("row")
-    expect(row.filter(has_text="cfg.model.embedding_dim")).to_have_class("diff-row")
-    expect(row.filter(has_text="cfg.model.item_tower.fusion")).to_have_class("diff-row")
+    expect(
+        row.filter(has_text="cfg.model.user_encoder.id_embedding.params.embedding_dim")
+    ).to_have_class("diff-row")
+    expect(row.filter(has_text="cfg.model.item_encoder.fusion")).to_have_class("diff-row")
     expect(row.filter(has_text="cfg.training.batch_size")).not_to_have_class("diff-row")
     page.get_by_role("switch").first.click()
     expect(row.filter(has_text="cfg.training.batch_size")).to_have_count(0)
-    row.filter(has_text="cfg.model.embedding_dim").scroll_into_view_if_needed()
+    row.filter(
+        has_text="cfg.model.user_encoder.id_embedding.params.embedding_dim"
+    ).scroll_into_view_if_needed()
     keep(page, "compare-differences")
 
 
@@ -211,8 +220,7 @@ def test_a_runs_page_begins_with_its_key_figures(world, visit, keep):
     assert [head.strip() for head in table.locator("th").all_inner_texts()] == [
         "test",
         "model",
-        "popularity",
-        "oracle",
+        *record.evaluation["baselines"],
         "95% interval of the model",
     ]
     low, high = record.evaluation["model"]["intervals"]["ndcg@10"]
@@ -313,7 +321,7 @@ def test_a_sweeps_report_shows_text_and_charts(world, visit, keep):
 def test_a_comparisons_page_tells_the_verdict_and_its_figures(world, comparison_id, visit, keep):
     page = visit(run_page(world, comparison_id))
     note = page.locator(".note-view-outer-container").first
-    expect(note).to_contain_text("summed-towers is worse than adaptive_mimic-")
+    expect(note).to_contain_text("concatenated is worse than softmax-sum-")
     expect(page.get_by_text("bookends.verdict")).to_be_visible()
     keep(page, "comparison-page")
     page.get_by_text("Show more").click()
@@ -326,7 +334,7 @@ def test_a_comparisons_page_tells_the_verdict_and_its_figures(world, comparison_
 def test_a_comparisons_report_is_rendered(world, comparison_id, visit, keep, suffix):
     page = visit(run_page(world, comparison_id, f"/artifacts/comparison.{suffix}"))
     shown = page.frame_locator("iframe") if suffix == "html" else page
-    title = shown.get_by_role("heading", name=re.compile("^summed-towers against "), level=1)
+    title = shown.get_by_role("heading", name=re.compile("^concatenated against "), level=1)
     expect(title).to_be_visible()
     row = shown.get_by_role("row").filter(has_text="NDCG@10").filter(has_text="worse").first
     expect(row).to_contain_text(re.compile(r"[-−]\d\.\d\d"))
