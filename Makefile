@@ -7,7 +7,7 @@ PEERS := .bench/venv
 PEERS_STAMP := $(PEERS)/.installed
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test lint bench ui clean
+.PHONY: run test lint bench accuracy ui clean
 
 run: $(STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . --env-manager local --experiment-name bookends
@@ -23,6 +23,10 @@ lint: $(STAMP)
 
 bench: $(STAMP) $(PEERS_STAMP)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# Where the data sets lie is for DATA to say; those that are not there are left out.
+accuracy: $(STAMP)
+	$(BIN)/python -m benchmarks.accuracy --data $(or $(DATA),data)
 
 ui: $(STAMP)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db

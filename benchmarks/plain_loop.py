@@ -86,12 +86,12 @@ class PlainTwoTower(nn.Module):
 
     def __init__(self, config: Config, prepared: Prepared) -> None:
         super().__init__()
-        assert config.model.encoder.hidden_dims is not None
+        assert config.model.user_encoder.feature_encoder.hidden_dims is not None
         settings: dict[str, Any] = {
-            "dim": config.model.embedding_dim,
-            "hidden_dim": config.model.encoder.hidden_dims[0],
-            "dropout": config.model.encoder.dropout or 0.0,
-            "id_dropout": config.model.id_dropout,
+            "dim": config.model.user_encoder.id_embedding.params.embedding_dim,
+            "hidden_dim": config.model.user_encoder.feature_encoder.hidden_dims[0],
+            "dropout": config.model.user_encoder.feature_encoder.dropout or 0.0,
+            "id_dropout": config.model.user_encoder.id_embedding.params.dropout,
         }
         self.users = PlainTower(one_hot(prepared.user_features), prepared.n_warm_users, **settings)
         self.items = PlainTower(one_hot(prepared.item_features), prepared.n_warm_items, **settings)
@@ -121,11 +121,12 @@ def copy_weights(model: TwoTower, plain: PlainTwoTower) -> None:
 
 def _copy_tower(tower: Tower, plain: PlainTower) -> None:
     encoder, fusion = tower.encoder, tower.fusion
-    assert encoder is not None and encoder.hidden is not None
+    assert encoder is not None
     assert isinstance(fusion, AdaptiveMimicFusion)
     first: list[Any] = [encoder.dense_weight]
     first += [bag.weight for bag in encoder.projections.values()]
     hidden: Any = plain.encoder
+    assert tower.id_embedding is not None
     plain.ids.weight.copy_(tower.id_embedding.embedding.weight)
     hidden[0].weight.copy_(torch.cat(first).T)
     hidden[0].bias.copy_(encoder.bias)
@@ -166,10 +167,11 @@ class PlainLoop:
         sparse = [model.users.ids.weight, model.items.ids.weight]
         is_sparse = {id(weight) for weight in sparse}
         dense = [weight for weight in model.parameters() if id(weight) not in is_sparse]
-        rate = config.training.learning_rate
+        rate, betas = config.training.learning_rate, config.training.betas or (0.9, 0.999)
+        id_rate = config.training.embedding_learning_rate or rate
         self._optimizers = (
-            torch.optim.Adam(dense, lr=rate),
-            torch.optim.SparseAdam(sparse, lr=config.training.embedding_learning_rate or rate),
+            torch.optim.Adam(dense, lr=rate, betas=betas),
+            torch.optim.SparseAdam(sparse, lr=id_rate, betas=betas),
         )
 
     def epoch(
@@ -179,6 +181,7 @@ class PlainLoop:
         self._model.train()
         total = torch.zeros((), device=self._model.log_scale.device)
         k = self._config.training.negatives_per_positive
+        assert k is not None
         for rows in self._batches(len(positives), rng):
             users, items = positives.users[rows], positives.items[rows]
             drawn = negatives.sample(users, k, rng)
@@ -198,6 +201,7 @@ class PlainLoop:
     def _batches(self, n: int, rng: np.random.Generator) -> Iterator[IntArray]:
         order = rng.permutation(n)
         size = self._config.training.batch_size
+        assert size is not None
         for start in range(0, n, size):
             yield order[start : start + size]
 

@@ -16,7 +16,16 @@ import pyarrow.csv as pc
 
 IntArray = npt.NDArray[np.integer]
 
-NUMERIC_COLUMNS = ("average_rating", "rating_number", "price", "pages", "publication_year")
+FEATURE_PARAMS = {
+    "numeric_columns": ("average_rating", "rating_number", "price", "pages", "publication_year"),
+    "category_top_k": 300,
+    "author_top_k": 300,
+    "series_top_k": 0,
+    "title_word_top_k": 0,
+    "min_count": 1,
+    "idf": False,
+}
+"""What is made of a book here: numbers and plain one-hot columns, which every peer takes."""
 N_CATEGORIES = 600
 CATEGORIES_A_BOOK = 29  # draws; some twice
 RAW_CATEGORIES_A_BOOK = 3

@@ -16,9 +16,11 @@ from benchmarks.worlds import load_training_world, sample_positives, training_co
 from recsys.config import Config
 from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared
+from recsys.data.histories import Histories
 from recsys.models.two_tower import TwoTower, build_two_tower
-from recsys.training.batches import BatchStream
+from recsys.training.batches import Negatives, PairExamples
 from recsys.training.device import resolve_precision
+from recsys.training.objectives.objective import build_objective
 from recsys.training.optimizers import build_optimizer
 from recsys.training.sampling import NegativeSampler
 from recsys.training.trainer import Plan, Trainer
@@ -30,13 +32,13 @@ MATRIX_SIDE = 2048
 def settings(
     folder: Path, *, batch_size: int, fusion: str, device: str, precision: str = "auto"
 ) -> Config:
-    """The default model at default negatives, but for what the bar varies."""
+    """The classic model, but for what the bar varies."""
     tower = {"fusion": fusion}
     return training_config(
         folder,
         {
-            "model": {"user_tower": tower, "item_tower": tower},
-            "training": {"batch_size": batch_size, "device": device, "precision": precision},
+            "model": {"user_encoder": tower, "item_encoder": tower, "device": device},
+            "training": {"batch_size": batch_size, "precision": precision},
         },
     )
 
@@ -47,17 +49,32 @@ def fresh_model(config: Config, prepared: Prepared) -> TwoTower:
     return build_two_tower(config.model, prepared)
 
 
-def stream(config: Config, prepared: Prepared, positives: Interactions) -> BatchStream:
-    """Batches of the positives, negatives refused by all of train."""
-    training = config.training
-    sampler = NegativeSampler(
-        prepared.train, prepared.n_warm_items, kind=training.negative_sampling
-    )
-    return BatchStream(
-        positives,
-        sampler,
+def examples_of(config: Config, prepared: Prepared, positives: Interactions) -> PairExamples:
+    """The positives as examples, negatives refused by all of train."""
+    training, n_items = config.training, prepared.n_warm_items
+    assert training.batch_size is not None and training.negative_sampling is not None
+    sampler = NegativeSampler(prepared.train.by_user, n_items, kind=training.negative_sampling)
+    return PairExamples(
+        Histories.of(positives),
+        n_items,
+        Negatives(sampler, training.negatives_per_positive),
         batch_size=training.batch_size,
-        negatives_per_positive=training.negatives_per_positive,
+        max_history=None,
+    )
+
+
+def trainer_of(
+    config: Config, prepared: Prepared, positives: Interactions, model: TwoTower
+) -> Trainer:
+    """A trainer that validates nothing; an epoch is a pass over the positives."""
+    precision = resolve_precision(config.training.precision, model.device)
+    return Trainer(
+        model,
+        examples_of(config, prepared, positives),
+        build_objective(config.training, prepared.n_warm_items, model.matching.query_score),
+        build_optimizer(model, config.training),
+        lambda model: {"ndcg@10": 0.0},  # only the first epoch, a warm-up, copies the weights
+        Plan(num_epochs=10**6, monitor="ndcg@10", seed=0, bfloat16=precision == "bfloat16"),
     )
 
 
@@ -76,22 +93,8 @@ def start_product(
     )
     prepared = load_training_world(Path(folder))
     positives = sample_positives(prepared.train, n_positives)
-    model = fresh_model(config, prepared).to(device)
-    batches = stream(config, prepared, positives)
-    work = count_rows(batches)
-    trainer = Trainer(
-        model,
-        batches,
-        build_optimizer(model, config.training),
-        lambda model: {"ndcg@10": 0.0},  # only the first epoch, a warm-up, copies the weights
-        Plan(
-            num_epochs=10**6,
-            monitor="ndcg@10",
-            seed=0,
-            bfloat16=resolve_precision(config.training.precision, torch.device(device))
-            == "bfloat16",
-        ),
-    )
+    trainer = trainer_of(config, prepared, positives, fresh_model(config, prepared).to(device))
+    work = count_rows(examples_of(config, prepared, positives))
     epochs = trainer.epochs()
 
     def run() -> dict[str, float]:
@@ -116,7 +119,7 @@ def start_plain(
     loop = PlainLoop(plain.to(device), config)
     negatives = PlainNegatives(prepared.train, prepared.n_warm_items)
     rng = np.random.default_rng(0)
-    n, k = len(positives), config.training.negatives_per_positive
+    n, k = len(positives), config.training.negatives_per_positive or 0
 
     def run() -> dict[str, float]:
         loss = loop.epoch(positives, negatives, rng)
@@ -126,11 +129,13 @@ def start_plain(
     return run
 
 
-def count_rows(batches: BatchStream) -> dict[str, float]:
+def count_rows(examples: PairExamples) -> dict[str, float]:
     """Tower rows of an epoch: each distinct user and item of a batch once."""
-    rng = np.random.default_rng(1)
-    lengths = [(len(batch.users), len(batch.items)) for batch in batches.epoch(rng)]
-    users, items = (sum(column) for column in zip(*lengths, strict=True))
+    users = items = 0
+    for batch in examples.epoch(np.random.default_rng(1)):
+        assert isinstance(batch.items, torch.Tensor)
+        users += len(batch.users)
+        items += len(batch.items)
     return {"user_rows": users, "item_rows": items}
 
 
@@ -161,8 +166,11 @@ def flops_a_row(config: Config, prepared: Prepared) -> dict[str, Any]:
     A layer counts once forward and twice backward, the first only once backward, since features
     take no gradient. Features count by their entries: a zero needs no work.
     """
-    assert config.model.encoder.hidden_dims is not None
-    hidden, dim = config.model.encoder.hidden_dims[0], config.model.embedding_dim
+    assert config.model.user_encoder.feature_encoder.hidden_dims is not None
+    hidden, dim = (
+        config.model.user_encoder.feature_encoder.hidden_dims[0],
+        config.model.user_encoder.id_embedding.params.embedding_dim,
+    )
     deep = 6 * (hidden * dim + 2 * dim * dim)
     flops = {}
     for name in ("user", "item"):
@@ -174,7 +182,7 @@ def flops_a_row(config: Config, prepared: Prepared) -> dict[str, Any]:
 
 
 def start_flops(folder: str) -> Run:
-    """Counts operations a row of the default model."""
+    """Counts operations a row of the classic model."""
     config = training_config(Path(folder))
     prepared = load_training_world(Path(folder))
     return lambda: flops_a_row(config, prepared)

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks import shop
-from benchmarks.sides import Side, run_once
+from benchmarks.sides import ROOT, Side, run_once
 from benchmarks.sizes import Log, Sizes
+from experiments.settings import check_config, merge, read_yaml
 from recsys.config import Config
 from recsys.data.arrays import IntArray, Interactions
 from recsys.data.dataset import Prepared, prepare_cached
 
 SEED = 20240501
+CLASSIC = ROOT / "experiments" / "configs" / "classic.yaml"
 
 
 def training_world(sizes: Sizes) -> Path:
@@ -101,21 +103,23 @@ def start_raw_world(
 
 
 def training_config(folder: Path, changes: dict[str, dict[str, Any]] | None = None) -> Config:
-    """All settings at their defaults but the place of the data, filters and numeric columns.
+    """The classic model on a world, with the features that every peer takes.
 
     Args:
         folder: of a world.
-        changes: further settings, by section.
+        changes: further settings, nested.
     """
     data = {
         "books_path": folder / "books.csv",
         "interactions_path": folder / "users.csv",
         "cache_dir": folder / "cache",
-        "numeric_columns": shop.NUMERIC_COLUMNS,
+        "feature_params": shop.FEATURE_PARAMS,
         "min_user_interactions": 1,
         "min_item_interactions": 1,
     }
-    return Config.model_validate({"data": data, **(changes or {})})
+    # The term is no part of the classic model, and the plain loop and the peers have none.
+    base = {"data": data, "model": {"popularity": False}}
+    return check_config(read_yaml(CLASSIC), merge(base, changes or {}), origin="classic")
 
 
 def load_training_world(folder: Path) -> Prepared:

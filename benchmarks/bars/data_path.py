@@ -112,7 +112,7 @@ def start_product(folder: str) -> Callable[[], dict[str, float]]:
 
 def start_plain(folder: str) -> Callable[[], dict[str, float]]:
     """A run does the same with pandas."""
-    numeric = DataConfig().numeric_columns
+    numeric = DataConfig().feature_params.numeric_columns
 
     def run() -> dict[str, float]:
         cache = Path(tempfile.mkdtemp(dir=folder, prefix="cache-"))

@@ -14,14 +14,12 @@ import torch
 from benchmarks.sides import ROOT, Side, Timing, alternate
 from benchmarks.sizes import Log, Sizes
 from benchmarks.table import Row, Target, number
-from benchmarks.training_sides import fresh_model, settings, stream
+from benchmarks.training_sides import fresh_model, settings, trainer_of
 from benchmarks.worlds import distinct_world, training_config
 from recsys.data.dataset import prepare
 from recsys.evaluation.metrics import means, ranking_metrics
 from recsys.evaluation.ranking import rank
 from recsys.pipeline import model_vectors
-from recsys.training.optimizers import build_optimizer
-from recsys.training.trainer import Plan, Trainer
 
 RUNS_ON_CUDA = False
 HERE = "benchmarks.bars.growth"
@@ -110,11 +108,7 @@ def start(folder: str) -> Callable[[], dict[str, float]]:
         prepared = prepare(data, 0)
         marks.append(time.perf_counter())
         model = fresh_model(config, prepared)
-        batches = stream(config, prepared, prepared.train)
-        plan = Plan(num_epochs=1, monitor="ndcg@10")
-        optimizer = build_optimizer(model, config.training)
-        trainer = Trainer(model, batches, optimizer, lambda model: {}, plan)
-        next(trainer.epochs())
+        next(trainer_of(config, prepared, prepared.train, model).epochs())
         marks.append(time.perf_counter())
         users = np.unique(prepared.test.users)
         ranking = rank(model_vectors(model, prepared), users, masked=[prepared.train.by_user], k=20)

@@ -89,6 +89,8 @@ def arrays(prepared: Prepared) -> Iterator[np.ndarray]:
         yield from (interactions.users, interactions.items)
         if interactions.times is not None:
             yield interactions.times
+        if interactions.ratings is not None:
+            yield interactions.ratings
     for features in (prepared.user_features, prepared.item_features):
         yield features.dense
         for bags in features.bags.values():

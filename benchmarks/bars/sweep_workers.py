@@ -13,11 +13,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shop import NUMERIC_COLUMNS
+from benchmarks.shop import FEATURE_PARAMS
 from benchmarks.sides import THREAD_VARIABLES, Side, SideError, Timing, alternate
 from benchmarks.sizes import Sizes
 from benchmarks.table import Row, Target, number
-from benchmarks.worlds import distinct_world
+from benchmarks.worlds import CLASSIC, distinct_world
 
 RUNS_ON_CUDA = False
 HERE = "benchmarks.bars.sweep_workers"
@@ -140,13 +140,14 @@ def command(data: Path, space: Path, name: str, n_trials: int, n_workers: int) -
         "data.books_path": data / "books.csv",
         "data.interactions_path": data / "users.csv",
         "data.cache_dir": data / "cache",
-        "data.numeric_columns": json.dumps(NUMERIC_COLUMNS),
+        **{f"data.feature_params.{name}": json.dumps(v) for name, v in FEATURE_PARAMS.items()},
         "training.num_epochs": EPOCHS,
         "training.batch_size": 8192,
         "evaluation.validation_users": 2000,
     }
     options = {
         "space": space,
+        "config": CLASSIC,
         "name": name,
         "trials": n_trials,
         "workers": n_workers,

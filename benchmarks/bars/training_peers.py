@@ -41,7 +41,7 @@ def measure(sizes: Sizes, device: str) -> list[Row]:
 
 def _compare(sizes: Sizes, fusion: str, peers: dict[str, Side], beyond: Target | None) -> list[Row]:
     """Our batch sizes and the peers, all in turn."""
-    name = "default model" if fusion == "adaptive_mimic" else "identity"
+    name = "classic model" if fusion == "adaptive_mimic" else "identity"
     folder = str(training_world(sizes))
     ours = {
         f"batch {size}": Side(

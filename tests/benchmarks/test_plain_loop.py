@@ -5,41 +5,29 @@ import pytest
 import torch
 
 from benchmarks.plain_loop import PlainLoop, PlainNegatives, PlainTwoTower, copy_weights
-from benchmarks.shop import NUMERIC_COLUMNS, write_distinct_shop
-from benchmarks.training_sides import count_rows
-from recsys.config import Config
+from benchmarks.shop import write_distinct_shop
+from benchmarks.training_sides import count_rows, examples_of, trainer_of
+from benchmarks.worlds import training_config
 from recsys.data.dataset import prepare
 from recsys.models.two_tower import build_two_tower
-from recsys.training.batches import BatchStream
-from recsys.training.optimizers import build_optimizer
-from recsys.training.sampling import NegativeSampler
-from recsys.training.trainer import Plan, Trainer
 
-SEED = 3
+SEED = 0
+"""Of the order of batches and of their negatives, as the sides of the benchmark have it."""
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shop")
     write_distinct_shop(folder, n_users=60, n_items=80, n_train=600, seed=0)
-    return Config.model_validate(
-        {
-            "data": {
-                "books_path": folder / "books.csv",
-                "interactions_path": folder / "users.csv",
-                "cache_dir": folder / "cache",
-                "numeric_columns": NUMERIC_COLUMNS,
-                "min_user_interactions": 1,
-                "min_item_interactions": 1,
-            },
-            "model": {
-                "embedding_dim": 8,
-                "id_dropout": 0.0,
-                "encoder": {"hidden_dims": [16], "dropout": 0.0},
-            },
-            "training": {"batch_size": 64, "negatives_per_positive": 3},
-        }
-    )
+    tower = {
+        "id_embedding": {"params": {"embedding_dim": 8, "dropout": 0.0}},
+        "feature_encoder": {"hidden_dims": [16], "output_dim": 8, "dropout": 0.0},
+    }
+    changes = {
+        "model": {"user_encoder": tower},
+        "training": {"batch_size": 64, "negatives_per_positive": 3, "precision": "float32"},
+    }
+    return training_config(folder, changes)
 
 
 @pytest.fixture(scope="module")
@@ -61,26 +49,9 @@ def plain(config, prepared, model):
     return plain
 
 
-def batches_of(config, prepared):
-    sampler = NegativeSampler(prepared.train, prepared.n_warm_items, kind="uniform")
-    training = config.training
-    return BatchStream(
-        prepared.train,
-        sampler,
-        batch_size=training.batch_size,
-        negatives_per_positive=training.negatives_per_positive,
-    )
-
-
 def product_losses(model, config, prepared):
     """The loss of each step of the product's first epoch."""
-    trainer = Trainer(
-        model,
-        batches_of(config, prepared),
-        build_optimizer(model, config.training),
-        lambda model: {},
-        Plan(num_epochs=1, monitor="ndcg@10", seed=SEED),
-    )
+    trainer = trainer_of(config, prepared, prepared.train, model)
     totals = [(0, 0.0)]
     next(trainer.epochs(lambda step: totals.append((step.positives, float(step.loss)))))
     sums = [done * mean for done, mean in totals]
@@ -91,10 +62,10 @@ def product_losses(model, config, prepared):
 def plain_losses(plain, config, prepared):
     """The loss of each step of the plain loop on the same batches."""
     loop, losses = PlainLoop(plain, config), []
-    for batch in batches_of(config, prepared).epoch(np.random.default_rng(SEED)):
-        users = batch.users[batch.user_of]
-        positives, negatives = batch.items[batch.positive_of], batch.items[batch.negatives_of]
-        losses.append(float(loop.step(users, positives, negatives)))
+    examples = examples_of(config, prepared, prepared.train)
+    for batch in examples.epoch(np.random.default_rng(SEED)):
+        users, items = batch.users.numpy()[batch.rows], batch.items.numpy()
+        losses.append(float(loop.step(users, items[batch.targets], items[batch.negatives])))
     return losses
 
 
@@ -115,11 +86,12 @@ def test_the_plain_loop_learns_what_the_product_learns(model, plain, config, pre
 
 
 def test_the_plain_loop_has_the_dropouts_of_the_product(config, prepared):
-    default = Config.model_validate({"data": config.data.model_dump()})
-    plain = PlainTwoTower(default, prepared)
-    assert plain.users.id_dropout == plain.items.id_dropout == default.model.id_dropout == 0.1
+    classic = training_config(config.data.books_path.parent)
+    plain, tower = PlainTwoTower(classic, prepared), classic.model.user_encoder
+    share = tower.id_embedding.params.dropout
+    assert plain.users.id_dropout == plain.items.id_dropout == share == 0.1
     shares = [m.p for m in plain.modules() if isinstance(m, torch.nn.Dropout)]
-    assert shares == [default.model.encoder.dropout] * 2 == [0.1, 0.1]
+    assert shares == [tower.feature_encoder.dropout] * 2 == [0.1, 0.1]
 
 
 def test_plain_negatives_are_unknown_to_the_user(prepared):
@@ -132,14 +104,12 @@ def test_plain_negatives_are_unknown_to_the_user(prepared):
 
 
 def test_rows_are_counted_once_for_each_distinct_one(config, prepared):
-    batches = batches_of(config, prepared)
-    rows = count_rows(batches)
-    expected = [
-        (
-            len(set(b.users[b.user_of])),
-            len({*b.items[b.positive_of], *b.items[b.negatives_of.ravel()]}),
-        )
-        for b in batches.epoch(np.random.default_rng(1))
-    ]
+    examples = examples_of(config, prepared, prepared.train)
+    rows = count_rows(examples)
+    expected = []
+    for batch in examples.epoch(np.random.default_rng(1)):
+        users, items = batch.users[batch.rows].tolist(), batch.items
+        used = [items[batch.targets], items[batch.negatives].ravel()]
+        expected.append((len(set(users)), len(set(torch.cat(used).tolist()))))
     assert rows["user_rows"] == sum(users for users, _ in expected)
     assert rows["item_rows"] == sum(items for _, items in expected)

@@ -20,7 +20,7 @@ def test_pandas_and_the_product_keep_the_same(tmp_path):
         tmp_path / "cache",
         min_user=5,
         min_item=10,
-        numeric_columns=config.numeric_columns,
+        numeric_columns=config.feature_params.numeric_columns,
     )
     assert plain["users"] == len(prepared.users) > 100
     assert plain["items"] == len(prepared.items) > 100

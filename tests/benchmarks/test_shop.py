@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.shop import NUMERIC_COLUMNS, draw_distinct, write_distinct_shop
+from benchmarks.shop import FEATURE_PARAMS, draw_distinct, write_distinct_shop
 from recsys.config import DataConfig
 from recsys.data.dataset import prepare
 
@@ -15,7 +15,7 @@ def prepared(tmp_path_factory):
     config = DataConfig(
         books_path=folder / "books.csv",
         interactions_path=folder / "users.csv",
-        numeric_columns=NUMERIC_COLUMNS,
+        feature_params=FEATURE_PARAMS,
         min_user_interactions=1,
         min_item_interactions=1,
     )

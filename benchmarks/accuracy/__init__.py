@@ -1,0 +1,1 @@
+"""How well the shipped configurations rank, against tuned classics on the same users."""

@@ -1,0 +1,310 @@
+"""``python -m benchmarks.accuracy``: train, test once, compare; writes docs/results.md.
+
+Every model is tuned on validation only, trained anew on train and validation where its
+configuration says so, and tested once a seed. Classics are tuned on validation and learn from
+train and validation alike. The paired test is over users: a model's value of a user is the mean
+over seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.accuracy.cases import CASES, CONFIGS, Case
+from benchmarks.accuracy.content import content_neighbours
+from benchmarks.accuracy.sparse_world import write_sparse_world
+from benchmarks.machine import describe
+from experiments.runner import keep_memory
+from experiments.settings import check_config, merge, parse_overrides, read_yaml
+from recsys.baselines.tuning import tuned_baselines
+from recsys.config import Config
+from recsys.data.dataset import Prepared, prepare_cached
+from recsys.evaluation.evaluation import Evaluation, evaluate
+from recsys.evaluation.ranking import Scorer
+from recsys.evaluation.significance import compare_metrics
+from recsys.pipeline import build_refit_trainer, build_trainer, model_vectors
+from recsys.training.optimizers import parameter_size
+
+OUT = Path(__file__).parents[2] / "docs" / "results.md"
+KEPT = Path(__file__).parents[1] / "accuracy.json"
+SEEDS = (0, 1, 2)
+INTRO = """# Accuracy against tuned classics
+
+Made by `make accuracy DATA=FOLDER`, where FOLDER holds goodbooks-10k (`goodbooks/`), its most
+active users in order (`goodbooks-heavy/`) and the LightGCN split of gowalla (`gowalla/`);
+`sample` and `sparse` are generated. Rankings are over the whole catalogue without known items.
+
+Every model and classic is tuned on validation only and tested once: a model's values are the
+means over its seeds (lowest to highest), trained anew on train and validation for as many
+epochs as validation named best. The classics (popularity, item neighbours, EASE, both with
+recency where the data has an order, and iALS) learn from train and validation alike. The
+difference to the best classic is paired over users, a user's value being the mean over seeds,
+with a bootstrap interval and a sign-flip test. The column of epochs has the best epoch of each
+seed. Seconds are of both trainings on one thread, unless `--threads` says otherwise; MB are of
+the parameters.
+"""
+
+
+@dataclass
+class Result:
+    """What one model reached on one case.
+
+    Attributes:
+        case: of the data.
+        model: its name.
+        values: of each shown metric, one a seed.
+        per_user: of the first metric, the mean over seeds, (n,).
+        epochs: best epoch of each seed; empty for a classic.
+        seconds: wall time of training, refit included, mean over seeds.
+        cpu_seconds: the same in CPU seconds.
+        n_bytes: of the parameters; None for a classic.
+        versus: against the best classic: difference, interval and p.
+    """
+
+    case: str
+    model: str
+    values: dict[str, list[float]]
+    per_user: np.ndarray = field(repr=False)
+    epochs: list[int] = field(default_factory=list)
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    n_bytes: int | None = None
+    versus: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the values of users."""
+        return {name: value for name, value in vars(self).items() if name != "per_user"}
+
+
+def main() -> None:
+    """Run the cases that were asked for; the table is written after each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    names = [case.name for case in CASES]
+    parser.add_argument("cases", nargs="*", default=names, help=f"of {', '.join(names)}")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets")
+    parser.add_argument("--cache", type=Path, default=Path("artifacts/cache"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--out", type=Path, default=OUT, help="Markdown")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="JSON; other cases are kept")
+    parser.add_argument("--threads", type=int, default=1)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    keep_memory()
+    held = _held(chosen.kept)
+    for name in chosen.cases:
+        case = next(each for each in CASES if each.name == name)
+        held[name] = run_case(case, chosen.data, chosen.cache, chosen.seeds)
+        write(chosen.out, chosen.kept, held)
+    print(chosen.out.read_text())
+
+
+def run_case(case: Case, data: Path, cache: Path, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """The results of a case, classics first."""
+    missing = [data / file for file in case.files.values() if not (data / file).exists()]
+    if missing:
+        print(f"{case.name}: left out, {missing[0]} is not there", flush=True)
+        return []
+    with tempfile.TemporaryDirectory() as directory:
+        settings = [f"--{name}={data / file}" for name, file in case.files.items()]
+        settings += [f"--data.cache_dir={cache}", *case.overrides]
+        if case.name == "sparse":
+            path = write_sparse_world(Path(directory))
+            settings += [f"--data.interactions_path={path}", "--data.books_path=null"]
+            settings += ["--data.min_user_interactions=3", "--data.min_item_interactions=2"]
+        return _run(case, settings, seeds)
+
+
+def _run(case: Case, settings: list[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
+    config = _config(case, settings, (), seeds[0])
+    prepared = prepare_cached(config.data, config.experiment.seed)
+    classics = _classics(case, prepared, config)
+    best = max(classics, key=lambda result: np.nanmean(result.per_user))
+    results = list(classics)
+    for name, overrides in case.variants:
+        runs = [_train(case, settings, overrides, seed) for seed in seeds]
+        result = _joined(case, name, runs)
+        compared = compare_metrics(
+            {"value": result.per_user},
+            {"value": best.per_user},
+            rng=np.random.default_rng(0),
+        )["value"]
+        result.versus = {
+            "classic": best.model,
+            "difference": compared.difference,
+            "low": compared.interval[0],
+            "high": compared.interval[1],
+            "p": compared.p_value,
+        }
+        results.append(result)
+        print(case.name, result.model, result.values, result.seconds, flush=True)
+    return [result.to_json() for result in results]
+
+
+def _config(
+    case: Case, settings: Sequence[str], overrides: tuple[str, ...] | None, seed: int
+) -> Config:
+    base = read_yaml(CONFIGS / f"{case.config}.yaml")
+    if overrides is None:
+        base = {"data": base["data"], "evaluation": base.get("evaluation", {})}
+    given = [*settings, *(overrides or ()), f"--experiment.seed={seed}"]
+    given += [f"--evaluation.baselines={json.dumps(case.baselines)}"]
+    given += ["--evaluation.candidate_samples=0"]
+    return check_config(merge(base, {}), parse_overrides(given), origin=case.config)
+
+
+def _classics(case: Case, prepared: Prepared, config: Config) -> list[Result]:
+    tuned = tuned_baselines(prepared, config, split="test", refit=True)
+    for note in tuned.notes:
+        print(f"{case.name}: {note}", flush=True)
+    scorers: dict[str, Scorer] = dict(tuned.scorers)
+    if case.content:
+        scorers["content neighbours"] = content_neighbours(prepared)
+    results = []
+    for name, scorer in scorers.items():
+        evaluation = _evaluate(scorer, prepared, config)
+        values = {metric: [evaluation.model.means[metric]] for metric in case.metrics}
+        per_user = evaluation.per_user[case.metrics[0]].to_numpy()
+        results.append(Result(case.name, name, values, per_user))
+        print(case.name, name, values, flush=True)
+    return results
+
+
+def _evaluate(scorer: Scorer, prepared: Prepared, config: Config) -> Evaluation:
+    return evaluate(scorer, prepared, split="test", config=config.evaluation, seed=0, baselines={})
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    evaluation: Evaluation
+    epoch: int
+    seconds: float
+    cpu_seconds: float
+    n_bytes: int
+
+
+def _train(case: Case, settings: list[str], overrides: tuple[str, ...] | None, seed: int) -> _Run:
+    config = _config(case, settings, overrides, seed)
+    # The split is that of the first seed: seeds tell trainings apart, not data.
+    prepared = prepare_cached(config.data, SEEDS[0])
+    started, cpu = time.perf_counter(), time.process_time()
+    trainer = build_trainer(config, prepared)
+    for _ in trainer.epochs():
+        pass
+    trainer.restore_best()
+    assert trainer.best_epoch is not None
+    tested = trainer
+    if config.training.refit:
+        tested = build_refit_trainer(config, prepared, trainer.best_epoch)
+        for _ in tested.epochs():
+            pass
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    evaluation = _evaluate(model_vectors(tested.model, prepared), prepared, config)
+    print(case.name, seed, trainer.best_epoch, evaluation.model.means[case.metrics[0]], flush=True)
+    return _Run(
+        evaluation, trainer.best_epoch, seconds, cpu_seconds, parameter_size(tested.model)[1]
+    )
+
+
+def _joined(case: Case, name: str, runs: Sequence[_Run]) -> Result:
+    values = {
+        metric: [run.evaluation.model.means[metric] for run in runs] for metric in case.metrics
+    }
+    columns = [run.evaluation.per_user[case.metrics[0]].to_numpy() for run in runs]
+    return Result(
+        case.name,
+        name,
+        values,
+        np.mean(columns, axis=0),
+        [run.epoch for run in runs],
+        float(np.mean([run.seconds for run in runs])),
+        float(np.mean([run.cpu_seconds for run in runs])),
+        runs[0].n_bytes,
+    )
+
+
+def _held(path: Path) -> dict[str, list[dict[str, Any]]]:
+    held: dict[str, list[dict[str, Any]]] = {}
+    if path.exists():
+        held = json.loads(path.read_text())["results"]
+    return held
+
+
+def write(out: Path, kept: Path, held: dict[str, list[dict[str, Any]]]) -> None:
+    """Write the results as JSON and as a page with a table for each case."""
+    when, processor, packages, *_ = describe("accuracy", "cpu")
+    machine = [when.split(",")[0], processor.split(",")[0], packages]
+    content = {"machine": machine, "results": held}
+    kept.write_text(json.dumps(content, indent=1) + "\n")
+    lines = [INTRO]
+    for case in CASES:
+        results = held.get(case.name)
+        if results:
+            lines += [f"## {case.name}", "", *_table(case, results), ""]
+    out.write_text("\n".join([*lines, "; ".join(machine)]) + "\n")
+
+
+def _table(case: Case, results: Sequence[dict[str, Any]]) -> list[str]:
+    heads = [metric.upper().replace("RECALL", "Recall") for metric in case.metrics]
+    lines = [
+        f"| model | {' | '.join(heads)} | against the best classic | bar | epochs | seconds | MB |",
+        "|---" * (len(heads) + 6) + "|",
+    ]
+    bars = {(variant, metric): (bar, beyond) for variant, metric, bar, beyond in case.bars}
+    for result in results:
+        cells = [_value(result["values"][metric]) for metric in case.metrics]
+        lines.append(
+            f"| {result['model']} | {' | '.join(cells)} | {_versus(result['versus'])} | "
+            f"{_bar(case, result, bars)} | {', '.join(map(str, result['epochs']))} | "
+            f"{_seconds(result)} | {_megabytes(result)} |"
+        )
+    return lines
+
+
+def _value(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{np.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+
+
+def _versus(versus: dict[str, Any] | None) -> str:
+    if versus is None:
+        return ""
+    return (
+        f"{versus['difference']:+.4f} [{versus['low']:+.4f}, {versus['high']:+.4f}] "
+        f"{versus['classic']}, p = {versus['p']:.4f}"
+    )
+
+
+def _bar(case: Case, result: dict[str, Any], bars: dict[tuple[str, str], Any]) -> str:
+    shown = []
+    for metric in case.metrics:
+        if (result["model"], metric) in bars:
+            bar, beyond = bars[result["model"], metric]
+            value = float(np.mean(result["values"][metric]))
+            state = "beyond" if value >= beyond else "met" if value >= bar else "missed"
+            shown.append(f"{metric} {bar:g} / {beyond:g}: {state}")
+    return "; ".join(shown)
+
+
+def _seconds(result: dict[str, Any]) -> str:
+    if result["seconds"] is None:
+        return ""
+    return f"{result['seconds']:.0f} ({result['cpu_seconds']:.0f} CPU)"
+
+
+def _megabytes(result: dict[str, Any]) -> str:
+    return "" if result["n_bytes"] is None else f"{result['n_bytes'] / 2**20:.1f}"
+
+
+if __name__ == "__main__":
+    main()

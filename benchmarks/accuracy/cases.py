@@ -1,0 +1,94 @@
+"""What is trained on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One data set under one protocol.
+
+    Attributes:
+        name: of the case.
+        config: shipped configuration, without its ending.
+        files: settings that name input files, each a path below the folder of data sets.
+        overrides: further settings, all cases of a protocol alike.
+        variants: models, by name: their settings; None takes the data of the case and else the
+            shipped default.
+        metrics: shown; the first decides.
+        baselines: held against.
+        content: whether the nearest neighbours by content are held against as well.
+        bars: (variant, metric, bar, beyond).
+    """
+
+    name: str
+    config: str
+    files: dict[str, str]
+    overrides: tuple[str, ...] = ()
+    variants: tuple[tuple[str, tuple[str, ...] | None], ...] = (("default", ()),)
+    metrics: tuple[str, ...] = ("ndcg@10", "recall@10")
+    baselines: tuple[str, ...] = ("popularity", "item_knn", "ease")
+    content: bool = False
+    bars: tuple[tuple[str, str, float, float], ...] = ()
+
+
+DIM = "--model.user_encoder.id_embedding.params.embedding_dim"
+GOODBOOKS = {
+    "data.books_path": "goodbooks/books.csv.gz",
+    "data.interactions_path": "goodbooks/users.csv.gz",
+}
+CASES = (
+    Case("sample", "default", {}, bars=(("default", "ndcg@10", 0.088, 0.105),)),
+    Case("sparse", "default", {}, bars=()),
+    Case(
+        "goodbooks",
+        "goodbooks",
+        GOODBOOKS,
+        variants=(
+            ("128-d", ()),
+            ("256-d", (f"{DIM}=256",)),
+            ("8 vectors of 128", ("--model.user_encoder.queries=8",)),
+            ("the shipped default", None),
+        ),
+        baselines=("popularity", "item_knn", "ease", "ials"),
+        bars=(
+            ("128-d", "ndcg@10", 0.172, 0.182),
+            ("256-d", "ndcg@10", 0.176, 0.188),
+            ("8 vectors of 128", "ndcg@10", 0.190, 0.208),
+        ),
+    ),
+    Case(
+        "goodbooks-heavy",
+        "goodbooks-heavy",
+        {
+            "data.books_path": "goodbooks-heavy/books.csv.gz",
+            "data.interactions_path": "goodbooks-heavy/users.csv.gz",
+        },
+        variants=(("128-d", ()),),
+        bars=(("128-d", "ndcg@10", 0.135, 0.150),),
+    ),
+    Case(
+        "cold items",
+        "goodbooks-cold",
+        GOODBOOKS,
+        variants=(("128-d", ()),),
+        content=True,
+        bars=(("128-d", "ndcg@10", 0.105, 0.13),),
+    ),
+    Case(
+        "gowalla",
+        "gowalla",
+        {
+            "data.interactions_path": "gowalla/train.txt.gz",
+            "data.test_path": "gowalla/test.txt.gz",
+        },
+        variants=(("64-d", ()),),
+        metrics=("ndcg@20", "recall@20"),
+        baselines=("popularity",),
+        bars=(("64-d", "ndcg@20", 0.1473, 0.1584), ("64-d", "recall@20", 0.1754, 0.1882)),
+    ),
+)
