@@ -145,8 +145,7 @@ def configure_torch(config: Config) -> None:
 def keep_memory() -> None:
     """Let the C library keep what is freed for the next step, where it is glibc.
 
-    Else each large tensor of a step is fresh memory from the system, a page at a time, which takes
-    a fifth of the step.
+    Else each large tensor of a step is fresh memory from the system, a page at a time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
