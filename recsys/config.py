@@ -692,7 +692,7 @@ class TrainingConfig(Section):
     """For all dense parameters; sparse id embeddings always use Adam on the rows of the batch."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Step size of the dense parameters. Where not given: 0.01 for softmax, 0.002 for objectives
-    that draw negatives, whose many small steps make it up."""
+    that draw negatives."""
     embedding_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Step size of the id embeddings (``learning_rate`` where not given)."""
     betas: tuple[Fraction, Fraction] | None = None

@@ -247,9 +247,14 @@ def write(out: Path, kept: Path, held: dict[str, list[dict[str, Any]]]) -> None:
     kept.write_text(json.dumps(content, indent=1) + "\n")
     lines = [INTRO]
     for case in CASES:
-        results = held.get(case.name)
+        results = held.get(case.name) or []
+        lines += [f"## {case.name}", ""]
         if results:
-            lines += [f"## {case.name}", "", *_table(case, results), ""]
+            lines += [*_table(case, results), ""]
+        wanted = [*case.baselines, *(name for name, _ in case.variants)]
+        lacking = [name for name in wanted if name not in {each["model"] for each in results}]
+        if lacking:
+            lines += [f"Not run for this page: {', '.join(lacking)}.", ""]
     out.write_text("\n".join([*lines, "; ".join(machine)]) + "\n")
 
 
