@@ -59,7 +59,7 @@ def grid_of(name: BaselineName, n_items: int, seed: int) -> Grid:
                 tuple(
                     ImplicitALS(factors, l2, alpha, seed=seed)
                     for factors in (32, 96)
-                    for l2, alpha in ((3.0, 1.0), (10.0, 1.0), (30.0, 1.0), (100.0, 10.0))
+                    for l2, alpha in ((10.0, 1.0), (30.0, 1.0), (100.0, 10.0), (100.0, 40.0))
                 )
             )
         case "bpr":
