@@ -32,7 +32,7 @@ ObjectiveName = Literal["sampled_bce", "bpr", "sampled_softmax", "softmax", "ccl
 Examples = Literal["pairs", "histories"]
 Targets = Literal["random", "next"]
 Schedule = Literal["constant", "linear"]
-FusionName = Literal["identity", "sum", "concat", "adaptive_mimic"]
+FusionName = Literal["identity", "sum", "concat", "adaptive_mimic", "dual_augmented"]
 Similarity = Literal["cosine", "dot"]
 Device = Literal["cpu", "cuda", "auto"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -325,7 +325,8 @@ class EmbeddingParams(Section):
     """Scale id embeddings back to this length when longer; needs sparse: false."""
     dropout: Probability | None = None
     """Share of ids treated as unknown in training, so that the rest of the tower becomes
-    meaningful without them. Where not given: 0.1 with fusion concat or adaptive_mimic, else 0."""
+    meaningful without them. Where not given: 0.1 with fusion concat, adaptive_mimic or
+    dual_augmented, else 0."""
     initial_std: Annotated[float, Field(gt=0)] = 0.1
     """Standard deviation of the initial vectors."""
 
@@ -348,8 +349,8 @@ class FeatureEncoderConfig(Section):
     hidden_dims: tuple[Positive, ...] | None = None
     """mlp: widths of the hidden layers ([192] where not given)."""
     output_dim: Positive | None = None
-    """Length of the metadata embedding (``embedding_dim`` where not given); only fusion 'concat'
-    takes another length."""
+    """Length of the metadata embedding (``embedding_dim`` where not given); only the fusions
+    'concat' and 'dual_augmented' take another length."""
     dropout: Probability | None = None
     """mlp: share of hidden units left out in training (0.1 where not given)."""
     bag_dim: Positive | None = None
@@ -430,7 +431,9 @@ class TowerConfig(Section):
     fusion: FusionName = "sum"
     """How the collaborative part (id and history) and the metadata embedding become one vector.
     identity: the collaborative part alone. sum. concat: a linear layer over both. adaptive_mimic:
-    a learned gate for each dimension, closed where nothing collaborative is known."""
+    a learned gate for each dimension, closed where nothing collaborative is known. dual_augmented:
+    a hidden layer over both and a vector an id that ``training.mimic_weight`` draws to what the
+    other tower gives for the id's positives (Yu et al. 2021)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -443,13 +446,13 @@ class TowerConfig(Section):
         if encoder.output_dim is None:
             object.__setattr__(encoder, "output_dim", dim)
         require(
-            self.fusion in ("identity", "concat") or encoder.output_dim == dim,
+            self.fusion not in ("sum", "adaptive_mimic") or encoder.output_dim == dim,
             f"'feature_encoder.output_dim' must be 'embedding_dim' ({dim}) with fusion "
             f"'{self.fusion}', got {encoder.output_dim}",
         )
         params = self.id_embedding.params
         if params.dropout is None:
-            share = 0.1 if self.fusion in ("concat", "adaptive_mimic") else 0.0
+            share = 0.0 if self.fusion in ("identity", "sum") else 0.1
             object.__setattr__(params, "dropout", share)
         require(
             not (params.sparse and params.max_norm is not None),
@@ -707,7 +710,11 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of the dense optimizer; id embeddings have none."""
     mimic_weight: Annotated[float, Field(ge=0)] = 0.0
-    """adaptive_mimic: weight of the loss that draws metadata embeddings to the id embeddings."""
+    """adaptive_mimic: weight of the loss that draws metadata embeddings to the id embeddings.
+    dual_augmented: of the loss that draws augmented vectors to the other tower's output."""
+    alignment_weight: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the loss that draws the covariance of each category's item vectors to that of the
+    largest category (Yu et al. 2021)."""
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     """When to stop before ``num_epochs``."""
     refit: bool = True
@@ -859,14 +866,24 @@ class Config(Section):
             "a fusion other than 'identity' needs metadata, but 'data.feature_params' has no "
             "'numeric_columns', 'title' is false, and every 'top_k' of a text field is 0",
         )
-        mimics = any(
+        mimics = "dual_augmented" in fusions or any(
             tower.fusion == "adaptive_mimic" and tower.id_embedding.type == "embedding"
             for tower in (user, item)
         )
         require(
             self.training.mimic_weight == 0 or mimics,
-            "'training.mimic_weight' has a meaning only with a fusion 'adaptive_mimic' of a tower "
-            f"with ids, got {', '.join(sorted(fusions))}",
+            "'training.mimic_weight' has a meaning only with a fusion 'dual_augmented', or "
+            f"'adaptive_mimic' of a tower with ids, got {', '.join(sorted(fusions))}",
+        )
+        require(
+            user.queries == 1 or "dual_augmented" not in fusions,
+            "'model.user_encoder.queries' must be 1 with a fusion 'dual_augmented', whose vectors "
+            f"mimic one output a user, got {user.queries}",
+        )
+        require(
+            self.training.alignment_weight == 0 or features.category_top_k > 0,
+            "'training.alignment_weight' needs categories, but "
+            "'data.feature_params.category_top_k' is 0",
         )
 
 
@@ -1010,7 +1027,9 @@ def fill_optimizer(model: ModelConfig, training: TrainingConfig) -> None:
     """Fill in what depends on the optimizers, and refuse what they give no meaning."""
     fill = object.__setattr__
     user, item = model.user_encoder, model.item_encoder
-    tables = [tower for tower in (user, item) if tower.id_embedding.type == "embedding"]
+    towers = (user, item)
+    tables = [tower for tower in towers if tower.id_embedding.type == "embedding"]
+    tables += [tower for tower in towers if tower.fusion == "dual_augmented"]
     if user.history.pooling != "none" and user.history.table == "own":
         tables.append(item)  # its settings are those of the history's own table
     is_sparse = any(tower.id_embedding.params.sparse for tower in tables)

@@ -31,6 +31,7 @@ from recsys.evaluation.ranking import Vectors
 from recsys.evaluation.tables import Table
 from recsys.models.tower import TowerParts
 from recsys.models.two_tower import Side, TwoTower, build_two_tower
+from recsys.training.auxiliary import build_auxiliary
 from recsys.training.batches import Examples, HistoryExamples, Negatives, PairExamples
 from recsys.training.device import resolve_device, resolve_precision
 from recsys.training.objectives.objective import build_objective
@@ -107,7 +108,6 @@ def _trainer(
         monitor=training.early_stopping.monitor,
         patience=None if last_epoch else training.early_stopping.patience,
         min_delta=training.early_stopping.min_delta,
-        mimic_weight=training.mimic_weight,
         schedule=training.schedule,
         warmup_steps=training.warmup_steps or 0,
         seed=seeds.training,
@@ -120,6 +120,7 @@ def _trainer(
         build_optimizer(model, training),
         validate,
         plan,
+        build_auxiliary(training, model, prepared),
     )
 
 

@@ -360,7 +360,15 @@ USER_IDS = "model.user_encoder.id_embedding.type=embedding"
         ),
         (
             ["training.mimic_weight=0.5"],
-            "'training.mimic_weight' has a meaning only with a fusion 'adaptive_mimic'",
+            "'training.mimic_weight' has a meaning only with a fusion 'dual_augmented', or 'ada",
+        ),
+        (
+            ["model.item_encoder.fusion=dual_augmented", "model.user_encoder.queries=2"],
+            "'model.user_encoder.queries' must be 1 with a fusion 'dual_augmented'",
+        ),
+        (
+            ["training.alignment_weight=1", "data.feature_params.category_top_k=0"],
+            "'training.alignment_weight' needs categories",
         ),
         # towers
         (

@@ -156,6 +156,7 @@ STREAM = {
     "training.warmup_steps": 1,
     "training.weight_decay": 0.1,
     "training.mimic_weight": (1.0, {f"{ITEM}.fusion": "adaptive_mimic"}),
+    "training.alignment_weight": 1.0,
     "training.early_stopping.patience": (
         1,
         {"training.num_epochs": 4, "training.early_stopping.min_delta": 1.0},

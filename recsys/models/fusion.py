@@ -77,6 +77,29 @@ class AdaptiveMimicFusion(nn.Module):
         return torch.lerp(metadata, ids, self.gates(ids, metadata, is_known))
 
 
+class DualAugmentedFusion(nn.Module):
+    """A hidden layer with ReLU over the collaborative part, the metadata and the augmented vector.
+
+    The tower of Yu et al. (DLP-KDD 2021, section 3.1) with one hidden layer: what theirs looks up
+    for single features, the feature encoder has made one embedding of.
+
+    Args:
+        dim: length of the collaborative part, of the augmented vector and of the result, D.
+        metadata_dim: length of the metadata embedding, E.
+    """
+
+    def __init__(self, dim: int, metadata_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(2 * dim + metadata_dim, 2 * dim), nn.ReLU(), nn.Linear(2 * dim, dim)
+        )
+
+    def forward(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
+        """The fused vectors, (..., D); ``metadata`` and augmented vectors side by side."""
+        fused: Tensor = self.layers(torch.cat([ids, metadata], dim=-1)).to(ids.dtype)
+        return fused
+
+
 def build_fusion(name: FusionName, dim: int, metadata_dim: int) -> Fusion | None:
     """The named fusion; None for ``identity``, which takes the collaborative part as it is."""
     match name:
@@ -88,5 +111,7 @@ def build_fusion(name: FusionName, dim: int, metadata_dim: int) -> Fusion | None
             return ConcatFusion(dim, metadata_dim)
         case "adaptive_mimic":
             return AdaptiveMimicFusion(dim)
+        case "dual_augmented":
+            return DualAugmentedFusion(dim, metadata_dim)
         case _:
             assert_never(name)

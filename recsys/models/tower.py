@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from recsys.models.augmented import AugmentedVectors
 from recsys.models.feature_encoder import FeatureEncoder
 from recsys.models.fusion import AdaptiveMimicFusion, Fusion
 from recsys.models.history import HistoryEncoder, HistoryRows
@@ -24,6 +25,7 @@ class TowerParts:
         collaborative: id and history together, of the form of ``vectors``.
         is_there: whether there is an id or a history, (n,) bool.
         metadata: metadata embeddings, (n, E); None where the tower has none.
+        augmented: augmented vectors, (n, D); None where the tower has none.
     """
 
     vectors: Tensor
@@ -32,6 +34,7 @@ class TowerParts:
     collaborative: Tensor
     is_there: Tensor
     metadata: Tensor | None
+    augmented: Tensor | None = None
 
 
 class Tower(nn.Module):
@@ -44,6 +47,7 @@ class Tower(nn.Module):
         history_table: item vectors of the history's own; None pools those of the item tower.
         encoder: the feature encoder; None exactly where ``fusion`` is.
         fusion: how the collaborative part and the metadata are fused.
+        augmented: vectors that stand beside the metadata; None without.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Tower(nn.Module):
         history_table: IdEmbedding | None = None,
         encoder: FeatureEncoder | None = None,
         fusion: Fusion | None = None,
+        augmented: AugmentedVectors | None = None,
     ) -> None:
         super().__init__()
         assert (encoder is None) == (fusion is None)
@@ -65,6 +70,7 @@ class Tower(nn.Module):
         self.history_table = history_table
         self.encoder = encoder
         self.fusion = fusion
+        self.augmented = augmented
 
     def parts(
         self,
@@ -79,7 +85,9 @@ class Tower(nn.Module):
             history: of each of the n rows, where the tower has a history.
             table: the item vectors that ``history`` names rows of, (m, D).
         """
-        ids, is_known = self._ids(indices)
+        rows = self._rows(indices)
+        ids = None if self.id_embedding is None else self.id_embedding(rows)
+        is_known = rows > 0
         collaborative, is_there = ids, is_known
         if self.history is not None:
             assert history is not None and table is not None
@@ -92,19 +100,23 @@ class Tower(nn.Module):
         metadata = self.encoder(indices)
         if collaborative is None:
             collaborative = metadata.new_zeros((len(metadata), self.dim))
+        joined = metadata
+        augmented = None if self.augmented is None else self.augmented(rows)
+        if augmented is not None:
+            joined = torch.cat([metadata, augmented], dim=1)
         vectors = self.fusion(
-            collaborative, _beside(metadata, collaborative), _beside(is_there, collaborative)
+            collaborative, _beside(joined, collaborative), _beside(is_there, collaborative)
         )
-        return TowerParts(vectors, ids, is_known, collaborative, is_there, metadata)
+        return TowerParts(vectors, ids, is_known, collaborative, is_there, metadata, augmented)
 
-    def _ids(self, indices: Tensor | int) -> tuple[Tensor | None, Tensor]:
-        """Id embeddings of the indices, and which of them are known."""
+    def _rows(self, indices: Tensor | int) -> Tensor:
+        """The weight row of each id, (n,) int64; 0 where the tower does not know it."""
         if isinstance(indices, int):
             indices = torch.arange(indices, device=next(self.parameters()).device)
-        if self.id_embedding is None:  # a tower with a history alone may have no parameters
-            return None, torch.zeros(len(indices), dtype=torch.bool, device=indices.device)
-        rows = self.id_embedding.rows(indices)
-        return self.id_embedding(rows), rows > 0
+        table = self.augmented if self.id_embedding is None else self.id_embedding
+        if table is None:  # a tower with a history alone may have no parameters
+            return torch.zeros_like(indices)
+        return table.rows(indices)
 
     def forward(
         self,

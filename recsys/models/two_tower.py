@@ -16,6 +16,7 @@ from recsys.data.dataset import Prepared
 from recsys.data.features import Features
 from recsys.data.histories import Histories
 from recsys.errors import DataError
+from recsys.models.augmented import AugmentedVectors
 from recsys.models.feature_encoder import FeatureEncoder
 from recsys.models.feature_table import FeatureTable
 from recsys.models.fusion import build_fusion
@@ -409,6 +410,9 @@ def build_tower(
             dropout=encoder.dropout or 0.0,
             bag_dim=encoder.bag_dim,
         )
+    augmented = None
+    if fusion is not None and config.fusion == "dual_augmented":
+        augmented = AugmentedVectors(build_ids(config, n_warm))
     return Tower(
         config.dim,
         id_embedding=ids,
@@ -416,6 +420,7 @@ def build_tower(
         history_table=history_table,
         encoder=encode,
         fusion=fusion,
+        augmented=augmented,
     )
 
 

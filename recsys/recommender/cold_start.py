@@ -21,7 +21,11 @@ from recsys.models.feature_table import FeatureTable
 from recsys.models.two_tower import TwoTower, assemble
 from recsys.recommender.liked import as_bags
 
-_OF_KNOWN_IDS = ("id_embedding.embedding.weight", "history_table.embedding.weight")
+_OF_KNOWN_IDS = (
+    "id_embedding.embedding.weight",
+    "history_table.embedding.weight",
+    "augmented.table.embedding.weight",
+)
 _RATING_EDGES = "user_tower.history.weights.rating_edges"
 
 

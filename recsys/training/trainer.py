@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from recsys.config import Schedule
-from recsys.models.tower import TowerParts
 from recsys.models.two_tower import TwoTower
+from recsys.training.auxiliary import Auxiliary
 from recsys.training.batches import Batch, Examples, drawn_ahead
-from recsys.training.mimic import mimic_loss
 from recsys.training.objectives.objective import Objective
 from recsys.training.optimizers import HybridOptimizer
 from recsys.training.stopping import EarlyStopping
@@ -72,7 +71,6 @@ class Plan:
         monitor: the validation metric that decides the best epoch; higher is better.
         patience: stop after so many epochs without a better value; None never does.
         min_delta: how much better a value must be to count.
-        mimic_weight: weight of the mimic loss; 0 leaves it out.
         schedule: of the step size; ``linear`` rises over ``warmup_steps`` and falls to 0.
         warmup_steps: of ``linear``.
         seed: behind shuffling, negatives and dropout.
@@ -86,7 +84,6 @@ class Plan:
     last_epoch: int | None = None
     patience: int | None = None
     min_delta: float = 0.0
-    mimic_weight: float = 0.0
     schedule: Schedule = "constant"
     warmup_steps: int = 0
     seed: int = 0
@@ -119,6 +116,7 @@ class Trainer:
         optimizer: over the model's parameters.
         validate: metrics of the model by name; called after every epoch.
         plan: how long to train, and on what.
+        auxiliary: losses beside the objective.
     """
 
     def __init__(
@@ -129,6 +127,7 @@ class Trainer:
         optimizer: HybridOptimizer,
         validate: Validate,
         plan: Plan,
+        auxiliary: Auxiliary | None = None,
     ) -> None:
         self.model = model
         self.history: list[EpochResult] = []
@@ -137,6 +136,7 @@ class Trainer:
         self._optimizer = optimizer
         self._validate = validate
         self._plan = plan
+        self._auxiliary = auxiliary or {}
         self._stopping = EarlyStopping(plan.patience, plan.min_delta)
         self._device = next(model.parameters()).device
         self._rng = np.random.default_rng(plan.seed)
@@ -240,19 +240,13 @@ class Trainer:
             self.model.match_items(items.vectors.float(), batch.items),
             batch,
         )
-        if plan.mimic_weight > 0:
-            parts["mimic"] = plan.mimic_weight * self._mimic(users, items)
+        for name, (weight, loss) in self._auxiliary.items():
+            parts[name] = weight * loss(users, items, batch)
         torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
         n_steps = plan.num_epochs * len(self._examples)
         self._optimizer.step(plan.rate(step, n_steps))
         self._optimizer.zero_grad()
         return {name: part.detach() for name, part in parts.items()}
-
-    def _mimic(self, users: TowerParts, items: TowerParts) -> Tensor:
-        """The mimic loss of the towers whose fusion is adaptive mimic."""
-        towers = ((self.model.user_tower, users), (self.model.item_tower, items))
-        losses = [mimic_loss(parts) for tower, parts in towers if tower.has_gates]
-        return torch.stack(losses).sum()
 
     def _set_random_state(self) -> None:
         torch.set_rng_state(self._torch_state)

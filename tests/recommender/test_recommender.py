@@ -392,7 +392,7 @@ def metadata(shop_prepared):
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
-@pytest.mark.parametrize("fusion", ["sum", "concat", "adaptive_mimic"])
+@pytest.mark.parametrize("fusion", ["sum", "concat", "adaptive_mimic", "dual_augmented"])
 def test_a_cold_book_given_by_its_metadata_gets_its_own_vector(
     shop_recommender, shop_prepared, metadata, fusion, similarity
 ):

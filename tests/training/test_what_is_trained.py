@@ -49,7 +49,7 @@ def test_every_parameter_of_every_form_moves(model_form, shop_config, shop_prepa
     assert trainable == changed
 
 
-@pytest.mark.parametrize("fusion", ["sum", "concat", "adaptive_mimic"])
+@pytest.mark.parametrize("fusion", ["sum", "concat", "adaptive_mimic", "dual_augmented"])
 @pytest.mark.parametrize("pooling", ["none", "mean", "attention"])
 def test_every_parameter_of_a_user_tower_with_all_its_parts_moves(
     fusion, pooling, shop_config, shop_prepared
