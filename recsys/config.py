@@ -721,7 +721,7 @@ class TrainingConfig(Section):
     """When validation has named the best epoch, train anew on train and validation together for
     as many epochs; that model is tested and saved."""
     precision: Precision = "auto"
-    """Of the towers' matrix products in training; auto is bfloat16 on a CPU that computes in it."""
+    """Of the matrix products in training; auto is bfloat16 on a CPU that computes in it."""
     num_threads: Positive | None = None
     """CPU threads; null leaves PyTorch's own choice."""
 

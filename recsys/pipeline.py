@@ -116,7 +116,12 @@ def _trainer(
     return Trainer(
         model,
         build_examples(config, histories, prepared.n_warm_items),
-        build_objective(training, prepared.n_warm_items, model.matching.query_score),
+        build_objective(
+            training,
+            prepared.n_warm_items,
+            model.matching.query_score,
+            bfloat16=plan.bfloat16,
+        ),
         build_optimizer(model, training),
         validate,
         plan,

@@ -44,14 +44,14 @@ class BagTensors:
             end = int(self.offsets[rows])
             weights = None if self.weights is None else self.weights[:end]
             return BagTensors(self.offsets[: rows + 1], self.columns[:end], weights)
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
+        starts = self.offsets.index_select(0, rows)
+        lengths = self.offsets.index_select(0, rows + 1) - starts
         ends = torch.zeros(len(rows) + 1, dtype=torch.int64, device=rows.device)
         torch.cumsum(lengths, 0, out=ends[1:])
         shift = torch.repeat_interleave(starts - ends[:-1], lengths)
         positions = torch.arange(len(shift), device=rows.device) + shift
-        weights = None if self.weights is None else self.weights[positions]
-        return BagTensors(ends, self.columns[positions], weights)
+        weights = None if self.weights is None else self.weights.index_select(0, positions)
+        return BagTensors(ends, self.columns.index_select(0, positions), weights)
 
 
 def sum_bags(table: Tensor, bags: BagTensors) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recsys.models.bags import sum_bags
-from recsys.models.dropout import Dropout
+from recsys.models.dropout import ReluDropout
 from recsys.models.feature_table import BagTable, FeatureTable, take_rows
 
 LEAST_MASS = 1e-12
@@ -98,7 +98,7 @@ class FeatureEncoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(first_dim))
         self.hidden = nn.Sequential()
         for width, next_width in pairwise((*hidden_dims, out_dim)):
-            self.hidden.extend([nn.ReLU(), Dropout(dropout), nn.Linear(width, next_width)])
+            self.hidden.extend([ReluDropout(dropout), nn.Linear(width, next_width)])
 
     def forward(self, rows: Tensor | int) -> Tensor:
         """The metadata embedding of each row, (n, out_dim) float32.

@@ -70,7 +70,7 @@ class AdaptiveMimicFusion(nn.Module):
     def gates(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
         """The share of the collaborative part in each dimension, (..., D) in [0, 1)."""
         logits = self.linear(torch.cat([ids, metadata], dim=-1))
-        return torch.sigmoid(logits.to(ids.dtype)) * is_known.unsqueeze(-1)
+        return torch.sigmoid(logits.to(ids.dtype)) * is_known.unsqueeze(-1).to(ids.dtype)
 
     def forward(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
         """The fused vectors, (..., D)."""

@@ -25,7 +25,7 @@ from safetensors.numpy import save_file
 
 from recsys.errors import ArtifactError
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST = "manifest.json"
 VALUES = "recommender.json"
 TENSORS = ".safetensors"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from recsys.config import QueryScore
+from recsys.models.bags import BagTensors, sum_bags, transposed
 
 BLOCK_BYTES = 64 * 2**20
 """Scores of a block of users against the whole catalogue that are held at once."""
@@ -45,7 +46,7 @@ def combined(scores: Tensor, combine: QueryScore) -> Tensor:
 
 
 class _PairScores(torch.autograd.Function):
-    """Products of gathered rows; the backward pass adds them up row by row."""
+    """Products of gathered rows; ``rows`` do not fall."""
 
     @staticmethod
     def forward(
@@ -58,6 +59,8 @@ class _PairScores(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         users, items, rows, columns = ctx.saved_tensors
+        if not users.is_cuda:
+            return (*_backward_by_bags(users, items, rows, columns, gradient), None, None)
         gathered = items.index_select(0, columns.reshape(-1)).view(*columns.shape, -1)
         own = users.index_select(0, rows)  # (P, D)
         to_users = torch.bmm(gradient.unsqueeze(1), gathered).squeeze(1)  # (P, D)
@@ -72,6 +75,20 @@ class _PairScores(torch.autograd.Function):
         )
 
 
+def _backward_by_bags(
+    users: Tensor, items: Tensor, rows: Tensor, columns: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The gradients of users and items as weighted sums of each other's rows, never written out."""
+    weights, width = gradient.reshape(-1), columns.shape[1]
+    ends = torch.searchsorted(rows, torch.arange(len(users) + 1)) * width
+    of_users = BagTensors(ends, columns.reshape(-1), weights)
+    of_items = transposed(
+        BagTensors(torch.arange(len(rows) + 1) * width, columns.reshape(-1), weights), len(items)
+    )
+    of_items = replace(of_items, columns=rows[of_items.columns])
+    return sum_bags(items.detach(), of_users), sum_bags(users.detach(), of_items)
+
+
 @dataclass(frozen=True, eq=False)
 class Catalogue:
     """What a softmax over the whole catalogue is taken of.
@@ -82,6 +99,7 @@ class Catalogue:
         masked_rows: row of users of each pair that is left out, not falling, (M,) int64.
         masked_items: its row of items, (M,) int64.
         combine: how the scores of a user's K vectors become one.
+        bfloat16: multiply in bfloat16; sums and exponentials are in float32.
     """
 
     rows: Tensor
@@ -89,6 +107,7 @@ class Catalogue:
     masked_rows: Tensor
     masked_items: Tensor
     combine: QueryScore = "max"
+    bfloat16: bool = False
 
 
 def catalogue_nll(users: Tensor, items: Tensor, pairs: Catalogue) -> Tensor:
@@ -115,17 +134,24 @@ class _CatalogueNll(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, users: Tensor, items: Tensor, pairs: Catalogue) -> Tensor:
         queries = users.contiguous().view(len(users), -1, users.shape[-1])  # (R, K, D)
-        to_queries, to_items = torch.empty_like(queries), torch.empty_like(items)
+        to_queries, to_items = torch.empty_like(queries), torch.zeros_like(items)
         per_user = 4 * queries.shape[1] * len(items)
         block = max(1, BLOCK_BYTES // per_user)
         total = users.new_zeros(())
+        dtype = torch.bfloat16 if pairs.bfloat16 else items.dtype
+        table = items.to(dtype)  # (n, D)
         for start in range(0, len(queries), block):
             part = queries[start : start + block]
-            loss, slopes = _block_slopes(part, items, _within(pairs, start, len(part)))
+            rows = part.reshape(-1, items.shape[1]).to(dtype)  # (r K, D)
+            scores = (rows @ table.T).to(items.dtype).view(*part.shape[:2], -1)
+            loss, slopes = _block_slopes(scores, _within(pairs, start, len(part)))
             total += loss
-            flat = slopes.view(-1, len(items))  # (r K, n)
-            torch.mm(flat, items, out=to_queries[start : start + block].view(-1, items.shape[1]))
-            to_items.addmm_(flat.T, part.reshape(-1, items.shape[1]), beta=float(start > 0))
+            flat = slopes.view(-1, len(items)).to(dtype)  # (r K, n)
+            to_queries[start : start + block] = (flat @ table).view(part.shape)
+            if pairs.bfloat16:
+                to_items.add_(flat.T @ rows)
+            else:
+                to_items.addmm_(flat.T, rows)
         ctx.n = max(len(pairs.rows), 1)  # type: ignore[attr-defined]
         ctx.save_for_backward(to_queries.view(users.shape), to_items)
         mean: Tensor = total / ctx.n  # type: ignore[attr-defined]
@@ -151,13 +177,13 @@ def _within(pairs: Catalogue, start: int, size: int) -> Catalogue:
         pairs.masked_rows[mask_low:mask_high] - start,
         pairs.masked_items[mask_low:mask_high],
         pairs.combine,
+        pairs.bfloat16,
     )
 
 
-def _block_slopes(queries: Tensor, items: Tensor, pairs: Catalogue) -> tuple[Tensor, Tensor]:
-    """Summed loss of a block of users, and its slope in every score, (r, K, n)."""
-    r, k, dim = queries.shape
-    scores = (queries.reshape(-1, dim) @ items.T).view(r, k, -1)
+def _block_slopes(scores: Tensor, pairs: Catalogue) -> tuple[Tensor, Tensor]:
+    """Summed loss of a block of users, and its slope in every score, (r, K, n), over them."""
+    r, k, _ = scores.shape
     scores[pairs.masked_rows, :, pairs.masked_items] = -torch.inf
     positives = scores[pairs.rows, :, pairs.targets]  # (p, K)
     counts = torch.bincount(pairs.rows, minlength=r).to(scores.dtype)

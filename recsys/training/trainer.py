@@ -74,7 +74,7 @@ class Plan:
         schedule: of the step size; ``linear`` rises over ``warmup_steps`` and falls to 0.
         warmup_steps: of ``linear``.
         seed: behind shuffling, negatives and dropout.
-        bfloat16: multiply the towers' matrices in bfloat16, with sums, weights and optimizer states
+        bfloat16: multiply matrices in bfloat16, with sums, weights and optimizer states
             in float32 (Micikevicius et al. 2018, "Mixed Precision Training"; a bfloat16 has the
             range of a float32, so the loss needs no scaling).
     """

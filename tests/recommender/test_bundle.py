@@ -164,13 +164,13 @@ def test_a_manifest_of_another_form_is_refused(saved, manifest):
 def test_another_format_is_refused(saved):
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(ArtifactError, match="must be of format 3, got 99"):
+    with pytest.raises(ArtifactError, match="must be of format 4, got 99"):
         Recommender.load(saved)
 
 
 def test_the_first_format_is_named(tmp_path):
     (tmp_path / "recommender.json").write_text('{"format": 1, "provenance": {}}')
-    with pytest.raises(ArtifactError, match="must be of format 3, got 1"):
+    with pytest.raises(ArtifactError, match="must be of format 4, got 1"):
         Recommender.load(tmp_path)
 
 

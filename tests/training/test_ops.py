@@ -86,6 +86,26 @@ def test_large_scores_neither_overflow_nor_vanish(combine):
     )
 
 
+@pytest.mark.parametrize("users_a_block", [2, 100])
+@pytest.mark.parametrize(("queries", "combine"), KINDS)
+def test_products_in_bfloat16_differ_by_its_rounding_alone(
+    monkeypatch, queries, combine, users_a_block
+):
+    monkeypatch.setattr(ops, "BLOCK_BYTES", 4 * (queries or 1) * N * users_a_block)
+    users, items = vectors(queries)
+    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, combine, bfloat16=True)
+    found, expected = catalogue_nll(users, items, pairs), slow_nll(users, items, pairs)
+    assert found.dtype == torch.float32
+    assert found != expected
+    # Three roundings to 8 bits of values of about 1, summed over a few of them.
+    for one, other in zip(
+        (found, *torch.autograd.grad(found, (users, items))),
+        (expected, *torch.autograd.grad(expected, (users, items))),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, atol=0.02, rtol=0.02)
+
+
 def test_vectors_need_not_lie_in_one_piece():
     users, items = vectors(3)
     turned = users.transpose(0, 1).contiguous().transpose(0, 1)

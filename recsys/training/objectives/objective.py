@@ -30,13 +30,16 @@ class Objective(Protocol):
         ...
 
 
-def build_objective(config: TrainingConfig, n_items: int, combine: QueryScore) -> Objective:
+def build_objective(
+    config: TrainingConfig, n_items: int, combine: QueryScore, *, bfloat16: bool = False
+) -> Objective:
     """The named objective.
 
     Args:
         config: its name and settings.
         n_items: items with train interactions.
         combine: how the scores of a user's K vectors become one.
+        bfloat16: multiply users and the whole catalogue in bfloat16.
     """
     match config.objective:
         case "sampled_bce":
@@ -48,7 +51,7 @@ def build_objective(config: TrainingConfig, n_items: int, combine: QueryScore) -
         case "softmax":
             if n_items > config.softmax_max_items:
                 return SampledSoftmax(log_q=True, combine=combine)
-            return Softmax(combine)
+            return Softmax(combine, bfloat16=bfloat16)
         case "ccl":
             assert config.margin is not None and config.negative_weight is not None
             return CosineContrastive(config.margin, config.negative_weight, combine)

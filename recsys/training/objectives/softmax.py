@@ -17,14 +17,21 @@ class Softmax:
 
     Args:
         combine: how the scores of a user's K vectors become one.
+        bfloat16: multiply in bfloat16.
     """
 
-    def __init__(self, combine: QueryScore) -> None:
+    def __init__(self, combine: QueryScore, *, bfloat16: bool = False) -> None:
         self._combine = combine
+        self._bfloat16 = bfloat16
 
     def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
         """One part, in nats."""
         pairs = Catalogue(
-            batch.rows, batch.targets, batch.masked_rows, batch.masked_items, self._combine
+            batch.rows,
+            batch.targets,
+            batch.masked_rows,
+            batch.masked_items,
+            self._combine,
+            self._bfloat16,
         )
         return {"softmax": catalogue_nll(users, items, pairs)}
