@@ -87,7 +87,7 @@ def filter_interactions(tables: Tables, config: DataConfig) -> tuple[Log, tuple[
     """The interactions that are kept, and what each step left.
 
     Steps, in this order: interactions whose book is known; the latest of several of the same user
-    with the same book (by time, ties by row; by row where there are no times); those rated
+    with the same book (by time, ties by rating; by row where there are no times); those rated
     ``min_rating`` or better; the k-core, a step a round. A ready-made split ends after the second
     step, and a pair in several of its parts stays in the first of them.
 
@@ -185,14 +185,17 @@ def _place(tables: Tables, config: DataConfig, interaction: int) -> tuple[Path, 
 def _latest_of_pairs(log: Log) -> Log:
     """Without all but the latest interaction of each (user, item) pair.
 
+    Of those at the same time it is the best rated; without times, the one in the last row.
+
     Of a ready-made split, the latest in the first part that has the pair.
     """
     rows, pairs = _rows_of_repeated_pairs(log)
     if not len(rows):
         return log
     times = rows if log.times is None else log.times[rows]
+    ratings = np.zeros(len(rows)) if log.ratings is None else log.ratings[rows]
     parts = np.zeros(len(rows), dtype=np.int8) if log.parts is None else log.parts[rows]
-    order = np.lexsort((rows, times, -parts, pairs))
+    order = np.lexsort((rows, np.nan_to_num(ratings, nan=-np.inf), times, -parts, pairs))
     rows, pairs = rows[order], pairs[order]
     older = pairs[:-1] == pairs[1:]
     keep = np.ones(len(log), dtype=bool)

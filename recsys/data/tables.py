@@ -124,7 +124,7 @@ def read_tables(config: DataConfig) -> Tables:
     table = _joined(files)
     user_ids, users = _codes(table[USER_ID])
     item_ids, items = _codes(table[ITEM_ID])
-    times = _numbers(table[TIMESTAMP], np.int64) if TIMESTAMP in table.column_names else None
+    times = _times(table, files[0].path)
     logger.info(
         "%s: %d interactions of %d users with %d items",
         " and ".join(str(file.path) for file in files),
@@ -181,6 +181,21 @@ def _joined(files: Sequence[_InteractionsFile]) -> pa.Table:
                 "all files of a ready-made split"
             )
     return pa.concat_tables([file.table.select(kept) for file in files]).unify_dictionaries()
+
+
+def _times(table: pa.Table, path: Path) -> IntArray | None:
+    """The times of the interactions; None where there are none, or no two that differ."""
+    if TIMESTAMP not in table.column_names:
+        return None
+    times = _numbers(table[TIMESTAMP], np.int64)
+    if len(times) > 1 and times.min() == times.max():
+        logger.warning(
+            "%s: '%s' holds the same in every row, so it gives no order and is not used",
+            path,
+            TIMESTAMP,
+        )
+        return None
+    return times
 
 
 def _parts(files: Sequence[_InteractionsFile]) -> IntArray:

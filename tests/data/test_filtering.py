@@ -158,11 +158,11 @@ def test_of_repeated_pairs_the_latest_in_time_is_kept():
     assert steps[2] == FilterStep("latest of each pair", 2, 2, 3)
 
 
-def test_of_repeated_pairs_at_one_time_the_last_row_is_kept():
-    tables = tables_of(PAIRS, books=["a", "b"], ratings=[1, 1, 2, 1, 3], times=[9, 1, 9, 2, 9])
+def test_of_repeated_pairs_at_one_time_the_best_rated_is_kept():
+    tables = tables_of(PAIRS, books=["a", "b"], ratings=[1, 1, 3, 1, 2], times=[9, 1, 9, 2, 9])
     log, _ = filter_interactions(tables, config_of(min_rating=2))
     assert log.times.tolist() == [9]
-    assert pairs_of(log) == [(0, 0)]
+    assert log.ratings.tolist() == [3]
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=40))
