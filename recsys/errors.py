@@ -25,3 +25,13 @@ class ArtifactError(BookendsError):
 
 class TrackingError(BookendsError):
     """A tracking store that cannot do what was asked."""
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """What was given, as messages show it: in quotes, on one line, printable, cut where long."""
+    text = str(value)
+    printable = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text[:limit]
+    )
+    return f"'{printable}'" + (f"... ({len(text)} characters)" if len(text) > limit else "")

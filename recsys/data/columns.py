@@ -23,6 +23,8 @@ TEXT_FIELDS = (TITLE, AUTHOR, CATEGORIES)
 NUMERIC_SETTING = "data.feature_params.numeric_columns"
 CATEGORY_SEPARATOR = "|"
 AUTHOR_SEPARATOR = ","
+SEPARATORS = {AUTHOR: AUTHOR_SEPARATOR, CATEGORIES: CATEGORY_SEPARATOR}
+"""Of the values in a cell, in the columns whose cells may hold several."""
 
 # What stands for a missing number in a CSV file.
 MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")

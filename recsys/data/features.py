@@ -18,7 +18,8 @@ from scipy import sparse
 
 from recsys.config import FeatureParams
 from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
-from recsys.data.columns import TITLE
+from recsys.data.columns import SEPARATORS, TITLE
+from recsys.data.list_cells import lists_as_text
 from recsys.data.text_fields import TEXT_BAGS, TextField, field_values, source_column
 from recsys.data.value_bags import BagColumns, ValueLists
 from recsys.errors import ConfigError
@@ -258,7 +259,8 @@ def _numbers(books: pa.Table, name: str) -> FloatArray:
 def _texts(books: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in books.column_names:
         return pa.chunked_array([pa.array([""] * len(books), pa.string())])
-    return pc.fill_null(books[name].cast(pa.string()), "")
+    texts = pc.fill_null(books[name].cast(pa.string()), "")
+    return lists_as_text(texts, SEPARATORS[name]) if name in SEPARATORS else texts
 
 
 TITLE_STATISTICS = (

@@ -25,6 +25,7 @@ from recsys.data.arrays import BoolArray, IntArray
 from recsys.data.columns import (
     ITEM_ID,
     MISSING_NUMBERS,
+    SEPARATORS,
     USER_ID,
     Column,
     present_columns,
@@ -39,6 +40,7 @@ from recsys.data.csv_records import (
 from recsys.data.files import file_format
 from recsys.data.id_codes import encode_ids
 from recsys.data.item_lines import read_item_lines
+from recsys.data.list_cells import join_lists
 from recsys.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -220,6 +222,8 @@ def _canonical(column: Column, values: pa.ChunkedArray, path: Path) -> pa.Chunke
             return values
         case "text" if textual or empty:
             return pc.fill_null(values.cast(pa.string()), "")
+        case "text" if column.name in SEPARATORS and _is_list_of_texts(given):
+            return join_lists(values, SEPARATORS[column.name])
         case "rating" | "number" if numeric or pa.types.is_decimal(given) or empty:
             target = pa.float32() if column.kind == "rating" else pa.float64()
             return values.cast(target, safe=False)
@@ -229,6 +233,11 @@ def _canonical(column: Column, values: pa.ChunkedArray, path: Path) -> pa.Chunke
             return values.cast(pa.int64(), safe=False)
     expected = "strings or integers" if column.kind == "id" else requirement(column)
     raise DataError(f"{path}: column '{column.source}' must hold {expected}, holds {given}")
+
+
+def _is_list_of_texts(given: pa.DataType) -> bool:
+    is_list = pa.types.is_list(given) or pa.types.is_large_list(given)
+    return is_list and given.value_type in (pa.string(), pa.large_string(), pa.null())
 
 
 # Checking ----------------------------------------------------------------------------------------

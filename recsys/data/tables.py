@@ -16,6 +16,7 @@ from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.columns import (
     ITEM_ID,
     RATING,
+    SEPARATORS,
     TEXT_FIELDS,
     TIMESTAMP,
     USER_ID,
@@ -23,6 +24,7 @@ from recsys.data.columns import (
     interaction_columns,
 )
 from recsys.data.files import file_format
+from recsys.data.list_cells import lists_as_text, warn_of_other_notations
 from recsys.data.reading import in_milliseconds, read_checked
 from recsys.errors import DataError
 
@@ -182,6 +184,7 @@ def read_books(path: Path, config: DataConfig) -> pa.Table:
     for name in TEXT_FIELDS:
         if name not in table.column_names:
             table = table.append_column(name, pa.array([""] * len(table), pa.string()))
+    table = _with_lists_as_text(table, path)
     numbers = [column for column in wanted if column.kind == "number"]
     lacking = ", ".join(c.source for c in numbers if c.name not in table.column_names)
     if lacking:
@@ -200,6 +203,14 @@ def read_books(path: Path, config: DataConfig) -> pa.Table:
         table = table.take(pa.array(first))
     logger.info("%s: %d books", path, len(table))
     return table.combine_chunks()
+
+
+def _with_lists_as_text(books: pa.Table, path: Path) -> pa.Table:
+    for name, separator in SEPARATORS.items():
+        cells = lists_as_text(books[name], separator)
+        warn_of_other_notations(cells, separator, path=path, column=name)
+        books = books.set_column(books.column_names.index(name), name, cells)
+    return books
 
 
 def _codes(column: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
