@@ -25,9 +25,10 @@ class Vocabulary:
         return len(self.ids)
 
     def index_of(self, ids: Sequence[str] | pa.Array) -> IntArray:
-        """Index of each id, (m,) int64; -1 where it is unknown."""
+        """Index of each id, white space around it aside, (m,) int64; -1 where it is unknown."""
         asked = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
-        found = pc.fill_null(pc.index_in(asked, value_set=self.ids), -1)
+        found = pc.index_in(pc.utf8_trim_whitespace(asked), value_set=self.ids)
+        found = pc.fill_null(found, -1)
         indices: IntArray = found.to_numpy(zero_copy_only=False).astype(np.int64)
         return indices
 

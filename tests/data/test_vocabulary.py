@@ -24,6 +24,10 @@ def test_an_index_is_the_place_of_an_id_and_minus_one_where_unknown(asked):
     assert found.dtype == np.int64
 
 
+def test_white_space_around_an_id_makes_no_other_id():
+    assert LETTERS.index_of([" a", "ü\n", "a x"]).tolist() == [1, 2, -1]
+
+
 def test_ids_come_back_by_index():
     assert LETTERS.id_of(np.array([2, 0, 2])) == ["ü", "b", "ü"]
     assert len(LETTERS) == 3

@@ -206,12 +206,12 @@ def join_values(values: Sequence[str]) -> str:
 
 
 def required_id(text: str, name: str) -> str:
-    """An id as text.
+    """An id as text, without white space around it.
 
     Raises:
         Unreadable: it is empty.
     """
-    text = clean_text(text)
+    text = text.strip()
     if not text:
         raise Unreadable(f"no '{name}'")
     return text
