@@ -8,6 +8,7 @@ the row is left out and counted.
 from __future__ import annotations
 
 import logging
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ from recsys.data.csv_records import (
     read_records,
     requirement,
 )
+from recsys.data.csv_source import QuoteCheckedFile, open_binary
 from recsys.data.files import file_format
 from recsys.data.id_codes import encode_ids
 from recsys.data.item_lines import read_item_lines
@@ -101,7 +103,7 @@ def read_checked(path: Path, wanted: Sequence[Column], *, limit: int | None, dro
 def _read_csv(source: _Source) -> Checked:
     try:
         table = _read_csv_at_once(source)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, EOFError, zlib.error) as error:
         logger.info("%s: reading line by line, since: %s", source.path, str(error).split("\n")[0])
         return _read_csv_by_line(source)
     return _check(source, table, rows=None, dropped=Counter())
@@ -111,18 +113,19 @@ def _read_csv_at_once(source: _Source) -> pa.Table:
     """The file as a table of our names; raises Arrow's errors on anything out of the ordinary."""
     types = {column.source: _arrow_type(column) for column in source.columns}
     reader = pacsv.open_csv if source.limit is not None else pacsv.read_csv
-    result = reader(
-        str(source.path),
-        read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
-        convert_options=pacsv.ConvertOptions(
-            include_columns=list(types),
-            column_types=types,
-            null_values=list(MISSING_NUMBERS),
-            strings_can_be_null=False,
-        ),
-    )
-    table = result if source.limit is None else _first_rows(result, source.limit)
+    with open_binary(source.path) as file:
+        result = reader(
+            QuoteCheckedFile(file, ","),
+            read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
+            parse_options=pacsv.ParseOptions(newlines_in_values=True),
+            convert_options=pacsv.ConvertOptions(
+                include_columns=list(types),
+                column_types=types,
+                null_values=list(MISSING_NUMBERS),
+                strings_can_be_null=False,
+            ),
+        )
+        table = result if source.limit is None else _first_rows(result, source.limit)
     return _encoded(source, {column.name: table[column.source] for column in source.columns})
 
 

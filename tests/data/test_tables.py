@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import DataConfig
+from recsys.data.csv_records import MAX_FIELD
 from recsys.data.tables import Tables, read_books, read_tables
 from recsys.errors import BookendsError, ConfigError, DataError
 
@@ -255,15 +256,55 @@ def test_a_bad_row_is_an_error_that_names_file_line_and_column(tmp_path, row, ex
 @pytest.mark.parametrize("row, expected", BAD_ROWS.values(), ids=BAD_ROWS.keys())
 def test_a_bad_row_can_be_left_out_and_is_counted(tmp_path, caplog, row, expected):
     users = with_row(row)
-    if '"' not in row:  # an open quote takes the rest of the file with it
-        users = with_row("u4,b2,2,1500000004", users)
+    users = with_row("u4,b2,2,1500000004", users)
     with caplog.at_level(logging.WARNING):
         tables = read_tables(config_of(tmp_path, users=users, bad_rows="drop"))
-    assert raw_ids(tables)[:3] == [("u1", "b1"), ("u2", "b1"), ("u1", "b2")]
-    if '"' not in row:
-        assert raw_ids(tables)[3:] == [("u4", "b2")]
-        assert tables.rows.tolist() == [1, 2, 3, 5]
+    assert raw_ids(tables) == [("u1", "b1"), ("u2", "b1"), ("u1", "b2"), ("u4", "b2")]
+    assert tables.rows.tolist() == [1, 2, 3, 5]
     assert "1 rows left out: 1 with " in caplog.text
+
+
+SWALLOWED = """item_id,title,author,categories
+b1,"Ham,Ann,food
+b2,Tea,Bo,food
+b3,"Eggs",Cy,food
+b4,Rum,"Di",drink
+"""
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_an_open_quote_is_an_error_that_names_its_line(tmp_path, limit):
+    config = config_of(tmp_path, SWALLOWED, books_limit=limit)
+    assert message_of(config) == (
+        f'{config.books_path}: line 2: a field that begins with " must end with "'
+    )
+
+
+def test_an_open_quote_takes_no_other_row_with_it(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        table = books_of(config_of(tmp_path, SWALLOWED, bad_rows="drop"))
+    assert table["item_id"].to_pylist() == ["b2", "b3", "b4"]
+    assert "1 rows left out: 1 with quotes that do not match" in caplog.text
+
+
+def test_a_quote_within_an_unquoted_field_is_text(tmp_path):
+    table = books_of(config_of(tmp_path, BOOKS + 'b3,5" nails,A,x,1,1,1\n'))
+    assert table["title"].to_pylist()[2] == '5" nails'
+
+
+@pytest.mark.parametrize("length", [400_000, 5_000_000])
+def test_a_long_field_is_read_also_line_by_line_or_said_to_be_too_long(tmp_path, length):
+    config = config_of(tmp_path, BOOKS + f'b3,"{"x" * length}",A,x,1,1,1\nbad\n', bad_rows="drop")
+    n_books = 3 if length < MAX_FIELD else 2
+    assert len(books_of(config)) == n_books
+    if length > MAX_FIELD:
+        strict = config.model_copy(update={"bad_rows": "error"})
+        assert "line 4: a field must have at most 4194304 characters" in message_of(strict)
+
+
+def test_a_cr_within_a_row_is_named(tmp_path):
+    config = config_of(tmp_path, users=with_row("u3,b1\rx,3,1500000003,"))
+    assert "line 5: lines must end in LF or CR LF, this one has a CR" in message_of(config)
 
 
 def test_dropped_rows_are_counted_by_reason(tmp_path, caplog):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recsys.data.csv_records import open_binary
+from recsys.data.csv_source import open_binary
 from recsys.data.importers.dump import (
     BOOK_COLUMNS,
     INTERACTION_COLUMNS,

@@ -12,7 +12,6 @@ from typing import Literal
 
 from recsys.data.csv_records import (
     BAD_ENCODING,
-    BAD_QUOTES,
     SURROGATES,
     WRONG_FIELDS,
     read_header,
@@ -185,7 +184,7 @@ def read_columns(
         tally.read += 1
         fields = record.fields
         if fields is None:
-            tally.drop(record.line, BAD_QUOTES)
+            tally.drop(record.line, record.fault[0])
         elif len(fields) != len(header):
             tally.drop(record.line, WRONG_FIELDS)
         elif any(SURROGATES.search(text) for text in fields):
