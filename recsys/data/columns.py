@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
@@ -114,6 +114,10 @@ def present_columns(
     Raises:
         DataError: a required column is missing, or the file names a needed column twice.
     """
+    by_name = {name.strip(): name for name in reversed(header)}
+    columns = [
+        replace(column, source=by_name.get(column.source, column.source)) for column in columns
+    ]
     missing = [column for column in columns if column.required and column.source not in header]
     if missing:
         raise DataError(_missing_message(columns, missing[0], header, path))

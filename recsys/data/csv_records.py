@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from recsys.data.arrays import IntArray
 from recsys.data.columns import MISSING_NUMBERS, Column
-from recsys.data.csv_source import open_binary, text_lines
+from recsys.data.csv_source import csv_form, open_binary, text_lines
 from recsys.errors import DataError
 
 BATCH_ROWS = 1 << 16
@@ -100,9 +100,12 @@ def read_records(path: Path) -> Iterator[Record]:
     """
     line = 1
     try:
+        form = csv_form(path)
         with open_binary(path) as file:
             lines = _Lines(text_lines(file, path))
-            reader = csv.reader(lines, strict=True)
+            line += len(list(islice(lines, form.n_skipped)))
+            lines.taken.clear()
+            reader = csv.reader(lines, delimiter=form.separator, strict=True)
             while True:
                 try:
                     fields = next(reader)

@@ -1,9 +1,12 @@
-"""The bytes of CSV files: packed or not, and their quotes."""
+"""The bytes of CSV files: packed or not, what parts their fields, and their quotes."""
 
 from __future__ import annotations
 
+import csv
 import gzip
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,7 +15,37 @@ import pyarrow as pa
 
 from recsys.errors import DataError
 
+SEPARATORS = (",", ";", "\t", "|")
+"""What may part the fields of a row."""
 _QUOTE = ord('"')
+_HEAD_BYTES = 1 << 16
+_EXCEL_HINT = re.compile(r'"?sep=(.)"?\s*')
+
+
+@dataclass(frozen=True)
+class CsvForm:
+    """How a CSV file is written.
+
+    Attributes:
+        separator: between the fields of a row.
+        n_skipped: lines before the header, 1 where Excel's "sep=;" is the first line.
+    """
+
+    separator: str
+    n_skipped: int
+
+
+def csv_form(path: Path) -> CsvForm:
+    """The form that the first line shows: the separator by which the header has most fields."""
+    with open_binary(path) as file:
+        lines = iter(lambda: file.readline(_HEAD_BYTES), b"")
+        head = next((line for line in lines if line.strip()), b"")
+    text = head.decode("utf-8-sig", errors="replace").split("\r")[0]
+    hint = _EXCEL_HINT.fullmatch(text)
+    if hint is not None:
+        return CsvForm(hint[1], 1)
+    fields = {mark: len(next(csv.reader([text], delimiter=mark), ())) for mark in SEPARATORS}
+    return CsvForm(max(SEPARATORS, key=lambda mark: fields[mark]), 0)
 
 
 def open_binary(path: Path) -> BinaryIO | gzip.GzipFile:

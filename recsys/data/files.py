@@ -23,13 +23,15 @@ def file_format(path: Path) -> FileFormat:
     if not os.access(path, os.R_OK):
         raise DataError(f"{path}: must be readable, permission is denied")
     name = path.name.lower()
-    if name.endswith((".csv", ".csv.gz")):
+    if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
         return "csv"
     if name.endswith(".parquet"):
         return "parquet"
     if name.endswith((".txt", ".txt.gz")):
         return "lines"
-    raise DataError(f"{path}: the name must end in .csv, .csv.gz, .parquet, .txt or .txt.gz")
+    raise DataError(
+        f"{path}: the name must end in .csv, .csv.gz, .tsv, .tsv.gz, .parquet, .txt or .txt.gz"
+    )
 
 
 def content_sha256(path: Path) -> str:

@@ -38,7 +38,7 @@ from recsys.data.csv_records import (
     read_records,
     requirement,
 )
-from recsys.data.csv_source import QuoteCheckedFile, open_binary
+from recsys.data.csv_source import QuoteCheckedFile, csv_form, open_binary
 from recsys.data.files import file_format
 from recsys.data.id_codes import encode_ids
 from recsys.data.item_lines import read_item_lines
@@ -113,11 +113,12 @@ def _read_csv_at_once(source: _Source) -> pa.Table:
     """The file as a table of our names; raises Arrow's errors on anything out of the ordinary."""
     types = {column.source: _arrow_type(column) for column in source.columns}
     reader = pacsv.open_csv if source.limit is not None else pacsv.read_csv
+    form = csv_form(source.path)
     with open_binary(source.path) as file:
         result = reader(
-            QuoteCheckedFile(file, ","),
-            read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
-            parse_options=pacsv.ParseOptions(newlines_in_values=True),
+            QuoteCheckedFile(file, form.separator),
+            read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES, skip_rows=form.n_skipped),
+            parse_options=pacsv.ParseOptions(delimiter=form.separator, newlines_in_values=True),
             convert_options=pacsv.ConvertOptions(
                 include_columns=list(types),
                 column_types=types,

@@ -124,6 +124,31 @@ def test_harmless_differences_change_nothing(tmp_path, change):
     assert tables.books.equals(expected.books)
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("first", ["", "sep={}\n", "\ufeffsep={}\r\n", "\ufeff", "\n"])
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_separator_is_the_one_of_the_header(tmp_path, separator, first, broken):
+    (tmp_path / "plain").mkdir()
+    expected = read_tables(config_of(tmp_path / "plain"))
+    books, users = (
+        first.format(separator) + text.replace(", ", "@").replace(",", separator).replace("@", ", ")
+        for text in (BOOKS.replace("food|fun", "food"), USERS)
+    )
+    config = config_of(tmp_path, books, with_row("x", users) if broken else users, bad_rows="drop")
+    tables = read_tables(config)
+    assert raw_ids(tables) == raw_ids(expected)
+    assert tables.books["title"].to_pylist() == expected.books["title"].to_pylist()
+    if broken:
+        strict = config.model_copy(update={"bad_rows": "error"})
+        n_skipped = first.count("\n")
+        assert f": line {5 + n_skipped}: must have 4 fields" in message_of(strict)
+
+
+def test_blanks_around_the_names_of_columns_do_not_count(tmp_path):
+    users = USERS.replace(",", ", ")
+    assert raw_ids(read_tables(config_of(tmp_path, users=users)))[2] == ("u1", "b2")
+
+
 def test_titles_may_hold_quotes_commas_and_line_breaks(tmp_path):
     title = 'One, "two"\nand three'
     quoted = title.replace('"', '""')
