@@ -53,23 +53,18 @@ class Column:
 
 
 def book_columns(config: DataConfig) -> tuple[Column, ...]:
-    """The columns of the books file that the settings ask for."""
+    """The columns of the books file that the settings ask for; texts may be absent."""
     features = config.feature_params
     clash = sorted({ITEM_ID, *TEXT_FIELDS} & set(features.numeric_columns))
     if clash:
         raise ConfigError(f"'{NUMERIC_SETTING}' must name numeric columns, got '{clash[0]}'")
-    needed: dict[BookField, bool] = {
-        "item_id": True,
-        "title": features.title,
-        "author": features.author_top_k > 0,
-        "categories": features.category_top_k > 0,
-    }
     columns = []
-    for name, required in needed.items():
+    names: tuple[BookField, ...] = ("item_id", "title", "author", "categories")
+    for name in names:
         source = config.book_columns.get(name, name)
         kind: ColumnKind = "id" if name == ITEM_ID else "text"
-        mapped = name in config.book_columns
-        columns.append(Column(name, source, kind, required or mapped, "data.book_columns"))
+        required = name == ITEM_ID or name in config.book_columns
+        columns.append(Column(name, source, kind, required, "data.book_columns"))
     sources: dict[str, str] = {str(field): name for field, name in config.book_columns.items()}
     for number in features.numeric_columns:
         source = sources.get(number, number)

@@ -173,23 +173,27 @@ def _unknown_books(item_ids: pa.Array) -> pa.Table:
 def read_books(path: Path, config: DataConfig) -> pa.Table:
     """The books file: one row an id, the first where the file has several.
 
-    Text columns that the file lacks and the settings do not need are there, and empty; numeric ones
-    are not there.
+    Text columns that the file lacks are there, and empty; numeric ones are not there.
     """
     if file_format(path) == "lines":
         raise DataError(f"{path}: a books file must be .csv, .csv.gz or .parquet")
     wanted = book_columns(config)
     checked = read_checked(path, wanted, limit=config.books_limit, drop=config.bad_rows == "drop")
     table = checked.table
-    for name in TEXT_FIELDS:
-        if name not in table.column_names:
-            table = table.append_column(name, pa.array([""] * len(table), pa.string()))
-    table = _with_lists_as_text(table, path)
-    numbers = [column for column in wanted if column.kind == "number"]
-    lacking = ", ".join(c.source for c in numbers if c.name not in table.column_names)
+    lacking = [column for column in wanted if column.name not in table.column_names]
     if lacking:
-        logger.info("%s: has no column %s, which is left out of the features", path, lacking)
-    kept = [column.name for column in numbers if column.name in table.column_names]
+        texts = [column for column in lacking if column.kind == "text"]
+        logger.log(
+            logging.WARNING if texts else logging.INFO,
+            "%s: has no column %s, which is left out of the features; one that is there under "
+            "another name is named in 'data.book_columns'",
+            path,
+            ", ".join(column.source for column in lacking),
+        )
+        for column in texts:
+            table = table.append_column(column.name, pa.array([""] * len(table), pa.string()))
+    table = _with_lists_as_text(table, path)
+    kept = [c.name for c in wanted if c.kind == "number" and c.name in table.column_names]
     table = table.select([ITEM_ID, *TEXT_FIELDS, *kept])
     _, codes = _codes(table[ITEM_ID])
     table = table.set_column(0, ITEM_ID, table[ITEM_ID].cast(pa.string()))

@@ -209,10 +209,17 @@ def test_rating_and_timestamp_are_optional(tmp_path):
     assert tables.times is None
 
 
-def test_author_is_optional_where_it_is_not_used(tmp_path):
-    books = "item_id,title,categories\nb1,T,c\n"
-    settings = {"feature_params": {"author_top_k": 0, "numeric_columns": []}}
-    assert books_of(config_of(tmp_path, books, **settings))["author"].to_pylist() == [""]
+def test_all_columns_of_books_but_the_id_may_be_absent_and_are_named_at_once(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        table = books_of(config_of(tmp_path, "item_id,title\nb1,T\n"))
+    assert table.to_pylist() == [{"item_id": "b1", "title": "T", "author": "", "categories": ""}]
+    absent = "has no column author, categories, average_rating, rating_number, price, which is left"
+    assert absent in caplog.text
+
+
+def test_a_mapped_text_column_must_be_there(tmp_path):
+    config = config_of(tmp_path, book_columns={"title": "Book-Title"})
+    assert "column 'Book-Title' is missing" in message_of(config)
 
 
 def test_timestamps_may_be_milliseconds(tmp_path):
