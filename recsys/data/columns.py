@@ -29,6 +29,9 @@ SEPARATORS = {AUTHOR: AUTHOR_SEPARATOR, CATEGORIES: CATEGORY_SEPARATOR}
 # What stands for a missing number in a CSV file.
 MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 
+MAX_NUMBER = 1e15
+"""Numbers larger in size are no plausible values, and their squares leave the range of float32."""
+
 ColumnKind = Literal["id", "text", "rating", "time", "number"]
 
 
@@ -39,8 +42,8 @@ class Column:
     Attributes:
         name: our name for it.
         source: the file's name for it.
-        kind: id (never empty), text (may be empty), rating (a finite number), time (seconds or
-            milliseconds since 1970) or number (finite or missing).
+        kind: id (never empty), text (may be empty), rating (a number), time (seconds or
+            milliseconds since 1970) or number (or missing); numbers up to ``MAX_NUMBER`` in size.
         required: whether a file without it cannot be read.
         setting: where the file's name for it is set, or the column left out.
     """

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.data.arrays import IntArray
-from recsys.data.columns import MISSING_NUMBERS, Column
+from recsys.data.columns import MAX_NUMBER, MISSING_NUMBERS, Column
 from recsys.data.csv_source import csv_form, open_binary, text_lines
 from recsys.errors import DataError
 
@@ -260,11 +260,11 @@ def requirement(column: Column) -> str:
         case "id":
             return "must not be empty"
         case "rating":
-            return "must be a finite number"
+            return f"must be a number between {-MAX_NUMBER:g} and {MAX_NUMBER:g}"
         case "time":
             return "must be seconds or milliseconds since 1970"
         case "number":
-            return "must be a finite number or empty"
+            return f"must be a number between {-MAX_NUMBER:g} and {MAX_NUMBER:g}, or empty"
         case _:
             return "must be text"
 

@@ -18,11 +18,11 @@ from scipy import sparse
 
 from recsys.config import FeatureParams
 from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
-from recsys.data.columns import SEPARATORS, TITLE
+from recsys.data.columns import MAX_NUMBER, SEPARATORS, TITLE
 from recsys.data.list_cells import lists_as_text
 from recsys.data.text_fields import TEXT_BAGS, TextField, field_values, source_column
 from recsys.data.value_bags import BagColumns, ValueLists
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
@@ -253,6 +253,12 @@ def _numbers(books: pa.Table, name: str) -> FloatArray:
     if name not in books.column_names:
         return np.full(len(books), np.nan)
     numbers: FloatArray = books[name].cast(pa.float64()).to_numpy()
+    absurd = numbers[np.abs(numbers) > MAX_NUMBER]
+    if len(absurd):
+        raise DataError(
+            f"'{name}' of a book must be between {-MAX_NUMBER:g} and {MAX_NUMBER:g}, got "
+            f"{absurd[0]:g}"
+        )
     return numbers
 
 

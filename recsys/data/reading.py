@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from recsys.data.arrays import BoolArray, IntArray
 from recsys.data.columns import (
     ITEM_ID,
+    MAX_NUMBER,
     MISSING_NUMBERS,
     SEPARATORS,
     USER_ID,
@@ -43,7 +44,7 @@ from recsys.data.files import file_format
 from recsys.data.id_codes import encode_ids
 from recsys.data.item_lines import read_item_lines
 from recsys.data.list_cells import join_lists
-from recsys.errors import DataError
+from recsys.errors import DataError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -266,7 +267,9 @@ def _check(
             first = min(first, (row, column), key=lambda f: f[0]) if first else (row, column)
     if first is not None and not source.drop:
         row, column = first
-        raise DataError(_bad_value_message(source, row if rows is None else rows[row] - 1, column))
+        value = table[column.name][row].as_py()
+        place = row if rows is None else rows[row] - 1
+        raise DataError(_bad_value_message(source, place, column, value))
     if dropped:
         counts = ", ".join(f"{count} with {reason}" for reason, count in dropped.most_common())
         logger.warning("%s: %d rows left out: %s", source.path, dropped.total(), counts)
@@ -282,11 +285,11 @@ def _bad_values(column: Column, values: pa.ChunkedArray) -> BoolArray | None:
         case "id":
             return _empty_ids(values)
         case "rating":
-            bad: BoolArray = ~np.isfinite(values.to_numpy())  # a null becomes NaN
+            bad: BoolArray = ~(np.abs(values.to_numpy()) <= MAX_NUMBER)  # a null becomes NaN
             return bad
         case "number":
-            infinite: BoolArray = np.isinf(values.to_numpy())
-            return infinite
+            absurd: BoolArray = np.abs(values.to_numpy()) > MAX_NUMBER
+            return absurd
         case "time":
             return _bad_times(
                 values.fill_null(-1).to_numpy() if values.null_count else values.to_numpy()
@@ -316,18 +319,18 @@ def _bad_times(times: IntArray) -> BoolArray:
     return bad
 
 
-def _bad_value_message(source: _Source, row: int, column: Column) -> str:
+def _bad_value_message(source: _Source, row: int, column: Column, value: object) -> str:
     """What is wrong with the value in the given row (from 0) of the file."""
     must = requirement(column)
     if column.kind == "time":
         must += ", all in the same unit"
-    place, got = f"row {row + 1}", ""
+    place, got = f"row {row + 1}", "" if value is None else f", got {shown(value)}"
     if file_format(source.path) == "csv":
         header = read_header(source.path)
         record = next(islice(read_records(source.path), row + 1, None))
         place = f"line {record.line}"
         if record.fields is not None:
-            got = f", got '{record.fields[header.index(column.source)]}'"
+            got = f", got {shown(record.fields[header.index(column.source)])}"
     return f"{source.path}: {place}: column '{column.source}' {must}{got}"
 
 

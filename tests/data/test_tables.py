@@ -261,11 +261,26 @@ def test_an_empty_category_or_title_is_no_fault(tmp_path):
 BAD_ROWS = {
     "too few fields": ("u3,b1,3", "must have 4 fields like the header, has 3"),
     "too many fields": ("u3,b1,3,1500000003,x", "must have 4 fields like the header, has 5"),
-    "rating is text": ("u3,b1,good,1500000003", "'rating' must be a finite number, got 'good'"),
-    "rating is empty": ("u3,b1,,1500000003", "'rating' must be a finite number, got ''"),
-    "rating is nan": ("u3,b1,nan,1500000003", "'rating' must be a finite number, got 'nan'"),
-    "rating is inf": ("u3,b1,inf,1500000003", "'rating' must be a finite number, got 'inf'"),
-    "rating has _": ("u3,b1,1_0,1500000003", "'rating' must be a finite number, got '1_0'"),
+    "rating is text": (
+        "u3,b1,good,1500000003",
+        "'rating' must be a number between -1e+15 and 1e+15, got 'good'",
+    ),
+    "rating is empty": (
+        "u3,b1,,1500000003",
+        "'rating' must be a number between -1e+15 and 1e+15, got ''",
+    ),
+    "rating is nan": (
+        "u3,b1,nan,1500000003",
+        "'rating' must be a number between -1e+15 and 1e+15, got 'nan'",
+    ),
+    "rating is inf": (
+        "u3,b1,inf,1500000003",
+        "'rating' must be a number between -1e+15 and 1e+15, got 'inf'",
+    ),
+    "rating has _": (
+        "u3,b1,1_0,1500000003",
+        "'rating' must be a number between -1e+15 and 1e+15, got '1_0'",
+    ),
     "user is empty": (",b1,3,1500000003", "'user_id' must not be empty, got ''"),
     "item is blank": ("u3, ,3,1500000003", "'item_id' must not be empty, got ' '"),
     "time is a date": ("u3,b1,3,2017-07-14", "'timestamp' must be seconds or milliseconds"),
@@ -357,13 +372,36 @@ def test_lines_are_counted_as_an_editor_does(tmp_path):
     books = BOOKS + 'b3,"two\nlines",A,x,1,1,1\n\nb4,T,A,x,1,1,cheap\n'
     config = config_of(tmp_path, books)
     assert message_of(config) == (
-        f"{config.books_path}: line 7: column 'price' must be a finite number or empty, got 'cheap'"
+        f"{config.books_path}: line 7: column 'price' must be a number "
+        "between -1e+15 and 1e+15, or empty, got 'cheap'"
     )
 
 
 def test_lines_are_counted_as_an_editor_does_where_only_the_value_is_wrong(tmp_path):
     books = BOOKS + 'b3,"two\nlines",A,x,1,1,1\n\nb4,T,A,x,1,1,inf\n'
     assert ": line 7: column 'price'" in message_of(config_of(tmp_path, books))
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e308", "1e16", "inf"])
+def test_an_absurd_number_is_a_bad_row(tmp_path, caplog, number):
+    config = config_of(tmp_path, BOOKS + f"b3,T,A,x,{number},1,1\n")
+    assert message_of(config) == (
+        f"{config.books_path}: line 4: column 'average_rating' must be a number between -1e+15 "
+        f"and 1e+15, or empty, got '{number}'"
+    )
+    with caplog.at_level(logging.WARNING):
+        table = books_of(config.model_copy(update={"bad_rows": "drop"}))
+    assert table["item_id"].to_pylist() == ["b1", "b2"]
+    assert "1 rows left out: 1 with bad 'average_rating'" in caplog.text
+
+
+def test_an_absurd_number_in_parquet_is_a_bad_row(tmp_path):
+    path = tmp_path / "books.parquet"
+    pq.write_table(pa.table({"item_id": ["b1", "b2"], "price": [1.0, 1e308]}), path)
+    assert message_of(config_of(tmp_path).model_copy(update={"books_path": path})) == (
+        f"{path}: row 2: column 'price' must be a number between -1e+15 and 1e+15, or empty, "
+        "got '1e+308'"
+    )
 
 
 def test_parquet_faults_name_the_row(tmp_path):
