@@ -28,6 +28,7 @@ from recsys.data.columns import (
     MAX_NUMBER,
     MISSING_NUMBERS,
     SEPARATORS,
+    TIMESTAMP,
     USER_ID,
     Column,
     present_columns,
@@ -56,10 +57,17 @@ MILLISECONDS_TO = 10**14
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """A file's rows whose every value is what it must be."""
+    """A file's rows whose every value is what it must be.
+
+    Attributes:
+        table: our names; times as int64.
+        rows: number of each row among the file's, from 1; None where none was left out.
+        ticks: how many units of the times make a second, 1 or 1000.
+    """
 
     table: pa.Table
     rows: IntArray | None
+    ticks: int = 1
 
 
 @dataclass(frozen=True)
@@ -232,9 +240,11 @@ def _canonical(column: Column, values: pa.ChunkedArray, path: Path) -> pa.Chunke
         case "rating" | "number" if numeric or pa.types.is_decimal(given) or empty:
             target = pa.float32() if column.kind == "rating" else pa.float64()
             return values.cast(target, safe=False)
-        case "time" if pa.types.is_timestamp(given):
-            return values.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
+        case "time" if pa.types.is_timestamp(given) or pa.types.is_date(given):
+            return values.cast(pa.timestamp("ms"), safe=False)  # its unit is known, not guessed
         case "time" if numeric or empty:
+            if pa.types.is_floating(given):
+                values = pc.if_else(pc.is_finite(values), values, None)
             return values.cast(pa.int64(), safe=False)
     expected = "strings or integers" if column.kind == "id" else requirement(column)
     raise DataError(f"{path}: column '{column.source}' must hold {expected}, holds {given}")
@@ -276,7 +286,12 @@ def _check(
     if first is not None:
         rows = np.flatnonzero(good) + 1 if rows is None else rows[good]
         table = table.filter(pa.array(good))
-    return Checked(table, rows)
+    if TIMESTAMP not in table.column_names:
+        return Checked(table, rows)
+    times = table[TIMESTAMP]
+    ticks = 1000 if pa.types.is_timestamp(times.type) or _in_milliseconds(times.to_numpy()) else 1
+    place = table.column_names.index(TIMESTAMP)
+    return Checked(table.set_column(place, TIMESTAMP, times.cast(pa.int64())), rows, ticks)
 
 
 def _bad_values(column: Column, values: pa.ChunkedArray) -> BoolArray | None:
@@ -291,9 +306,11 @@ def _bad_values(column: Column, values: pa.ChunkedArray) -> BoolArray | None:
             absurd: BoolArray = np.abs(values.to_numpy()) > MAX_NUMBER
             return absurd
         case "time":
-            return _bad_times(
-                values.fill_null(-1).to_numpy() if values.null_count else values.to_numpy()
-            )
+            times = values.cast(pa.int64())
+            times = times.fill_null(-1).to_numpy() if times.null_count else times.to_numpy()
+            if pa.types.is_timestamp(values.type):
+                return _outside(times, 0, MILLISECONDS_TO)
+            return _bad_times(times)
         case _:
             return None
 
@@ -312,9 +329,12 @@ def _empty_ids(values: pa.ChunkedArray) -> BoolArray | None:
 
 def _bad_times(times: IntArray) -> BoolArray:
     """Times that are negative, too large, or not in the unit that most are in."""
-    low, high = 0, MILLISECONDS_FROM
-    if in_milliseconds(times):
-        low, high = MILLISECONDS_FROM, MILLISECONDS_TO
+    if _in_milliseconds(times):
+        return _outside(times, MILLISECONDS_FROM, MILLISECONDS_TO)
+    return _outside(times, 0, MILLISECONDS_FROM)
+
+
+def _outside(times: IntArray, low: int, high: int) -> BoolArray:
     bad: BoolArray = (times < low) | (times >= high)
     return bad
 
@@ -334,6 +354,6 @@ def _bad_value_message(source: _Source, row: int, column: Column, value: object)
     return f"{source.path}: {place}: column '{column.source}' {must}{got}"
 
 
-def in_milliseconds(times: IntArray) -> bool:
+def _in_milliseconds(times: IntArray) -> bool:
     """Whether more of the times are milliseconds since 1970 than seconds."""
     return bool(2 * np.count_nonzero(times >= MILLISECONDS_FROM) > len(times))

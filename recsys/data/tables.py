@@ -25,7 +25,7 @@ from recsys.data.columns import (
 )
 from recsys.data.files import file_format
 from recsys.data.list_cells import lists_as_text, warn_of_other_notations
-from recsys.data.reading import in_milliseconds, read_checked
+from recsys.data.reading import read_checked
 from recsys.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,8 @@ def read_tables(config: DataConfig) -> Tables:
         for part in PARTS
         if part in config.source_paths
     )
-    table = _joined(files)
+    ticks = max(file.ticks for file in files)
+    table = _joined(files, ticks)
     user_ids, users = _codes(table[USER_ID])
     item_ids, items = _codes(table[ITEM_ID])
     times = _times(table, files[0].path)
@@ -98,7 +99,7 @@ def read_tables(config: DataConfig) -> Tables:
         items=items,
         ratings=_numbers(table[RATING], np.float32) if RATING in table.column_names else None,
         times=times,
-        ticks=1000 if times is not None and in_milliseconds(times) else 1,
+        ticks=ticks,
         rows=files[0].rows if len(files) == 1 else None,
         parts=_parts(files) if len(files) > 1 else None,
     )
@@ -112,16 +113,24 @@ class _InteractionsFile:
     part: str
     table: pa.Table
     rows: IntArray | None
+    ticks: int
 
     @classmethod
     def read(cls, path: Path, part: str, config: DataConfig) -> _InteractionsFile:
         limit = config.interactions_limit if part == "interactions" else None
         wanted = interaction_columns(config)
         checked = read_checked(path, wanted, limit=limit, drop=config.bad_rows == "drop")
-        return cls(path, part, checked.table, checked.rows)
+        return cls(path, part, checked.table, checked.rows, checked.ticks)
+
+    def in_ticks(self, ticks: int) -> pa.Table:
+        """The table with its times in the given unit, which is no coarser than its own."""
+        if ticks == self.ticks or TIMESTAMP not in self.table.column_names:
+            return self.table
+        times = pc.multiply(self.table[TIMESTAMP], ticks // self.ticks)
+        return self.table.set_column(self.table.column_names.index(TIMESTAMP), TIMESTAMP, times)
 
 
-def _joined(files: Sequence[_InteractionsFile]) -> pa.Table:
+def _joined(files: Sequence[_InteractionsFile], ticks: int) -> pa.Table:
     """The rows of all files, with the columns that all have and one dictionary for each id."""
     if len(files) == 1:
         return files[0].table
@@ -131,14 +140,8 @@ def _joined(files: Sequence[_InteractionsFile]) -> pa.Table:
         for name in file.table.column_names:
             if name not in kept:
                 logger.warning("%s: '%s' is not used: other files have none", file.path, name)
-    if TIMESTAMP in kept:
-        units = {in_milliseconds(_numbers(file.table[TIMESTAMP], np.int64)) for file in files}
-        if len(units) > 1:
-            raise DataError(
-                f"{files[-1].path}: '{TIMESTAMP}' must be in one unit, seconds or milliseconds, in "
-                "all files of a ready-made split"
-            )
-    return pa.concat_tables([file.table.select(kept) for file in files]).unify_dictionaries()
+    tables = [file.in_ticks(ticks).select(kept) for file in files]
+    return pa.concat_tables(tables).unify_dictionaries()
 
 
 def _times(table: pa.Table, path: Path) -> IntArray | None:

@@ -242,6 +242,39 @@ def test_parquet_timestamps_may_be_of_a_timestamp_type(tmp_path):
     assert (tables.times.tolist(), tables.ticks) == ([1500000000123], 1000)
 
 
+DAYS = [0, 500, 1200]  # 1970, May 1971, and April 1973, from when milliseconds exceed 1e11
+
+
+@pytest.mark.parametrize(
+    "type_, a_day",
+    [
+        (pa.date32(), 1),
+        (pa.date64(), 86_400_000),
+        (pa.timestamp("s"), 86_400),
+        (pa.timestamp("ns"), 86_400 * 10**9),
+        (pa.timestamp("us", "Europe/Berlin"), 86_400 * 10**6),
+    ],
+    ids=str,
+)
+def test_the_type_of_a_parquet_time_says_its_unit(tmp_path, type_, a_day):
+    path = tmp_path / "users.parquet"
+    times = pa.array([a_day * day for day in DAYS], pa.int64())
+    times = (times.cast(pa.int32()) if type_ == pa.date32() else times).cast(type_)
+    columns = {"user_id": ["u"] * 3, "item_id": ["b1"] * 3, "timestamp": times}
+    pq.write_table(pa.table(columns), path)
+    tables = read_tables(config_of(tmp_path).model_copy(update={"interactions_path": path}))
+    assert (tables.times // tables.ticks).tolist() == [86_400 * day for day in DAYS]
+
+
+@pytest.mark.parametrize("odd", [None, float("nan"), float("inf"), -1.0, 1e300])
+def test_a_parquet_time_that_is_no_time_is_a_bad_row(tmp_path, odd):
+    path = tmp_path / "users.parquet"
+    columns = {"user_id": ["u", "v"], "item_id": ["b1"] * 2, "timestamp": [1.5e9, odd]}
+    pq.write_table(pa.table(columns), path)
+    message = message_of(config_of(tmp_path).model_copy(update={"interactions_path": path}))
+    assert message.startswith(f"{path}: row 2: column 'timestamp' must be seconds or milliseconds")
+
+
 def test_the_first_of_repeated_books_is_kept_and_the_others_counted(tmp_path, caplog):
     books = BOOKS + "b1,Other,X,y,1,1,1\nb1,Third,X,y,1,1,1\n"
     with caplog.at_level(logging.WARNING):
