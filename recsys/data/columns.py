@@ -79,15 +79,16 @@ def book_columns(config: DataConfig) -> tuple[Column, ...]:
 def interaction_columns(config: DataConfig) -> tuple[Column, ...]:
     """The columns of the interactions file that the settings ask for.
 
-    The rating is checked wherever the file has one; the timestamp is read only where it is the
+    A rating may be empty unless ``min_rating`` needs it; the timestamp is read only where it is the
     order.
     """
     by_time = config.split.order == "timestamp"
+    needs_rating = config.min_rating is not None
     decays = config.feature_params.user_aggregation == "time_decayed_mean"
     wanted: list[tuple[InteractionField, ColumnKind, bool]] = [
         ("user_id", "id", True),
         ("item_id", "id", True),
-        ("rating", "rating", config.min_rating is not None),
+        ("rating", "number" if config.min_rating is None else "rating", needs_rating),
     ]
     if by_time:
         wanted.append(("timestamp", "time", decays))

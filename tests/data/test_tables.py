@@ -291,29 +291,13 @@ def test_an_empty_category_or_title_is_no_fault(tmp_path):
 
 # What is refused ---------------------------------------------------------------------------------
 
+NUMBER_OR_EMPTY = "must be a number between -1e+15 and 1e+15, or empty"
 BAD_ROWS = {
     "too few fields": ("u3,b1,3", "must have 4 fields like the header, has 3"),
     "too many fields": ("u3,b1,3,1500000003,x", "must have 4 fields like the header, has 5"),
-    "rating is text": (
-        "u3,b1,good,1500000003",
-        "'rating' must be a number between -1e+15 and 1e+15, got 'good'",
-    ),
-    "rating is empty": (
-        "u3,b1,,1500000003",
-        "'rating' must be a number between -1e+15 and 1e+15, got ''",
-    ),
-    "rating is nan": (
-        "u3,b1,nan,1500000003",
-        "'rating' must be a number between -1e+15 and 1e+15, got 'nan'",
-    ),
-    "rating is inf": (
-        "u3,b1,inf,1500000003",
-        "'rating' must be a number between -1e+15 and 1e+15, got 'inf'",
-    ),
-    "rating has _": (
-        "u3,b1,1_0,1500000003",
-        "'rating' must be a number between -1e+15 and 1e+15, got '1_0'",
-    ),
+    "rating is text": ("u3,b1,good,1500000003", f"'rating' {NUMBER_OR_EMPTY}, got 'good'"),
+    "rating is inf": ("u3,b1,inf,1500000003", f"'rating' {NUMBER_OR_EMPTY}, got 'inf'"),
+    "rating has _": ("u3,b1,1_0,1500000003", f"'rating' {NUMBER_OR_EMPTY}, got '1_0'"),
     "user is empty": (",b1,3,1500000003", "'user_id' must not be empty, got ''"),
     "item is blank": ("u3, ,3,1500000003", "'item_id' must not be empty, got ' '"),
     "time is a date": ("u3,b1,3,2017-07-14", "'timestamp' must be seconds or milliseconds"),
@@ -474,6 +458,32 @@ def test_a_missing_column_says_what_is_needed_and_how_to_map_it(tmp_path):
 def test_a_mapped_column_must_be_there(tmp_path):
     config = config_of(tmp_path, interaction_columns={"rating": "stars"})
     assert "column 'stars' is missing" in message_of(config)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_ratings_may_be_empty_where_none_is_needed(tmp_path, broken):
+    users = with_row("u3,b1,,1500000003", with_row("u3,b2,nan,1500000004"))
+    users = with_row("x", users) if broken else users
+    tables = read_tables(config_of(tmp_path, users=users, bad_rows="drop"))
+    assert tables.ratings.dtype == np.float32
+    np.testing.assert_array_equal(tables.ratings, np.float32([5, 4.5, 1, np.nan, np.nan]))
+
+
+def test_ratings_may_be_null_in_parquet_where_none_is_needed(tmp_path):
+    path = tmp_path / "users.parquet"
+    columns = {"user_id": ["u", "v"], "item_id": ["b1"] * 2, "rating": [4, None]}
+    pq.write_table(pa.table(columns), path)
+    tables = read_tables(config_of(tmp_path).model_copy(update={"interactions_path": path}))
+    np.testing.assert_array_equal(tables.ratings, [4, np.nan])
+
+
+@pytest.mark.parametrize("rating", ["", "nan"])
+def test_an_empty_rating_is_a_bad_row_where_ratings_decide(tmp_path, rating):
+    config = config_of(tmp_path, users=with_row(f"u3,b1,{rating},1500000003"), min_rating=1)
+    assert message_of(config) == (
+        f"{config.interactions_path}: line 5: column 'rating' must be a number between -1e+15 and "
+        f"1e+15, got '{rating}'"
+    )
 
 
 def test_min_rating_needs_the_rating(tmp_path):
