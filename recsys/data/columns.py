@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from recsys.config import BookField, DataConfig, InteractionField
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError, DataError, cut, shown
 
 USER_ID = "user_id"
 ITEM_ID = "item_id"
@@ -127,19 +127,23 @@ def present_columns(
     return present
 
 
+def listed(header: Sequence[str]) -> str:
+    """The names of a file's columns, as many as fit in a message."""
+    return ", ".join(map(cut, header[:20])) + (", ..." if len(header) > 20 else "")
+
+
 def _missing_message(
     columns: Sequence[Column], missing: Column, header: Sequence[str], path: Path
 ) -> str:
     needed = ", ".join(column.source for column in columns if column.required)
     by_lower = {name.lower(): name for name in reversed(header)}
     close = get_close_matches(missing.source.lower(), by_lower, n=1)
-    closest = f" (closest: '{by_lower[close[0]]}')" if close else ""
-    example = by_lower[close[0]] if close else "its_name_in_the_file"
+    closest = f" (closest: {shown(by_lower[close[0]])})" if close else ""
+    example = cut(by_lower[close[0]]) if close else "its_name_in_the_file"
     how = f"set '{missing.setting}: {{{missing.name}: {example}}}'"
     if missing.kind == "number":
         how = f"name it in 'data.book_columns' or leave it out of '{missing.setting}'"
-    has = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
     return (
         f"{path}: column '{missing.source}' is missing{closest}; needed: {needed}; "
-        f"the file has: {has}; if it is there under another name, {how}"
+        f"the file has: {listed(header)}; if it is there under another name, {how}"
     )

@@ -24,7 +24,7 @@ import pyarrow as pa
 from recsys.data.arrays import IntArray
 from recsys.data.columns import MAX_NUMBER, MISSING_NUMBERS, Column
 from recsys.data.csv_source import csv_form, open_binary, text_lines
-from recsys.errors import DataError
+from recsys.errors import DataError, shown
 
 BATCH_ROWS = 1 << 16
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
@@ -244,7 +244,7 @@ def _read_row(
         try:
             row.append(_read_value(column, text))
         except ValueError:
-            detail = f"column '{column.source}' {requirement(column)}, got '{text}'"
+            detail = f"column '{column.source}' {requirement(column)}, got {shown(text)}"
             return [], (fault_name(column), detail)
     return row, None
 

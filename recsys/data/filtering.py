@@ -13,7 +13,7 @@ from recsys.config import DataConfig
 from recsys.data.arrays import BoolArray, FloatArray, IntArray
 from recsys.data.columns import ITEM_ID
 from recsys.data.tables import PARTS, Tables
-from recsys.errors import DataError
+from recsys.errors import DataError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -162,11 +162,11 @@ def _of_known_books(tables: Tables, config: DataConfig) -> tuple[Log, FilterStep
     first = int(np.argmin(known))
     path, row = _place(tables, config, first)
     logger.warning(
-        "%s: column 'item_id' has %d values missing from %s, first '%s' in row %d; left out",
+        "%s: column 'item_id' has %d values missing from %s, first %s in row %d; left out",
         path,
         len(items) - int(np.count_nonzero(known)),
         config.books_path,
-        tables.item_ids[int(tables.items[first])].as_py(),
+        shown(tables.item_ids[int(tables.items[first])]),
         row,
     )
     return log.select(known), read

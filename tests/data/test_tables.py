@@ -371,6 +371,19 @@ def test_a_cr_within_a_row_is_named(tmp_path):
     assert "line 5: lines must end in LF or CR LF, this one has a CR" in message_of(config)
 
 
+def test_what_a_message_quotes_is_printable_and_cut(tmp_path):
+    rating = "\x1b[31mred\n" + "x" * 70_000
+    message = message_of(config_of(tmp_path, users=with_row(f'u3,b1,"{rating}",1500000003')))
+    assert message.endswith(f"got '\\x1b[31mred\\n{'x' * 51}'... (70009 characters)")
+
+
+def test_a_header_that_a_message_quotes_is_printable_and_cut(tmp_path):
+    header = "\x1b[31muser_id" + "x" * 70_000
+    message = message_of(config_of(tmp_path, users=f'"{header}",item_id\nu1,b1\n'))
+    assert "\x1b" not in message
+    assert len(message) < 1000
+
+
 def test_dropped_rows_are_counted_by_reason(tmp_path, caplog):
     users = USERS + "u3,b1\nu4,b1\n,b1,3,1500000003\nu5,b1,x,1500000003\n"
     with caplog.at_level(logging.WARNING):

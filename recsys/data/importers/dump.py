@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from recsys.data.columns import listed
 from recsys.data.csv_records import (
     BAD_ENCODING,
     SURROGATES,
@@ -176,7 +177,7 @@ def read_columns(
     missing = [name for name in columns if name not in header]
     if missing:
         raise DataError(
-            f"{tally.path}: column '{missing[0]}' is missing; the file has: {', '.join(header)}"
+            f"{tally.path}: column '{missing[0]}' is missing; the file has: {listed(header)}"
         )
     wanted = (*columns, *optional)
     places = [header.index(name) if name in header else -1 for name in wanted]
