@@ -8,6 +8,7 @@ the row is left out and counted.
 from __future__ import annotations
 
 import logging
+import re
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -246,8 +247,16 @@ def _canonical(column: Column, values: pa.ChunkedArray, path: Path) -> pa.Chunke
             if pa.types.is_floating(given):
                 values = pc.if_else(pc.is_finite(values), values, None)
             return values.cast(pa.int64(), safe=False)
-    expected = "strings or integers" if column.kind == "id" else requirement(column)
-    raise DataError(f"{path}: column '{column.source}' must hold {expected}, holds {given}")
+    raise DataError(f"{path}: column '{column.source}' must hold {_type(column)}, holds {given}")
+
+
+def _type(column: Column) -> str:
+    """What a Parquet column must hold, in words."""
+    if column.kind == "id":
+        return "strings or integers"
+    if column.name in SEPARATORS:
+        return "text or lists of texts"
+    return re.sub("^must (be )?", "", requirement(column))
 
 
 def _is_list_of_texts(given: pa.DataType) -> bool:

@@ -443,20 +443,25 @@ def test_parquet_faults_name_the_row(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "column, values",
+    "column, values, said",
     [
-        ("user_id", [1.5, 2.5]),
-        ("rating", ["5", "4"]),
-        ("timestamp", ["2020", "2021"]),
+        ("user_id", [1.5, 2.5], "strings or integers, holds double"),
+        ("rating", ["5", "4"], "a number between -1e+15 and 1e+15, or empty, holds string"),
+        ("timestamp", ["2020", "2021"], "seconds or milliseconds since 1970, holds string"),
+        ("title", [1, 2], "text, holds int64"),
+        ("categories", [1, 2], "text or lists of texts, holds int64"),
+        ("categories", [[1], [2]], "text or lists of texts, holds list<element: int64>"),
+        ("price", [True, False], "a number between -1e+15 and 1e+15, or empty, holds bool"),
     ],
 )
-def test_a_parquet_column_of_the_wrong_type_is_named(tmp_path, column, values):
+def test_a_parquet_column_of_the_wrong_type_is_named(tmp_path, column, values, said):
     config = config_of(tmp_path)
-    path = tmp_path / "users.parquet"
+    path = tmp_path / "file.parquet"
     columns = {"user_id": ["u", "v"], "item_id": ["b1", "b1"], column: values}
     pq.write_table(pa.table(columns), path)
-    message = message_of(config.model_copy(update={"interactions_path": path}))
-    assert f"{path}: column '{column}' must " in message
+    place = "interactions_path" if column in ("user_id", "rating", "timestamp") else "books_path"
+    message = message_of(config.model_copy(update={place: path}))
+    assert message == f"{path}: column '{column}' must hold {said}"
 
 
 def test_a_missing_column_says_what_is_needed_and_how_to_map_it(tmp_path):
