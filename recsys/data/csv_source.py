@@ -19,6 +19,10 @@ SEPARATORS = (",", ";", "\t", "|")
 """What may part the fields of a row."""
 _QUOTE = ord('"')
 _HEAD_BYTES = 1 << 16
+_OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip or Excel file; save the table as CSV",
+    b"PAR1": "a Parquet file, whose name must end in .parquet",
+}
 _EXCEL_HINT = re.compile(r'"?sep=(.)"?\s*')
 
 
@@ -49,10 +53,12 @@ def csv_form(path: Path) -> CsvForm:
 
 
 def open_binary(path: Path) -> BinaryIO | gzip.GzipFile:
-    """The content of a file, unpacked where its name ends in .gz."""
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rb")
-    return path.open("rb")
+    """The content of a file, unpacked where its name ends in .gz or it begins as gzip files do."""
+    file = path.open("rb")
+    if path.suffix.lower() != ".gz" and file.peek(2)[:2] != b"\x1f\x8b":
+        return file
+    file.close()
+    return gzip.open(path, "rb")
 
 
 def text_lines(file: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[str]:
@@ -63,6 +69,9 @@ def text_lines(file: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[str]:
     """
     for number, line in enumerate(file, start=1):
         if number == 1:
+            for start, what in _OTHER_FORMATS.items():
+                if line.startswith(start):
+                    raise DataError(f"{path}: must be CSV, is {what}")
             if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in line:
                 raise DataError(
                     f"{path}: must be UTF-8 text, line 1 is UTF-16 or binary; "

@@ -42,7 +42,7 @@ from recsys.data.csv_records import (
     requirement,
 )
 from recsys.data.csv_source import QuoteCheckedFile, csv_form, open_binary
-from recsys.data.files import file_format
+from recsys.data.files import file_format, parts_of
 from recsys.data.id_codes import encode_ids
 from recsys.data.item_lines import read_item_lines
 from recsys.data.list_cells import join_lists
@@ -98,7 +98,8 @@ def read_checked(path: Path, wanted: Sequence[Column], *, limit: int | None, dro
             columns = present_columns(wanted, read_header(path), path)
             checked = _read_csv(_Source(path, columns, limit, drop))
         case "parquet":
-            columns = present_columns(wanted, _parquet_schema(path).names, path)
+            first = parts_of(path)[0]
+            columns = present_columns(wanted, _parquet_columns(first), first)
             checked = _read_parquet(_Source(path, columns, limit, drop))
         case "lines":
             columns = present_columns(wanted, (USER_ID, ITEM_ID), path)
@@ -183,30 +184,55 @@ def _read_lines(source: _Source) -> Checked:
     return Checked(_encoded(source, columns), rows=None)
 
 
-def _parquet_schema(path: Path) -> pa.Schema:
+def _parquet_columns(path: Path) -> list[str]:
     try:
-        return pq.read_schema(path)
+        names: list[str] = pq.read_schema(path).names
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path}: must be a Parquet file ({str(error).splitlines()[0]})") from error
+    return names
 
 
 def _read_parquet(source: _Source) -> Checked:
-    names = [column.source for column in source.columns]
-    try:
-        if source.limit is None:
-            table = pq.read_table(source.path, columns=names)
-        else:
-            with pq.ParquetFile(source.path) as file:
-                table = _first_row_groups(file, names, source.limit)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{source.path}: must be a whole Parquet file ({str(error).splitlines()[0]})"
-        ) from error
+    parts: list[pa.Table] = []
+    for path in parts_of(source.path):
+        left = None if source.limit is None else source.limit - sum(map(len, parts))
+        if left is None or left > 0:
+            parts.append(_read_part(source, path, left))
     columns = {
-        column.name: _canonical(column, table[column.source], source.path)
+        column.name: _joined([part[column.name] for part in parts], column, source.path)
         for column in source.columns
     }
     return _check(source, _encoded(source, columns), rows=None, dropped=Counter())
+
+
+def _read_part(source: _Source, path: Path, limit: int | None) -> pa.Table:
+    """The wanted columns of a Parquet file, in canonical types."""
+    names = [column.source for column in source.columns]
+    present = _parquet_columns(path)
+    for name in names:
+        if name not in present:
+            raise DataError(f"{path}: column '{name}' is missing, which other parts have")
+    try:
+        if limit is None:
+            table = pq.read_table(path, columns=names)
+        else:
+            with pq.ParquetFile(path) as file:
+                table = _first_row_groups(file, names, limit)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(
+            f"{path}: must be a whole Parquet file ({str(error).splitlines()[0]})"
+        ) from error
+    columns = {c.name: _canonical(c, table[c.source], path) for c in source.columns}
+    return pa.table(columns)
+
+
+def _joined(parts: Sequence[pa.ChunkedArray], column: Column, path: Path) -> pa.ChunkedArray:
+    """The parts of a column one after the other; ids of types that differ as text."""
+    if len({part.type for part in parts}) > 1:
+        if column.kind != "id":
+            raise DataError(f"{path}: column '{column.source}' must be of one type in all parts")
+        parts = [part.cast(pa.string()) for part in parts]
+    return pa.chunked_array([chunk for part in parts for chunk in part.chunks], parts[0].type)
 
 
 def _first_row_groups(file: pq.ParquetFile, names: list[str], limit: int) -> pa.Table:
