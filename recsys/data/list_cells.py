@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,8 +64,9 @@ def _list_in(text: str) -> list[str | None] | None:
         return None
     for read in (json.loads, ast.literal_eval):
         try:
-            values = read(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            with warnings.catch_warnings(action="ignore"):  # Python's, of "\\d" and the like
+                values = read(text)
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             continue
         if isinstance(values, list) and all(isinstance(v, str | None) for v in values):
             return values

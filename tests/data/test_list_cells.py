@@ -40,6 +40,8 @@ def books_of(tmp_path, categories, authors=None):
         ("[Fantasy, Crime]", "[Fantasy, Crime]"),
         ("['Fantasy' 'Crime']", "['Fantasy' 'Crime']"),
         ("[1, 2]", "[1, 2]"),
+        ("[{[]: 1}]", "[{[]: 1}]"),
+        (r"['Sci\Fi']", r"Sci\Fi"),
         ("[" * 10_000, "[" * 10_000),
     ],
 )
