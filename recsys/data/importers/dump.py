@@ -13,6 +13,7 @@ from typing import Literal
 from recsys.data.columns import listed
 from recsys.data.csv_records import (
     BAD_ENCODING,
+    NUMBER,
     SURROGATES,
     WRONG_FIELDS,
     read_header,
@@ -224,7 +225,7 @@ def rating_text(text: str) -> str:
         Unreadable: it is not a finite number.
     """
     try:
-        value = float(text)
+        value = float(text if NUMBER.fullmatch(text.strip()) else "")  # which takes 1_0, too
         return str(int(value)) if value == int(value) else repr(value)
     except (ValueError, OverflowError) as error:
         raise Unreadable("bad 'rating'") from error
