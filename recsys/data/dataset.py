@@ -285,7 +285,10 @@ def _keep_and_order(
     if log.times is None:
         n_tied = 0  # nothing says that they are
     elif n_tied:
-        logger.warning("%d interactions have the same time as another of their user", n_tied)
+        logger.warning(
+            "%d interactions have the same time as another of their user; their order is random",
+            n_tied,
+        )
     times = None if log.times is None else log.times[order]
     if times is not None and tables.ticks > 1:
         times //= tables.ticks

@@ -46,7 +46,7 @@ from recsys.data.files import file_format, parts_of
 from recsys.data.id_codes import encode_ids
 from recsys.data.item_lines import read_item_lines
 from recsys.data.list_cells import join_lists
-from recsys.errors import DataError, shown
+from recsys.errors import DataError, cut, shown
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def _read_csv(source: _Source) -> Checked:
     try:
         table = _read_csv_at_once(source)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError, EOFError, zlib.error) as error:
-        logger.info("%s: reading line by line, since: %s", source.path, str(error).split("\n")[0])
+        logger.info("%s: reading line by line, since: %s", source.path, cut(str(error)))
         return _read_csv_by_line(source)
     return _check(source, table, rows=None, dropped=Counter())
 

@@ -111,9 +111,11 @@ def break_ties(
     Returns:
         The rows in their new order, (N,), and how many of them are tied.
     """
-    same = users[order[1:]] == users[order[:-1]]
+    ordered = users[order]
+    same = ordered[1:] == ordered[:-1]
     if times is not None:
-        same &= times[order[1:]] == times[order[:-1]]
+        ordered = times[order]
+        same &= ordered[1:] == ordered[:-1]
     if not same.any():
         return order, 0
     tied = np.append(same, False) | np.append(False, same)

@@ -377,6 +377,14 @@ def test_what_a_message_quotes_is_printable_and_cut(tmp_path):
     assert message.endswith(f"got '\\x1b[31mred\\n{'x' * 51}'... (70009 characters)")
 
 
+def test_the_log_quotes_no_raw_row(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        message_of(config_of(tmp_path, users=with_row("\x1b[31m" + "x" * 70_000)))
+    assert "reading line by line" in caplog.text
+    assert "\x1b" not in caplog.text
+    assert len(caplog.text) < 2000
+
+
 def test_a_header_that_a_message_quotes_is_printable_and_cut(tmp_path):
     header = "\x1b[31muser_id" + "x" * 70_000
     message = message_of(config_of(tmp_path, users=f'"{header}",item_id\nu1,b1\n'))
