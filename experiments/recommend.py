@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from recsys.data.vocabulary import near_match
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.recommender import Recommender
 from recsys.recommender.approximate import Recall
@@ -58,6 +59,7 @@ class Written:
         n_users: users answered.
         n_unknown: those of them whom the model does not know; they got the popular list.
         first_unknown: the id of the first of them.
+        hint: how most of the first ones nearly match ids that the model knows; "" if they do not.
         n_rows: recommendations.
         seconds: from the first user to the file in its place, without loading the model.
         recall: of the index against the exact lists; None where the search was exact.
@@ -66,6 +68,7 @@ class Written:
     n_users: int
     n_unknown: int
     first_unknown: str | None
+    hint: str
     n_rows: int
     seconds: float
     recall: Recall | None
@@ -113,6 +116,7 @@ class _Tally:
     n_users: int = 0
     n_unknown: int = 0
     first_unknown: str | None = None
+    hint: str = ""
     n_rows: int = 0
     started: float = field(default_factory=time.monotonic)
 
@@ -120,6 +124,8 @@ class _Tally:
         unknown = np.flatnonzero(~recommender.is_known(users))
         if len(unknown) and self.first_unknown is None:
             self.first_unknown = users[int(unknown[0])]
+            asked = pa.array([users[place] for place in unknown.tolist()], pa.string())
+            self.hint = near_match(asked, recommender.users.ids)
         self.n_users += len(users)
         self.n_unknown += len(unknown)
         self.n_rows += len(lists)
@@ -127,7 +133,13 @@ class _Tally:
     def written(self, recall: Recall | None) -> Written:
         seconds = time.monotonic() - self.started
         return Written(
-            self.n_users, self.n_unknown, self.first_unknown, self.n_rows, seconds, recall
+            self.n_users,
+            self.n_unknown,
+            self.first_unknown,
+            self.hint,
+            self.n_rows,
+            seconds,
+            recall,
         )
 
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from experiments.console import PLAIN_LINE_SECONDS
 from experiments.recommend import Request, Written
+from recsys.errors import shown
 
 
 class RecommendConsole:
@@ -61,8 +62,8 @@ class RecommendConsole:
         )
         if written.n_unknown:
             self._say(
-                f"unknown users: {written.n_unknown:,} (first '{written.first_unknown}'); they "
-                "got the most popular books"
+                f"unknown users: {written.n_unknown:,} (first {shown(written.first_unknown)}); "
+                f"they got the most popular books{written.hint}"
             )
         if written.recall is not None:
             recall = written.recall

@@ -6,9 +6,16 @@ hold, what was given, and where it came from. The command line prints it and exi
 
 from __future__ import annotations
 
+SHOWN_CHARACTERS = 60
+"""Of what was given, in a message."""
+
 
 class BookendsError(Exception):
-    """Something the user can mend; its message is one line."""
+    """Something the user can mend; its message is one line, whatever input it quotes."""
+
+    def __str__(self) -> str:
+        """The message."""
+        return printable(super().__str__())
 
 
 class ConfigError(BookendsError):
@@ -25,3 +32,22 @@ class ArtifactError(BookendsError):
 
 class TrackingError(BookendsError):
     """A tracking store that cannot do what was asked."""
+
+
+def printable(text: str) -> str:
+    """The text on one line, with escapes for what a terminal would not print but obey."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
+    )
+
+
+def cut(text: str, quote: str = "") -> str:
+    """What was given as messages show it: printable, and cut where long."""
+    more = f"... ({len(text)} characters)" if len(text) > SHOWN_CHARACTERS else ""
+    return f"{quote}{printable(text[:SHOWN_CHARACTERS])}{quote}{more}"
+
+
+def shown(value: object) -> str:
+    """The same in quotes."""
+    return cut(str(value), "'")

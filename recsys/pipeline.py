@@ -5,6 +5,7 @@ A run takes all of it; a trial of a sweep stops after the epochs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +14,12 @@ import torch
 from torch import Tensor
 
 from recsys.baselines.tuning import tuned_baselines
-from recsys.config import Config
+from recsys.config import Config, TrainingConfig
 from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories
 from recsys.data.world import World
+from recsys.errors import DataError, shown
 from recsys.evaluation.correlations import correlation_table
 from recsys.evaluation.diagnostics import Embeddings, diagnose
 from recsys.evaluation.evaluation import ORACLE, Evaluation, evaluate, validation_metrics
@@ -38,6 +40,8 @@ from recsys.training.objectives.objective import build_objective
 from recsys.training.optimizers import build_optimizer
 from recsys.training.sampling import NegativeSampler
 from recsys.training.trainer import Plan, Trainer, Validate
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ def _trainer(
         model = build_two_tower(config.model, prepared)
     device = resolve_device(config.model.device)
     model.to(device)
+    n_items = prepared.n_warm_items
     assert training.objective is not None
     plan = Plan(
         num_epochs=training.num_epochs,
@@ -115,18 +120,34 @@ def _trainer(
     )
     return Trainer(
         model,
-        build_examples(config, histories, prepared.n_warm_items),
-        build_objective(
-            training,
-            prepared.n_warm_items,
-            model.matching.query_score,
-            bfloat16=plan.bfloat16,
-        ),
+        build_examples(config, _with_unknown_items(histories, config, prepared), n_items),
+        build_objective(training, n_items, model.matching.query_score, bfloat16=plan.bfloat16),
         build_optimizer(model, training),
         validate,
         plan,
         build_auxiliary(training, model, prepared),
     )
+
+
+def _with_unknown_items(histories: Histories, config: Config, prepared: Prepared) -> Histories:
+    """The histories; where negatives are drawn, none of users who know all that may be drawn.
+
+    Raises:
+        DataError: no other user has a history.
+    """
+    knows_all = histories.lengths >= prepared.n_warm_items
+    if not knows_all.any() or not _draws_negatives(config.training, prepared.n_warm_items):
+        return histories
+    users = np.flatnonzero(knows_all)
+    said = (
+        f"{len(users)} users have interacted with all {prepared.n_warm_items} train items, the "
+        f"first is {shown(prepared.users.id_of(users[:1])[0])}"
+    )
+    left = histories.without(knows_all)
+    if not len(left.items):
+        raise DataError(f"a user must have an item left that is not known, but {said}")
+    _log.warning("%s; nothing is learned from them, since no negative is left to draw", said)
+    return left
 
 
 def build_examples(config: Config, histories: Histories, n_items: int) -> Examples:
@@ -164,9 +185,9 @@ def _negatives(config: Config, histories: Histories, n_items: int) -> Negatives:
     training = config.training
     shared = training.shared_negatives
     kind = training.negative_sampling or "uniform"
+    if not _draws_negatives(training, n_items):
+        return Negatives()
     if training.objective == "softmax":
-        if n_items <= training.softmax_max_items:
-            return Negatives()
         shared = training.softmax_max_items
     sampler = NegativeSampler(
         Bags(histories.offsets, histories.items, histories.n_items),
@@ -175,6 +196,11 @@ def _negatives(config: Config, histories: Histories, n_items: int) -> Negatives:
         alpha=training.popularity_alpha or 0.0,
     )
     return Negatives(sampler, training.negatives_per_positive, shared)
+
+
+def _draws_negatives(training: TrainingConfig, n_items: int) -> bool:
+    """Whether some of the items are drawn as negatives, rather than all taken."""
+    return training.objective != "softmax" or n_items > training.softmax_max_items
 
 
 def validation_users(prepared: Prepared, limit: int | None, seed: int) -> IntArray:

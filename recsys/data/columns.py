@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 from recsys.config import BookField, DataConfig, InteractionField
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError, DataError, cut, shown
 
 USER_ID = "user_id"
 ITEM_ID = "item_id"
@@ -23,9 +23,14 @@ TEXT_FIELDS = (TITLE, AUTHOR, CATEGORIES)
 NUMERIC_SETTING = "data.feature_params.numeric_columns"
 CATEGORY_SEPARATOR = "|"
 AUTHOR_SEPARATOR = ","
+SEPARATORS = {AUTHOR: AUTHOR_SEPARATOR, CATEGORIES: CATEGORY_SEPARATOR}
+"""Of the values in a cell, in the columns whose cells may hold several."""
 
 # What stands for a missing number in a CSV file.
 MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+
+MAX_NUMBER = 1e15
+"""Numbers larger in size are no plausible values, and their squares leave the range of float32."""
 
 ColumnKind = Literal["id", "text", "rating", "time", "number"]
 
@@ -37,8 +42,8 @@ class Column:
     Attributes:
         name: our name for it.
         source: the file's name for it.
-        kind: id (never empty), text (may be empty), rating (a finite number), time (seconds or
-            milliseconds since 1970) or number (finite or missing).
+        kind: id (never empty), text (may be empty), rating (a number), time (seconds or
+            milliseconds since 1970) or number (or missing); numbers up to ``MAX_NUMBER`` in size.
         required: whether a file without it cannot be read.
         setting: where the file's name for it is set, or the column left out.
     """
@@ -51,23 +56,18 @@ class Column:
 
 
 def book_columns(config: DataConfig) -> tuple[Column, ...]:
-    """The columns of the books file that the settings ask for."""
+    """The columns of the books file that the settings ask for; texts may be absent."""
     features = config.feature_params
     clash = sorted({ITEM_ID, *TEXT_FIELDS} & set(features.numeric_columns))
     if clash:
         raise ConfigError(f"'{NUMERIC_SETTING}' must name numeric columns, got '{clash[0]}'")
-    needed: dict[BookField, bool] = {
-        "item_id": True,
-        "title": features.title,
-        "author": features.author_top_k > 0,
-        "categories": features.category_top_k > 0,
-    }
     columns = []
-    for name, required in needed.items():
+    names: tuple[BookField, ...] = ("item_id", "title", "author", "categories")
+    for name in names:
         source = config.book_columns.get(name, name)
         kind: ColumnKind = "id" if name == ITEM_ID else "text"
-        mapped = name in config.book_columns
-        columns.append(Column(name, source, kind, required or mapped, "data.book_columns"))
+        required = name == ITEM_ID or name in config.book_columns
+        columns.append(Column(name, source, kind, required, "data.book_columns"))
     sources: dict[str, str] = {str(field): name for field, name in config.book_columns.items()}
     for number in features.numeric_columns:
         source = sources.get(number, number)
@@ -79,15 +79,16 @@ def book_columns(config: DataConfig) -> tuple[Column, ...]:
 def interaction_columns(config: DataConfig) -> tuple[Column, ...]:
     """The columns of the interactions file that the settings ask for.
 
-    The rating is checked wherever the file has one; the timestamp is read only where it is the
+    A rating may be empty unless ``min_rating`` needs it; the timestamp is read only where it is the
     order.
     """
     by_time = config.split.order == "timestamp"
+    needs_rating = config.min_rating is not None
     decays = config.feature_params.user_aggregation == "time_decayed_mean"
     wanted: list[tuple[InteractionField, ColumnKind, bool]] = [
         ("user_id", "id", True),
         ("item_id", "id", True),
-        ("rating", "rating", config.min_rating is not None),
+        ("rating", "number" if config.min_rating is None else "rating", needs_rating),
     ]
     if by_time:
         wanted.append(("timestamp", "time", decays))
@@ -112,6 +113,10 @@ def present_columns(
     Raises:
         DataError: a required column is missing, or the file names a needed column twice.
     """
+    by_name = {name.strip(): name for name in reversed(header)}
+    columns = [
+        replace(column, source=by_name.get(column.source, column.source)) for column in columns
+    ]
     missing = [column for column in columns if column.required and column.source not in header]
     if missing:
         raise DataError(_missing_message(columns, missing[0], header, path))
@@ -122,19 +127,23 @@ def present_columns(
     return present
 
 
+def listed(header: Sequence[str]) -> str:
+    """The names of a file's columns, as many as fit in a message."""
+    return ", ".join(map(cut, header[:20])) + (", ..." if len(header) > 20 else "")
+
+
 def _missing_message(
     columns: Sequence[Column], missing: Column, header: Sequence[str], path: Path
 ) -> str:
     needed = ", ".join(column.source for column in columns if column.required)
     by_lower = {name.lower(): name for name in reversed(header)}
     close = get_close_matches(missing.source.lower(), by_lower, n=1)
-    closest = f" (closest: '{by_lower[close[0]]}')" if close else ""
-    example = by_lower[close[0]] if close else "its_name_in_the_file"
+    closest = f" (closest: {shown(by_lower[close[0]])})" if close else ""
+    example = cut(by_lower[close[0]]) if close else "its_name_in_the_file"
     how = f"set '{missing.setting}: {{{missing.name}: {example}}}'"
     if missing.kind == "number":
         how = f"name it in 'data.book_columns' or leave it out of '{missing.setting}'"
-    has = ", ".join(header[:20]) + (", ..." if len(header) > 20 else "")
     return (
         f"{path}: column '{missing.source}' is missing{closest}; needed: {needed}; "
-        f"the file has: {has}; if it is there under another name, {how}"
+        f"the file has: {listed(header)}; if it is there under another name, {how}"
     )

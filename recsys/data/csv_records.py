@@ -11,19 +11,20 @@ import math
 import re
 import zlib
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from recsys.data.arrays import IntArray
-from recsys.data.columns import MISSING_NUMBERS, Column
-from recsys.errors import DataError
+from recsys.data.columns import MAX_NUMBER, MISSING_NUMBERS, Column
+from recsys.data.csv_source import csv_form, open_binary, text_lines
+from recsys.errors import DataError, shown
 
 BATCH_ROWS = 1 << 16
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
@@ -32,9 +33,13 @@ SURROGATES = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a by
 # Reasons for which a row cannot be read, as counted when it is dropped.
 WRONG_FIELDS = "wrong number of fields"
 BAD_QUOTES = "quotes that do not match"
+BAD_LINE_END = "a CR within a line"
 BAD_ENCODING = "not UTF-8"
+TOO_LONG = "a field that is too long"
 
 QUOTES_MUST_MATCH = 'a field that begins with " must end with "'
+MAX_FIELD = 1 << 22
+csv.field_size_limit(MAX_FIELD)  # for the whole process; 131,072 where not set
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,14 @@ class Record:
 
     Attributes:
         line: number of its first line in the file, counted from 1.
-        fields: its fields, bytes that are no UTF-8 as surrogates; None where its quotes do not
-            match, so that it has no fields.
+        fields: its fields, bytes that are no UTF-8 as surrogates; None where it cannot be parted
+            into fields.
+        fault: why it cannot, (reason, what is wrong).
     """
 
     line: int
     fields: list[str] | None
+    fault: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +73,6 @@ class CleanRows:
     dropped: Counter[str] = field(default_factory=Counter)
 
 
-def open_binary(path: Path) -> BinaryIO | gzip.GzipFile:
-    """The content of a file, unpacked where its name ends in .gz."""
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rb")
-    return path.open("rb")
-
-
 def read_header(path: Path) -> list[str]:
     """Names of the columns, from the first row.
 
@@ -83,7 +83,7 @@ def read_header(path: Path) -> list[str]:
     if first is None:
         raise DataError(f"{path}: the first line must name the columns, the file is empty")
     if first.fields is None:
-        raise DataError(f"{path}: line {first.line}: {QUOTES_MUST_MATCH}")
+        raise DataError(f"{path}: line {first.line}: {first.fault[1]}")
     for text in first.fields:
         if SURROGATES.search(text):
             raise DataError(f"{path}: line {first.line}: {_must_be_utf8(text)}")
@@ -93,61 +93,68 @@ def read_header(path: Path) -> list[str]:
 def read_records(path: Path) -> Iterator[Record]:
     """Every row, the header included; blank lines are passed over.
 
+    Where the quotes of a row do not match, that row is its first line alone.
+
     Raises:
         DataError: the file is UTF-16, or a .gz that cannot be unpacked.
     """
-    last_line = 0
+    line = 1
     try:
+        form = csv_form(path)
         with open_binary(path) as file:
-            lines = _Lines(_text_lines(file, path))
-            reader = csv.reader(lines)
+            lines = _Lines(text_lines(file, path))
+            line += len(list(islice(lines, form.n_skipped)))
+            lines.taken.clear()
+            reader = csv.reader(lines, delimiter=form.separator, strict=True)
             while True:
                 try:
                     fields = next(reader)
                 except StopIteration:
                     return
-                except csv.Error:
-                    yield Record(last_line + 1, None)
+                except csv.Error as error:
+                    yield Record(line, None, _fault(error))
+                    lines.give_back()
                 else:
-                    if fields:  # a row that wants a line after the last has an open quote
-                        yield Record(last_line + 1, None if lines.ended else fields)
-                last_line = reader.line_num
+                    if fields:
+                        yield Record(line, fields)
+                line += len(lines.taken)
+                lines.taken.clear()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
-            f"{path}: must be a whole gzip file, breaks off after line {last_line} ({error})"
+            f"{path}: must be a whole gzip file, breaks off after line {line - 1} ({error})"
         ) from error
 
 
 class _Lines:
-    """Lines of text that remember whether one more than there are was asked for."""
+    """Lines of text, of which all but the first that were taken can be given back."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
-        self.ended = False
+        self._given_back: deque[str] = deque()
+        self.taken: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        try:
-            return next(self._lines)
-        except StopIteration:
-            self.ended = True
-            raise
+        line = self._given_back.popleft() if self._given_back else next(self._lines)
+        self.taken.append(line)
+        return line
+
+    def give_back(self) -> None:
+        """All that were taken but the first."""
+        self._given_back.extendleft(reversed(self.taken[1:]))
+        del self.taken[1:]
 
 
-def _text_lines(file: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[str]:
-    for number, line in enumerate(file, start=1):
-        if number == 1:
-            if line.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in line:
-                raise DataError(
-                    f"{path}: must be UTF-8 text, line 1 is UTF-16 or binary; "
-                    "save the file as UTF-8"
-                )
-            if b"\r" in line.removesuffix(b"\r\n"):
-                raise DataError(f"{path}: lines must end in LF or CR LF, line 1 ends in CR")
-            line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 (the byte order mark is no text)
-        yield line.decode("utf-8", errors="surrogateescape")
+def _fault(error: csv.Error) -> tuple[str, str]:
+    """(reason, what is wrong) with a row that has no fields."""
+    text = str(error)
+    if "new-line" in text:
+        return BAD_LINE_END, "lines must end in LF or CR LF, this one has a CR in it"
+    if "field limit" in text:
+        return TOO_LONG, f"a field must have at most {MAX_FIELD} characters; {QUOTES_MUST_MATCH}"
+    return BAD_QUOTES, QUOTES_MUST_MATCH
 
 
 def read_clean_rows(
@@ -225,7 +232,7 @@ def _read_row(
 ) -> tuple[list[Any], tuple[str, str] | None]:
     """The row's values, or ([], (reason, what is wrong))."""
     if record.fields is None:
-        return [], (BAD_QUOTES, QUOTES_MUST_MATCH)
+        return [], record.fault
     if len(record.fields) != n_fields:
         detail = f"must have {n_fields} fields like the header, has {len(record.fields)}"
         return [], (WRONG_FIELDS, detail)
@@ -237,7 +244,7 @@ def _read_row(
         try:
             row.append(_read_value(column, text))
         except ValueError:
-            detail = f"column '{column.source}' {requirement(column)}, got '{text}'"
+            detail = f"column '{column.source}' {requirement(column)}, got {shown(text)}"
             return [], (fault_name(column), detail)
     return row, None
 
@@ -253,11 +260,11 @@ def requirement(column: Column) -> str:
         case "id":
             return "must not be empty"
         case "rating":
-            return "must be a finite number"
+            return f"must be a number between {-MAX_NUMBER:g} and {MAX_NUMBER:g}"
         case "time":
             return "must be seconds or milliseconds since 1970"
         case "number":
-            return "must be a finite number or empty"
+            return f"must be a number between {-MAX_NUMBER:g} and {MAX_NUMBER:g}, or empty"
         case _:
             return "must be text"
 

@@ -28,6 +28,7 @@ from recsys.data.files import content_sha256, file_format, file_state
 from recsys.data.filtering import FilterStep, filter_interactions
 from recsys.data.splitting import (
     SplitSummary,
+    break_ties,
     order_by_user_and_time,
     split_interactions,
 )
@@ -38,7 +39,7 @@ from recsys.errors import ArtifactError, DataError
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 PARTS = ("train", "validation", "test")
 SIDES = ("user", "item")
 
@@ -55,7 +56,7 @@ class Prepared:
         items: raw ids of items, by index; the catalogue is the books left after filtering.
         n_warm_users: users from this index on have no train interaction.
         n_warm_items: items from this index on have no train interaction.
-        train: sorted by user, then time, then row in the file.
+        train: sorted by user, then time, ties at random.
         validation: in the same order.
         test: in the same order.
         user_features: fitted on train, (U, ...).
@@ -183,7 +184,7 @@ def _prepare(config: DataConfig, seed: int, known: _Known | None) -> Prepared:
         item_featurizer=featurizer,
         books=books.select([ITEM_ID, *TEXT_FIELDS]),
         filter_steps=steps,
-        split=split.summary(config.split),
+        split=split.summary(config.split, log.n_tied),
         fingerprint=fingerprint(config, hashes, seed),
         sources=_sources(config, hashes),
     )
@@ -262,7 +263,7 @@ def _sources(config: DataConfig, hashes: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class _OrderedLog:
-    """The interactions that are kept, sorted by user, then time, then row.
+    """The interactions that are kept, sorted by user, then time, ties at random.
 
     Users and items are numbered by their raw ids, sorted as text.
     """
@@ -271,6 +272,7 @@ class _OrderedLog:
     user_ids: pa.Array  # (U,)
     book_rows: IntArray  # (I,) row of each item in the books table
     parts: IntArray | None  # (N,) of a ready-made split
+    n_tied: int  # at the same time as another of their user
 
 
 def _keep_and_order(
@@ -279,7 +281,14 @@ def _keep_and_order(
     log, steps = filter_interactions(tables, config)
     kept_users, users = _renumber(log.users, tables.user_ids)
     kept_items, items = _renumber(log.items, tables.books[ITEM_ID])
-    order = order_by_user_and_time(users, log.times)
+    order, n_tied = break_ties(order_by_user_and_time(users, log.times), users, log.times, items)
+    if log.times is None:
+        n_tied = 0  # nothing says that they are
+    elif n_tied:
+        logger.warning(
+            "%d interactions have the same time as another of their user; their order is random",
+            n_tied,
+        )
     times = None if log.times is None else log.times[order]
     if times is not None and tables.ticks > 1:
         times //= tables.ticks
@@ -288,7 +297,7 @@ def _keep_and_order(
     interactions = Interactions(users[order], items[order], times, *sizes, ratings)
     parts = None if log.parts is None else log.parts[order]
     user_ids = tables.user_ids.take(pa.array(kept_users))
-    return _OrderedLog(interactions, user_ids, kept_items, parts), steps
+    return _OrderedLog(interactions, user_ids, kept_items, parts, n_tied), steps
 
 
 def _renumber(codes: IntArray, ids: pa.Array) -> tuple[IntArray, IntArray]:

@@ -18,10 +18,11 @@ from scipy import sparse
 
 from recsys.config import FeatureParams
 from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
-from recsys.data.columns import TITLE
+from recsys.data.columns import MAX_NUMBER, SEPARATORS, TITLE
+from recsys.data.list_cells import lists_as_text
 from recsys.data.text_fields import TEXT_BAGS, TextField, field_values, source_column
 from recsys.data.value_bags import BagColumns, ValueLists
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
@@ -252,13 +253,20 @@ def _numbers(books: pa.Table, name: str) -> FloatArray:
     if name not in books.column_names:
         return np.full(len(books), np.nan)
     numbers: FloatArray = books[name].cast(pa.float64()).to_numpy()
+    absurd = numbers[np.abs(numbers) > MAX_NUMBER]
+    if len(absurd):
+        raise DataError(
+            f"'{name}' of a book must be between {-MAX_NUMBER:g} and {MAX_NUMBER:g}, got "
+            f"{absurd[0]:g}"
+        )
     return numbers
 
 
 def _texts(books: pa.Table, name: str) -> pa.ChunkedArray:
     if name not in books.column_names:
         return pa.chunked_array([pa.array([""] * len(books), pa.string())])
-    return pc.fill_null(books[name].cast(pa.string()), "")
+    texts = pc.fill_null(books[name].cast(pa.string()), "")
+    return lists_as_text(texts, SEPARATORS[name]) if name in SEPARATORS else texts
 
 
 TITLE_STATISTICS = (

@@ -13,32 +13,57 @@ FileFormat = Literal["csv", "parquet", "lines"]
 
 
 def file_format(path: Path) -> FileFormat:
-    """The format that the file's name says.
+    """The format that the file's name says; a folder is one of Parquet parts.
 
     Raises:
-        DataError: there is no such file, or its name ends in nothing known.
+        DataError: there is no such file, it is a pipe, or its name ends in nothing known.
     """
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: no such file")
-    if not os.access(path, os.R_OK):
-        raise DataError(f"{path}: must be readable, permission is denied")
+    parts = parts_of(path)
+    if not parts:
+        raise DataError(f"{path}: a folder must hold files whose names end in .parquet, has none")
+    for part in parts:
+        if not part.is_file():
+            raise DataError(
+                f"{part}: must be a file, which is read more than once; write what a pipe gives "
+                "to a file first"
+            )
+        if not os.access(part, os.R_OK):
+            raise DataError(f"{part}: must be readable, permission is denied")
+    if path.is_dir():
+        return "parquet"
     name = path.name.lower()
-    if name.endswith((".csv", ".csv.gz")):
+    if name.endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz")):
         return "csv"
     if name.endswith(".parquet"):
         return "parquet"
     if name.endswith((".txt", ".txt.gz")):
         return "lines"
-    raise DataError(f"{path}: the name must end in .csv, .csv.gz, .parquet, .txt or .txt.gz")
+    raise DataError(
+        f"{path}: the name must end in .csv, .csv.gz, .tsv, .tsv.gz, .parquet, .txt or .txt.gz"
+    )
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files that hold the data: the path itself, or the Parquet files of a folder by name."""
+    if not path.is_dir():
+        return [path]
+    return sorted(part for part in path.glob("*.parquet") if part.name[0] not in "._")
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of the bytes of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of the bytes of a file, of a folder of those of its parts; in hexadecimal."""
+    digests = []
+    for part in parts_of(path):
+        with part.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    if not path.is_dir():
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def file_state(path: Path) -> tuple[int, int]:
     """Size in bytes and time of the last change in nanoseconds: what a change would alter."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    statuses = [part.stat() for part in parts_of(path)]
+    return sum(s.st_size for s in statuses), max(s.st_mtime_ns for s in statuses)

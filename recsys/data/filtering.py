@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.config import DataConfig
 from recsys.data.arrays import BoolArray, FloatArray, IntArray
 from recsys.data.columns import ITEM_ID
 from recsys.data.tables import PARTS, Tables
-from recsys.errors import DataError
+from recsys.data.vocabulary import near_match
+from recsys.errors import DataError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +89,7 @@ def filter_interactions(tables: Tables, config: DataConfig) -> tuple[Log, tuple[
     """The interactions that are kept, and what each step left.
 
     Steps, in this order: interactions whose book is known; the latest of several of the same user
-    with the same book (by time, ties by row; by row where there are no times); those rated
+    with the same book (by time, ties by rating; by row where there are no times); those rated
     ``min_rating`` or better; the k-core, a step a round. A ready-made split ends after the second
     step, and a pair in several of its parts stays in the first of them.
 
@@ -96,7 +98,6 @@ def filter_interactions(tables: Tables, config: DataConfig) -> tuple[Log, tuple[
     """
     log, read = _of_known_books(tables, config)
     steps = [read, log.step("known books")]
-    _require_some(log, f"no item_id of {config.interactions_path} is in {config.books_path}")
     log = _latest_of_pairs(log)
     steps.append(log.step("latest of each pair"))
     if log.parts is None:
@@ -120,9 +121,10 @@ def _thin_out(log: Log, config: DataConfig) -> tuple[Log, list[FilterStep]]:
         best = float(log.ratings.max())
         log = log.select(log.ratings >= config.min_rating)
         steps.append(log.step("min_rating"))
-        _require_some(
-            log, f"nothing is left after min_rating={config.min_rating:g}; the highest is {best:g}"
-        )
+        if not len(log):
+            raise DataError(
+                f"nothing is left after min_rating={config.min_rating:g}; the highest is {best:g}"
+            )
     before = log
     log, rounds = k_core(log, **_minimums(config))
     steps.extend(rounds)
@@ -135,11 +137,6 @@ def _minimums(config: DataConfig) -> dict[str, int]:
     user, item = config.min_user_interactions, config.min_item_interactions
     assert user is not None and item is not None  # filled in by the settings
     return {"min_user_interactions": user, "min_item_interactions": item}
-
-
-def _require_some(log: Log, message: str) -> None:
-    if not len(log):
-        raise DataError(message)
 
 
 def _of_known_books(tables: Tables, config: DataConfig) -> tuple[Log, FilterStep]:
@@ -160,14 +157,22 @@ def _of_known_books(tables: Tables, config: DataConfig) -> tuple[Log, FilterStep
     if known.all():
         return log, read
     first = int(np.argmin(known))
+    unknown = tables.item_ids.take(pa.array(np.unique(tables.items[~known])))
+    hint = near_match(unknown, tables.books[ITEM_ID].combine_chunks())
+    if not known.any():
+        raise DataError(
+            f"no item_id of {config.interactions_path} is in {config.books_path}, the first is "
+            f"{shown(tables.item_ids[int(tables.items[first])])}{hint}"
+        )
     path, row = _place(tables, config, first)
     logger.warning(
-        "%s: column 'item_id' has %d values missing from %s, first '%s' in row %d; left out",
+        "%s: column 'item_id' has %d values missing from %s, first %s in row %d; left out%s",
         path,
         len(items) - int(np.count_nonzero(known)),
         config.books_path,
-        tables.item_ids[int(tables.items[first])].as_py(),
+        shown(tables.item_ids[int(tables.items[first])]),
         row,
+        hint,
     )
     return log.select(known), read
 
@@ -185,14 +190,17 @@ def _place(tables: Tables, config: DataConfig, interaction: int) -> tuple[Path, 
 def _latest_of_pairs(log: Log) -> Log:
     """Without all but the latest interaction of each (user, item) pair.
 
+    Of those at the same time it is the best rated; without times, the one in the last row.
+
     Of a ready-made split, the latest in the first part that has the pair.
     """
     rows, pairs = _rows_of_repeated_pairs(log)
     if not len(rows):
         return log
     times = rows if log.times is None else log.times[rows]
+    ratings = np.zeros(len(rows)) if log.ratings is None else log.ratings[rows]
     parts = np.zeros(len(rows), dtype=np.int8) if log.parts is None else log.parts[rows]
-    order = np.lexsort((rows, times, -parts, pairs))
+    order = np.lexsort((rows, np.nan_to_num(ratings, nan=-np.inf), times, -parts, pairs))
     rows, pairs = rows[order], pairs[order]
     older = pairs[:-1] == pairs[1:]
     keep = np.ones(len(log), dtype=bool)

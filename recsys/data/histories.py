@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
+from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray, Interactions
 from recsys.data.splitting import order_by_user_and_time
 
 
@@ -79,6 +79,17 @@ class Histories:
             self.items[positions],
             None if self.times is None else self.times[positions],
             None if self.ratings is None else self.ratings[positions],
+            self.n_items,
+        )
+
+    def without(self, users: BoolArray) -> Histories:
+        """The same users, those for whom ``users`` (U,) is true with no items."""
+        kept = np.repeat(~users, self.lengths)
+        return Histories(
+            np.append(0, np.cumsum(np.where(users, 0, self.lengths))),
+            self.items[kept],
+            None if self.times is None else self.times[kept],
+            None if self.ratings is None else self.ratings[kept],
             self.n_items,
         )
 

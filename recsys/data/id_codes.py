@@ -1,5 +1,6 @@
 """Raw ids as codes: the distinct ids of a column, and which of them each row holds.
 
+White space around an id is no part of it, here as wherever ids are looked up.
 Ids that are whole numbers, not much larger than there are rows, are numbered by counting, several
 times as fast as a hash table of their texts.
 """
@@ -38,8 +39,14 @@ def _hashed(ids: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     """(code of each row, distinct ids)."""
     encoded = pa.types.is_dictionary(ids.type)
     ids = ids.unify_dictionaries() if encoded else ids.dictionary_encode()
-    codes = pa.chunked_array([chunk.indices for chunk in ids.chunks])
-    return codes.combine_chunks().cast(pa.int32()), ids.chunk(0).dictionary
+    indices = pa.chunked_array([chunk.indices for chunk in ids.chunks])
+    codes, distinct = indices.combine_chunks().cast(pa.int32()), ids.chunk(0).dictionary
+    if not pa.types.is_integer(distinct.type):
+        trimmed = pc.utf8_trim_whitespace(distinct)
+        if not trimmed.equals(distinct):
+            merged = trimmed.dictionary_encode()
+            return merged.indices.take(codes), merged.dictionary
+    return codes, distinct
 
 
 def _counted(numbers: _Numbers) -> tuple[pa.Array, pa.Array]:

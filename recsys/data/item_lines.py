@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from recsys.data.columns import ITEM_ID, USER_ID
+from recsys.data.csv_source import open_binary
 from recsys.errors import DataError
 
 
@@ -36,10 +37,9 @@ def read_item_lines(path: Path, limit: int | None) -> pa.Table:
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            content = gzip.decompress(content)
-    except (OSError, EOFError) as error:  # a bad gzip file is an OSError
+        with open_binary(path) as file:
+            content = file.read()
+    except (OSError, EOFError, zlib.error) as error:  # a bad gzip file is an OSError
         raise DataError(f"{path}: must be readable ({error})") from error
     try:
         return content.decode("utf-8-sig")

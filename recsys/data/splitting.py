@@ -15,6 +15,7 @@ from recsys.errors import DataError
 logger = logging.getLogger(__name__)
 
 LEAVE_OUT_MINIMUM = 3  # test, validation, and one left to learn from
+_TIE_SEED = 20_231_117
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,29 @@ class Split:
         train: BoolArray = ~(self.validation | self.test)
         return train
 
-    def summary(self, config: SplitConfig) -> SplitSummary:
-        """The sizes of the parts."""
+    def summary(self, config: SplitConfig, n_tied: int = 0) -> SplitSummary:
+        """The sizes of the parts.
+
+        Args:
+            config: the strategy and its shares.
+            n_tied: interactions at the same time as another of their user.
+        """
         validation, test = (int(np.count_nonzero(p)) for p in (self.validation, self.test))
         train = len(self.test) - validation - test
         assert config.strategy is not None
-        note = None
+        notes = []
         if config.strategy == "given" and config.validation_fraction is not None:
             share = f"{100 * config.validation_fraction:g} %"
-            note = f"validation is cut at random from train, {share} of each user's interactions"
+            notes.append(
+                f"validation is cut at random from train, {share} of each user's interactions"
+            )
+        if n_tied:
+            notes.append(
+                f"{n_tied} of {len(self.test)} interactions have the same time as another of their "
+                "user; these are in a random order that does not depend on the order of the rows"
+            )
         sizes = (train, validation, test)
+        note = "; ".join(notes) or None
         return SplitSummary(config.strategy, config.order, self.skipped, *sizes, note)
 
 
@@ -81,6 +95,37 @@ def order_by_user_and_time(users: IntArray, times: IntArray | None) -> IntArray:
         users = users[rows]
     by_user = _stable_order(users)
     return by_user if rows is None else rows[by_user]
+
+
+def break_ties(
+    order: IntArray, users: IntArray, times: IntArray | None, items: IntArray
+) -> tuple[IntArray, int]:
+    """The order with ties of user and time at random, always the same way whatever the rows' order.
+
+    Args:
+        order: rows sorted by user, then time, (N,).
+        users: of each row, (N,).
+        times: (N,), or None where all of a user's interactions are tied.
+        items: (N,), each once a user.
+
+    Returns:
+        The rows in their new order, (N,), and how many of them are tied.
+    """
+    ordered = users[order]
+    same = ordered[1:] == ordered[:-1]
+    if times is not None:
+        ordered = times[order]
+        same &= ordered[1:] == ordered[:-1]
+    if not same.any():
+        return order, 0
+    tied = np.append(same, False) | np.append(False, same)
+    ties = np.cumsum(np.append(True, ~same))[tied]  # the number of its tie, of each tied row
+    rows = order[tied]
+    rows = rows[np.lexsort((items[rows], ties))]
+    drawn = np.random.RandomState(_TIE_SEED).random_sample(len(rows))  # the same in every numpy
+    broken = order.copy()
+    broken[tied] = rows[np.lexsort((drawn, ties))]
+    return broken, len(rows)
 
 
 def _stable_order(keys: IntArray) -> IntArray:
@@ -159,7 +204,7 @@ def _split(
 def _skip(users: IntArray, config: SplitConfig) -> Split:
     why = (
         f"'{config.strategy}' needs to know which interaction came first: there is no timestamp "
-        "column, and 'data.split.order: rows' is not set"
+        "column, or one that holds the same in every row, and 'data.split.order: rows' is not set"
     )
     logger.warning("nothing is held out for validation and test: %s", why)
     return Split(np.zeros(len(users), dtype=bool), np.zeros(len(users), dtype=bool), why)

@@ -71,7 +71,8 @@ def _write_files(directory: Path, content: Content) -> None:
     for name, table in content.tables.items():
         with pa.ipc.new_file(str(directory / f"{name}.arrow"), table.schema) as writer:
             writer.write_table(table)
-    (directory / VALUES).write_text(json.dumps(dict(content.values)), encoding="utf-8")
+    values = json.dumps(dict(content.values), allow_nan=False)
+    (directory / VALUES).write_text(values, encoding="utf-8")
     sizes = {file.name: file.stat().st_size for file in sorted(directory.iterdir())}
     manifest = {
         "arrays": list(content.arrays), "tables": list(content.tables), "sizes": sizes

@@ -1,61 +1,37 @@
-"""Books and interactions as they are in the files, checked, with raw ids.
-
-A file is read by Arrow, strictly and all at once. Where Arrow refuses, or a value is not what it
-must be, a slower reading finds the line, and ``bad_rows`` decides whether the run ends there or
-the row is left out and counted.
-"""
+"""Books and interactions as they are in the files, checked, with raw ids."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from recsys.config import DataConfig
-from recsys.data.arrays import BoolArray, FloatArray, IntArray
+from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.columns import (
     ITEM_ID,
-    MISSING_NUMBERS,
     RATING,
+    SEPARATORS,
     TEXT_FIELDS,
     TIMESTAMP,
     USER_ID,
-    Column,
     book_columns,
     interaction_columns,
-    present_columns,
-)
-from recsys.data.csv_records import (
-    fault_name,
-    read_clean_rows,
-    read_header,
-    read_records,
-    requirement,
 )
 from recsys.data.files import file_format
-from recsys.data.id_codes import encode_ids
-from recsys.data.item_lines import read_item_lines
+from recsys.data.list_cells import lists_as_text, warn_of_other_notations
+from recsys.data.reading import read_checked
 from recsys.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 PARTS = ("interactions", "validation", "test")
 """The files of interactions of a ready-made split; the first holds train."""
-
-BLOCK_BYTES = 1 << 22  # every core holds one block as text
-# 1e11 seconds after 1970 is the year 5138, 1e11 milliseconds the year 1973.
-MILLISECONDS_FROM = 10**11
-MILLISECONDS_TO = 10**14
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,24 +66,6 @@ class Tables:
     parts: IntArray | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class _Checked:
-    """A file's rows whose every value is what it must be."""
-
-    table: pa.Table
-    rows: IntArray | None
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A file, the columns to read from it, and how."""
-
-    path: Path
-    columns: tuple[Column, ...]
-    limit: int | None
-    drop: bool
-
-
 def read_tables(config: DataConfig) -> Tables:
     """All files, checked.
 
@@ -121,10 +79,11 @@ def read_tables(config: DataConfig) -> Tables:
         for part in PARTS
         if part in config.source_paths
     )
-    table = _joined(files)
+    ticks = max(file.ticks for file in files)
+    table = _joined(files, ticks)
     user_ids, users = _codes(table[USER_ID])
     item_ids, items = _codes(table[ITEM_ID])
-    times = _numbers(table[TIMESTAMP], np.int64) if TIMESTAMP in table.column_names else None
+    times = _times(table, files[0].path)
     logger.info(
         "%s: %d interactions of %d users with %d items",
         " and ".join(str(file.path) for file in files),
@@ -140,7 +99,7 @@ def read_tables(config: DataConfig) -> Tables:
         items=items,
         ratings=_numbers(table[RATING], np.float32) if RATING in table.column_names else None,
         times=times,
-        ticks=1000 if times is not None and _in_milliseconds(times) else 1,
+        ticks=ticks,
         rows=files[0].rows if len(files) == 1 else None,
         parts=_parts(files) if len(files) > 1 else None,
     )
@@ -154,16 +113,24 @@ class _InteractionsFile:
     part: str
     table: pa.Table
     rows: IntArray | None
+    ticks: int
 
     @classmethod
     def read(cls, path: Path, part: str, config: DataConfig) -> _InteractionsFile:
         limit = config.interactions_limit if part == "interactions" else None
         wanted = interaction_columns(config)
-        checked = _read(path, wanted, limit=limit, drop=config.bad_rows == "drop")
-        return cls(path, part, checked.table, checked.rows)
+        checked = read_checked(path, wanted, limit=limit, drop=config.bad_rows == "drop")
+        return cls(path, part, checked.table, checked.rows, checked.ticks)
+
+    def in_ticks(self, ticks: int) -> pa.Table:
+        """The table with its times in the given unit, which is no coarser than its own."""
+        if ticks == self.ticks or TIMESTAMP not in self.table.column_names:
+            return self.table
+        times = pc.multiply(self.table[TIMESTAMP], ticks // self.ticks)
+        return self.table.set_column(self.table.column_names.index(TIMESTAMP), TIMESTAMP, times)
 
 
-def _joined(files: Sequence[_InteractionsFile]) -> pa.Table:
+def _joined(files: Sequence[_InteractionsFile], ticks: int) -> pa.Table:
     """The rows of all files, with the columns that all have and one dictionary for each id."""
     if len(files) == 1:
         return files[0].table
@@ -173,14 +140,23 @@ def _joined(files: Sequence[_InteractionsFile]) -> pa.Table:
         for name in file.table.column_names:
             if name not in kept:
                 logger.warning("%s: '%s' is not used: other files have none", file.path, name)
-    if TIMESTAMP in kept:
-        units = {_in_milliseconds(_numbers(file.table[TIMESTAMP], np.int64)) for file in files}
-        if len(units) > 1:
-            raise DataError(
-                f"{files[-1].path}: '{TIMESTAMP}' must be in one unit, seconds or milliseconds, in "
-                "all files of a ready-made split"
-            )
-    return pa.concat_tables([file.table.select(kept) for file in files]).unify_dictionaries()
+    tables = [file.in_ticks(ticks).select(kept) for file in files]
+    return pa.concat_tables(tables).unify_dictionaries()
+
+
+def _times(table: pa.Table, path: Path) -> IntArray | None:
+    """The times of the interactions; None where there are none, or no two that differ."""
+    if TIMESTAMP not in table.column_names:
+        return None
+    times = _numbers(table[TIMESTAMP], np.int64)
+    if len(times) > 1 and times.min() == times.max():
+        logger.warning(
+            "%s: '%s' holds the same in every row, so it gives no order and is not used",
+            path,
+            TIMESTAMP,
+        )
+        return None
+    return times
 
 
 def _parts(files: Sequence[_InteractionsFile]) -> IntArray:
@@ -200,22 +176,27 @@ def _unknown_books(item_ids: pa.Array) -> pa.Table:
 def read_books(path: Path, config: DataConfig) -> pa.Table:
     """The books file: one row an id, the first where the file has several.
 
-    Text columns that the file lacks and the settings do not need are there, and empty; numeric ones
-    are not there.
+    Text columns that the file lacks are there, and empty; numeric ones are not there.
     """
     if file_format(path) == "lines":
         raise DataError(f"{path}: a books file must be .csv, .csv.gz or .parquet")
     wanted = book_columns(config)
-    checked = _read(path, wanted, limit=config.books_limit, drop=config.bad_rows == "drop")
+    checked = read_checked(path, wanted, limit=config.books_limit, drop=config.bad_rows == "drop")
     table = checked.table
-    for name in TEXT_FIELDS:
-        if name not in table.column_names:
-            table = table.append_column(name, pa.array([""] * len(table), pa.string()))
-    numbers = [column for column in wanted if column.kind == "number"]
-    lacking = ", ".join(c.source for c in numbers if c.name not in table.column_names)
+    lacking = [column for column in wanted if column.name not in table.column_names]
     if lacking:
-        logger.info("%s: has no column %s, which is left out of the features", path, lacking)
-    kept = [column.name for column in numbers if column.name in table.column_names]
+        texts = [column for column in lacking if column.kind == "text"]
+        logger.log(
+            logging.WARNING if texts else logging.INFO,
+            "%s: has no column %s, which is left out of the features; one that is there under "
+            "another name is named in 'data.book_columns'",
+            path,
+            ", ".join(column.source for column in lacking),
+        )
+        for column in texts:
+            table = table.append_column(column.name, pa.array([""] * len(table), pa.string()))
+    table = _with_lists_as_text(table, path)
+    kept = [c.name for c in wanted if c.kind == "number" and c.name in table.column_names]
     table = table.select([ITEM_ID, *TEXT_FIELDS, *kept])
     _, codes = _codes(table[ITEM_ID])
     table = table.set_column(0, ITEM_ID, table[ITEM_ID].cast(pa.string()))
@@ -231,6 +212,14 @@ def read_books(path: Path, config: DataConfig) -> pa.Table:
     return table.combine_chunks()
 
 
+def _with_lists_as_text(books: pa.Table, path: Path) -> pa.Table:
+    for name, separator in SEPARATORS.items():
+        cells = lists_as_text(books[name], separator)
+        warn_of_other_notations(cells, separator, path=path, column=name)
+        books = books.set_column(books.column_names.index(name), name, cells)
+    return books
+
+
 def _codes(column: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
     """(distinct values, position of each row's among them)."""
     encoded = column.combine_chunks()  # of one dictionary
@@ -240,251 +229,3 @@ def _codes(column: pa.ChunkedArray) -> tuple[pa.Array, IntArray]:
 def _numbers(column: pa.ChunkedArray, dtype: type[np.generic]) -> np.ndarray:
     values: np.ndarray = column.to_numpy().astype(dtype, copy=False)
     return values
-
-
-def _in_milliseconds(times: IntArray) -> bool:
-    """Whether more of the times are milliseconds since 1970 than seconds."""
-    return bool(2 * np.count_nonzero(times >= MILLISECONDS_FROM) > len(times))
-
-
-# Reading -----------------------------------------------------------------------------------------
-
-
-def _read(path: Path, wanted: Sequence[Column], *, limit: int | None, drop: bool) -> _Checked:
-    match file_format(path):
-        case "csv":
-            columns = present_columns(wanted, read_header(path), path)
-            checked = _read_csv(_Source(path, columns, limit, drop))
-        case "parquet":
-            columns = present_columns(wanted, _parquet_schema(path).names, path)
-            checked = _read_parquet(_Source(path, columns, limit, drop))
-        case "lines":
-            columns = present_columns(wanted, (USER_ID, ITEM_ID), path)
-            checked = _read_lines(_Source(path, columns, limit, drop))
-    if not len(checked.table):
-        lines = file_format(path) == "lines"
-        what = "interaction" if lines else "row that can be read below the header"
-        raise DataError(f"{path}: must have at least one {what}")
-    return checked
-
-
-def _read_csv(source: _Source) -> _Checked:
-    try:
-        table = _read_csv_at_once(source)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        logger.info("%s: reading line by line, since: %s", source.path, str(error).split("\n")[0])
-        return _read_csv_by_line(source)
-    return _check(source, table, rows=None, dropped=Counter())
-
-
-def _read_csv_at_once(source: _Source) -> pa.Table:
-    """The file as a table of our names; raises Arrow's errors on anything out of the ordinary."""
-    types = {column.source: _arrow_type(column) for column in source.columns}
-    reader = pacsv.open_csv if source.limit is not None else pacsv.read_csv
-    result = reader(
-        str(source.path),
-        read_options=pacsv.ReadOptions(block_size=BLOCK_BYTES),
-        parse_options=pacsv.ParseOptions(newlines_in_values=True),
-        convert_options=pacsv.ConvertOptions(
-            include_columns=list(types),
-            column_types=types,
-            null_values=list(MISSING_NUMBERS),
-            strings_can_be_null=False,
-        ),
-    )
-    table = result if source.limit is None else _first_rows(result, source.limit)
-    return _encoded(source, {column.name: table[column.source] for column in source.columns})
-
-
-def _encoded(source: _Source, columns: dict[str, pa.ChunkedArray]) -> pa.Table:
-    """The columns, by our names, as a table; ids with one dictionary a column."""
-    ids = [column.name for column in source.columns if column.kind == "id"]
-    with ThreadPoolExecutor(len(ids)) as pool:
-        columns |= zip(ids, pool.map(encode_ids, [columns[name] for name in ids]), strict=True)
-    return pa.table(columns)
-
-
-def _first_rows(reader: pacsv.CSVStreamingReader, limit: int) -> pa.Table:
-    batches, n_rows = [], 0
-    with reader:
-        for batch in reader:
-            batches.append(batch)
-            n_rows += len(batch)
-            if n_rows >= limit:
-                break
-        return pa.Table.from_batches(batches, schema=reader.schema).slice(0, limit)
-
-
-def _arrow_type(column: Column) -> pa.DataType:
-    match column.kind:
-        case "id" | "text":
-            return pa.string()
-        case "time":
-            return pa.int64()
-        case "rating":
-            return pa.float32()
-        case _:
-            return pa.float64()
-
-
-def _read_csv_by_line(source: _Source) -> _Checked:
-    clean = read_clean_rows(source.path, source.columns, limit=source.limit, drop=source.drop)
-    columns = {column.name: clean.table[column.name] for column in source.columns}
-    return _check(source, _encoded(source, columns), rows=clean.rows, dropped=clean.dropped)
-
-
-def _read_lines(source: _Source) -> _Checked:
-    table = read_item_lines(source.path, source.limit)
-    columns = {column.name: table[column.name] for column in source.columns}
-    return _Checked(_encoded(source, columns), rows=None)
-
-
-def _parquet_schema(path: Path) -> pa.Schema:
-    try:
-        return pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path}: must be a Parquet file ({str(error).splitlines()[0]})") from error
-
-
-def _read_parquet(source: _Source) -> _Checked:
-    names = [column.source for column in source.columns]
-    try:
-        if source.limit is None:
-            table = pq.read_table(source.path, columns=names)
-        else:
-            with pq.ParquetFile(source.path) as file:
-                table = _first_row_groups(file, names, source.limit)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{source.path}: must be a whole Parquet file ({str(error).splitlines()[0]})"
-        ) from error
-    columns = {
-        column.name: _canonical(column, table[column.source], source.path)
-        for column in source.columns
-    }
-    return _check(source, _encoded(source, columns), rows=None, dropped=Counter())
-
-
-def _first_row_groups(file: pq.ParquetFile, names: list[str], limit: int) -> pa.Table:
-    batches = []
-    n_rows = 0
-    for batch in file.iter_batches(columns=names):
-        batches.append(batch)
-        n_rows += len(batch)
-        if n_rows >= limit:
-            break
-    schema = pa.schema([file.schema_arrow.field(name) for name in names])
-    return pa.Table.from_batches(batches, schema=schema).slice(0, limit)
-
-
-def _canonical(column: Column, values: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
-    """A Parquet column in the type that the same column of a CSV file would be read in."""
-    given = values.type
-    if pa.types.is_dictionary(given):
-        given = given.value_type
-        if column.kind != "id":
-            values = values.cast(given)
-    numeric = pa.types.is_integer(given) or pa.types.is_floating(given)
-    textual = pa.types.is_string(given) or pa.types.is_large_string(given)
-    empty = pa.types.is_null(given)
-    match column.kind:
-        case "id" if textual or pa.types.is_integer(given):
-            return values
-        case "text" if textual or empty:
-            return pc.fill_null(values.cast(pa.string()), "")
-        case "rating" | "number" if numeric or pa.types.is_decimal(given) or empty:
-            target = pa.float32() if column.kind == "rating" else pa.float64()
-            return values.cast(target, safe=False)
-        case "time" if pa.types.is_timestamp(given):
-            return values.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
-        case "time" if numeric or empty:
-            return values.cast(pa.int64(), safe=False)
-    expected = "strings or integers" if column.kind == "id" else requirement(column)
-    raise DataError(f"{path}: column '{column.source}' must hold {expected}, holds {given}")
-
-
-# Checking ----------------------------------------------------------------------------------------
-
-
-def _check(
-    source: _Source, table: pa.Table, *, rows: IntArray | None, dropped: Counter[str]
-) -> _Checked:
-    """The rows of ``table`` whose values are what they must be; the others raise or are counted."""
-    good = np.ones(len(table), dtype=bool)
-    first: tuple[int, Column] | None = None
-    for column in source.columns:
-        bad = _bad_values(column, table[column.name])
-        if bad is None:
-            continue
-        bad &= good
-        good &= ~bad
-        n_bad = int(np.count_nonzero(bad))
-        if n_bad:
-            dropped[fault_name(column)] += n_bad
-            row = int(np.argmax(bad))
-            first = min(first, (row, column), key=lambda f: f[0]) if first else (row, column)
-    if first is not None and not source.drop:
-        row, column = first
-        raise DataError(_bad_value_message(source, row if rows is None else rows[row] - 1, column))
-    if dropped:
-        counts = ", ".join(f"{count} with {reason}" for reason, count in dropped.most_common())
-        logger.warning("%s: %d rows left out: %s", source.path, dropped.total(), counts)
-    if first is not None:
-        rows = np.flatnonzero(good) + 1 if rows is None else rows[good]
-        table = table.filter(pa.array(good))
-    return _Checked(table, rows)
-
-
-def _bad_values(column: Column, values: pa.ChunkedArray) -> BoolArray | None:
-    """Which values are not what the column must hold, or None where all are."""
-    match column.kind:
-        case "id":
-            return _empty_ids(values)
-        case "rating":
-            bad: BoolArray = ~np.isfinite(values.to_numpy())  # a null becomes NaN
-            return bad
-        case "number":
-            infinite: BoolArray = np.isinf(values.to_numpy())
-            return infinite
-        case "time":
-            return _bad_times(
-                values.fill_null(-1).to_numpy() if values.null_count else values.to_numpy()
-            )
-        case _:
-            return None
-
-
-def _empty_ids(values: pa.ChunkedArray) -> BoolArray | None:
-    """Ids that are null or blank; only distinct values are looked at."""
-    ids = values.combine_chunks()  # of one dictionary
-    bad = ids.is_null().to_numpy(zero_copy_only=False) if ids.null_count else None
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(ids.dictionary)), 0)
-    if pc.any(blank).as_py():
-        places = np.flatnonzero(blank.to_numpy(zero_copy_only=False))
-        is_blank = np.isin(ids.indices.fill_null(-1).to_numpy(), places)
-        bad = is_blank if bad is None else bad | is_blank
-    return bad
-
-
-def _bad_times(times: IntArray) -> BoolArray:
-    """Times that are negative, too large, or not in the unit that most are in."""
-    low, high = 0, MILLISECONDS_FROM
-    if _in_milliseconds(times):
-        low, high = MILLISECONDS_FROM, MILLISECONDS_TO
-    bad: BoolArray = (times < low) | (times >= high)
-    return bad
-
-
-def _bad_value_message(source: _Source, row: int, column: Column) -> str:
-    """What is wrong with the value in the given row (from 0) of the file."""
-    must = requirement(column)
-    if column.kind == "time":
-        must += ", all in the same unit"
-    place, got = f"row {row + 1}", ""
-    if file_format(source.path) == "csv":
-        header = read_header(source.path)
-        record = next(islice(read_records(source.path), row + 1, None))
-        place = f"line {record.line}"
-        if record.fields is not None:
-            got = f", got '{record.fields[header.index(column.source)]}'"
-    return f"{source.path}: {place}: column '{column.source}' {must}{got}"

@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.arrays import IntArray
+from recsys.errors import shown
+
+_NEARLY: dict[str, Callable[[pa.Array], pa.Array]] = {
+    "in another case": pc.utf8_lower,
+    "but for '.0' at the end": lambda ids: pc.replace_substring_regex(ids, r"\.0+$", ""),
+    "but for zeros in front": lambda ids: pc.replace_substring_regex(ids, "^0+", ""),
+    "but for hyphens": lambda ids: pc.replace_substring(ids, "-", ""),
+}
+
+
+def near_match(unknown: pa.Array, known: pa.Array) -> str:
+    """What at least half of the unknown ids are known by, as ", ..." for a message; "" if nothing.
+
+    Args:
+        unknown: strings, (n,).
+        known: strings, (m,).
+    """
+    for how, plain in _NEARLY.items():
+        places = pc.index_in(plain(unknown), value_set=plain(known))
+        n_found = len(places) - places.null_count
+        if n_found and 2 * n_found >= len(unknown):
+            one = pc.index(places.is_valid(), True).as_py()
+            return (
+                f", but {n_found} of these {len(unknown)} ids are known {how}: "
+                f"{shown(unknown[one])} is {shown(known[places[one].as_py()])}"
+            )
+    return ""
 
 
 class Vocabulary:
@@ -25,9 +52,10 @@ class Vocabulary:
         return len(self.ids)
 
     def index_of(self, ids: Sequence[str] | pa.Array) -> IntArray:
-        """Index of each id, (m,) int64; -1 where it is unknown."""
+        """Index of each id, white space around it aside, (m,) int64; -1 where it is unknown."""
         asked = ids if isinstance(ids, pa.Array | pa.ChunkedArray) else pa.array(ids, pa.string())
-        found = pc.fill_null(pc.index_in(asked, value_set=self.ids), -1)
+        found = pc.index_in(pc.utf8_trim_whitespace(asked), value_set=self.ids)
+        found = pc.fill_null(found, -1)
         indices: IntArray = found.to_numpy(zero_copy_only=False).astype(np.int64)
         return indices
 

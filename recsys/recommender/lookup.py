@@ -34,8 +34,8 @@ class Lookup:
         self._sorted = hashes[self._order]
 
     def index_of(self, ids: Sequence[str]) -> IntArray:
-        """Index of each id, (m,) int64; -1 where it is unknown."""
-        asked = list(ids)
+        """Index of each id, white space around it aside, (m,) int64; -1 where it is unknown."""
+        asked = [text.strip() for text in ids]
         found = np.full(len(asked), -1, dtype=np.int64)
         if not asked or not len(self._sorted):
             return found

@@ -212,6 +212,17 @@ def test_milliseconds_become_seconds_after_they_gave_the_order(tmp_path):
     assert prepared.train.times.tolist() == [START]
 
 
+def test_ids_with_blanks_around_them_are_the_same_ids(tmp_path):
+    expected = prepare(small_world(tmp_path / "plain"), seed=0)
+    config = small_world(tmp_path)
+    lines = config.interactions_path.read_text().splitlines()
+    lines[1::2] = [line.replace(",b", " , b", 1) for line in lines[1::2]]
+    config.interactions_path.write_text("\n".join(lines) + "\n")
+    prepared = prepare(config, seed=0)
+    assert prepared.users.ids.to_pylist() == expected.users.ids.to_pylist()
+    assert bytes_of(prepared.train) == bytes_of(expected.train)
+
+
 def test_rows_can_be_the_order(tmp_path):
     rows = [(0, 3, 9), (0, 1, 5), (0, 2, 1)]
     config = write(tmp_path, book_rows(np.random.default_rng(0)), rows, split={"order": "rows"})
@@ -228,6 +239,48 @@ def test_without_times_all_is_train_and_the_split_says_why(tmp_path):
     assert (len(prepared.train), len(prepared.validation), len(prepared.test)) == (180, 0, 0)
     assert "timestamp" in prepared.split.skipped
     assert prepared.train.times is None
+
+
+def test_times_that_are_all_the_same_give_no_order(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    rows = [(user, book, START) for user, book, _ in interaction_rows(rng)]
+    with caplog.at_level(logging.WARNING):
+        prepared = prepare(write(tmp_path, book_rows(rng), rows), seed=0)
+    assert "'timestamp' holds the same in every row" in caplog.text
+    assert len(prepared.test) == 0
+    assert "the same in every row" in prepared.split.skipped
+
+
+@pytest.mark.parametrize(
+    "period, settings",
+    [
+        (10**6, {}),  # ten moments for all
+        (10**9, {"split": {"strategy": "leave_random_out"}}),  # one, so no order
+        (10**9, {"split": {"strategy": "random"}}),
+    ],
+)
+def test_where_times_are_tied_the_order_of_rows_decides_nothing(tmp_path, period, settings):
+    rng = np.random.default_rng(0)
+    books, rows = book_rows(rng), interaction_rows(rng)
+    rows = [(user, book, START + (time - START) // period) for user, book, time in rows]
+    shuffled = [rows[place] for place in rng.permutation(len(rows))]
+    first, second = (
+        prepare(write(tmp_path / name, books, some, **settings), seed=0)
+        for name, some in (("first", rows), ("second", shuffled))
+    )
+    for part in ("train", "validation", "test"):
+        one, other = getattr(first, part), getattr(second, part)
+        assert first.users.id_of(one.users) == second.users.id_of(other.users)
+        assert first.items.id_of(one.items) == second.items.id_of(other.items)
+    assert len(first.test)
+
+
+def test_interactions_of_a_user_at_the_same_time_are_counted(tmp_path, caplog):
+    rows = [(0, book, START + book // 2) for book in range(5)] + [(1, 0, START), (2, 1, START)]
+    with caplog.at_level(logging.WARNING):
+        prepared = prepare(write(tmp_path, book_rows(np.random.default_rng(0)), rows), seed=0)
+    assert "4 interactions have the same time as another of their user" in caplog.text
+    assert prepared.split.note.startswith("4 of 7 interactions have the same time")
 
 
 def test_filter_steps_lead_from_the_file_to_the_parts(tmp_path):
@@ -425,7 +478,7 @@ def test_a_loaded_data_set_is_the_saved_one(tmp_path, settings):
 def test_a_data_set_of_another_version_is_refused(tmp_path, monkeypatch):
     prepare(small_world(tmp_path), seed=0).save(tmp_path / "saved")
     monkeypatch.setattr(dataset, "FORMAT_VERSION", 999)
-    with pytest.raises(ArtifactError, match="must be of format 999, is 2"):
+    with pytest.raises(ArtifactError, match="must be of format 999, is 3"):
         Prepared.load(tmp_path / "saved")
 
 

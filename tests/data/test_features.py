@@ -22,7 +22,7 @@ from recsys.data.features import (
     skewness,
     title_statistics,
 )
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, DataError
 
 PLAIN = FeatureParams(title=False)
 
@@ -242,6 +242,13 @@ def test_a_book_of_which_only_the_id_is_known_has_features():
     assert column(unknown, "price_missing") == [1]
     assert column(unknown, "title_words") == [0]
     assert all(bags.lengths.tolist() == [0] for bags in unknown.bags.values())
+
+
+def test_a_new_book_with_an_absurd_number_is_refused():
+    featurizer = ItemFeaturizer.fit(books_of(price=[1.0, 2.0]), PLAIN)
+    for number in (1e308, -np.inf):
+        with pytest.raises(DataError, match="'price' of a book must be between"):
+            featurizer.transform(pa.table({"price": [number]}))
 
 
 # Users -------------------------------------------------------------------------------------------

@@ -144,8 +144,22 @@ def test_ids_that_only_dropped_rows_had_do_not_count(caplog):
 
 
 def test_no_known_book_at_all_is_an_error():
-    with pytest.raises(DataError, match=r"no item_id of data/sample/users\.csv is in"):
+    with pytest.raises(DataError, match=r"no item_id of data/sample/users\.csv is in .*'x'$"):
         filter_interactions(tables_of([("u", "x")], books=["y"]), config_of())
+
+
+def test_where_no_id_is_known_the_likely_cause_is_said():
+    pairs = [("u", "1001.0"), ("u", "1002.0"), ("u", "gone")]
+    expected = r"but 2 of these 3 ids are known but for '\.0' at the end: '1001\.0' is '1001'$"
+    with pytest.raises(DataError, match=expected):
+        filter_interactions(tables_of(pairs, books=["1001", "1002"]), config_of())
+
+
+def test_where_some_ids_are_unknown_the_likely_cause_is_said(caplog):
+    pairs = [("u", "0195"), ("v", "0195"), ("u", "b"), ("v", "b")]
+    with caplog.at_level(logging.WARNING):
+        filter_interactions(tables_of(pairs, books=["195", "b"]), config_of())
+    assert "1 of these 1 ids are known but for zeros in front: '0195' is '195'" in caplog.text
 
 
 PAIRS = [("u", "a"), ("u", "b"), ("u", "a"), ("v", "a"), ("u", "a")]
@@ -158,11 +172,11 @@ def test_of_repeated_pairs_the_latest_in_time_is_kept():
     assert steps[2] == FilterStep("latest of each pair", 2, 2, 3)
 
 
-def test_of_repeated_pairs_at_one_time_the_last_row_is_kept():
-    tables = tables_of(PAIRS, books=["a", "b"], ratings=[1, 1, 2, 1, 3], times=[9, 1, 9, 2, 9])
+def test_of_repeated_pairs_at_one_time_the_best_rated_is_kept():
+    tables = tables_of(PAIRS, books=["a", "b"], ratings=[1, 1, 3, 1, 2], times=[9, 1, 9, 2, 9])
     log, _ = filter_interactions(tables, config_of(min_rating=2))
     assert log.times.tolist() == [9]
-    assert pairs_of(log) == [(0, 0)]
+    assert log.ratings.tolist() == [3]
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=40))

@@ -24,11 +24,17 @@ texts = st.one_of(
 
 
 @given(st.lists(texts, min_size=1, max_size=40), st.integers(1, 40))
-def test_every_row_keeps_its_text_and_no_text_is_there_twice(ids, size):
+def test_every_row_keeps_its_trimmed_text_and_no_text_is_there_twice(ids, size):
     encoded = encode_ids(chunked(ids, size, pa.string()))
+    trimmed = [text.strip() for text in ids]
     assert encoded.type == DICTIONARY
-    assert encoded.to_pylist() == ids
-    assert sorted(encoded.chunk(0).dictionary.to_pylist()) == sorted(set(ids))
+    assert encoded.to_pylist() == trimmed
+    assert sorted(encoded.chunk(0).dictionary.to_pylist()) == sorted(set(trimmed))
+
+
+def test_white_space_of_any_kind_around_ids_is_no_part_of_them():
+    ids = ["u 1", " u 1", None, "u 1\t", "u 1\u00a0\x1f", "u 2"]
+    assert encode_ids(chunked(ids, 2)).to_pylist() == ["u 1", "u 1", None, "u 1", "u 1", "u 2"]
 
 
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=40), st.integers(1, 40))

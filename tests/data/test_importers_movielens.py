@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from recsys.data.importers import import_dump
+from recsys.data.importers.dump import Unreadable, rating_text
 from recsys.errors import DataError
 
 
@@ -85,3 +86,9 @@ def test_an_empty_log_is_refused(tmp_path):
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n")
     with pytest.raises(DataError, match=r"ratings\.csv: must hold at least one row, holds none"):
         import_dump("movielens", tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("text", ["1_0", "nan", "inf", "", "4,5"])
+def test_a_rating_that_is_no_finite_number_is_unreadable(text):
+    with pytest.raises(Unreadable, match="bad 'rating'"):
+        rating_text(text)

@@ -183,13 +183,14 @@ def test_times_and_ratings_are_kept_where_every_file_has_them(tmp_path, caplog):
     assert "'rating' is not used: other files have none" in caplog.text
 
 
-def test_files_in_different_units_of_time_are_refused(tmp_path):
+def test_times_of_files_in_different_units_come_together(tmp_path):
     def write(folder, name, part):
-        more = ",1500000000000" if name == "test" else ",1500000000"
+        more = ",1500000001000" if name == "test" else ",1500000000"
         return write_csv(folder, name, part, "user_id,item_id,timestamp", more)
 
-    with pytest.raises(DataError, match=r"test\.csv: 'timestamp' must be in one unit"):
-        prepare(config_of(tmp_path, write), 0)
+    prepared = prepare(config_of(tmp_path, write), 0)
+    assert set(prepared.train.times.tolist()) == {1500000000}
+    assert set(prepared.test.times.tolist()) == {1500000001}
 
 
 def test_an_empty_file_of_lines_is_refused(tmp_path):

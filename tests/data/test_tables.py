@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import DataConfig
+from recsys.data.csv_records import MAX_FIELD
 from recsys.data.tables import Tables, read_books, read_tables
 from recsys.errors import BookendsError, ConfigError, DataError
 
@@ -123,6 +124,31 @@ def test_harmless_differences_change_nothing(tmp_path, change):
     assert tables.books.equals(expected.books)
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("first", ["", "sep={}\n", "\ufeffsep={}\r\n", "\ufeff", "\n"])
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_separator_is_the_one_of_the_header(tmp_path, separator, first, broken):
+    (tmp_path / "plain").mkdir()
+    expected = read_tables(config_of(tmp_path / "plain"))
+    books, users = (
+        first.format(separator) + text.replace(", ", "@").replace(",", separator).replace("@", ", ")
+        for text in (BOOKS.replace("food|fun", "food"), USERS)
+    )
+    config = config_of(tmp_path, books, with_row("x", users) if broken else users, bad_rows="drop")
+    tables = read_tables(config)
+    assert raw_ids(tables) == raw_ids(expected)
+    assert tables.books["title"].to_pylist() == expected.books["title"].to_pylist()
+    if broken:
+        strict = config.model_copy(update={"bad_rows": "error"})
+        n_skipped = first.count("\n")
+        assert f": line {5 + n_skipped}: must have 4 fields" in message_of(strict)
+
+
+def test_blanks_around_the_names_of_columns_do_not_count(tmp_path):
+    users = USERS.replace(",", ", ")
+    assert raw_ids(read_tables(config_of(tmp_path, users=users)))[2] == ("u1", "b2")
+
+
 def test_titles_may_hold_quotes_commas_and_line_breaks(tmp_path):
     title = 'One, "two"\nand three'
     quoted = title.replace('"', '""')
@@ -183,10 +209,17 @@ def test_rating_and_timestamp_are_optional(tmp_path):
     assert tables.times is None
 
 
-def test_author_is_optional_where_it_is_not_used(tmp_path):
-    books = "item_id,title,categories\nb1,T,c\n"
-    settings = {"feature_params": {"author_top_k": 0, "numeric_columns": []}}
-    assert books_of(config_of(tmp_path, books, **settings))["author"].to_pylist() == [""]
+def test_all_columns_of_books_but_the_id_may_be_absent_and_are_named_at_once(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        table = books_of(config_of(tmp_path, "item_id,title\nb1,T\n"))
+    assert table.to_pylist() == [{"item_id": "b1", "title": "T", "author": "", "categories": ""}]
+    absent = "has no column author, categories, average_rating, rating_number, price, which is left"
+    assert absent in caplog.text
+
+
+def test_a_mapped_text_column_must_be_there(tmp_path):
+    config = config_of(tmp_path, book_columns={"title": "Book-Title"})
+    assert "column 'Book-Title' is missing" in message_of(config)
 
 
 def test_timestamps_may_be_milliseconds(tmp_path):
@@ -209,6 +242,39 @@ def test_parquet_timestamps_may_be_of_a_timestamp_type(tmp_path):
     assert (tables.times.tolist(), tables.ticks) == ([1500000000123], 1000)
 
 
+DAYS = [0, 500, 1200]  # 1970, May 1971, and April 1973, from when milliseconds exceed 1e11
+
+
+@pytest.mark.parametrize(
+    "type_, a_day",
+    [
+        (pa.date32(), 1),
+        (pa.date64(), 86_400_000),
+        (pa.timestamp("s"), 86_400),
+        (pa.timestamp("ns"), 86_400 * 10**9),
+        (pa.timestamp("us", "Europe/Berlin"), 86_400 * 10**6),
+    ],
+    ids=str,
+)
+def test_the_type_of_a_parquet_time_says_its_unit(tmp_path, type_, a_day):
+    path = tmp_path / "users.parquet"
+    times = pa.array([a_day * day for day in DAYS], pa.int64())
+    times = (times.cast(pa.int32()) if type_ == pa.date32() else times).cast(type_)
+    columns = {"user_id": ["u"] * 3, "item_id": ["b1"] * 3, "timestamp": times}
+    pq.write_table(pa.table(columns), path)
+    tables = read_tables(config_of(tmp_path).model_copy(update={"interactions_path": path}))
+    assert (tables.times // tables.ticks).tolist() == [86_400 * day for day in DAYS]
+
+
+@pytest.mark.parametrize("odd", [None, float("nan"), float("inf"), -1.0, 1e300])
+def test_a_parquet_time_that_is_no_time_is_a_bad_row(tmp_path, odd):
+    path = tmp_path / "users.parquet"
+    columns = {"user_id": ["u", "v"], "item_id": ["b1"] * 2, "timestamp": [1.5e9, odd]}
+    pq.write_table(pa.table(columns), path)
+    message = message_of(config_of(tmp_path).model_copy(update={"interactions_path": path}))
+    assert message.startswith(f"{path}: row 2: column 'timestamp' must be seconds or milliseconds")
+
+
 def test_the_first_of_repeated_books_is_kept_and_the_others_counted(tmp_path, caplog):
     books = BOOKS + "b1,Other,X,y,1,1,1\nb1,Third,X,y,1,1,1\n"
     with caplog.at_level(logging.WARNING):
@@ -225,14 +291,13 @@ def test_an_empty_category_or_title_is_no_fault(tmp_path):
 
 # What is refused ---------------------------------------------------------------------------------
 
+NUMBER_OR_EMPTY = "must be a number between -1e+15 and 1e+15, or empty"
 BAD_ROWS = {
     "too few fields": ("u3,b1,3", "must have 4 fields like the header, has 3"),
     "too many fields": ("u3,b1,3,1500000003,x", "must have 4 fields like the header, has 5"),
-    "rating is text": ("u3,b1,good,1500000003", "'rating' must be a finite number, got 'good'"),
-    "rating is empty": ("u3,b1,,1500000003", "'rating' must be a finite number, got ''"),
-    "rating is nan": ("u3,b1,nan,1500000003", "'rating' must be a finite number, got 'nan'"),
-    "rating is inf": ("u3,b1,inf,1500000003", "'rating' must be a finite number, got 'inf'"),
-    "rating has _": ("u3,b1,1_0,1500000003", "'rating' must be a finite number, got '1_0'"),
+    "rating is text": ("u3,b1,good,1500000003", f"'rating' {NUMBER_OR_EMPTY}, got 'good'"),
+    "rating is inf": ("u3,b1,inf,1500000003", f"'rating' {NUMBER_OR_EMPTY}, got 'inf'"),
+    "rating has _": ("u3,b1,1_0,1500000003", f"'rating' {NUMBER_OR_EMPTY}, got '1_0'"),
     "user is empty": (",b1,3,1500000003", "'user_id' must not be empty, got ''"),
     "item is blank": ("u3, ,3,1500000003", "'item_id' must not be empty, got ' '"),
     "time is a date": ("u3,b1,3,2017-07-14", "'timestamp' must be seconds or milliseconds"),
@@ -255,15 +320,76 @@ def test_a_bad_row_is_an_error_that_names_file_line_and_column(tmp_path, row, ex
 @pytest.mark.parametrize("row, expected", BAD_ROWS.values(), ids=BAD_ROWS.keys())
 def test_a_bad_row_can_be_left_out_and_is_counted(tmp_path, caplog, row, expected):
     users = with_row(row)
-    if '"' not in row:  # an open quote takes the rest of the file with it
-        users = with_row("u4,b2,2,1500000004", users)
+    users = with_row("u4,b2,2,1500000004", users)
     with caplog.at_level(logging.WARNING):
         tables = read_tables(config_of(tmp_path, users=users, bad_rows="drop"))
-    assert raw_ids(tables)[:3] == [("u1", "b1"), ("u2", "b1"), ("u1", "b2")]
-    if '"' not in row:
-        assert raw_ids(tables)[3:] == [("u4", "b2")]
-        assert tables.rows.tolist() == [1, 2, 3, 5]
+    assert raw_ids(tables) == [("u1", "b1"), ("u2", "b1"), ("u1", "b2"), ("u4", "b2")]
+    assert tables.rows.tolist() == [1, 2, 3, 5]
     assert "1 rows left out: 1 with " in caplog.text
+
+
+SWALLOWED = """item_id,title,author,categories
+b1,"Ham,Ann,food
+b2,Tea,Bo,food
+b3,"Eggs",Cy,food
+b4,Rum,"Di",drink
+"""
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_an_open_quote_is_an_error_that_names_its_line(tmp_path, limit):
+    config = config_of(tmp_path, SWALLOWED, books_limit=limit)
+    assert message_of(config) == (
+        f'{config.books_path}: line 2: a field that begins with " must end with "'
+    )
+
+
+def test_an_open_quote_takes_no_other_row_with_it(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        table = books_of(config_of(tmp_path, SWALLOWED, bad_rows="drop"))
+    assert table["item_id"].to_pylist() == ["b2", "b3", "b4"]
+    assert "1 rows left out: 1 with quotes that do not match" in caplog.text
+
+
+def test_a_quote_within_an_unquoted_field_is_text(tmp_path):
+    table = books_of(config_of(tmp_path, BOOKS + 'b3,5" nails,A,x,1,1,1\n'))
+    assert table["title"].to_pylist()[2] == '5" nails'
+
+
+@pytest.mark.parametrize("length", [400_000, 5_000_000])
+def test_a_long_field_is_read_also_line_by_line_or_said_to_be_too_long(tmp_path, length):
+    config = config_of(tmp_path, BOOKS + f'b3,"{"x" * length}",A,x,1,1,1\nbad\n', bad_rows="drop")
+    n_books = 3 if length < MAX_FIELD else 2
+    assert len(books_of(config)) == n_books
+    if length > MAX_FIELD:
+        strict = config.model_copy(update={"bad_rows": "error"})
+        assert "line 4: a field must have at most 4194304 characters" in message_of(strict)
+
+
+def test_a_cr_within_a_row_is_named(tmp_path):
+    config = config_of(tmp_path, users=with_row("u3,b1\rx,3,1500000003,"))
+    assert "line 5: lines must end in LF or CR LF, this one has a CR" in message_of(config)
+
+
+def test_what_a_message_quotes_is_printable_and_cut(tmp_path):
+    rating = "\x1b[31mred\n" + "x" * 70_000
+    message = message_of(config_of(tmp_path, users=with_row(f'u3,b1,"{rating}",1500000003')))
+    assert message.endswith(f"got '\\x1b[31mred\\n{'x' * 51}'... (70009 characters)")
+
+
+def test_the_log_quotes_no_raw_row(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        message_of(config_of(tmp_path, users=with_row("\x1b[31m" + "x" * 70_000)))
+    assert "reading line by line" in caplog.text
+    assert "\x1b" not in caplog.text
+    assert len(caplog.text) < 2000
+
+
+def test_a_header_that_a_message_quotes_is_printable_and_cut(tmp_path):
+    header = "\x1b[31muser_id" + "x" * 70_000
+    message = message_of(config_of(tmp_path, users=f'"{header}",item_id\nu1,b1\n'))
+    assert "\x1b" not in message
+    assert len(message) < 1000
 
 
 def test_dropped_rows_are_counted_by_reason(tmp_path, caplog):
@@ -284,13 +410,36 @@ def test_lines_are_counted_as_an_editor_does(tmp_path):
     books = BOOKS + 'b3,"two\nlines",A,x,1,1,1\n\nb4,T,A,x,1,1,cheap\n'
     config = config_of(tmp_path, books)
     assert message_of(config) == (
-        f"{config.books_path}: line 7: column 'price' must be a finite number or empty, got 'cheap'"
+        f"{config.books_path}: line 7: column 'price' must be a number "
+        "between -1e+15 and 1e+15, or empty, got 'cheap'"
     )
 
 
 def test_lines_are_counted_as_an_editor_does_where_only_the_value_is_wrong(tmp_path):
     books = BOOKS + 'b3,"two\nlines",A,x,1,1,1\n\nb4,T,A,x,1,1,inf\n'
     assert ": line 7: column 'price'" in message_of(config_of(tmp_path, books))
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e308", "1e16", "inf"])
+def test_an_absurd_number_is_a_bad_row(tmp_path, caplog, number):
+    config = config_of(tmp_path, BOOKS + f"b3,T,A,x,{number},1,1\n")
+    assert message_of(config) == (
+        f"{config.books_path}: line 4: column 'average_rating' must be a number between -1e+15 "
+        f"and 1e+15, or empty, got '{number}'"
+    )
+    with caplog.at_level(logging.WARNING):
+        table = books_of(config.model_copy(update={"bad_rows": "drop"}))
+    assert table["item_id"].to_pylist() == ["b1", "b2"]
+    assert "1 rows left out: 1 with bad 'average_rating'" in caplog.text
+
+
+def test_an_absurd_number_in_parquet_is_a_bad_row(tmp_path):
+    path = tmp_path / "books.parquet"
+    pq.write_table(pa.table({"item_id": ["b1", "b2"], "price": [1.0, 1e308]}), path)
+    assert message_of(config_of(tmp_path).model_copy(update={"books_path": path})) == (
+        f"{path}: row 2: column 'price' must be a number between -1e+15 and 1e+15, or empty, "
+        "got '1e+308'"
+    )
 
 
 def test_parquet_faults_name_the_row(tmp_path):
@@ -302,20 +451,25 @@ def test_parquet_faults_name_the_row(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "column, values",
+    "column, values, said",
     [
-        ("user_id", [1.5, 2.5]),
-        ("rating", ["5", "4"]),
-        ("timestamp", ["2020", "2021"]),
+        ("user_id", [1.5, 2.5], "strings or integers, holds double"),
+        ("rating", ["5", "4"], "a number between -1e+15 and 1e+15, or empty, holds string"),
+        ("timestamp", ["2020", "2021"], "seconds or milliseconds since 1970, holds string"),
+        ("title", [1, 2], "text, holds int64"),
+        ("categories", [1, 2], "text or lists of texts, holds int64"),
+        ("categories", [[1], [2]], "text or lists of texts, holds list<element: int64>"),
+        ("price", [True, False], "a number between -1e+15 and 1e+15, or empty, holds bool"),
     ],
 )
-def test_a_parquet_column_of_the_wrong_type_is_named(tmp_path, column, values):
+def test_a_parquet_column_of_the_wrong_type_is_named(tmp_path, column, values, said):
     config = config_of(tmp_path)
-    path = tmp_path / "users.parquet"
+    path = tmp_path / "file.parquet"
     columns = {"user_id": ["u", "v"], "item_id": ["b1", "b1"], column: values}
     pq.write_table(pa.table(columns), path)
-    message = message_of(config.model_copy(update={"interactions_path": path}))
-    assert f"{path}: column '{column}' must " in message
+    place = "interactions_path" if column in ("user_id", "rating", "timestamp") else "books_path"
+    message = message_of(config.model_copy(update={place: path}))
+    assert message == f"{path}: column '{column}' must hold {said}"
 
 
 def test_a_missing_column_says_what_is_needed_and_how_to_map_it(tmp_path):
@@ -330,6 +484,32 @@ def test_a_missing_column_says_what_is_needed_and_how_to_map_it(tmp_path):
 def test_a_mapped_column_must_be_there(tmp_path):
     config = config_of(tmp_path, interaction_columns={"rating": "stars"})
     assert "column 'stars' is missing" in message_of(config)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_ratings_may_be_empty_where_none_is_needed(tmp_path, broken):
+    users = with_row("u3,b1,,1500000003", with_row("u3,b2,nan,1500000004"))
+    users = with_row("x", users) if broken else users
+    tables = read_tables(config_of(tmp_path, users=users, bad_rows="drop"))
+    assert tables.ratings.dtype == np.float32
+    np.testing.assert_array_equal(tables.ratings, np.float32([5, 4.5, 1, np.nan, np.nan]))
+
+
+def test_ratings_may_be_null_in_parquet_where_none_is_needed(tmp_path):
+    path = tmp_path / "users.parquet"
+    columns = {"user_id": ["u", "v"], "item_id": ["b1"] * 2, "rating": [4, None]}
+    pq.write_table(pa.table(columns), path)
+    tables = read_tables(config_of(tmp_path).model_copy(update={"interactions_path": path}))
+    np.testing.assert_array_equal(tables.ratings, [4, np.nan])
+
+
+@pytest.mark.parametrize("rating", ["", "nan"])
+def test_an_empty_rating_is_a_bad_row_where_ratings_decide(tmp_path, rating):
+    config = config_of(tmp_path, users=with_row(f"u3,b1,{rating},1500000003"), min_rating=1)
+    assert message_of(config) == (
+        f"{config.interactions_path}: line 5: column 'rating' must be a number between -1e+15 and "
+        f"1e+15, got '{rating}'"
+    )
 
 
 def test_min_rating_needs_the_rating(tmp_path):

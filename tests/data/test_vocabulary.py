@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.data.vocabulary import Vocabulary
+from recsys.data.vocabulary import Vocabulary, near_match
 
 LETTERS = Vocabulary(pa.array(["b", "a", "ü"]))
 
@@ -22,6 +22,29 @@ def test_an_index_is_the_place_of_an_id_and_minus_one_where_unknown(asked):
     found = LETTERS.index_of(asked)
     assert found.tolist() == [1, 2, -1, 0]
     assert found.dtype == np.int64
+
+
+def test_white_space_around_an_id_makes_no_other_id():
+    assert LETTERS.index_of([" a", "ü\n", "a x"]).tolist() == [1, 2, -1]
+
+
+@pytest.mark.parametrize(
+    "unknown, known, how",
+    [
+        ("12x", "12X", "in another case"),
+        ("12X", "12x", "in another case"),
+        ("7", "7.0", "but for '.0' at the end"),
+        ("195", "0195", "but for zeros in front"),
+        ("0-19", "019", "but for hyphens"),
+    ],
+)
+def test_ids_that_nearly_match_are_told_with_how_they_differ(unknown, known, how):
+    said = near_match(pa.array([unknown, "gone"]), pa.array(["a", known]))
+    assert said == f", but 1 of these 2 ids are known {how}: '{unknown}' is '{known}'"
+
+
+def test_where_few_ids_nearly_match_nothing_is_said():
+    assert near_match(pa.array(["x", "y", "z"]), pa.array(["X"])) == ""
 
 
 def test_ids_come_back_by_index():

@@ -43,6 +43,15 @@ def test_all_readers_are_answered_as_one_by_one(recommender, model, tmp_path, ba
     assert list(found["title"]) == list(expected["title"])
 
 
+def test_unknown_users_whose_ids_nearly_match_are_told_with_how(model, tmp_path):
+    users = tmp_path / "ids.txt"
+    users.write_text("U00000007\nU00000001\n")
+    done = bookends("--model", model, "--users", users, "--out", tmp_path / "recs.csv")
+    assert "but 2 of these 2 ids are known in another case: 'U00000007' is 'u00000007'" in (
+        done.output
+    )
+
+
 def test_named_readers_are_answered_in_their_order_and_unknown_ones_counted(
     recommender, model, tmp_path
 ):

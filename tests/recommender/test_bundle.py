@@ -154,7 +154,7 @@ def test_a_manifest_that_points_outside_is_refused(saved):
         Recommender.load(saved)
 
 
-@pytest.mark.parametrize("manifest", ["[]", "{}", '{"format": 3, "files": {"a": 1}}', "{"])
+@pytest.mark.parametrize("manifest", ["[]", "{}", '{"format": 4, "files": {"a": 1}}', "{"])
 def test_a_manifest_of_another_form_is_refused(saved, manifest):
     (saved / "manifest.json").write_text(manifest)
     with pytest.raises(ArtifactError, match="must hold a whole recommender"):

@@ -20,6 +20,10 @@ def test_each_id_is_found_at_its_place_and_others_nowhere(ids):
     assert lookup.index_of(asked).tolist() == expected
 
 
+def test_white_space_around_an_id_makes_no_other_id(ids):
+    assert Lookup(pa.array(ids)).index_of([" book 3 Ö\n", "book  3 Ö"]).tolist() == [3, -1]
+
+
 def test_ids_whose_hashes_meet_are_told_apart(ids, monkeypatch):
     monkeypatch.setattr(
         lookup_module, "_hashes", lambda given: np.array([len(i) for i in given], np.uint64)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recsys.data.csv_records import open_binary
+from recsys.data.csv_source import open_binary
 from recsys.data.importers.dump import (
     BOOK_COLUMNS,
     INTERACTION_COLUMNS,
@@ -44,7 +44,10 @@ INTERACTION_FILES = (
     "raw/review_categories/Books.jsonl",
 )
 _ROOT = "Books"
-_PRICE = re.compile(r"^(?:from\s+)?\$?\s*(\d[\d,]*(?:\.\d+)?)", re.IGNORECASE)
+_PRICE = re.compile(
+    r"(?:from\s+)?(?:[$€£¥]|[A-Z]{3}\b)?\s*(\d[\d.,]*(?:\s\d{3}(?!\d)[\d.,]*)*)", re.IGNORECASE
+)
+_CENTS = re.compile(r"[.,](\d\d?)$")
 _YEAR = re.compile(r"\b(1[5-9]\d\d|20\d\d)\b")
 # "Jane Roe (Author), John Doe (Illustrator)": how a book's store is written.
 _ROLE = re.compile(r"\s*\([^()]*\)")
@@ -152,9 +155,20 @@ def _author(record: dict[str, Any]) -> str:
 
 
 def _price(value: object) -> str:
-    """A price such as 9.99, "$9.99" or "from 9.99" as 9.99; empty for "None" and the like."""
+    """A price such as 9.99, "$9.99", "from 9.99" or "9,99 €" as 9.99; empty for "None" and such.
+
+    One or two digits at the end are cents, whether a point or a comma is before them; other commas
+    part thousands, and so do points where there are several or commas too.
+    """
     found = _PRICE.match(_text(value).strip())
-    return found[1].replace(",", "") if found else ""
+    if found is None:
+        return _number(value)
+    amount = re.sub(r"\s", "", found[1]).rstrip(".,")
+    if amount.count(".") == 1 and "," not in amount:
+        return amount
+    cents = _CENTS.search(amount)
+    whole = re.sub(r"[.,]", "", amount[: cents.start()] if cents else amount)
+    return f"{whole}.{cents[1]}" if cents else whole
 
 
 def _year(record: dict[str, Any]) -> str:

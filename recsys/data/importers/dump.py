@@ -10,9 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+from recsys.data.columns import listed
 from recsys.data.csv_records import (
     BAD_ENCODING,
-    BAD_QUOTES,
+    NUMBER,
     SURROGATES,
     WRONG_FIELDS,
     read_header,
@@ -177,7 +178,7 @@ def read_columns(
     missing = [name for name in columns if name not in header]
     if missing:
         raise DataError(
-            f"{tally.path}: column '{missing[0]}' is missing; the file has: {', '.join(header)}"
+            f"{tally.path}: column '{missing[0]}' is missing; the file has: {listed(header)}"
         )
     wanted = (*columns, *optional)
     places = [header.index(name) if name in header else -1 for name in wanted]
@@ -185,7 +186,7 @@ def read_columns(
         tally.read += 1
         fields = record.fields
         if fields is None:
-            tally.drop(record.line, BAD_QUOTES)
+            tally.drop(record.line, record.fault[0])
         elif len(fields) != len(header):
             tally.drop(record.line, WRONG_FIELDS)
         elif any(SURROGATES.search(text) for text in fields):
@@ -206,12 +207,12 @@ def join_values(values: Sequence[str]) -> str:
 
 
 def required_id(text: str, name: str) -> str:
-    """An id as text.
+    """An id as text, without white space around it.
 
     Raises:
         Unreadable: it is empty.
     """
-    text = clean_text(text)
+    text = text.strip()
     if not text:
         raise Unreadable(f"no '{name}'")
     return text
@@ -224,7 +225,7 @@ def rating_text(text: str) -> str:
         Unreadable: it is not a finite number.
     """
     try:
-        value = float(text)
+        value = float(text if NUMBER.fullmatch(text.strip()) else "")  # which takes 1_0, too
         return str(int(value)) if value == int(value) else repr(value)
     except (ValueError, OverflowError) as error:
         raise Unreadable("bad 'rating'") from error

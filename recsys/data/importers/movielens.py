@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from recsys.data.csv_records import WRONG_FIELDS, open_binary
+from recsys.data.csv_records import WRONG_FIELDS
+from recsys.data.csv_source import open_binary
 from recsys.data.importers.dump import (
     BOOK_COLUMNS,
     INTERACTION_COLUMNS,
