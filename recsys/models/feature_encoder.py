@@ -109,8 +109,10 @@ class FeatureEncoder(nn.Module):
         tables = self.features.bag_tables
         dense = [take_rows(self.features.dense, rows)]
         dense += [bag(tables[name], rows) for name, bag in self.embeddings.items()]
-        units = torch.addmm(self.bias, torch.cat(dense, dim=1), self.dense_weight)
+        numbers = torch.cat(dense, dim=1) if len(dense) > 1 else dense[0]
+        with torch.autocast(numbers.device.type, enabled=False):  # few columns: not worth a copy
+            units = torch.addmm(self.bias, numbers.float(), self.dense_weight)
         for name, projection in self.projections.items():
-            units = units + projection(tables[name], rows)
+            units.add_(projection(tables[name], rows))
         encoded: Tensor = self.hidden(units)
         return encoded.float()
