@@ -13,7 +13,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=names, help=f"of {', '.join(names)}")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the data sets")
     parser.add_argument("--cache", type=Path, default=Path("artifacts/cache"))
+    parser.add_argument("--models", nargs="+", help="of the cases; others are kept as they are")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--out", type=Path, default=OUT, help="Markdown")
     parser.add_argument("--kept", type=Path, default=KEPT, help="JSON; other cases are kept")
@@ -103,13 +104,24 @@ def main() -> None:
     held = _held(chosen.kept)
     for name in chosen.cases:
         case = next(each for each in CASES if each.name == name)
-        held[name] = run_case(case, chosen.data, chosen.cache, chosen.seeds)
+        made = run_case(case, chosen.data, chosen.cache, chosen.seeds, chosen.models)
+        names = {result["model"] for result in made}
+        kept = [result for result in held.get(name, []) if result["model"] not in names]
+        held[name] = sorted(made + kept, key=lambda result: order(case, result["model"]))
         write(chosen.out, chosen.kept, held)
     print(chosen.out.read_text())
 
 
-def run_case(case: Case, data: Path, cache: Path, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """The results of a case, classics first."""
+def order(case: Case, model: str) -> int:
+    """The place of a model in its table: classics first."""
+    names = [*case.baselines, "content neighbours", *(name for name, _ in case.variants)]
+    return names.index(model)
+
+
+def run_case(
+    case: Case, data: Path, cache: Path, seeds: Sequence[int], models: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """The results of the classics and of the named models of a case; None names all."""
     missing = [data / file for file in case.files.values() if not (data / file).exists()]
     if missing:
         print(f"{case.name}: left out, {missing[0]} is not there", flush=True)
@@ -121,7 +133,8 @@ def run_case(case: Case, data: Path, cache: Path, seeds: Sequence[int]) -> list[
             path = write_sparse_world(Path(directory))
             settings += [f"--data.interactions_path={path}", "--data.books_path=null"]
             settings += ["--data.min_user_interactions=3", "--data.min_item_interactions=2"]
-        return _run(case, settings, seeds)
+        variants = [each for each in case.variants if models is None or each[0] in models]
+        return _run(replace(case, variants=tuple(variants)), settings, seeds)
 
 
 def _run(case: Case, settings: list[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
