@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -27,8 +27,15 @@ class _OneLineErrors(click.Group):
         try:
             return super().main(*args, **kwargs)
         except BookendsError as error:
-            click.echo(f"bookends: {hide_passwords(str(error))}", err=True)
-            sys.exit(2)
+            _refuse(str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename is not None else ""
+            _refuse(f"{where}{error.strerror or error}")
+
+
+def _refuse(line: str) -> NoReturn:
+    click.echo(f"bookends: {hide_passwords(line)}", err=True)
+    sys.exit(2)
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})

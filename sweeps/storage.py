@@ -6,11 +6,14 @@ import fcntl
 import json
 import logging
 import os
+import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +30,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from recsys.addresses import hide_passwords, lacks_password, without_password
 from recsys.errors import ConfigError, TrackingError
 
+logger = logging.getLogger(__name__)
 STORAGE_ERRORS = (OptunaError, SQLAlchemyError, OSError)
 HEARTBEAT_SECONDS = 60
 """Shorter ones take trials for dead that a busy machine only held up."""
@@ -128,16 +132,101 @@ class Journal(JournalFileBackend):
         self._file_lock = lock
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add entries, in one piece."""
+        """Add entries, all of them or none.
+
+        Raises:
+            OSError: the disk did not take them; the journal is as it was.
+        """
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self._file_lock.acquire()
         try:
-            with open(self._path, "ab", buffering=0) as file:
-                file.write(text.encode())
-                if any(log["op_code"] in _FORCED for log in logs):
-                    os.fsync(file.fileno())
+            with open(self._path, "r+b", buffering=0) as file:
+                size = self._cut_unfinished(file)
+                try:
+                    _write_all(file, text.encode())
+                    if any(log["op_code"] in _FORCED for log in logs):
+                        os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            reason = f"its disk must take an entry ({error.strerror}); all before it is kept"
+            raise OSError(error.errno, reason, str(self._path)) from error
         finally:
             self._file_lock.release()
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Entries from a number on; a damaged one is named, and counts as one that says nothing."""
+        number, end = log_number_from, self._log_number_offset[log_number_from]
+        self._file_lock.acquire()  # what is being written may be taken back
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(end)
+                lines = file.readlines()
+        finally:
+            self._file_lock.release()
+        for line in lines:
+            if not line.endswith(b"\n"):
+                return
+            number, end = number + 1, end + len(line)
+            self._log_number_offset[number] = end
+            yield self._entry(line, number)
+
+    def _entry(self, line: bytes, number: int) -> dict[str, Any]:
+        """The entry in a line, or what is left of it."""
+        whole = _parse(line)
+        if whole is not None:
+            return whole
+        glued = _parse(line[line.rfind(b'{"op_code"') :])
+        logger.warning(
+            "%s: line %d is damaged; %s",
+            self._path,
+            number,
+            "the entry at its end is kept" if glued else "the other lines are kept",
+        )
+        return glued or _remains(line)
+
+    @staticmethod
+    def _cut_unfinished(file: FileIO) -> int:
+        """Cut off a last line that a power failure left unfinished; gives the size."""
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        if file.read(1) in (b"\n", b""):
+            return size
+        file.seek(0)
+        end = file.readall().rfind(b"\n") + 1
+        file.truncate(end)
+        logger.warning("%s: the last entry was unfinished and is left out", file.name)
+        return file.seek(end)
+
+
+def _write_all(file: FileIO, content: bytes) -> None:
+    """Write to the end: a disk that is nearly full takes a part and says no error."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and "op_code" in entry else None
+
+
+def _remains(line: bytes) -> dict[str, Any]:
+    """An entry in place of a damaged one: a trial keeps its number, anything else says nothing."""
+    made = re.search(rb'"op_code":4\b.*?"study_id":(\d+)', line)
+    if made is None:
+        nothing = JournalOperation.SET_STUDY_USER_ATTR
+        return {"op_code": nothing, "worker_id": "", "study_id": -1, "user_attr": {}}
+    return {
+        "op_code": JournalOperation.CREATE_TRIAL,
+        "worker_id": "",
+        "study_id": int(made.group(1)),
+        "datetime_start": datetime.now(UTC).isoformat(),
+    }
 
 
 def open_storage(url: str) -> Storage:
@@ -161,7 +250,6 @@ def open_storage(url: str) -> Storage:
         )
     path = _in_directory(Path(url.removeprefix(_JOURNAL)))
     lock = FileLock(path.with_name(path.name + ".lock"))
-    _mend_journal(path, lock)
     backend = JournalStorage(Journal(path, lock))
     return Storage(journal_url(path), backend, path.with_name(path.name + ".turn"))
 
@@ -248,26 +336,6 @@ def _connect(url: str) -> RDBStorage:
             if attempt == 3:
                 raise
     raise AssertionError
-
-
-def _mend_journal(path: Path, lock: FileLock) -> None:
-    """Cut off a last line that a power failure left unfinished; the next would be lost with it."""
-    if not path.exists():
-        return
-    lock.acquire()
-    try:
-        with open(path, "r+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(size - 1_000_000, 0)
-            file.seek(start)
-            tail = file.read()
-            if tail and not tail.endswith(b"\n"):
-                file.truncate(start + tail.rfind(b"\n") + 1)
-                logging.getLogger(__name__).warning(
-                    "%s: the last entry was unfinished and is left out", path
-                )
-    finally:
-        lock.release()
 
 
 def _scheme(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -258,3 +259,20 @@ def postgres():
         with contextlib.suppress(subprocess.CalledProcessError):
             run("pg_ctl", "-D", data, "-m", "immediate", "stop")
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def nearly_full_disk(n_bytes):
+    """No file grows beyond so many bytes: the last write is short and the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(name="nearly_full_disk")
+def give_nearly_full_disk():
+    """A context in which files cannot grow beyond so many bytes."""
+    return nearly_full_disk
