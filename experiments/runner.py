@@ -215,7 +215,7 @@ def _start(
     started: float,
     resume: RunDirectory | None,
 ) -> _Run:
-    earlier = None if resume is None else RunRecord.read(resume.path)
+    earlier = None if resume is None else resume.read_record()
     parameters, n_bytes = parameter_size(trainer.model)
     record = RunRecord(
         run_name=directory.name,

@@ -1,6 +1,8 @@
 import contextlib
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from safetensors.torch import load
 
 from experiments.cli import main
 from experiments.console import RunConsole
+from experiments.run_directory import RunDirectory
 from experiments.runner import run as run_job
 from experiments.settings import dump_yaml
 from experiments.signals import Interrupted
@@ -223,6 +226,28 @@ def test_a_run_stopped_before_its_first_epoch_is_resumed_from_nothing(shop):
     (shop / "artifacts" / "runs" / "early" / "checkpoint.pt").unlink()
     assert bookends(shop, "run", "--resume", "artifacts/runs/early").exit_code == 0
     assert stream(record_of(shop, "early")) == history
+
+
+def test_a_run_killed_just_after_its_directory_appeared_is_resumed(shop):
+    name = ("--experiment.run_name", "early")
+    assert bookends(shop, "run", "--config", "config.yaml", *name).exit_code == 0
+    history, directory = stream(record_of(shop, "early")), shop / "artifacts" / "runs" / "early"
+    for path in directory.iterdir():
+        if path.name != "config.yaml":  # with which a run's directory appears
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert bookends(shop, "run", "--resume", "artifacts/runs/early").exit_code == 0
+    assert stream(record_of(shop, "early")) == history
+
+
+def test_no_run_directory_appears_without_its_config(shop, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunDirectory, "write_config", full)
+    name = ("--experiment.run_name", "full")
+    refused = bookends(shop, "run", "--config", "config.yaml", *name)
+    assert (refused.exit_code, refused.stderr) == (2, "bookends: No space left on device\n")
+    assert list((shop / "artifacts" / "runs").iterdir()) == []
 
 
 def test_two_processes_do_not_train_in_one_directory(shop):
