@@ -27,7 +27,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.storages.journal._storage import JournalOperation
 from sqlalchemy.exc import SQLAlchemyError
 
-from recsys.addresses import hide_passwords, lacks_password, without_password
+from recsys.addresses import hide_passwords, is_ambiguous, lacks_password, without_password
 from recsys.errors import ConfigError, TrackingError
 
 logger = logging.getLogger(__name__)
@@ -241,6 +241,11 @@ def open_storage(url: str) -> Storage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     scheme = _scheme(url)
+    if is_ambiguous(url):
+        raise ConfigError(
+            "the password in a storage's address must have @ as %40 and / as %2F, got "
+            f"'{without_password(url)}' with another"
+        )
     if scheme in _DATABASES:
         return _open_database(url, scheme)
     if scheme and not url.startswith(_JOURNAL):

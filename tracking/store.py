@@ -58,6 +58,11 @@ def resolve_uri(setting: str | None, environ: Mapping[str, str] = os.environ) ->
     uri = setting or usual or DEFAULT_URI
     if usual and uri == without_password(usual):
         uri = usual
+    if addresses.is_ambiguous(uri):
+        raise TrackingError(
+            "the password in a tracking URI must have @ as %40, / as %2F, ? as %3F and # as %23, "
+            f"got '{without_password(uri)}' with another"
+        )
     scheme = _scheme(uri) or uri
     if scheme == "sqlite":
         path = sqlite_path(uri)
@@ -102,7 +107,7 @@ def one_line(error: BaseException) -> str:
 def explain(error: BaseException, uri: str) -> str:
     """Why a store failed in one line, and what to do where its address lacks the password."""
     said = one_line(error)
-    if addresses.lacks_password(uri) and _REFUSAL.search(str(error)):
+    if (addresses.lacks_password(uri) or is_server(uri)) and _REFUSAL.search(str(error)):
         said += "; passwords are not kept: give the whole address in MLFLOW_TRACKING_URI"
     return said
 

@@ -246,7 +246,8 @@ def test_no_run_directory_appears_without_its_config(shop, monkeypatch):
     monkeypatch.setattr(RunDirectory, "write_config", full)
     name = ("--experiment.run_name", "full")
     refused = bookends(shop, "run", "--config", "config.yaml", *name)
-    assert (refused.exit_code, refused.stderr) == (2, "bookends: No space left on device\n")
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[-1] == "bookends: No space left on device"
     assert list((shop / "artifacts" / "runs").iterdir()) == []
 
 

@@ -151,6 +151,12 @@ def test_an_address_of_no_kind_is_refused_without_its_password():
     assert "secret" not in str(caught.value)
 
 
+def test_a_password_that_a_driver_would_cut_and_show_is_refused():
+    with pytest.raises(ConfigError, match="@ as %40") as caught:
+        open_storage("postgresql://ada:se/cr@secret@db/x")
+    assert "secret" not in str(caught.value)
+
+
 def test_a_database_that_is_away_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((TrackingError, ConfigError)) as caught:

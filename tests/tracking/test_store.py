@@ -34,6 +34,15 @@ def test_the_default_is_a_file_in_the_working_directory(tmp_path):
     assert resolve_uri(None, {}) == f"sqlite:///{tmp_path}/mlflow.db"
 
 
+@pytest.mark.parametrize(
+    "uri", ["postgresql://ada:se@secret@db/x", "http://ada:80/secret@host", "http://a:b?secret@c"]
+)
+def test_a_password_that_a_driver_would_cut_and_show_is_refused(uri):
+    with pytest.raises(TrackingError, match="@ as %40") as caught:
+        resolve_uri(uri)
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "ftp://somewhere"])
 def test_an_address_that_can_be_no_store_is_refused(uri):
     with pytest.raises(TrackingError, match="must start with sqlite"):
