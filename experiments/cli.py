@@ -31,6 +31,11 @@ class _OneLineErrors(click.Group):
         except OSError as error:
             where = f"{error.filename}: " if error.filename is not None else ""
             _refuse(f"{where}{error.strerror or error}")
+        except (MemoryError, RuntimeError) as error:  # PyTorch's for memory is a RuntimeError
+            if not isinstance(error, MemoryError) and "allocate" not in str(error):
+                raise
+            line = (str(error).splitlines() or [""])[0][-200:]
+            _refuse(f"what the settings ask for must fit into memory, and does not ({line})")
 
 
 def _refuse(line: str) -> NoReturn:

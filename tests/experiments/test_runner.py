@@ -251,6 +251,23 @@ def test_no_run_directory_appears_without_its_config(shop, monkeypatch):
     assert list((shop / "artifacts" / "runs").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_settings_that_do_not_fit_into_memory_are_one_line(shop, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("experiments.runner.build_trainer", fail)
+    refused = bookends(shop, "run", "--config", "config.yaml")
+    assert refused.exit_code == 2
+    assert "must fit into memory, and does not" in refused.stderr.splitlines()[-1]
+
+
 def test_two_processes_do_not_train_in_one_directory(shop):
     process = start(shop, "--experiment.run_name", "busy", "--training.num_epochs", "500")
     wait_for_epochs(shop, "busy", 1, process)
