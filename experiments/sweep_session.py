@@ -258,6 +258,11 @@ def _open_books(session: Session) -> None:
     """Make the study what the settings say, or check that it is."""
     main, settings, fingerprint = session.main, session.settings, session.prepared.fingerprint
     kept = main.attribute(SETTINGS_KEY)
+    if kept is None and main.trials():
+        raise ConfigError(
+            f"the study '{main.name}' in {without_password(session.storage.url)} must be a sweep's, "
+            f"but another program made its {len(main.trials())} trials; give another --name"
+        )
     if kept is None:
         main.keep(CREATED, datetime.now(UTC).isoformat())
         main.keep(SECONDS, 0.0)

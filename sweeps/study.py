@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.addresses import without_password
@@ -298,7 +299,11 @@ def open_study(
     pruner: BasePruner,
     limit: int,
 ) -> SweepStudy:
-    """The study of this name, made where there is none."""
+    """The study of this name, made where there is none.
+
+    Raises:
+        ConfigError: another program made it.
+    """
     directions = [objective.direction for objective in settings.objectives]
     with storage.exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -308,6 +313,14 @@ def open_study(
             directions=directions,
             pruner=pruner,
             load_if_exists=True,
+        )
+    if study.directions != [StudyDirection[each.upper()] for each in directions] and (
+        SETTINGS_KEY not in study.user_attrs
+    ):
+        found = ", ".join(each.name.lower() for each in study.directions)
+        raise ConfigError(
+            f"the study '{name}' in {without_password(storage.url)} must {', '.join(directions)}, "
+            f"but it was made by another program to {found}; give another --name"
         )
     study.sampler = build_sampler(
         settings.sampler,

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import yaml
@@ -33,6 +34,7 @@ from recsys.errors import BookendsError, ConfigError
 from recsys.pipeline import build_trainer
 from recsys.reporting.formatting import number
 from sweeps.record import SweepRecord, TrialRecord
+from sweeps.storage import open_storage
 
 
 def outcome(session):
@@ -201,6 +203,33 @@ def test_other_settings_make_another_sweep_unless_it_was_named(open_sweep):
         open_sweep(name="mine", seed=1)
     with pytest.raises(ConfigError, match="the sweep 'mine' must keep 'base'"):
         open_sweep("--training.batch_size", "8", name="mine")
+
+
+def foreign(storage, direction, trials=1):
+    """A study of another program; gives what it holds."""
+    study = optuna.create_study(
+        study_name="fusion", storage=open_storage(storage).backend, direction=direction
+    )
+    for _ in range(trials):
+        study.add_trial(optuna.trial.create_trial(value=5.89))
+    return study
+
+
+@pytest.mark.parametrize(
+    ("direction", "message"),
+    [
+        ("maximize", "must be a sweep's, but another program made its 1 trials"),
+        ("minimize", "must maximize, but it was made by another program to minimize"),
+    ],
+)
+def test_a_study_of_another_program_is_refused_and_left_alone(
+    open_sweep, tmp_path, direction, message
+):
+    storage = f"sqlite:///{tmp_path}/team.db"
+    study = foreign(storage, direction)
+    with pytest.raises(ConfigError, match=message):
+        open_sweep(name="fusion", storage=storage)
+    assert study.user_attrs == {} and len(study.trials) == 1
 
 
 def test_other_data_are_refused_for_a_sweep_that_was_named(open_sweep, sweep_shop, board_settings):
