@@ -260,8 +260,8 @@ def _open_books(session: Session) -> None:
     kept = main.attribute(SETTINGS_KEY)
     if kept is None and main.trials():
         raise ConfigError(
-            f"the study '{main.name}' in {without_password(session.storage.url)} must be a sweep's, "
-            f"but another program made its {len(main.trials())} trials; give another --name"
+            f"the study '{main.name}' must be a sweep's, but another program made its "
+            f"{len(main.trials())} trials; give another --name"
         )
     if kept is None:
         main.keep(CREATED, datetime.now(UTC).isoformat())
@@ -289,12 +289,12 @@ def _open_books(session: Session) -> None:
 
 
 def _check_same(session: Session, before: SweepSettings, fingerprint: str) -> None:
-    old, new = before.identity(), session.settings.identity()
-    for name in old:
-        if old[name] != new[name]:
+    old, new = flatten(before.identity()), flatten(session.settings.identity())
+    for name in [*old, *(new.keys() - old.keys())]:
+        if old.get(name) != new.get(name):
             raise ConfigError(
                 f"the sweep '{session.directory.name}' must keep '{name}': it was "
-                f"{old[name]!r:.200}, got {new[name]!r:.200}; give another --name for a new sweep"
+                f"{old.get(name)!r:.200}, got {new.get(name)!r:.200}; give another --name"
             )
     if fingerprint != session.prepared.fingerprint:
         raise ConfigError(
@@ -315,11 +315,18 @@ def _limits(session: Session) -> dict[str, int]:
 
 
 def _cells(session: Session) -> list[Params]:
-    """The grid without the default configuration, in the order in which it is gone through."""
+    """The grid without the default configuration, in the order in which it is gone through.
+
+    Cells that come to the same configuration, as one that fills in a default does, are one.
+    """
     space = Space.of(session.settings.space)
-    default = space.within(flatten(session.base.model_dump(mode="json")))
-    cells = space.grid(np.random.default_rng(session.settings.seed))
-    return [cell for cell in cells if cell != default]
+    cells, seen = list[Params](), {session.base.model_dump_json()}
+    for cell in space.grid(np.random.default_rng(session.settings.seed)):
+        config = trial_config(session.settings.base, space.settings(cell), "base")
+        if config.model_dump_json() not in seen:
+            seen.add(config.model_dump_json())
+            cells.append(cell)
+    return cells
 
 
 def queue_first(session: Session, study: SweepStudy) -> None:

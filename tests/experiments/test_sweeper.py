@@ -201,7 +201,7 @@ def test_other_settings_make_another_sweep_unless_it_was_named(open_sweep):
     open_sweep(name="mine")
     with pytest.raises(ConfigError, match="the sweep 'mine' must keep 'seed': it was 0, got 1"):
         open_sweep(name="mine", seed=1)
-    with pytest.raises(ConfigError, match="the sweep 'mine' must keep 'base'"):
+    with pytest.raises(ConfigError, match=r"'base.training.batch_size': it was 16, got '8'"):
         open_sweep("--training.batch_size", "8", name="mine")
 
 
@@ -249,6 +249,15 @@ def test_a_grid_ends_when_every_cell_was_run_once(open_sweep, sweep_shop, work):
     assert work(session) == 3
     drawn = [t.params["training.warmup_steps"] for t in session.trials(session.main)]
     assert drawn[0] == 2 and sorted(drawn) == [1, 2, 3]
+
+
+def test_a_cell_that_only_fills_in_a_default_is_not_run_beside_it(open_sweep, sweep_shop, work):
+    space = {"training.embedding_learning_rate": {"choice": [None, 0.05]}}
+    (sweep_shop / "space.yaml").write_text(yaml.safe_dump(space))
+    session = open_sweep(sampler="grid", n_trials=9)
+    work(session)
+    rates = [params["training.embedding_learning_rate"] for _, _, params, *_ in outcome(session)]
+    assert len(rates) == 2 and rates[1] == 0.05
 
 
 def test_a_grid_that_is_cut_short_goes_on_where_it_was(open_sweep, sweep_shop, work):
