@@ -297,8 +297,8 @@ def _open_database(url: str, scheme: str) -> Storage:
         reason = hide_passwords(str(error))
         raise ConfigError(f"the storage {without_password(url)} cannot be used: {reason}") from None
     if scheme == "sqlite":
-        path = _in_directory(Path(url.partition(":///")[2]))
-        url = f"sqlite:///{path}"
+        path = _in_directory(Path(engine.url.database or ""))
+        url = engine.url.set(database=str(path)).render_as_string()
         lock_path = path.with_name(path.name + ".turn")
     try:
         tables = set(sqlalchemy.inspect(engine).get_table_names())
@@ -353,6 +353,6 @@ def _identity(url: str) -> tuple[str, ...]:
     """What two addresses of one database have in common; user and password are no part of it."""
     scheme = _scheme(url)
     if scheme == "sqlite":
-        return ("sqlite", str(Path(url.partition(":///")[2]).absolute()))
+        return ("sqlite", str(Path(sqlalchemy.make_url(url).database or "").absolute()))
     parts = urlsplit(without_password(url))
     return (scheme, parts.netloc.rpartition("@")[2].lower(), parts.path.strip("/"))

@@ -56,10 +56,12 @@ def template_store(tmp_path_factory):
 def copy_store(template_store):
     """Puts an empty tracking store into a directory and gives its address."""
 
+    from tracking.store import sqlite_uri
+
     def copy(directory):
         for suffix in ("", ".lock"):
             shutil.copy(f"{template_store}{suffix}", directory / f"mlflow.db{suffix}")
-        return f"sqlite:///{directory}/mlflow.db"
+        return sqlite_uri(directory / "mlflow.db")
 
     return copy
 

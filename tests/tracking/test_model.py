@@ -252,9 +252,31 @@ def sent(run_dir, store, bundle, finish):
 
 
 def test_a_model_is_found_by_alias_version_and_run(sent, store):
-    for uri in ("models:/bookends@champion", "models:/bookends/1", f"runs:/{sent.run_id}/model"):
+    for uri in (
+        "models:/bookends@champion",
+        "models:/bookends/1",
+        f"models:/{sent.model_id}",
+        f"runs:/{sent.run_id}/model",
+    ):
         path = resolve_bundle(uri, store)
         assert Recommender.load(path).provenance == {"run": "test"}
+
+
+@pytest.mark.parametrize("name", ["team/alpha", "Bücher", "..", "50% #1?"])
+def test_names_and_places_of_any_letters_lead_to_the_model(
+    copy_store, tmp_path, finish, bundle, running_record, name
+):
+    place = tmp_path / "Bü 50% #1%2F"
+    place.mkdir()
+    experiment = running_record.config["experiment"] | {"name": name}
+    (place / "run").mkdir()
+    finish(place / "run", config=running_record.config | {"experiment": experiment})
+    bundle.save(place / "run" / "model")
+    store = copy_store(place)
+    sent = mirror(place / "run", store)
+    path = resolve_bundle(f"runs:/{sent.run_id}/model", store)
+    assert Recommender.load(path).provenance == {"run": "test"}
+    assert path.is_relative_to(place / "mlruns")
 
 
 def test_what_lies_on_this_machine_is_not_copied(sent, store, tmp_path):
