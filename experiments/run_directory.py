@@ -15,9 +15,10 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.settings import dump_yaml, load_config
+from recsys.artifacts import replacement
 from recsys.config import Config
 from recsys.errors import ArtifactError, ConfigError
-from recsys.reporting.record import RECORD_FILE, RunRecord
+from recsys.reporting.record import RECORD_FILE, RunRecord, write_text
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,7 @@ class RunDirectory:
 
     def write_config(self, config: Config) -> None:
         """Keep the settings, whole or not at all: a resumed run needs them."""
-        unfinished = self.config_path.with_name(".config.yaml")
-        unfinished.write_text(dump_yaml(config), encoding="utf-8")
-        unfinished.replace(self.config_path)
+        write_text(self.config_path, dump_yaml(config))
 
     def read_config(self) -> Config:
         """The settings of the run."""
@@ -121,7 +120,8 @@ class RunDirectory:
 
     def write_per_user(self, per_user: pd.DataFrame) -> None:
         """Keep the per-user metrics."""
-        per_user.to_parquet(self.path / "per_user.parquet", index=False)
+        with replacement(self.path / "per_user.parquet") as path:
+            per_user.to_parquet(path, index=False)
 
 
 def _default_name(config: Config) -> str:

@@ -25,6 +25,7 @@ from recsys.config import Config
 from recsys.errors import BookendsError
 from recsys.evaluation.evaluation import evaluate
 from recsys.evaluation.ranking import Scorer, Vectors
+from recsys.reporting.record import write_json
 from sweeps.finalists import Judgement, Retraining, judge_finalists
 from sweeps.importances import importances_of
 from sweeps.record import Finalists, TestLook, TrialRecord
@@ -231,7 +232,7 @@ def _test_means(session: Session, trial: int, seed: int) -> dict[str, Any] | Non
     means = _means_on_test(session, vectors)
     if means is None:
         return None
-    seen.write_text(json.dumps(means), encoding="utf-8")
+    write_json(seen, means)
     path.unlink()
     return means
 
@@ -244,8 +245,7 @@ def _baselines_on_test(session: Session) -> dict[str, dict[str, Any]]:
     tuned = tuned_baselines(session.prepared, session.base, split="test")
     found = {name: _means_on_test(session, scorer) for name, scorer in tuned.scorers.items()}
     means = {name: values for name, values in found.items() if values is not None}
-    seen.parent.mkdir(parents=True, exist_ok=True)
-    seen.write_text(json.dumps(means), encoding="utf-8")
+    write_json(seen, means)
     return means
 
 

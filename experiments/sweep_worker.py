@@ -31,7 +31,7 @@ from experiments.trial import (
 )
 from experiments.watch import Watch
 from recsys.config import Config
-from recsys.errors import BookendsError, ConfigError
+from recsys.errors import ArtifactError, BookendsError, ConfigError
 from recsys.evaluation.segments import main_k
 from recsys.pipeline import model_vectors
 from recsys.training.trainer import EpochResult
@@ -177,6 +177,9 @@ class Worker:
             self._study.storage.beat(trial._trial_id)
             self._begin(attempt)
             self._train(attempt)
+        except ArtifactError as error:  # a full disk: nothing that speaks against the trial
+            self._give_back(attempt, error)
+            raise
         except FAILURES as error:
             line = (str(error).splitlines() or [""])[0] or type(error).__name__
             name = "" if isinstance(error, BookendsError) else f"{type(error).__name__}: "

@@ -84,7 +84,7 @@ class TrackedRun:
             )
         try:
             return mirror(self._run_dir, self._uri)
-        except TrackingError as error:
+        except (ArtifactError, TrackingError) as error:
             _logger.warning(
                 "%s; nothing is lost, send it later with: bookends track %s", error, self._run_dir
             )

@@ -66,7 +66,7 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
             os.replace(path, replaced)
         os.replace(unfinished, path)
         shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise ArtifactError(f"{path}: must be writable ({error})") from error
     finally:
         if unfinished is not None:

@@ -251,6 +251,40 @@ def test_no_run_directory_appears_without_its_config(shop, monkeypatch):
     assert list((shop / "artifacts" / "runs").iterdir()) == []
 
 
+@pytest.mark.parametrize("file", ["report.html", "segments.json", "per_user.parquet"])
+def test_a_disk_that_is_full_at_the_end_is_one_line_and_the_run_goes_on(shop, monkeypatch, file):
+    whole = Path.replace
+
+    def full(path, target):
+        if str(target).endswith(file):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, target)
+
+    name = ("--experiment.run_name", "full")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        refused = bookends(shop, "run", "--config", "config.yaml", *name)
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[-1].endswith("must be writable (No space left on device)")
+    assert record_of(shop, "full").status == "failed"
+    assert bookends(shop, "run", "--resume", "artifacts/runs/full").exit_code == 0
+    assert record_of(shop, "full").status == "finished"
+    assert not [path for path in shop.rglob(".*") if path.name != ".lock"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--experiment.runs_dir", "config.yaml"), "'experiment.runs_dir' must lie where a folder"),
+        (("--diagnostics.report_path", "r.html"), "must name the Markdown report"),
+    ],
+)
+def test_places_that_cannot_be_written_are_refused_before_the_work(shop, arguments, message):
+    refused = bookends(shop, "run", "--config", "config.yaml", *arguments)
+    assert refused.exit_code == 2
+    assert message in refused.stderr and refused.stdout == ""
+
+
 @pytest.mark.parametrize(
     "error",
     [
