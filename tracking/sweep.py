@@ -217,18 +217,17 @@ def open_sweep(
     """
     attached_id = os.environ.pop("MLFLOW_RUN_ID", None)
     uri = resolve_uri(None if attached_id else tracking_uri)
+    attached = attached_run(uri, attached_id) if attached_id else None
     client = connect(uri)
     run = existing_run(client, run_id) if run_id else None
-    if run is None and attached_id:
-        run = attached_run(client, attached_id)
+    if run is None and attached is not None:
+        run = attached
         client.update_run(run.run_id, name=name)
     elif run is None:
         run = _find_or_create(client, uri, experiment, name, created)
-    elif attached_id and attached_id != run.run_id:
+    elif attached is not None and attached.run_id != run.run_id:
         note = f"Resumed the sweep **{name}**, whose run is `{run.run_id}`."
-        attached_run(client, attached_id).send_tags(
-            {"mlflow.note.content": note, "bookends.sweep_run": run.run_id}
-        )
+        attached.send_tags({"mlflow.note.content": note, "bookends.sweep_run": run.run_id})
     key = _key(name, created)
     run.send_status(None)
     run.delete_tags(ENDING_TAGS)  # how an earlier session ended
