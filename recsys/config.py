@@ -732,7 +732,7 @@ class TrainingConfig(Section):
     """sparse_adam with sparse embeddings (filled in); must be null with dense ones."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of the dense optimizer; id embeddings have none."""
-    mimic_weight: Annotated[float, Field(ge=0)] = 0.0
+    mimic_weight: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """adaptive_mimic: weight of the loss that draws metadata embeddings to the id embeddings."""
     early_stopping: EarlyStoppingConfig = EarlyStoppingConfig()
     """When to stop before ``num_epochs``."""
