@@ -19,7 +19,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array
+from mlflow.types.schema import AnyType, Array
 
 import recsys
 from recsys.data.columns import TEXT_FIELDS
@@ -79,8 +79,9 @@ def signature(book_columns: Sequence[str]) -> ModelSignature:
         ColSpec(Array(DataType.double), "liked_ratings", required=False),
         ColSpec("string", "item_id", required=False),
     ]
+    number = AnyType()  # type: ignore[no-untyped-call]  # MLflow's "double" refuses whole prices
     inputs += [
-        ColSpec("string" if name in TEXT_FIELDS else "double", name, required=False)
+        ColSpec("string" if name in TEXT_FIELDS else number, name, required=False)
         for name in book_columns
     ]
     types = {"position": "long", "rank": "long", "score": "double"}
