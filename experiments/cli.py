@@ -94,8 +94,14 @@ def report(run_dir: Path) -> None:
 @click.option("--tracking-uri", help="MLflow store or server; default as in the run.")
 def track(run_dir: Path, tracking_uri: str | None) -> None:
     """Send a run directory to MLflow; what is there already stays as it is."""
+    from recsys.errors import ConfigError
     from tracking.mirror import mirror
 
+    if (run_dir / "study.json").exists():
+        raise ConfigError(
+            f"{run_dir}: must be a run directory, but is a sweep's; the command that began the "
+            "sweep, given again, sends what MLflow lacks of it"
+        )
     sent = mirror(run_dir, tracking_uri)
     click.echo(f"{run_dir} is run {sent.run_id} in {sent.tracking_uri}")
 

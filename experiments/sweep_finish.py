@@ -15,6 +15,7 @@ import pandas as pd
 from experiments.console import RunConsole
 from experiments.runner import run as run_job
 from experiments.settings import check_config, merge
+from experiments.sweep_delivery import deliver_trials, deliver_winner
 from experiments.sweep_directory import per_user_path, vectors_path
 from experiments.sweep_session import Session, close_session, ui_command
 from experiments.sweep_stages import run_stage
@@ -306,6 +307,8 @@ def _report(session: Session) -> None:
     record = dataclasses.replace(record, importances=importances_of(record))
     record.write(session.directory.path)
     report, _ = write_sweep_report(session.directory.path)
+    deliver_trials(session)
+    deliver_winner(session)
     close_session(session, "finished")
     if session.tracked is not None:
         for look in record.test_looks[:1]:

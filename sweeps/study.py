@@ -37,6 +37,7 @@ MOST_EARLY_FAILURES = 5
 BEGIN, END = "begin", "end"
 RETRY_OF, DEFAULT, SURPLUS = "retry_of", "default", "surplus"
 SETTINGS_KEY = "settings"
+LOST = "its process was lost"
 _HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 _STATES = {
     TrialState.COMPLETE: "complete",
@@ -284,7 +285,7 @@ class SweepStudy:
             ended=_iso(trial.datetime_complete),
             retry_of=trial.user_attrs.get(RETRY_OF),
             stop_reason=end.get("stop_reason", ""),
-            error="its process was lost" if lost else end.get("error"),
+            error=LOST if lost else end.get("error"),
             share_of_users=share_of_users,
             mlflow_run_id=begin.get("run_id"),
         )

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from experiments import sweep_finish, sweep_session, trial
 from experiments.cli import main
 from experiments.signals import Interrupted
+from experiments.sweep_delivery import deliver_trials
 from experiments.sweep_request import read_request
 from experiments.sweep_stages import agreement, mend, progress_points, promote
 from experiments.trial import (
@@ -586,6 +587,46 @@ def test_pruned_and_failed_trials_are_told_apart_in_the_tracker(
         assert len(epochs) == record.epochs
         assert record.mlflow_run_id == run.info.run_id
         assert record.overhead_seconds > 0
+
+
+def shown(client, session):
+    """What MLflow shows of each trial: status, state, parameters and metrics."""
+    found = {}
+    for run in client.search_runs([session.tracked.experiment_id], max_results=100):
+        if run.data.tags.get("mlflow.parentRunId") == session.tracked.run_id:
+            tags = run.data.tags
+            ends = (run.info.status, tags["optuna.state"], tags["bookends.status"])
+            kept = {key: v for key, v in run.data.metrics.items() if key.startswith("trial/")}
+            trial = (tags["optuna.study"], tags["optuna.trial"])
+            assert trial not in found and "bookends.reason" not in tags
+            found[trial] = (run.info.run_name, ends, run.data.params, kept)
+    return found
+
+
+def test_what_the_store_missed_of_trials_is_delivered_and_what_is_there_stays(
+    open_sweep, sweep_shop, work, monkeypatch
+):
+    session = open_sweep(tracking=True, n_trials=4, finalists=1, finalist_seeds=1)
+    work(session)
+    monkeypatch.setattr(sweep_finish, "run_stage", lambda of, stage, *_: work(of, stage))
+    sweep_finish.retrain(session, sweep_finish.choose(session))
+    client = MlflowClient(f"sqlite:///{sweep_shop}/mlflow.db")
+    before = shown(client, session)
+    assert {study for study, _ in before} == {session.main.name, f"{session.main.name}.finalists"}
+    missed, hanging, killed, *_ = [
+        run.info.run_id
+        for run in client.search_runs([session.tracked.experiment_id], max_results=100)
+        if "optuna.trial" in run.data.tags and run.info.status == "FINISHED"
+    ]
+    client.delete_run(missed)
+    client.update_run(hanging, "RUNNING")
+    client.set_tag(hanging, "optuna.state", "RUNNING")
+    client.set_tag(killed, "bookends.status", "killed")  # by 'bookends reconcile'
+    client.set_tag(killed, "bookends.reason", "its process is gone")
+    client.set_terminated(killed, "FAILED")
+    for _ in range(2):
+        deliver_trials(session)
+        assert shown(client, session) == before
 
 
 def test_a_sweep_is_the_same_with_and_without_a_tracker(open_sweep, work):
