@@ -115,6 +115,7 @@ def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = No
     started = time.monotonic()
     with interruptible():
         configure_torch(config)
+        check_sources(config)
         _check_places(config)
         console.say(f"reading {' and '.join(map(str, config.data.source_paths.values()))}")
         prepared = prepare_cached(config.data, config.experiment.seed)
@@ -144,6 +145,20 @@ def configure_torch(config: Config) -> None:
     if resolve_device(config.model.device).type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def check_sources(config: Config) -> None:
+    """Refuse data that are looked for in the wrong place: paths are read from where one stands.
+
+    Raises:
+        ConfigError: names the first file that is not there.
+    """
+    for path in config.data.source_paths.values():
+        if not path.is_absolute() and not path.exists():
+            raise ConfigError(
+                f"{path}: no such file in {Path.cwd()}; what was begun in another directory goes "
+                "on from there, or with whole paths"
+            )
 
 
 def keep_memory() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments.environment import describe_environment
-from experiments.runner import MLFLOW, configure_torch, describe_dataset
+from experiments.runner import MLFLOW, check_sources, configure_torch, describe_dataset
 from experiments.settings import check_config, flatten
 from experiments.sweep_console import SweepConsole
 from experiments.sweep_directory import SweepDirectory
@@ -175,6 +176,7 @@ def begin(request: Request, console: SweepConsole) -> Session:
     if request.storage is not None:
         refuse_shared(request.storage, resolve_uri(base.experiment.tracking_uri))
     configure_torch(base)
+    check_sources(base)
     console.say(f"reading {' and '.join(map(str, base.data.source_paths.values()))}")
     prepared = prepare_cached(base.data, base.experiment.seed)
     settings = request.settings
@@ -345,10 +347,12 @@ def queue_first(session: Session, study: SweepStudy) -> None:
 def _open_run(session: Session) -> SweepRun | None:
     settings, main = session.settings, session.main
     kept = main.attribute(TRACKING) or {}
+    usual = session.base.experiment.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = usual or kept.get("uri")  # a sweep goes on in its store, wherever one stands
     dumped = settings.model_dump(mode="json", exclude={"base", "epoch_metrics"})
     try:
         tracked = open_sweep(
-            session.base.experiment.tracking_uri,
+            uri,
             experiment=session.base.experiment.name,
             name=session.directory.name,
             created=main.attribute(CREATED),
@@ -363,7 +367,7 @@ def _open_run(session: Session) -> SweepRun | None:
             run_id=kept.get("run_id"),
         )
     except STORE_ERRORS as error:
-        why = explain(error, resolve_uri(session.base.experiment.tracking_uri))
+        why = explain(error, resolve_uri(uri))
         logger.warning("the tracking store is away (%s); the sweep goes on", why)
         return None
     main.keep(

@@ -538,6 +538,26 @@ def test_the_sweeps_run_shows_its_origin_and_what_is_known_from_the_start(open_s
     assert {"popularity", "item_knn", "ease"} == set(session.baselines)
 
 
+def test_a_sweep_goes_on_in_its_store_wherever_one_stands(
+    open_sweep, sweep_shop, monkeypatch, tmp_path_factory
+):
+    settings = yaml.safe_load((sweep_shop / "config.yaml").read_text())
+    settings["experiment"].pop("tracking_uri")
+    (sweep_shop / "config.yaml").write_text(yaml.safe_dump(settings))
+    first = open_sweep(tracking=True, name="mine")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    again = open_sweep(tracking=True, name="mine")
+    assert again.tracked.uri == first.tracked.uri == f"sqlite:///{sweep_shop}/mlflow.db"
+    assert again.tracked.run_id == first.tracked.run_id
+    assert not (elsewhere / "mlflow.db").exists()
+
+
+def test_data_that_are_looked_for_in_the_wrong_place_are_told(open_sweep, tmp_path):
+    with pytest.raises(ConfigError, match=f"^data/b.csv: no such file in {tmp_path}; what was"):
+        open_sweep("--data.books_path", "data/b.csv")
+
+
 def test_baselines_are_tuned_once_a_study(open_sweep, monkeypatch):
     first = open_sweep(name="again").baselines
     monkeypatch.setattr("experiments.sweep_session.tuned_baselines", None)
