@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -27,8 +27,20 @@ class _OneLineErrors(click.Group):
         try:
             return super().main(*args, **kwargs)
         except BookendsError as error:
-            click.echo(f"bookends: {hide_passwords(str(error))}", err=True)
-            sys.exit(2)
+            _refuse(str(error))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename is not None else ""
+            _refuse(f"{where}{error.strerror or error}")
+        except (MemoryError, RuntimeError) as error:  # PyTorch's for memory is a RuntimeError
+            if not isinstance(error, MemoryError) and "allocate" not in str(error):
+                raise
+            line = (str(error).splitlines() or [""])[0][-200:]
+            _refuse(f"what the settings ask for must fit into memory, and does not ({line})")
+
+
+def _refuse(line: str) -> NoReturn:
+    click.echo(f"bookends: {hide_passwords(line)}", err=True)
+    sys.exit(2)
 
 
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,8 +94,14 @@ def report(run_dir: Path) -> None:
 @click.option("--tracking-uri", help="MLflow store or server; default as in the run.")
 def track(run_dir: Path, tracking_uri: str | None) -> None:
     """Send a run directory to MLflow; what is there already stays as it is."""
+    from recsys.errors import ConfigError
     from tracking.mirror import mirror
 
+    if (run_dir / "study.json").exists():
+        raise ConfigError(
+            f"{run_dir}: must be a run directory, but is a sweep's; the command that began the "
+            "sweep, given again, sends what MLflow lacks of it"
+        )
     sent = mirror(run_dir, tracking_uri)
     click.echo(f"{run_dir} is run {sent.run_id} in {sent.tracking_uri}")
 

@@ -23,7 +23,7 @@ from recsys.reporting.formatting import GAP, cells, metric_label, numeric_column
 from tracking.past_runs import Measured, RunRow
 
 _SHORT = 8  # characters of an id and of a fingerprint
-_WIDE, _PIPED = 120, 160  # columns of a terminal
+_SCANT, _WIDE, _PIPED = 70, 120, 160  # columns of a terminal
 _ONLY_IN_REPORT = {"d_z", "better", "worse"}
 _COLOURS = {"better": "green", "worse": "red"}
 
@@ -41,6 +41,9 @@ def print_runs(
     records = [_cells(row, metrics, is_narrow) for row in rows]
     if all(row.kind == "run" for row in rows):
         records = [{k: v for k, v in record.items() if k != "kind"} for record in records]
+    if console.width < _SCANT:  # the name and the id before all else
+        shown = {"run", *map(_head, metrics)}
+        records = [{k: v for k, v in record.items() if k in shown} for record in records]
     grid = Grid(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for name in records[0]:
         is_text = name in ("run", "name", "model")

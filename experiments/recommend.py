@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from recsys.artifacts import replacement
 from recsys.data.vocabulary import near_match
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.recommender import Recommender
@@ -93,7 +92,7 @@ def write_recommendations(request: Request, progress: Callable[[int, int | None]
     if request.ann:
         recommender = recommender.with_approximate(k=request.k)
     tally = _Tally(len(recommender.users) if request.users is None else None)
-    with _appearing(request.out) as unfinished, _Output(unfinished, request.out.suffix) as output:
+    with replacement(request.out) as unfinished, _Output(unfinished, request.out.suffix) as output:
         for users in _batches(request, recommender):
             lists = recommender.recommend_table(
                 users,
@@ -171,19 +170,6 @@ def _batches(request: Request, recommender: Recommender) -> Iterator[Sequence[st
                 batch = list(islice(named, size))
     except UnicodeDecodeError as error:
         raise DataError(f"{request.users}: must be UTF-8 text ({error})") from error
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[Path]:
-    """A file beside the path that takes its place at the end, and is gone if there is none."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    except OSError as error:
-        raise ArtifactError(f"{path}: must be writable ({error})") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 class _Output:

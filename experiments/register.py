@@ -142,4 +142,6 @@ def _opponent(champion: Version | None, uri: str) -> Contender | None:
     try:
         return _contender(find_run(champion.run_id, uri, None), name)
     except BookendsError:
-        return Contender(name, champion.tags.get("bookends.dataset", "unknown"), pd.DataFrame())
+        missing = f"its run {champion.run_id} was deleted, or cannot be read"
+        fingerprint = champion.tags.get("bookends.dataset", "unknown")
+        return Contender(name, fingerprint, pd.DataFrame(), missing)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,9 +15,10 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.settings import dump_yaml, load_config
+from recsys.artifacts import replacement
 from recsys.config import Config
 from recsys.errors import ArtifactError, ConfigError
-from recsys.reporting.record import RECORD_FILE
+from recsys.reporting.record import RECORD_FILE, RunRecord, write_text
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,30 @@ class RunDirectory:
 
     @classmethod
     def create(cls, config: Config) -> RunDirectory:
-        """A new directory under ``experiment.runs_dir``, named after the run, with its config."""
+        """A new directory under ``experiment.runs_dir``, named after the run, with its config.
+
+        It appears with the config in it, so that a run that is killed at any time can go on.
+        """
         name = config.experiment.run_name or _default_name(config)
         path = config.experiment.runs_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=".run-", dir=path.parent))
         try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            if config.experiment.run_name:
-                raise ConfigError(
-                    f"'experiment.run_name' must be new, got '{name}': {path} exists; "
-                    f"'bookends run --resume {path}' would go on with it"
-                ) from None
-            path = path.with_name(f"{name}-{secrets.token_hex(2)}")
-            path.mkdir(parents=True)
-        directory = cls(path)
-        directory.write_config(config)
-        return directory
+            unfinished.chmod(0o755)
+            cls(unfinished).write_config(config)
+            if path.exists() and not config.experiment.run_name:
+                path = path.with_name(f"{name}-{secrets.token_hex(2)}")
+            unfinished.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+            raise ConfigError(
+                f"'experiment.run_name' must be new, got '{name}': {path} exists; "
+                f"'bookends run --resume {path}' would go on with it"
+            ) from None
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
@@ -55,16 +66,18 @@ class RunDirectory:
             ArtifactError: there is no run in it.
         """
         directory = cls(path)
-        if not directory.config_path.is_file() or not (path / RECORD_FILE).is_file():
-            raise ArtifactError(
-                f"{path}: must be a run directory (config.yaml and {RECORD_FILE} in it)"
-            )
+        if not directory.config_path.is_file():
+            raise ArtifactError(f"{path}: must be a run directory (config.yaml in it)")
         return directory
 
     @property
     def name(self) -> str:
         """Name of the run."""
         return self.path.name
+
+    def read_record(self) -> RunRecord | None:
+        """What an earlier session put down; None where it was killed before that."""
+        return RunRecord.read(self.path) if (self.path / RECORD_FILE).exists() else None
 
     @property
     def config_path(self) -> Path:
@@ -99,9 +112,7 @@ class RunDirectory:
 
     def write_config(self, config: Config) -> None:
         """Keep the settings, whole or not at all: a resumed run needs them."""
-        unfinished = self.config_path.with_name(".config.yaml")
-        unfinished.write_text(dump_yaml(config), encoding="utf-8")
-        unfinished.replace(self.config_path)
+        write_text(self.config_path, dump_yaml(config))
 
     def read_config(self) -> Config:
         """The settings of the run."""
@@ -109,7 +120,8 @@ class RunDirectory:
 
     def write_per_user(self, per_user: pd.DataFrame) -> None:
         """Keep the per-user metrics."""
-        per_user.to_parquet(self.path / "per_user.parquet", index=False)
+        with replacement(self.path / "per_user.parquet") as path:
+            per_user.to_parquet(path, index=False)
 
 
 def _default_name(config: Config) -> str:

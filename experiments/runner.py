@@ -84,13 +84,17 @@ class _Run:
 
     def update(self, **changes: Any) -> None:
         """Change the record and put it on disk."""
-        self.record = dataclasses.replace(
+        self.record = self.record_with(**changes)
+        self.record.write(self.directory.path)
+
+    def record_with(self, **changes: Any) -> RunRecord:
+        """The record as it is now, with changes."""
+        return dataclasses.replace(
             self.record,
             seconds=self.seconds_before + time.monotonic() - self.started,
             peak_memory_mb=peak_memory_mb(),
             **changes,
         )
-        self.record.write(self.directory.path)
 
 
 def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = None) -> RunRecord:
@@ -111,6 +115,7 @@ def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = No
     started = time.monotonic()
     with interruptible():
         configure_torch(config)
+        check_sources(config)
         _check_places(config)
         console.say(f"reading {' and '.join(map(str, config.data.source_paths.values()))}")
         prepared = prepare_cached(config.data, config.experiment.seed)
@@ -142,6 +147,20 @@ def configure_torch(config: Config) -> None:
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 
+def check_sources(config: Config) -> None:
+    """Refuse data that are looked for in the wrong place: paths are read from where one stands.
+
+    Raises:
+        ConfigError: names the first file that is not there.
+    """
+    for path in config.data.source_paths.values():
+        if not path.is_absolute() and not path.exists():
+            raise ConfigError(
+                f"{path}: no such file in {Path.cwd()}; what was begun in another directory goes "
+                "on from there, or with whole paths"
+            )
+
+
 def keep_memory() -> None:
     """Let the C library keep what is freed for the next step, where it is glibc.
 
@@ -157,14 +176,23 @@ def _check_places(config: Config) -> None:
     """Refuse what could not be written to or reached in principle, before the work."""
     if config.experiment.tracking:
         resolve_uri(config.experiment.tracking_uri)
-    folder = config.diagnostics.report_path.parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    report = config.diagnostics.report_path
+    if report.suffix == ".html":
         raise ConfigError(
-            f"'diagnostics.report_path' must lie where a folder can be made, got '{folder}' "
-            f"({error.strerror})"
-        ) from None
+            "'diagnostics.report_path' must name the Markdown report, beside which the HTML report "
+            f"goes, got '{report}'"
+        )
+    for setting, folder in (
+        ("diagnostics.report_path", report.parent),
+        ("experiment.runs_dir", config.experiment.runs_dir),
+    ):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"'{setting}' must lie where a folder can be made, got '{folder}' "
+                f"({error.strerror})"
+            ) from None
 
 
 def check_resumable(before: Config, now: Config) -> None:
@@ -215,7 +243,7 @@ def _start(
     started: float,
     resume: RunDirectory | None,
 ) -> _Run:
-    earlier = None if resume is None else RunRecord.read(resume.path)
+    earlier = None if resume is None else resume.read_record()
     parameters, n_bytes = parameter_size(trainer.model)
     record = RunRecord(
         run_name=directory.name,
@@ -377,17 +405,20 @@ def _judge(current: _Run) -> None:
 
 
 def _finish(current: _Run, status: RunStatus, error: str | None = None) -> None:
-    current.update(status=status, error=error)
-    report, _ = write_report(current.directory.path)
+    final = current.record_with(status=status, error=error)
+    # a run that ended early leaves the last good report in its place
+    also = current.config.diagnostics.report_path if status == "finished" else None
+    if status != "finished":
+        final.write(current.directory.path)  # first: a full disk may have room for no more
+    report, _ = write_report(current.directory.path, also=also, record=final)
+    final.write(current.directory.path)  # last: who reads it as finished finds all of the run
+    current.record = final
     sent = None
     if current.tracked is not None:
         with _held_for(current.tracked):
             sent = current.tracked.close()
-    if status == "finished":  # a run that ended early leaves the last good report in its place
-        report = current.config.diagnostics.report_path
-        write_report(current.directory.path, also=report)
     ui_command = None if sent is None else show_tracked(sent.tracking_uri)
-    current.console.where(report, current.directory.path, ui_command)
+    current.console.where(also or report, current.directory.path, ui_command)
 
 
 def show_tracked(tracking_uri: str) -> str:

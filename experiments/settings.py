@@ -22,6 +22,45 @@ COMMAND_LINE = "command line"
 SHOWN_PROBLEMS = 3
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once, a date is text, and 1e-3 is a number."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, TypeError, AttributeError):  # as of '!!int x'
+            kind = node.tag.rpartition(":")[2]
+            raise _misread(f"{node.value!r:.60} is no {kind}", node) from None
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if (key.tag, key.value) in lines:
+                    first = lines[key.tag, key.value]
+                    raise _misread(
+                        f"'{key.value}' stands on line {first} and again on line {line}", key
+                    )
+                lines[key.tag, key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def _misread(problem: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+_TIMESTAMP, _FLOAT = "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float"
+_Loader.yaml_implicit_resolvers = {
+    start: [(tag, pattern) for tag, pattern in resolvers if tag != _TIMESTAMP]
+    for start, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_constructor(_TIMESTAMP, _Loader.construct_yaml_str)  # type: ignore[type-var]
+_Loader.add_implicit_resolver(
+    _FLOAT, re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
 class _Overrides(BaseSettings, Config):  # type: ignore[misc]  # both name their model_config
     """The configuration as command line options, each under its dotted name."""
 
@@ -79,9 +118,11 @@ def parse_overrides(arguments: Sequence[str]) -> Tree:
 def read_yaml(path: Path) -> Tree:
     """The mapping in a YAML file; an empty file is an empty mapping."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise ConfigError(f"{path}: must be a readable file ({error.strerror})") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: must be valid YAML: it is nested too deep") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = re.sub(r"\s+", " ", str(error))
         raise ConfigError(f"{path}: must be valid YAML: {reason}") from None
@@ -181,6 +222,9 @@ def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> Iterat
 
 
 def _unknown(name: str, known: set[str]) -> str:
+    if name in known:  # a dotted name in a YAML file
+        section, _, leaf = name.rpartition(".")
+        return f"'{name}' must stand as '{leaf}:' under '{section}:' in YAML"
     by_leaf: dict[str, str] = {}
     for candidate in sorted(known):
         by_leaf.setdefault(candidate.rpartition(".")[2], candidate)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from recsys.artifacts import replacement
+from recsys.errors import ConfigError
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Vectors
 from recsys.reporting.record import write_text
@@ -30,7 +31,13 @@ class SweepDirectory:
     def of(cls, sweeps_dir: Path, name: str) -> SweepDirectory:
         """The directory of the sweep of this name, made where absent."""
         path = (sweeps_dir / name).absolute()
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"'--sweeps-dir' must be where a folder can be made, got '{sweeps_dir}' "
+                f"({error.strerror})"
+            ) from None
         return cls(path)
 
     @property
@@ -83,15 +90,10 @@ def keep_finalist(
     directory: Path, trial: int, seed: int, evaluation: Evaluation, vectors: Vectors
 ) -> None:
     """Put a finalist's values a reader and its vectors where the parent finds them."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = per_user_path(directory, trial, seed)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    evaluation.per_user.to_parquet(unfinished, index=False)
-    unfinished.replace(path)
-    path = vectors_path(directory, trial, seed)
-    unfinished = path.with_name(f".{os.getpid()}.{path.name}")
-    np.savez(unfinished, users=vectors.users, items=vectors.items, combine=vectors.combine)
-    unfinished.replace(path)
+    with replacement(per_user_path(directory, trial, seed)) as path:
+        evaluation.per_user.to_parquet(path, index=False)
+    with replacement(vectors_path(directory, trial, seed)) as path:
+        np.savez(path, users=vectors.users, items=vectors.items, combine=vectors.combine)
 
 
 def per_user_path(directory: Path, trial: int, seed: int) -> Path:

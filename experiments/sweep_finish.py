@@ -15,6 +15,7 @@ import pandas as pd
 from experiments.console import RunConsole
 from experiments.runner import run as run_job
 from experiments.settings import check_config, merge
+from experiments.sweep_delivery import deliver_trials, deliver_winner
 from experiments.sweep_directory import per_user_path, vectors_path
 from experiments.sweep_session import Session, close_session, ui_command
 from experiments.sweep_stages import run_stage
@@ -25,6 +26,7 @@ from recsys.config import Config
 from recsys.errors import BookendsError
 from recsys.evaluation.evaluation import evaluate
 from recsys.evaluation.ranking import Scorer, Vectors
+from recsys.reporting.record import write_json
 from sweeps.finalists import Judgement, Retraining, judge_finalists
 from sweeps.importances import importances_of
 from sweeps.record import Finalists, TestLook, TrialRecord
@@ -231,7 +233,7 @@ def _test_means(session: Session, trial: int, seed: int) -> dict[str, Any] | Non
     means = _means_on_test(session, vectors)
     if means is None:
         return None
-    seen.write_text(json.dumps(means), encoding="utf-8")
+    write_json(seen, means)
     path.unlink()
     return means
 
@@ -244,8 +246,7 @@ def _baselines_on_test(session: Session) -> dict[str, dict[str, Any]]:
     tuned = tuned_baselines(session.prepared, session.base, split="test")
     found = {name: _means_on_test(session, scorer) for name, scorer in tuned.scorers.items()}
     means = {name: values for name, values in found.items() if values is not None}
-    seen.parent.mkdir(parents=True, exist_ok=True)
-    seen.write_text(json.dumps(means), encoding="utf-8")
+    write_json(seen, means)
     return means
 
 
@@ -306,6 +307,8 @@ def _report(session: Session) -> None:
     record = dataclasses.replace(record, importances=importances_of(record))
     record.write(session.directory.path)
     report, _ = write_sweep_report(session.directory.path)
+    deliver_trials(session)
+    deliver_winner(session)
     close_session(session, "finished")
     if session.tracked is not None:
         for look in record.test_looks[:1]:

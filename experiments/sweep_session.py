@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments.environment import describe_environment
-from experiments.runner import MLFLOW, configure_torch, describe_dataset
+from experiments.runner import MLFLOW, check_sources, configure_torch, describe_dataset
 from experiments.settings import check_config, flatten
 from experiments.sweep_console import SweepConsole
 from experiments.sweep_directory import SweepDirectory
@@ -175,6 +176,7 @@ def begin(request: Request, console: SweepConsole) -> Session:
     if request.storage is not None:
         refuse_shared(request.storage, resolve_uri(base.experiment.tracking_uri))
     configure_torch(base)
+    check_sources(base)
     console.say(f"reading {' and '.join(map(str, base.data.source_paths.values()))}")
     prepared = prepare_cached(base.data, base.experiment.seed)
     settings = request.settings
@@ -258,6 +260,11 @@ def _open_books(session: Session) -> None:
     """Make the study what the settings say, or check that it is."""
     main, settings, fingerprint = session.main, session.settings, session.prepared.fingerprint
     kept = main.attribute(SETTINGS_KEY)
+    if kept is None and main.trials():
+        raise ConfigError(
+            f"the study '{main.name}' must be a sweep's, but another program made its "
+            f"{len(main.trials())} trials; give another --name"
+        )
     if kept is None:
         main.keep(CREATED, datetime.now(UTC).isoformat())
         main.keep(SECONDS, 0.0)
@@ -284,12 +291,12 @@ def _open_books(session: Session) -> None:
 
 
 def _check_same(session: Session, before: SweepSettings, fingerprint: str) -> None:
-    old, new = before.identity(), session.settings.identity()
-    for name in old:
-        if old[name] != new[name]:
+    old, new = flatten(before.identity()), flatten(session.settings.identity())
+    for name in [*old, *(new.keys() - old.keys())]:
+        if old.get(name) != new.get(name):
             raise ConfigError(
                 f"the sweep '{session.directory.name}' must keep '{name}': it was "
-                f"{old[name]!r:.200}, got {new[name]!r:.200}; give another --name for a new sweep"
+                f"{old.get(name)!r:.200}, got {new.get(name)!r:.200}; give another --name"
             )
     if fingerprint != session.prepared.fingerprint:
         raise ConfigError(
@@ -310,11 +317,18 @@ def _limits(session: Session) -> dict[str, int]:
 
 
 def _cells(session: Session) -> list[Params]:
-    """The grid without the default configuration, in the order in which it is gone through."""
+    """The grid without the default configuration, in the order in which it is gone through.
+
+    Cells that come to the same configuration, as one that fills in a default does, are one.
+    """
     space = Space.of(session.settings.space)
-    default = space.within(flatten(session.base.model_dump(mode="json")))
-    cells = space.grid(np.random.default_rng(session.settings.seed))
-    return [cell for cell in cells if cell != default]
+    cells, seen = list[Params](), {session.base.model_dump_json()}
+    for cell in space.grid(np.random.default_rng(session.settings.seed)):
+        config = trial_config(session.settings.base, space.settings(cell), "base")
+        if config.model_dump_json() not in seen:
+            seen.add(config.model_dump_json())
+            cells.append(cell)
+    return cells
 
 
 def queue_first(session: Session, study: SweepStudy) -> None:
@@ -333,10 +347,12 @@ def queue_first(session: Session, study: SweepStudy) -> None:
 def _open_run(session: Session) -> SweepRun | None:
     settings, main = session.settings, session.main
     kept = main.attribute(TRACKING) or {}
+    usual = session.base.experiment.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = usual or kept.get("uri")  # a sweep goes on in its store, wherever one stands
     dumped = settings.model_dump(mode="json", exclude={"base", "epoch_metrics"})
     try:
         tracked = open_sweep(
-            session.base.experiment.tracking_uri,
+            uri,
             experiment=session.base.experiment.name,
             name=session.directory.name,
             created=main.attribute(CREATED),
@@ -351,7 +367,7 @@ def _open_run(session: Session) -> SweepRun | None:
             run_id=kept.get("run_id"),
         )
     except STORE_ERRORS as error:
-        why = explain(error, resolve_uri(session.base.experiment.tracking_uri))
+        why = explain(error, resolve_uri(uri))
         logger.warning("the tracking store is away (%s); the sweep goes on", why)
         return None
     main.keep(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import optuna
+from optuna.trial import FrozenTrial
 
 from experiments.runner import configure_torch
 from experiments.settings import Tree, check_config, flatten, merge
@@ -31,7 +32,7 @@ from experiments.trial import (
 )
 from experiments.watch import Watch
 from recsys.config import Config
-from recsys.errors import BookendsError, ConfigError
+from recsys.errors import ArtifactError, BookendsError, ConfigError
 from recsys.evaluation.segments import main_k
 from recsys.pipeline import model_vectors
 from recsys.training.trainer import EpochResult
@@ -42,7 +43,8 @@ from sweeps.storage import Storage, open_storage
 from sweeps.study import DEFAULT, RETRY_OF, Notes, SweepStudy, load_settings, open_study
 from tracking.processes import Owner
 from tracking.store import resolve_uri
-from tracking.sweep import TrialEnd, TrialTracker
+from tracking.sweep import TrialTracker
+from tracking.trial_runs import TrialEnd
 
 Stage = Literal["share", "search", "finalists"]
 STAGES: tuple[Stage, ...] = ("share", "search", "finalists")
@@ -177,6 +179,9 @@ class Worker:
             self._study.storage.beat(trial._trial_id)
             self._begin(attempt)
             self._train(attempt)
+        except ArtifactError as error:  # a full disk: nothing that speaks against the trial
+            self._give_back(attempt, error)
+            raise
         except FAILURES as error:
             line = (str(error).splitlines() or [""])[0] or type(error).__name__
             name = "" if isinstance(error, BookendsError) else f"{type(error).__name__}: "
@@ -192,7 +197,8 @@ class Worker:
         run_id = None
         if self._tracker is not None:
             with stopwatch:
-                self._tracker.begin(trial.number, self._title(trial), self._tags(trial))
+                tags = tags_of(self._study, trial, self._name, is_share=self._data.user_share != 1)
+                self._tracker.begin(trial.number, title_of(self._study, trial), tags)
                 run_id = self._tracker.run_id
         note = {"worker": self._name, "owner": asdict(Owner.current()), "run_id": run_id}
         params = self._study.begin(trial, note)
@@ -340,20 +346,26 @@ class Worker:
     def _config(self, settings: Params) -> Config:
         return trial_config(self._settings.base, settings, "base")
 
-    def _title(self, trial: optuna.Trial) -> str:
-        if self._study.space is None:
-            return f"finalist trial {trial.user_attrs['trial']} seed {trial.user_attrs['seed']}"
-        if DEFAULT in trial.user_attrs:
-            return f"trial {trial.number} default"
-        return f"trial {trial.number}"
 
-    def _tags(self, trial: optuna.Trial) -> dict[str, str]:
-        stage = "finalists" if self._study.space is None else "search"
-        tags = {"bookends.stage": stage if self._data.user_share == 1 else "share"}
-        tags |= {"optuna.study": self._study.name, "bookends.worker": self._name}
-        if RETRY_OF in trial.user_attrs:
-            tags["optuna.retry_of"] = str(trial.user_attrs[RETRY_OF])
-        return tags
+def title_of(study: SweepStudy, trial: optuna.Trial | FrozenTrial) -> str:
+    """The name of a trial's run."""
+    if study.space is None:
+        return f"finalist trial {trial.user_attrs['trial']} seed {trial.user_attrs['seed']}"
+    if DEFAULT in trial.user_attrs:
+        return f"trial {trial.number} default"
+    return f"trial {trial.number}"
+
+
+def tags_of(
+    study: SweepStudy, trial: optuna.Trial | FrozenTrial, worker: str, *, is_share: bool
+) -> dict[str, str]:
+    """The tags of a trial's run that say which it is."""
+    stage = "finalists" if study.space is None else "search"
+    tags = {"bookends.stage": "share" if is_share else stage}
+    tags |= {"optuna.study": study.name, "bookends.worker": worker}
+    if RETRY_OF in trial.user_attrs:
+        tags["optuna.retry_of"] = str(trial.user_attrs[RETRY_OF])
+    return tags
 
 
 def join(assignment: Assignment, changes: Tree) -> int:

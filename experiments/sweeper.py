@@ -6,6 +6,7 @@ import contextlib
 
 from experiments.signals import Interrupted, interruptible
 from experiments.sweep_console import SweepConsole
+from experiments.sweep_delivery import deliver_trials
 from experiments.sweep_finish import finish
 from experiments.sweep_session import Request, Session, begin, close_session
 from experiments.sweep_stages import run_stages
@@ -28,6 +29,7 @@ def sweep(request: Request, console: SweepConsole) -> SweepRecord:
     with interruptible():
         session = begin(request, console)
         try:
+            deliver_trials(session)  # what an earlier session could not send
             run_stages(session)
             with file_lock(session.directory.lock_path):
                 finish(session)

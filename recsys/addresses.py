@@ -6,7 +6,8 @@ import re
 
 _ADDRESS = re.compile(r"[\w+.\-]+://\S+")
 _WEB = re.compile(r"https?$")
-_PORT = re.compile(r"\d*")
+_FILES = ("sqlite", "journal", "file")
+_HOST = re.compile(r"[^:@/?#]*(:\d*)?")
 _SECRET = re.compile(r"passw|pwd|token|secret", re.IGNORECASE)
 _USER_ALONE = re.compile(r"[^/?#]+://[^/:@?#]+@")
 
@@ -19,10 +20,23 @@ def without_password(address: str) -> str:
     scheme, mark, rest = address.partition("://")
     if not mark:
         return address
-    rest = _without_login(rest, is_web=_WEB.search(scheme) is not None)
+    login = _login(scheme, rest)
+    if login:
+        rest = rest[len(login) + 1 :]
+        user = login.partition(":")[0]
+        if not _WEB.search(scheme):  # a web address may have a token in place of a user's name
+            rest = f"{user.partition('/')[0]}@{rest}"
     head, question, query = rest.partition("?")
     kept = [option for option in query.split("&") if option and not _SECRET.search(option)]
     return scheme + mark + head + (question + "&".join(kept) if kept else "")
+
+
+def is_ambiguous(address: str) -> bool:
+    """Whether its reader would take a part of the password for the host, and show it in errors."""
+    scheme, _, rest = address.partition("://")
+    user, _, password = _login(scheme, rest).partition(":")
+    stops = "/?#@" if _WEB.search(scheme) else "@"
+    return "/" in user or any(mark in password for mark in stops)
 
 
 def hide_passwords(text: str) -> str:
@@ -35,19 +49,16 @@ def lacks_password(address: str) -> bool:
     return _USER_ALONE.match(address) is not None
 
 
-def _without_login(rest: str, *, is_web: bool) -> str:
-    """What follows the scheme, without the password.
+def _login(scheme: str, rest: str) -> str:
+    """What stands before the host: all up to the last ``@``, though a password must hold none.
 
-    A database's password may hold a slash, and one that holds an ``@`` is a mistake that is not to
-    be shown either, so that all up to the last ``@`` is taken for it. A web address may have an
-    ``@`` in its path.
+    A web address with a plain host may have an ``@`` in its query or fragment, and a database's
+    name may hold one.
     """
-    user, colon, after = rest.partition(":")
-    if not colon or "/" in user or "@" in user or "@" not in after:
-        return rest
-    place = re.split(r"[/?#]", after, maxsplit=1)[0]
-    if is_web and "@" in place:
-        return user + after[place.rindex("@") :]
-    if is_web and _PORT.fullmatch(place):
-        return rest
-    return user + after[after.rindex("@") :]
+    if scheme.partition("+")[0] in _FILES:
+        return ""
+    if _WEB.search(scheme):
+        is_plain = _HOST.fullmatch(re.split(r"[/?#]", rest, maxsplit=1)[0])
+        return (re.split(r"[?#]", rest, maxsplit=1)[0] if is_plain else rest).rpartition("@")[0]
+    login = rest.rpartition("@")[0]
+    return "" if "/" in login and ":" not in login else login

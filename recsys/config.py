@@ -7,11 +7,19 @@ is made, and refused where it would have no effect.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from recsys.addresses import without_password
 
@@ -67,7 +75,25 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         validate_default=True,
         revalidate_instances="always",  # defaults are copied, so filling one in touches no other
+        allow_inf_nan=False,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_type(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes true for 1, and the system refuses paths with a control character."""
+        kind = str(cls.model_fields[info.field_name or ""].annotation)
+        held = list(value.values()) if isinstance(value, Mapping) and "dict[" in kind else value
+        parts = held if isinstance(held, (list, tuple)) else [held]
+        require(
+            "bool" in kind or "Any" in kind or not any(isinstance(part, bool) for part in parts),
+            f"must hold no truth value, got {value!r:.80}",
+        )
+        require(
+            all(part.isprintable() for part in parts if isinstance(part, str)),
+            f"must be printable text, got {value!a:.80}",
+        )
+        return value
 
 
 def require(condition: bool, message: str) -> None:
@@ -709,7 +735,7 @@ class TrainingConfig(Section):
     """sparse_adam with sparse embeddings (filled in); must be null with dense ones."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay of the dense optimizer; id embeddings have none."""
-    mimic_weight: Annotated[float, Field(ge=0)] = 0.0
+    mimic_weight: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """adaptive_mimic: weight of the loss that draws metadata embeddings to the id embeddings.
     dual_augmented: of the loss that draws augmented vectors to the other tower's output."""
     alignment_weight: Annotated[float, Field(ge=0)] = 0.0
@@ -722,7 +748,7 @@ class TrainingConfig(Section):
     as many epochs; that model is tested and saved."""
     precision: Precision = "auto"
     """Of the matrix products in training; auto is bfloat16 on a CPU that computes in it."""
-    num_threads: Positive | None = None
+    num_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads; null leaves PyTorch's own choice."""
 
 
@@ -803,7 +829,7 @@ class ExperimentConfig(Section):
 
     name: str = "bookends"
     """MLflow experiment."""
-    run_name: Annotated[str, Field(pattern=r"^\w[\w. -]*$")] | None = None
+    run_name: str | None = None
     """Name of the run and of its directory; null makes one from the model."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """The one seed behind initial weights, shuffling, negatives, samples and splits."""
@@ -816,6 +842,15 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        require(
+            self.run_name is None or re.fullmatch(r"\w[\w. -]{0,99}", self.run_name) is not None,
+            "'run_name' must be 1 to 100 letters, digits, '_', '-', '.' and blanks, a letter or "
+            f"digit first, got {self.run_name!r:.120}",
+        )
+        require(
+            self.name.strip() != "" and len(self.name) <= 200,
+            f"'name' must have 1 to 200 characters, got {self.name!r:.40}",
+        )
         require(
             without_password(self.tracking_uri or "") == (self.tracking_uri or ""),
             "'tracking_uri' must hold no password, since settings are kept with the run; "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
 from recsys.reporting.formatting import metric_label, moment
+from recsys.reporting.record import write_text
 from sweeps.charts import best_so_far, last_value
 from sweeps.importances import importances_of
 from sweeps.record import SweepRecord, TrialRecord
@@ -94,11 +94,7 @@ def write_plots(sweep_dir: Path, record: SweepRecord) -> Path:
     about 5 MB whatever the number of plots.
     """
     path = sweep_dir / PLOTS_DIR / PLOTS_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(render_plots(record), encoding="utf-8", newline="\n")
-    unfinished.replace(path)
-    return path
+    return write_text(path, render_plots(record))
 
 
 def render_plots(record: SweepRecord) -> str:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -286,14 +287,16 @@ def _dimension(name: str, spec: object) -> Dimension:
     if unknown:
         allowed = ", ".join(sorted(_KEYS[kind] | {"when"}))
         raise ConfigError(f"space: '{name}' must have only {kind}, {allowed}, got '{unknown[0]}'")
-    values = _choices(name, spec[kind]) if kind == "choice" else _range(name, kind, spec[kind])
-    log, step = spec.get("log", False), spec.get("step")
+    log = spec.get("log", False)
+    step = None if spec.get("step") is None else _number(name, kind, spec["step"])
+    is_choice = kind == "choice"
+    values = _choices(name, spec[kind]) if is_choice else _range(name, kind, spec[kind], step)
     dimension = Dimension(
         name=name,
         kind=kind,
         values=values,
         log=bool(log),
-        step=None if step is None else _number(name, kind, step),
+        step=step,
         when=_condition(name, spec.get("when", {})),
         also=_names(name, spec.get("with", ())),
     )
@@ -313,10 +316,14 @@ def _choices(name: str, given: object) -> tuple[Value, ...]:
     return tuple(given)
 
 
-def _range(name: str, kind: str, given: object) -> tuple[Value, ...]:
+def _range(name: str, kind: str, given: object, step: float | None) -> tuple[Value, ...]:
     if not isinstance(given, list) or len(given) != 2:
         raise ConfigError(f"space: '{name}.{kind}' must be [lowest, highest], got {given!r}")
-    return tuple(_number(name, kind, end) for end in given)
+    low, high = (_number(name, kind, end) for end in given)
+    if step is not None and 0 < step <= high - low:  # as far as whole steps lead
+        start, end, by = (Decimal(str(number)) for number in (low, high, step))
+        high = type(high)(start + (end - start) // by * by)
+    return low, high
 
 
 def _number(name: str, kind: str, given: object) -> float:

@@ -6,11 +6,14 @@ import fcntl
 import json
 import logging
 import os
+import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,9 +27,10 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.storages.journal._storage import JournalOperation
 from sqlalchemy.exc import SQLAlchemyError
 
-from recsys.addresses import hide_passwords, lacks_password, without_password
+from recsys.addresses import hide_passwords, is_ambiguous, lacks_password, without_password
 from recsys.errors import ConfigError, TrackingError
 
+logger = logging.getLogger(__name__)
 STORAGE_ERRORS = (OptunaError, SQLAlchemyError, OSError)
 HEARTBEAT_SECONDS = 60
 """Shorter ones take trials for dead that a busy machine only held up."""
@@ -128,16 +132,101 @@ class Journal(JournalFileBackend):
         self._file_lock = lock
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add entries, in one piece."""
+        """Add entries, all of them or none.
+
+        Raises:
+            OSError: the disk did not take them; the journal is as it was.
+        """
         text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
         self._file_lock.acquire()
         try:
-            with open(self._path, "ab", buffering=0) as file:
-                file.write(text.encode())
-                if any(log["op_code"] in _FORCED for log in logs):
-                    os.fsync(file.fileno())
+            with open(self._path, "r+b", buffering=0) as file:
+                size = self._cut_unfinished(file)
+                try:
+                    _write_all(file, text.encode())
+                    if any(log["op_code"] in _FORCED for log in logs):
+                        os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            reason = f"its disk must take an entry ({error.strerror}); all before it is kept"
+            raise OSError(error.errno, reason, str(self._path)) from error
         finally:
             self._file_lock.release()
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        """Entries from a number on; a damaged one is named, and counts as one that says nothing."""
+        number, end = log_number_from, self._log_number_offset[log_number_from]
+        self._file_lock.acquire()  # what is being written may be taken back
+        try:
+            with open(self._path, "rb") as file:
+                file.seek(end)
+                lines = file.readlines()
+        finally:
+            self._file_lock.release()
+        for line in lines:
+            if not line.endswith(b"\n"):
+                return
+            number, end = number + 1, end + len(line)
+            self._log_number_offset[number] = end
+            yield self._entry(line, number)
+
+    def _entry(self, line: bytes, number: int) -> dict[str, Any]:
+        """The entry in a line, or what is left of it."""
+        whole = _parse(line)
+        if whole is not None:
+            return whole
+        glued = _parse(line[line.rfind(b'{"op_code"') :])
+        logger.warning(
+            "%s: line %d is damaged; %s",
+            self._path,
+            number,
+            "the entry at its end is kept" if glued else "the other lines are kept",
+        )
+        return glued or _remains(line)
+
+    @staticmethod
+    def _cut_unfinished(file: FileIO) -> int:
+        """Cut off a last line that a power failure left unfinished; gives the size."""
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        if file.read(1) in (b"\n", b""):
+            return size
+        file.seek(0)
+        end = file.readall().rfind(b"\n") + 1
+        file.truncate(end)
+        logger.warning("%s: the last entry was unfinished and is left out", file.name)
+        return file.seek(end)
+
+
+def _write_all(file: FileIO, content: bytes) -> None:
+    """Write to the end: a disk that is nearly full takes a part and says no error."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and "op_code" in entry else None
+
+
+def _remains(line: bytes) -> dict[str, Any]:
+    """An entry in place of a damaged one: a trial keeps its number, anything else says nothing."""
+    made = re.search(rb'"op_code":4\b.*?"study_id":(\d+)', line)
+    if made is None:
+        nothing = JournalOperation.SET_STUDY_USER_ATTR
+        return {"op_code": nothing, "worker_id": "", "study_id": -1, "user_attr": {}}
+    return {
+        "op_code": JournalOperation.CREATE_TRIAL,
+        "worker_id": "",
+        "study_id": int(made.group(1)),
+        "datetime_start": datetime.now(UTC).isoformat(),
+    }
 
 
 def open_storage(url: str) -> Storage:
@@ -152,6 +241,11 @@ def open_storage(url: str) -> Storage:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     scheme = _scheme(url)
+    if is_ambiguous(url):
+        raise ConfigError(
+            "the password in a storage's address must have @ as %40 and / as %2F, got "
+            f"'{without_password(url)}' with another"
+        )
     if scheme in _DATABASES:
         return _open_database(url, scheme)
     if scheme and not url.startswith(_JOURNAL):
@@ -161,7 +255,6 @@ def open_storage(url: str) -> Storage:
         )
     path = _in_directory(Path(url.removeprefix(_JOURNAL)))
     lock = FileLock(path.with_name(path.name + ".lock"))
-    _mend_journal(path, lock)
     backend = JournalStorage(Journal(path, lock))
     return Storage(journal_url(path), backend, path.with_name(path.name + ".turn"))
 
@@ -204,8 +297,8 @@ def _open_database(url: str, scheme: str) -> Storage:
         reason = hide_passwords(str(error))
         raise ConfigError(f"the storage {without_password(url)} cannot be used: {reason}") from None
     if scheme == "sqlite":
-        path = _in_directory(Path(url.partition(":///")[2]))
-        url = f"sqlite:///{path}"
+        path = _in_directory(Path(engine.url.database or ""))
+        url = engine.url.set(database=str(path)).render_as_string()
         lock_path = path.with_name(path.name + ".turn")
     try:
         tables = set(sqlalchemy.inspect(engine).get_table_names())
@@ -250,26 +343,6 @@ def _connect(url: str) -> RDBStorage:
     raise AssertionError
 
 
-def _mend_journal(path: Path, lock: FileLock) -> None:
-    """Cut off a last line that a power failure left unfinished; the next would be lost with it."""
-    if not path.exists():
-        return
-    lock.acquire()
-    try:
-        with open(path, "r+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(size - 1_000_000, 0)
-            file.seek(start)
-            tail = file.read()
-            if tail and not tail.endswith(b"\n"):
-                file.truncate(start + tail.rfind(b"\n") + 1)
-                logging.getLogger(__name__).warning(
-                    "%s: the last entry was unfinished and is left out", path
-                )
-    finally:
-        lock.release()
-
-
 def _scheme(url: str) -> str:
     """What the address begins with, without the driver; empty for a bare path."""
     scheme, mark, _ = url.partition("://")
@@ -280,6 +353,6 @@ def _identity(url: str) -> tuple[str, ...]:
     """What two addresses of one database have in common; user and password are no part of it."""
     scheme = _scheme(url)
     if scheme == "sqlite":
-        return ("sqlite", str(Path(url.partition(":///")[2]).absolute()))
+        return ("sqlite", str(Path(sqlalchemy.make_url(url).database or "").absolute()))
     parts = urlsplit(without_password(url))
     return (scheme, parts.netloc.rpartition("@")[2].lower(), parts.path.strip("/"))

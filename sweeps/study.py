@@ -18,6 +18,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.addresses import without_password
@@ -36,6 +37,7 @@ MOST_EARLY_FAILURES = 5
 BEGIN, END = "begin", "end"
 RETRY_OF, DEFAULT, SURPLUS = "retry_of", "default", "surplus"
 SETTINGS_KEY = "settings"
+LOST = "its process was lost"
 _HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 _STATES = {
     TrialState.COMPLETE: "complete",
@@ -283,7 +285,7 @@ class SweepStudy:
             ended=_iso(trial.datetime_complete),
             retry_of=trial.user_attrs.get(RETRY_OF),
             stop_reason=end.get("stop_reason", ""),
-            error="its process was lost" if lost else end.get("error"),
+            error=LOST if lost else end.get("error"),
             share_of_users=share_of_users,
             mlflow_run_id=begin.get("run_id"),
         )
@@ -298,7 +300,11 @@ def open_study(
     pruner: BasePruner,
     limit: int,
 ) -> SweepStudy:
-    """The study of this name, made where there is none."""
+    """The study of this name, made where there is none.
+
+    Raises:
+        ConfigError: another program made it.
+    """
     directions = [objective.direction for objective in settings.objectives]
     with storage.exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -308,6 +314,14 @@ def open_study(
             directions=directions,
             pruner=pruner,
             load_if_exists=True,
+        )
+    if study.directions != [StudyDirection[each.upper()] for each in directions] and (
+        SETTINGS_KEY not in study.user_attrs
+    ):
+        found = ", ".join(each.name.lower() for each in study.directions)
+        raise ConfigError(
+            f"the study '{name}' in {without_password(storage.url)} must {', '.join(directions)}, "
+            f"but it was made by another program to {found}; give another --name"
         )
     study.sampler = build_sampler(
         settings.sampler,

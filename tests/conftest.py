@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -55,10 +56,12 @@ def template_store(tmp_path_factory):
 def copy_store(template_store):
     """Puts an empty tracking store into a directory and gives its address."""
 
+    from tracking.store import sqlite_uri
+
     def copy(directory):
         for suffix in ("", ".lock"):
             shutil.copy(f"{template_store}{suffix}", directory / f"mlflow.db{suffix}")
-        return f"sqlite:///{directory}/mlflow.db"
+        return sqlite_uri(directory / "mlflow.db")
 
     return copy
 
@@ -258,3 +261,20 @@ def postgres():
         with contextlib.suppress(subprocess.CalledProcessError):
             run("pg_ctl", "-D", data, "-m", "immediate", "stop")
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def nearly_full_disk(n_bytes):
+    """No file grows beyond so many bytes: the last write is short and the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(name="nearly_full_disk")
+def give_nearly_full_disk():
+    """A context in which files cannot grow beyond so many bytes."""
+    return nearly_full_disk

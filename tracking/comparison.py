@@ -128,8 +128,8 @@ def _open(
     """The run that ``mlflow run`` opened, else that of the same comparison before, or a new one."""
     attached_id = os.environ.get("MLFLOW_RUN_ID")
     if attached_id and uri == resolve_uri(None):
-        client.update_run(attached_run(client, attached_id).run_id, name=comparison.name)
-        return attached_run(client, attached_id)
+        client.update_run(attached_run(uri, attached_id).run_id, name=comparison.name)
+        return attached_run(uri, attached_id)
     experiment_id = _experiment_id(client, uri, comparison, experiment)
     key = f"tags.`{KEY_TAG}` = '{comparison.key}'"
     runs = client.search_runs([experiment_id], key, max_results=1)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from recsys.errors import ArtifactError
+from recsys.reporting.record import write_json
 from tracking.processes import Owner
 from tracking.store import without_password
 
@@ -80,11 +80,7 @@ class Ledger:
 
     def write(self, run_dir: Path) -> None:
         """Put the ledger into the run directory, whole or not at all."""
-        path = run_dir / FILE_NAME
-        unfinished = path.with_name(f".{FILE_NAME}.{os.getpid()}")
-        text = json.dumps({"format": _FORMAT} | asdict(self), indent=2)
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        unfinished.replace(path)
+        write_json(run_dir / FILE_NAME, {"format": _FORMAT} | asdict(self))
 
     def delivery(self, uri: str) -> Delivery:
         """The delivery to a store, which becomes the one used last."""

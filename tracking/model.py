@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -12,12 +13,13 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
+import yaml
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
-from mlflow.types.schema import Array
+from mlflow.types.schema import AnyType, Array
 
 import recsys
 from recsys.data.columns import TEXT_FIELDS
@@ -77,8 +79,9 @@ def signature(book_columns: Sequence[str]) -> ModelSignature:
         ColSpec(Array(DataType.double), "liked_ratings", required=False),
         ColSpec("string", "item_id", required=False),
     ]
+    number = AnyType()  # type: ignore[no-untyped-call]  # MLflow's "double" refuses whole prices
     inputs += [
-        ColSpec("string" if name in TEXT_FIELDS else "double", name, required=False)
+        ColSpec("string" if name in TEXT_FIELDS else number, name, required=False)
         for name in book_columns
     ]
     types = {"position": "long", "rank": "long", "score": "double"}
@@ -131,7 +134,7 @@ def save_model(
     mlflow.pyfunc.save_model(
         path=str(path),
         python_model=str(_SERVING_FILE),
-        artifacts={"bundle": str(bundle)},
+        artifacts={"bundle": bundle.absolute().as_uri()},  # a path would be read as an address
         code_paths=[str(Path(recsys.__file__).parent)],
         signature=signature(recommender.book_columns),
         input_example=(example, params),
@@ -197,8 +200,9 @@ def resolve_bundle(
     """The bundle directory of a model, on this machine.
 
     Args:
-        uri: ``models:/name@alias``, ``models:/name/3``, ``runs:/<run id>/model``, a run directory,
-            a bundle directory, or a directory that ``save_model`` wrote.
+        uri: ``models:/name@alias``, ``models:/name/3``, ``models:/m-<id>``,
+            ``runs:/<run id>/model``, a run directory, a bundle directory, or a directory that
+            ``save_model`` wrote.
         tracking_uri: the store; as :func:`tracking.store.resolve_uri` takes it.
         downloads: where a model is put, once, that does not lie on this machine.
 
@@ -226,10 +230,12 @@ def _local_bundle(path: Path) -> Path:
     if (path / BUNDLE_MANIFEST).is_file() or (path / BUNDLE_VALUES).is_file():
         return path
     if (path / "MLmodel").is_file():
-        flavor = Model.load(str(path)).flavors.get("python_function", {})
-        held = flavor.get("artifacts", {}).get("bundle", {}).get("path")
-        if held is not None:
-            return path / str(held)
+        try:  # not Model.load, which reads the path as an address
+            described = yaml.safe_load((path / "MLmodel").read_text(encoding="utf-8"))
+            flavor = described["flavors"]["python_function"]
+            return path / str(flavor["artifacts"]["bundle"]["path"])
+        except (yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError):
+            pass  # not one of ours
     elif path.is_dir() and (path / MODEL_NAME).is_dir():
         return _local_bundle(path / MODEL_NAME)
     raise TrackingError(
@@ -244,10 +250,17 @@ def _artifact_location(client: MlflowClient, uri: str) -> str:
     if kind == "runs":
         run_id, _, name = rest.strip("/").partition("/")
         return _location_of_run(client, run_id, name or MODEL_NAME)
+    if is_logged_model(uri):
+        return str(client.get_logged_model(rest).artifact_location)
     version = find_version(client, uri)
     if version.model_id:
         return str(client.get_logged_model(version.model_id).artifact_location)
     return str(client.get_model_version_download_uri(version.name, version.version))
+
+
+def is_logged_model(uri: str) -> bool:
+    """Whether the address names a model by its own id, ``models:/m-...``, in no registry."""
+    return re.fullmatch(r"models:/m-[0-9a-f]{32}", uri) is not None
 
 
 def find_version(client: MlflowClient, uri: str) -> ModelVersion:
@@ -279,7 +292,9 @@ def _location_of_run(client: MlflowClient, run_id: str, name: str) -> str:
 
 def _fetch(location: str, tracking_uri: str, downloads: Path) -> Path:
     """The files at a location: where they lie, or a copy made once."""
-    if location.startswith(("/", "file:")):
+    if location.startswith("/"):
+        return Path(location)
+    if location.startswith("file:"):
         return Path(unquote(urlsplit(location).path))
     held = downloads / hashlib.sha256(f"{tracking_uri}\n{location}".encode()).hexdigest()[:24]
     if not held.exists():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import importlib.metadata
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,10 +37,15 @@ def source_tags(environment: Mapping[str, Any], name: str | None = None) -> dict
 
 def maker_tags() -> dict[str, str]:
     """Who made it, and with which version of the package."""
-    tags = {"bookends.version": _version()}
-    with contextlib.suppress(KeyError, OSError):  # a container's user need not have a name
-        tags["mlflow.user"] = getpass.getuser()
-    return tags
+    return {"bookends.version": _version(), "mlflow.user": user_name()}
+
+
+def user_name() -> str:
+    """Who runs this process: the name, or the number of a container's user that has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _version() -> str:

@@ -12,7 +12,6 @@ move after, and a rollback the other way round: either way the former champions 
 
 from __future__ import annotations
 
-import getpass
 import json
 import platform
 import re
@@ -36,6 +35,7 @@ from recsys.evaluation.gate import Verdict
 from recsys.reporting.record import RunRecord
 from tracking.champions import Move, Way, moves_in, rollback_target
 from tracking.lease import Turn, turn
+from tracking.origin import user_name
 from tracking.registry_page import (
     details_in,
     model_description,
@@ -339,6 +339,6 @@ def _move(moves: list[Move], version: int, previous: int | None, way: Way, reaso
         previous=previous,
         way=way,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
-        by=f"{getpass.getuser()}@{platform.node()}",
+        by=f"{user_name()}@{platform.node()}",
         reason=" ".join(reason.split())[:1000],
     )

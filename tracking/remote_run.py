@@ -19,7 +19,7 @@ from recsys.errors import TrackingError
 from recsys.reporting.record import RunRecord
 from tracking import payload
 from tracking.datasets import Context, dataset_input
-from tracking.store import ensure_experiment
+from tracking.store import connect, ensure_experiment, sqlite_path, without_password
 
 MOST_METRICS = 1000
 KEY_TAG = "bookends.key"
@@ -191,17 +191,20 @@ def finished_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
     return sorted(whole, key=lambda model: model.creation_timestamp, reverse=True)
 
 
-def attached_run(client: MlflowClient, run_id: str) -> RemoteRun:
+def attached_run(uri: str, run_id: str) -> RemoteRun:
     """The run that ``mlflow run`` opened for this process.
 
     Raises:
         TrackingError: the store does not hold it.
+        STORE_ERRORS: the store cannot be reached.
     """
-    run = existing_run(client, run_id)
+    path = sqlite_path(uri)
+    run = existing_run(connect(uri), run_id) if path is None or path.exists() else None
     if run is None:
         raise TrackingError(
-            f"MLFLOW_RUN_ID must name a run of the tracking store, got '{run_id}', which is not "
-            "there; unset it, or set MLFLOW_TRACKING_URI to the store that holds the run"
+            f"MLFLOW_RUN_ID must name a run of the tracking store {without_password(uri)}, got "
+            f"'{run_id}', which is not there; set MLFLOW_TRACKING_URI to the store that holds it, "
+            "with a whole path ('mlflow run' changes into the project), or unset MLFLOW_RUN_ID"
         )
     return run
 

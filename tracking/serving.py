@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
+from recsys.data.columns import TEXT_FIELDS
 from recsys.errors import BookendsError, DataError
 from recsys.recommender import Recommender
 
@@ -112,7 +113,12 @@ class RecommenderModel(PythonModel):
     def _described(self, rows: pd.DataFrame, task: str) -> pd.DataFrame:
         known = self._recommender.book_columns
         _check_columns(rows, task, known)
-        books = rows[[name for name in rows.columns if name in known]]
+        books = rows[[name for name in rows.columns if name in known]].copy()
+        for name in set(books.columns) - set(TEXT_FIELDS):
+            try:
+                books[name] = pd.to_numeric(books[name]).astype(np.float64)
+            except (ValueError, TypeError) as error:
+                raise DataError(f"column '{name}' must hold numbers ({error})") from None
         said_nothing = books.isna().all(axis=1).to_numpy()
         if said_nothing.any():
             row = int(said_nothing.argmax())
@@ -126,8 +132,8 @@ def _check_columns(rows: pd.DataFrame, task: str, wanted: Sequence[str]) -> None
     """Refuse an input without what the task needs, or with what it would pass over in silence."""
     given = [name for name in rows.columns if name in wanted or rows[name].notna().any()]
     other = [name for name in given if name not in wanted]
-    if other or not given or not len(rows):
-        got = f"'{other[0]}'" if other else "none of them" if not given else "no row"
+    if other or not given:
+        got = f"'{other[0]}'" if other else "none of them"
         raise DataError(
             f"task '{task}' must be given rows with columns {', '.join(wanted)}, got {got}"
         )
@@ -173,10 +179,10 @@ def _text(column: str, cell: object) -> str | None:
         return str(cell)
     if _is_missing(cell):
         return None
-    raise DataError(
-        f"column '{column}' must hold texts, got {cell!r}; rows are given as 'dataframe_records' "
-        "or 'dataframe_split'"
-    )
+    hint = f'write "{cell}"'
+    if isinstance(cell, list | tuple | np.ndarray):
+        hint = "rows are given as 'dataframe_records' or 'dataframe_split'"
+    raise DataError(f"column '{column}' must hold texts, got {cell!r}; {hint}")
 
 
 def _is_missing(cell: object) -> bool:

@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import requests
 import sqlalchemy
@@ -58,10 +57,15 @@ def resolve_uri(setting: str | None, environ: Mapping[str, str] = os.environ) ->
     uri = setting or usual or DEFAULT_URI
     if usual and uri == without_password(usual):
         uri = usual
+    if addresses.is_ambiguous(uri):
+        raise TrackingError(
+            "the password in a tracking URI must have @ as %40, / as %2F, ? as %3F and # as %23, "
+            f"got '{without_password(uri)}' with another"
+        )
     scheme = _scheme(uri) or uri
     if scheme == "sqlite":
         path = sqlite_path(uri)
-        return uri if path is None else f"sqlite:///{path}"
+        return uri if path is None else sqlite_uri(path)
     if scheme in (*_SQL, *_REMOTE):
         return uri
     raise TrackingError(
@@ -85,7 +89,12 @@ def sqlite_path(uri: str) -> Path | None:
     """The absolute path of a SQLite store's file; None for any other store."""
     if not uri.startswith("sqlite:///") or uri == "sqlite:///:memory:":
         return None
-    return Path(uri.removeprefix("sqlite:///")).absolute()
+    return Path(sqlalchemy.make_url(uri).database or "").absolute()
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of a SQLite store's file; what SQLAlchemy would read otherwise is quoted."""
+    return sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def without_password(uri: str) -> str:
@@ -102,7 +111,7 @@ def one_line(error: BaseException) -> str:
 def explain(error: BaseException, uri: str) -> str:
     """Why a store failed in one line, and what to do where its address lacks the password."""
     said = one_line(error)
-    if addresses.lacks_password(uri) and _REFUSAL.search(str(error)):
+    if (addresses.lacks_password(uri) or is_server(uri)) and _REFUSAL.search(str(error)):
         said += "; passwords are not kept: give the whole address in MLFLOW_TRACKING_URI"
     return said
 
@@ -129,14 +138,18 @@ def connect(uri: str) -> MlflowClient:
         if _scheme(uri) in _SQL:
             _probe(uri)
         return MlflowClient(uri)
+    if path.is_dir():
+        raise TrackingError(f"a SQLite store must be a file, got the directory '{path}'")
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(path.name + ".lock")
     with file_lock(lock, shared=True):
         if path.exists() and path.stat().st_size and lock.read_text() == _READY:
+            _probe(uri)
             return MlflowClient(uri)
     with file_lock(lock), quiet("mlflow.store.db.utils", "alembic"):
         if not path.exists() or not path.stat().st_size:
             _create(path)
+        _probe(uri)
         client = MlflowClient(uri)
         _write_ahead(path)
         lock.write_text(_READY)
@@ -168,7 +181,7 @@ def _create(path: Path) -> None:
     for suffix in ("", "-journal", "-wal", "-shm"):
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
     engine = create_sqlalchemy_engine_with_retry(  # type: ignore[no-untyped-call]
-        f"sqlite:///{unfinished}"
+        sqlite_uri(unfinished)
     )
     try:
         _initialize_tables(engine)  # type: ignore[no-untyped-call]
@@ -216,7 +229,8 @@ def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
 def _artifact_location(name: str, uri: str) -> str | None:
     """Beside a SQLite file, not wherever the process happens to stand; a server knows its own."""
     path = sqlite_path(uri)
-    return None if path is None else (path.parent / "mlruns" / quote(name, safe=" ")).as_uri()
+    folder = re.sub(r"[^\w-]+", "-", name)[:60]  # MLflow loses its way where paths hold a %
+    return None if path is None else (path.parent / "mlruns" / folder).as_uri()
 
 
 def _probe(uri: str) -> None:

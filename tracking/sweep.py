@@ -8,22 +8,21 @@ A store that fails is warned about once; the sweep goes on without it.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tracking.names import metric_key, parameter_key
 from tracking.origin import maker_tags, source_tags
-from tracking.payload import ENDING_TAGS, LONGEST_PARAMETER, Epoch, epoch_metrics
+from tracking.payload import ENDING_TAGS, Epoch, epoch_metrics
 from tracking.processes import Owner
 from tracking.remote_run import KEY_TAG, MOST_METRICS, RemoteRun, attached_run, existing_run
 from tracking.store import (
@@ -34,17 +33,19 @@ from tracking.store import (
     resolve_uri,
     without_password,
 )
+from tracking.trial_runs import (
+    ENDS,
+    EndedTrial,
+    TrialEnd,
+    children,
+    deliver,
+    end,
+    log,
+    text_of,
+)
 
-TrialEnd = Literal["complete", "pruned", "failed", "interrupted"]
 FLUSH_SECONDS = 10.0
 """A trial that lasts longer shows its epochs while it runs, at most this late."""
-_ENDS = {
-    "complete": ("COMPLETE", "finished", "FINISHED"),
-    "pruned": ("PRUNED", "pruned", "KILLED"),
-    "failed": ("FAIL", "failed", "FAILED"),
-    "interrupted": ("FAIL", "interrupted", "FAILED"),
-}
-"""For each end of a trial: Optuna's word, ours, and MLflow's status."""
 _KEPT_HOME = (".lock", ".turn", ".log", ".npz", ".parquet", ".npy")
 _logger = logging.getLogger(__name__)
 
@@ -139,25 +140,26 @@ class SweepRun:
     def end_lost(self, run_id: str | None, reason: str) -> None:
         """Mark a trial's run whose process is gone."""
 
-        def end() -> None:
+        def mark() -> None:
             if run_id is not None and existing_run(self.run.client, run_id) is not None:
                 tags = {"bookends.status": "killed", "bookends.reason": reason}
-                _end(self.run.client, run_id, "FAILED", tags | {"optuna.state": "FAIL"})
+                end(self.run.client, run_id, "FAILED", tags | {"optuna.state": "FAIL"})
 
-        self._try("mark a lost trial", end)
+        self._try("mark a lost trial", mark)
+
+    def deliver(self, trials: Sequence[EndedTrial]) -> None:
+        """Send the trials that the store lacks, or shows otherwise than they ended."""
+        ids = (self.experiment_id, self.run_id)
+        self._try("take the trials it lacks", lambda: deliver(self.run.client, *ids, trials))
 
     def running_trials(self) -> list[tuple[str, int, Owner | None]]:
         """(run id, trial, process) of every child that the store shows as running."""
         found = list[tuple[str, int, Owner | None]]()
 
         def read() -> None:
-            runs = self.run.client.search_runs(
-                [self.experiment_id],
-                f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{self.run_id}' "
-                "and attributes.status = 'RUNNING'",
-                max_results=500,
-            )
-            for run in runs:
+            for run in children(self.run.client, self.experiment_id, self.run_id):
+                if run.info.status != "RUNNING":
+                    continue
                 number = int(run.data.tags.get("optuna.trial", -1))
                 found.append((run.info.run_id, number, Owner.from_tags(run.data.tags)))
 
@@ -168,12 +170,12 @@ class SweepRun:
         """End the run: "finished", "interrupted" or "failed", and by what."""
         word = {"finished": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED")
 
-        def end() -> None:
+        def finish() -> None:
             because = {} if error is None else {"bookends.error": error}
             self.run.send_tags({"bookends.status": status} | because)
             self.run.send_status(word)
 
-        self._try("end the sweep's run", end)
+        self._try("end the sweep's run", finish)
 
     def _try(self, action: str, call: Callable[[], object]) -> None:
         try:
@@ -217,18 +219,17 @@ def open_sweep(
     """
     attached_id = os.environ.pop("MLFLOW_RUN_ID", None)
     uri = resolve_uri(None if attached_id else tracking_uri)
+    attached = attached_run(uri, attached_id) if attached_id else None
     client = connect(uri)
     run = existing_run(client, run_id) if run_id else None
-    if run is None and attached_id:
-        run = attached_run(client, attached_id)
+    if run is None and attached is not None:
+        run = attached
         client.update_run(run.run_id, name=name)
     elif run is None:
         run = _find_or_create(client, uri, experiment, name, created)
-    elif attached_id and attached_id != run.run_id:
+    elif attached is not None and attached.run_id != run.run_id:
         note = f"Resumed the sweep **{name}**, whose run is `{run.run_id}`."
-        attached_run(client, attached_id).send_tags(
-            {"mlflow.note.content": note, "bookends.sweep_run": run.run_id}
-        )
+        attached.send_tags({"mlflow.note.content": note, "bookends.sweep_run": run.run_id})
     key = _key(name, created)
     run.send_status(None)
     run.delete_tags(ENDING_TAGS)  # how an earlier session ended
@@ -294,7 +295,7 @@ class TrialTracker:
     def params(self, params: Mapping[str, Any]) -> None:
         """Take in the trial's values by dotted setting; they go out with its epochs."""
         for name, value in params.items():
-            self._params[parameter_key(tuple(name.split(".")))] = _text(value)
+            self._params[parameter_key(tuple(name.split(".")))] = text_of(value)
 
     def log_epoch(self, epoch: Epoch) -> None:
         """Take in an epoch; it goes out at the trial's end, or when the last went out long ago."""
@@ -313,7 +314,7 @@ class TrialTracker:
         self, how: TrialEnd, *, summary: Mapping[str, float | None], tags: Mapping[str, str]
     ) -> None:
         """Send what is left, and how the trial ended."""
-        state, ours, status = _ENDS[how]
+        state, ours, status = ENDS[how]
         now = int(time.time() * 1000)
         self._points += [
             Metric(metric_key("trial", name), float(value), now, 0)
@@ -333,9 +334,9 @@ class TrialTracker:
             return
 
         def send() -> None:
-            _log(self._connect(), run_id, points[:MOST_METRICS], params, tags)
+            log(self._connect(), run_id, points[:MOST_METRICS], params, tags)
             for start in range(MOST_METRICS, len(points), MOST_METRICS):
-                _log(self._connect(), run_id, points[start : start + MOST_METRICS], {}, {})
+                log(self._connect(), run_id, points[start : start + MOST_METRICS], {}, {})
 
         self._try("log a trial", send)
 
@@ -381,26 +382,6 @@ def _key(name: str, created: str) -> str:
     return hashlib.sha256(f"sweep\n{name}\n{created}".encode()).hexdigest()[:20]
 
 
-def _end(client: MlflowClient, run_id: str, status: str, tags: Mapping[str, str]) -> None:
-    _log(client, run_id, [], {}, tags)
-    client.set_terminated(run_id, status)
-
-
-def _log(
-    client: MlflowClient,
-    run_id: str,
-    metrics: Sequence[Metric],
-    params: Mapping[str, str],
-    tags: Mapping[str, str],
-) -> None:
-    client.log_batch(
-        run_id,
-        metrics=metrics,
-        params=[Param(key, value) for key, value in params.items()],
-        tags=[RunTag(key, value) for key, value in tags.items()],
-    )
-
-
 def _series(points: Sequence[Mapping[str, float]], sent: int) -> Iterator[Metric]:
     now = int(time.time() * 1000)
     for step, point in enumerate(points[sent:], start=sent + 1):
@@ -412,7 +393,7 @@ def _flat_params(params: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for group, values in params.items():
         for path, value in _leaves(values):
-            flat[parameter_key(path, f"{group}.")] = _text(value)
+            flat[parameter_key(path, f"{group}.")] = text_of(value)
     return flat
 
 
@@ -424,8 +405,3 @@ def _leaves(
             yield from _leaves(value, (*above, str(key)))
         else:
             yield (*above, str(key)), value
-
-
-def _text(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= LONGEST_PARAMETER else text[: LONGEST_PARAMETER - 3] + "..."

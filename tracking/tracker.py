@@ -84,20 +84,20 @@ class TrackedRun:
             )
         try:
             return mirror(self._run_dir, self._uri)
-        except TrackingError as error:
+        except (ArtifactError, TrackingError) as error:
             _logger.warning(
                 "%s; nothing is lost, send it later with: bookends track %s", error, self._run_dir
             )
             return None
 
     def _begin(self, record: RunRecord) -> None:
-        client = connect(self._uri)
         with file_lock(self._run_dir):
             ledger = Ledger.read(self._run_dir)
             delivery = ledger.delivery(self._uri)
             if self._attached_id:
-                self._run = attached_run(client, self._attached_id)
+                self._run = attached_run(self._uri, self._attached_id)
             else:
+                client = connect(self._uri)
                 self._run = find_or_create_run(client, self._uri, record, delivery.run_id)
             delivery.begin(self._run.run_id, self._run.experiment_id)
             ledger.write(self._run_dir)
@@ -107,7 +107,7 @@ class TrackedRun:
         self._run.send_status(None)
         self._run.delete_tags(payload.ENDING_TAGS)  # how an earlier session of a resumed run ended
         self._monitored = payload.monitored_metric(record)
-        show_view(client, self._run.experiment_id, record)
+        show_view(self._run.client, self._run.experiment_id, record)
         origin = Owner.current().to_tags() | maker_tags()
         origin["bookends.run_dir"] = str(self._run_dir.absolute())
         send_head(self._run, record, origin)

@@ -13,7 +13,8 @@ import click
 @click.option(
     "--model",
     required=True,
-    help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/model, a run or bundle directory.",
+    help="models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID, runs:/ID/model, a run or bundle "
+    "directory.",
 )
 @click.option("--users", type=click.Path(path_type=Path), help="File with an id on each line.")
 @click.option("--all-users", is_flag=True, help="All users the model knows.")

@@ -17,7 +17,8 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_PO
     "--model",
     default="models:/bookends@champion",
     show_default=True,
-    help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID/model, a run or bundle directory.",
+    help="models:/NAME@ALIAS, models:/NAME/VERSION, models:/m-ID, runs:/ID/model, a run or bundle "
+    "directory.",
 )
 @click.option("--tracking-uri", help="MLflow store or server of the model.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")

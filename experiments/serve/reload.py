@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import torch
@@ -14,6 +15,17 @@ from tracking.store import STORE_ERRORS, one_line
 _FAILURES = (BookendsError, *STORE_ERRORS, MemoryError, RuntimeError, ValueError, LookupError)
 """What keeps a model from being loaded, those of libraries included: a model that nobody expected
 must not end the thread that would take the next one."""
+
+
+def settle() -> None:
+    """Let the collector pass over all that is there now: it stays as long as the model does.
+
+    A full collection would look at every object of it, a quarter of a second in which no request
+    is answered.
+    """
+    gc.unfreeze()  # what the model before this one left behind
+    gc.collect()
+    gc.freeze()
 
 
 class Current:
@@ -59,6 +71,7 @@ class Current:
             return
         self._failure = None
         self._take(served)
+        settle()
         self._meters.count_reload(has_failed=False)
 
     def _take(self, served: Served) -> None:

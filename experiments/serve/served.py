@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from recsys.errors import ConfigError, TrackingError
 from recsys.recommender import Recommender
-from tracking.model import find_version, resolve_bundle
+from tracking.model import find_version, is_logged_model, resolve_bundle
 from tracking.store import STORE_ERRORS, connect_to_read, one_line, resolve_uri, without_password
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ModelSource:
         if self.uri.startswith(_RUNS):
             run_id = self.uri.removeprefix(_RUNS).strip("/").partition("/")[0]
             return Place(self.uri, run_id=run_id)
-        if not self.uri.startswith(_MODELS):
+        if not self.uri.startswith(_MODELS) or is_logged_model(self.uri):
             return Place(self.uri)
         try:
             found = find_version(self._client, self.uri)

@@ -17,7 +17,7 @@ import uvicorn
 
 from experiments.serve.app import Settings, build_app
 from experiments.serve.meters import Meters
-from experiments.serve.reload import Current, Watch
+from experiments.serve.reload import Current, Watch, settle
 from experiments.serve.served import LOG, ModelSource
 from experiments.signals import Interrupted, interruptible
 from recsys.errors import ConfigError
@@ -126,6 +126,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        settle()
         LOG.info("serving on %s", self.address)
 
 

@@ -84,11 +84,13 @@ class Contender:
         fingerprint: of the data it was trained and judged on.
         per_user: one row a test reader, as evaluation made it; without rows where the model was
             not judged on test.
+        missing: why there are no rows, where that is known.
     """
 
     name: str
     fingerprint: str
     per_user: pd.DataFrame
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,8 +222,8 @@ def _comparable(candidate: Contender, champion: Contender, metric: str) -> Itera
     yield Criterion(
         key="same_users",
         name="same test readers as the champion",
-        required=f"its {len(others):,} readers",
-        found=_overlap(users, others),
+        required=f"its {len(others):,} users" if others else "its users, each with values",
+        found=_overlap(users, others, champion.missing),
         passed=users == others,
     )
     if same and users == others and (reason := _unlike(candidate, champion, metric)):
@@ -234,11 +236,11 @@ def _comparable(candidate: Contender, champion: Contender, metric: str) -> Itera
         )
 
 
-def _overlap(users: set[str], others: set[str]) -> str:
+def _overlap(users: set[str], others: set[str], missing: str) -> str:
     if users == others:
         return "the same"
     if not others:
-        return "its values per reader cannot be read; cannot be compared"
+        return f"{missing or 'its values per user are not there'}; cannot be compared"
     found = f"{len(users & others):,} of them and {len(users - others):,} others"
     return f"{found}; cannot be compared"
 

@@ -66,7 +66,7 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
             os.replace(path, replaced)
         os.replace(unfinished, path)
         shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path}: must be writable ({error})") from error
     finally:
         if unfinished is not None:
@@ -121,7 +121,7 @@ def read_bundle(path: Path) -> Bundle:
             if name.endswith(TABLE)
         }
         values = json.loads((path / VALUES).read_text(encoding="utf-8"))
-    except (OSError, ValueError, SafetensorError, pa.ArrowException) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError, pa.ArrowException) as error:
         raise ArtifactError(f"{path}: must hold a whole recommender ({_head(error)})") from error
     if not isinstance(values, dict):
         raise ArtifactError(f"{path / VALUES}: must hold a JSON object")
@@ -145,7 +145,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         if version != FORMAT:
             raise ArtifactError(f"{path}: must be of format {FORMAT}, got {version!r}")
         expected = {str(name): (entry["sha256"], entry["bytes"]) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path}: must hold a whole recommender ({_head(error)})") from error
     return expected
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from recsys.config import ModelConfig
+from recsys.config import BagKind, Count, FeatureParams, ModelConfig, Positive, UserAggregation
 from recsys.data.arrays import Bags
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.features import Features, ItemFeaturizer, UserFeaturizer
@@ -24,6 +26,55 @@ from recsys.recommender.cold_start import ColdStart, no_features
 
 if TYPE_CHECKING:
     from recsys.recommender.recommender import Recommender
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Scale(_Strict):
+    name: str
+    log: bool
+    mean: FiniteFloat
+    deviation: Annotated[FiniteFloat, Field(gt=0)]
+    flags_missing: bool
+
+
+class _Columns(_Strict):
+    kind: BagKind
+    labels: list[str]
+    counts: list[Positive]
+    n_books: Count
+    min_count: Count
+    idf: bool
+
+
+class _ItemFeaturizer(_Strict):
+    scales: list[_Scale]
+    bag_columns: dict[str, _Columns]
+
+
+class _UserFeaturizer(_Strict):
+    user_aggregation: UserAggregation
+    half_life_days: Annotated[FiniteFloat, Field(gt=0)] | None
+    means: list[FiniteFloat]
+    deviations: list[Annotated[FiniteFloat, Field(ge=0)]]
+
+
+class _ColdStart(_Strict):
+    model: dict[str, Any]
+    item_featurizer: _ItemFeaturizer
+    user_featurizer: _UserFeaturizer
+    has_order: bool
+
+
+class _Values(_Strict):
+    """What is beside tensors and tables: of these types and in these ranges, or not read."""
+
+    provenance: dict[str, str | int | FiniteFloat | bool | None]
+    combine: Combine
+    cold_start: _ColdStart | None
+
 
 VECTORS, FEATURES, TOWERS = "vectors", "item_features", "towers"
 
@@ -106,40 +157,52 @@ def _parts(bundle: Bundle) -> dict[str, Any]:
         _texts(table, name)
     books = Books.of(table)
     held = bundle.tensors[VECTORS]
-    values = bundle.values
+    values = _validated(bundle.values)
     several = (None,) * (held["user_vectors"].ndim - 2)  # K, where a user has several
     user_vectors = _checked(held, "user_vectors", np.float32, (len(users), *several, None))
     dim = user_vectors.shape[-1]
-    if values["combine"] not in get_args(Combine):
-        raise ArtifactError(
-            f"'combine' must be one of {', '.join(get_args(Combine))}, got {values['combine']!r}"
-        )
     vectors = Vectors(
         users=user_vectors,
         items=_checked(held, "item_vectors", np.float32, (len(books), dim)),
-        combine=values["combine"],
+        combine=values.combine,
     )
     vectors.check_finite(np.arange(len(users)))
-    provenance = values["provenance"]
-    if not isinstance(provenance, dict):
-        raise ArtifactError("'provenance' must be a JSON object")
+    popularity = _checked(held, "popularity", np.int64, (len(books),))
+    if (popularity < 0).any():
+        raise ArtifactError(f"'popularity' must hold counts, got {popularity.min()}")
     return {
         "users": users,
         "books": books,
         "vectors": vectors,
         "seen": _bags(held, "seen", len(users), len(books)),
-        "popularity": _checked(held, "popularity", np.int64, (len(books),)),
-        "provenance": provenance,
-        "cold_start": _cold_start(bundle, values["cold_start"], len(books), dim),
+        "popularity": popularity,
+        "provenance": values.provenance,
+        "cold_start": _cold_start(bundle, values.cold_start, len(books), dim),
     }
 
 
+def _validated(values: Mapping[str, Any]) -> _Values:
+    try:
+        found = _Values.model_validate_json(json.dumps(dict(values)))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        name = ".".join(map(str, problem["loc"]))
+        raise ArtifactError(
+            f"'{name}': {problem['msg'].lower()}, got {problem.get('input')!r:.80}"
+        ) from None
+    if found.cold_start is not None:
+        for name, columns in found.cold_start.item_featurizer.bag_columns.items():
+            if name not in FeatureParams().top_k or len(columns.labels) != len(columns.counts):
+                raise ArtifactError(f"'bag_columns.{name}' must be known and have a count a label")
+    return found
+
+
 def _cold_start(
-    bundle: Bundle, values: Mapping[str, Any] | None, n_items: int, dim: int
+    bundle: Bundle, values: _ColdStart | None, n_items: int, dim: int
 ) -> ColdStart | None:
     if values is None:
         return None
-    settings = ModelConfig.model_validate(values["model"])
+    settings = ModelConfig.model_validate(values.model)
     tower = settings.user_encoder
     expected = tower.dim + settings.popularity
     if expected != dim:
@@ -149,19 +212,17 @@ def _cold_start(
         table = _checked(bundle.tensors[VECTORS], "item_table", np.float32, (n_items, tower.dim))
         if not np.isfinite(table).all():
             raise ArtifactError("'item_table' must hold finite numbers")
-    featurizer = ItemFeaturizer.from_json(values["item_featurizer"])
+    featurizer = ItemFeaturizer.from_json(values.item_featurizer.model_dump())
     if tower.fusion == "identity":
         n_items = 0
     features = _features(bundle.tensors[FEATURES], featurizer, n_items)
-    users = UserFeaturizer.from_json(values["user_featurizer"])
+    users = UserFeaturizer.from_json(values.user_featurizer.model_dump())
     n_dense = 1 + len(featurizer.dense_names)
     for numbers in (users.means, users.deviations):
         if numbers.shape != (n_dense,) or not np.isfinite(numbers).all():
             raise ArtifactError(f"the users' scales must be {n_dense} finite numbers each")
     state = {name: torch.from_numpy(array) for name, array in _towers(bundle).items()}
-    return ColdStart.build(
-        state, settings, featurizer, users, features, table, bool(values["has_order"])
-    )
+    return ColdStart.build(state, settings, featurizer, users, features, table, values.has_order)
 
 
 def _towers(bundle: Bundle) -> Arrays:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
 
+from recsys.artifacts import replacement
 from recsys.errors import ArtifactError
 from recsys.evaluation.tables import Table
 
@@ -149,19 +149,13 @@ def read_tables(run_dir: Path, names: Iterable[str]) -> dict[str, Table]:
 def write_json(path: Path, content: object) -> Path:
     """Write a value as JSON, whole or not at all; gives the path."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return _replace(path, text)
+    return write_text(path, text)
 
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text as UTF-8, whole or not at all, into a folder made for it; gives the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return _replace(path, text)
-
-
-def _replace(path: Path, text: str) -> Path:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(text, encoding="utf-8", newline="\n")
-    unfinished.replace(path)
+    with replacement(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
     return path
 
 

@@ -32,18 +32,21 @@ def build_report(record: RunRecord, tables: Mapping[str, Table]) -> Report:
     )
 
 
-def write_report(run_dir: Path, *, also: Path | None = None) -> tuple[Path, Path]:
+def write_report(
+    run_dir: Path, *, also: Path | None = None, record: RunRecord | None = None
+) -> tuple[Path, Path]:
     """Make report.md, report.html and figures/ of a run directory from its record.
 
     Args:
         run_dir: holds record.json and tables/.
         also: a second place for the Markdown; the HTML goes beside it, named alike.
+        record: what the run's record is about to be; None reads it.
 
     Returns:
         The Markdown and the HTML file in the run directory. Files are replaced whole, and the
         same record gives the same bytes.
     """
-    record = RunRecord.read(run_dir)
+    record = record or RunRecord.read(run_dir)
     report = build_report(record, read_tables(run_dir, record.tables))
     for figure in report.figures:
         write_text(run_dir / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))

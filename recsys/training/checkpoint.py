@@ -10,21 +10,19 @@ from zipfile import BadZipFile
 
 import torch
 
+from recsys.artifacts import replacement
 from recsys.errors import ArtifactError
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write the state atomically: a reader finds the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
+    with replacement(path) as unfinished, unfinished.open("wb") as file:
+        try:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        except RuntimeError as error:  # of its writer, where the disk took a part only
+            raise OSError(str(error).splitlines()[0]) from error
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from recsys.config import Schedule
+from recsys.errors import BookendsError
 from recsys.models.two_tower import TwoTower
 from recsys.training.auxiliary import Auxiliary
 from recsys.training.batches import Batch, Examples, drawn_ahead
@@ -22,6 +23,8 @@ from recsys.training.objectives.objective import Objective
 from recsys.training.optimizers import HybridOptimizer
 from recsys.training.stopping import EarlyStopping
 
+MOST_GROWTH = 100.0
+"""A loss that is so many times what it was at the start says that training diverged."""
 Validate = Callable[[TwoTower], dict[str, float]]
 
 
@@ -205,7 +208,7 @@ class Trainer:
     def _train_epoch(self, number: int, on_step: Callable[[Step], None] | None) -> dict[str, float]:
         self.model.train()
         sums: dict[str, Tensor] = {}
-        done = 0
+        done, first = 0, None
         devices = [self._device] if self._device.type == "cuda" else []
         with (
             torch.random.fork_rng(devices=devices),
@@ -213,7 +216,9 @@ class Trainer:
         ):
             self._set_random_state()
             for step, batch in enumerate(batches, start=(number - 1) * len(self._examples)):
-                for name, part in self._step(batch.to(self._device), step).items():
+                parts = self._step(batch.to(self._device), step)
+                first = torch.stack(list(parts.values())).sum() if first is None else first
+                for name, part in parts.items():
                     sums[name] = sums.get(name, 0.0) + part * len(batch)
                 done += len(batch)
                 if on_step is not None:
@@ -223,7 +228,20 @@ class Trainer:
                     torch.set_rng_state(state)  # whatever the listener drew
             self._keep_random_state()
         # .item() waits for a GPU: once an epoch, not once a batch.
-        return {name: total.item() / max(done, 1) for name, total in sums.items()}
+        means = {name: total.item() / max(done, 1) for name, total in sums.items()}
+        if first is not None:
+            self._check_convergence(sum(means.values()), first.item())
+        return means
+
+    def _check_convergence(self, loss: float, first: float) -> None:
+        """Refuse an epoch whose loss is far above the first epoch's, or above the first batch's."""
+        start = self.history[0].train_loss if self.history else first
+        if not loss < MOST_GROWTH * max(start, 1.0):  # nor is NaN
+            raise BookendsError(
+                f"training must not diverge, but the loss of epoch {len(self.history) + 1} is "
+                f"{loss:.4g} after {start:.4g} at the start; a smaller 'training.learning_rate' "
+                "may help"
+            )
 
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Move the model by one batch; gives the loss by part."""

@@ -1,6 +1,7 @@
 """Runs and comparisons as the command line gives them."""
 
 import dataclasses
+import io
 import json
 import os
 
@@ -8,13 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from experiments.cli import main
+from experiments.compare_console import print_runs
 from recsys.config import Config
 from recsys.reporting.record import RunRecord
 from tracking.mirror import mirror
+from tracking.past_runs import list_runs
 
 N = 300
 pytestmark = pytest.mark.filterwarnings(
@@ -95,6 +99,14 @@ def test_runs_are_listed_best_first_with_what_they_were(cli):
     assert {row.split()[0] for row in rows[1:]} == {"plain", "foreign"}
     for told in ("2026-01-02 03:04", "aaaa", "64", "[0."):
         assert told in rows[0]
+
+
+def test_a_scant_terminal_shows_which_run_it_is(shelf):
+    (row, *_) = list_runs(shelf[1], "bookends")
+    console = Console(width=40, record=True, file=io.StringIO())
+    print_runs([row], sort="ndcg@10", limit=20, console=console)
+    text = console.export_text()
+    assert row.name in text and row.run_id[:8] in text and "NDCG@10" in text
 
 
 def test_runs_can_be_chosen_and_given_to_programs(cli):

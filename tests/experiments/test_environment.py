@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 from experiments.environment import describe_environment
 
 
@@ -8,3 +12,17 @@ def test_the_command_is_kept_without_the_passwords_of_its_addresses(monkeypatch)
     )
     command = describe_environment()["command"]
     assert command == "bookends sweep --storage=postgresql://ada@db/x --trials 3"
+
+
+def test_a_python_without_the_packages_is_named_with_two_ways_out():
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "experiments", "run"],  # -S leaves site-packages out
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"bookends: {sys.executable} must have the packages of Bookends")
+    assert "lacks 'click'; activate the environment" in line and "--env-manager uv" in line

@@ -177,9 +177,12 @@ def test_a_run_on_other_data_cannot_be_compared(new_run, trained):
 
 def test_a_champion_whose_run_is_gone_cannot_be_compared_with(new_run, client):
     bookends("register", new_run("first"))
-    client.delete_run(client.get_model_version("bookends", "1").run_id)
+    run_id = client.get_model_version("bookends", "1").run_id
+    client.delete_run(run_id)
     code, output = bookends("register", new_run("better", everyone=0.01))
     assert code == 1
+    said = client.get_model_version("bookends", "2").tags["bookends.reason"]
+    assert f"its run {run_id} was deleted" in said, output
     assert "failed: same test readers as the champion" in output
 
 

@@ -1,6 +1,8 @@
 import contextlib
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from safetensors.torch import load
 
 from experiments.cli import main
 from experiments.console import RunConsole
+from experiments.run_directory import RunDirectory
 from experiments.runner import run as run_job
 from experiments.settings import dump_yaml
 from experiments.signals import Interrupted
@@ -223,6 +226,80 @@ def test_a_run_stopped_before_its_first_epoch_is_resumed_from_nothing(shop):
     (shop / "artifacts" / "runs" / "early" / "checkpoint.pt").unlink()
     assert bookends(shop, "run", "--resume", "artifacts/runs/early").exit_code == 0
     assert stream(record_of(shop, "early")) == history
+
+
+def test_a_run_killed_just_after_its_directory_appeared_is_resumed(shop):
+    name = ("--experiment.run_name", "early")
+    assert bookends(shop, "run", "--config", "config.yaml", *name).exit_code == 0
+    history, directory = stream(record_of(shop, "early")), shop / "artifacts" / "runs" / "early"
+    for path in directory.iterdir():
+        if path.name != "config.yaml":  # with which a run's directory appears
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert bookends(shop, "run", "--resume", "artifacts/runs/early").exit_code == 0
+    assert stream(record_of(shop, "early")) == history
+
+
+def test_no_run_directory_appears_without_its_config(shop, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunDirectory, "write_config", full)
+    name = ("--experiment.run_name", "full")
+    refused = bookends(shop, "run", "--config", "config.yaml", *name)
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[-1] == "bookends: No space left on device"
+    assert list((shop / "artifacts" / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("file", ["report.html", "segments.json", "per_user.parquet"])
+def test_a_disk_that_is_full_at_the_end_is_one_line_and_the_run_goes_on(shop, monkeypatch, file):
+    whole = Path.replace
+
+    def full(path, target):
+        if str(target).endswith(file):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(path, target)
+
+    name = ("--experiment.run_name", "full")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        refused = bookends(shop, "run", "--config", "config.yaml", *name)
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[-1].endswith("must be writable (No space left on device)")
+    assert record_of(shop, "full").status == "failed"
+    assert bookends(shop, "run", "--resume", "artifacts/runs/full").exit_code == 0
+    assert record_of(shop, "full").status == "finished"
+    assert not [path for path in shop.rglob(".*") if path.name != ".lock"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--experiment.runs_dir", "config.yaml"), "'experiment.runs_dir' must lie where a folder"),
+        (("--diagnostics.report_path", "r.html"), "must name the Markdown report"),
+    ],
+)
+def test_places_that_cannot_be_written_are_refused_before_the_work(shop, arguments, message):
+    refused = bookends(shop, "run", "--config", "config.yaml", *arguments)
+    assert refused.exit_code == 2
+    assert message in refused.stderr and refused.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_settings_that_do_not_fit_into_memory_are_one_line(shop, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("experiments.runner.build_trainer", fail)
+    refused = bookends(shop, "run", "--config", "config.yaml")
+    assert refused.exit_code == 2
+    assert "must fit into memory, and does not" in refused.stderr.splitlines()[-1]
 
 
 def test_two_processes_do_not_train_in_one_directory(shop):

@@ -49,6 +49,75 @@ def refusal(*arguments, path=None):
     return str(caught.value)
 
 
+def of_file(tmp_path, text):
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    return refusal(path=path).removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("training:\n  num_epochs: 1\nmodel: {}\ntraining: {}", (1, 4)),
+        ("training:\n  num_epochs: 1\n  num_epochs: 2", (2, 3)),
+        ("training: {num_epochs: 1, num_epochs: 2}", (1, 1)),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_both_lines(tmp_path, text, lines):
+    assert f"stands on line {lines[0]} and again on line {lines[1]}" in of_file(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: !!int x", "'x' is no int"),
+        ("a: !!bool maybe", "'maybe' is no bool"),
+        ("a: " + "9" * 5000, "is no int"),
+        ("a: " + "[" * 900, "nested too deep"),
+    ],
+)
+def test_what_yaml_cannot_read_is_one_line(tmp_path, text, said):
+    assert said in of_file(tmp_path, text)
+
+
+def test_dates_are_text_and_exponents_numbers(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text(
+        "experiment: {run_name: 2020-13-45, name: !!timestamp x}\ntraining: {learning_rate: 1e-3}"
+    )
+    config = load_config(path)
+    assert (config.experiment.run_name, config.experiment.name) == ("2020-13-45", "x")
+    assert config.training.learning_rate == 0.001
+
+
+def test_a_dotted_name_in_a_file_is_told_its_place(tmp_path):
+    said = of_file(tmp_path, "training.num_epochs: 1")
+    assert said == "'training.num_epochs' must stand as 'num_epochs:' under 'training:' in YAML"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("training: {num_epochs: true}", "'training.num_epochs': must hold no truth value"),
+        ("training: {betas: [0.9, true]}", "'training.betas': must hold no truth value"),
+        ("training: {learning_rate: .inf}", "'training.learning_rate': input should be a finite"),
+        ("training: {learning_rate: .nan}", "'training.learning_rate': input should be a finite"),
+        ("training: {num_threads: 100000}", "'training.num_threads': input should be less than"),
+        ('experiment: {runs_dir: "a\\0b"}', "'experiment.runs_dir': must be printable text"),
+        ('experiment: {name: "\\ud800"}', "'experiment.name': must be printable text"),
+        (
+            "experiment: {run_name: a/b}",
+            "'experiment': 'run_name' must be 1 to 100 letters, digits",
+        ),
+        ("experiment: {run_name: " + "x" * 300 + "}", "'experiment': 'run_name' must be 1 to 100"),
+        ("experiment: {name: ''}", "'experiment': 'name' must have 1 to 200 characters"),
+        ("experiment: {name: " + "x" * 600 + "}", "'experiment': 'name' must have 1 to 200"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(tmp_path, text, said):
+    assert of_file(tmp_path, text).startswith(said)
+
+
 def test_the_configs_that_the_readme_names_are_shipped():
     names = {path.name for path in CONFIGS}
     expected = ("default", "classic", "quick", "goodbooks", "goodbooks-heavy")
@@ -229,7 +298,7 @@ def test_an_unknown_key_in_a_file_names_the_file_and_the_closest_name(tmp_path):
             ],
             "must name a layer; type 'linear' has none",
         ),
-        (["--experiment.run_name", "../x"], "string should match pattern"),
+        (["--experiment.run_name", "../x"], "'run_name' must be 1 to 100 letters"),
         (["--experiment.tracking_uri", "postgresql://me:pw@host/db"], "must hold no password"),
         (["--experiment.tracking_uri", "postgresql://me:p/w@host/db"], "must hold no password"),
         (["--experiment.tracking_uri", "mysql://host/db?password=pw"], "must hold no password"),

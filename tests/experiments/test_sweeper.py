@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from mlflow import MlflowClient
 from experiments import sweep_finish, sweep_session, trial
 from experiments.cli import main
 from experiments.signals import Interrupted
+from experiments.sweep_delivery import deliver_trials
 from experiments.sweep_request import read_request
 from experiments.sweep_stages import agreement, mend, progress_points, promote
 from experiments.trial import (
@@ -33,6 +35,7 @@ from recsys.errors import BookendsError, ConfigError
 from recsys.pipeline import build_trainer
 from recsys.reporting.formatting import number
 from sweeps.record import SweepRecord, TrialRecord
+from sweeps.storage import open_storage
 
 
 def outcome(session):
@@ -199,8 +202,35 @@ def test_other_settings_make_another_sweep_unless_it_was_named(open_sweep):
     open_sweep(name="mine")
     with pytest.raises(ConfigError, match="the sweep 'mine' must keep 'seed': it was 0, got 1"):
         open_sweep(name="mine", seed=1)
-    with pytest.raises(ConfigError, match="the sweep 'mine' must keep 'base'"):
+    with pytest.raises(ConfigError, match=r"'base.training.batch_size': it was 16, got '8'"):
         open_sweep("--training.batch_size", "8", name="mine")
+
+
+def foreign(storage, direction, trials=1):
+    """A study of another program; gives what it holds."""
+    study = optuna.create_study(
+        study_name="fusion", storage=open_storage(storage).backend, direction=direction
+    )
+    for _ in range(trials):
+        study.add_trial(optuna.trial.create_trial(value=5.89))
+    return study
+
+
+@pytest.mark.parametrize(
+    ("direction", "message"),
+    [
+        ("maximize", "must be a sweep's, but another program made its 1 trials"),
+        ("minimize", "must maximize, but it was made by another program to minimize"),
+    ],
+)
+def test_a_study_of_another_program_is_refused_and_left_alone(
+    open_sweep, tmp_path, direction, message
+):
+    storage = f"sqlite:///{tmp_path}/team.db"
+    study = foreign(storage, direction)
+    with pytest.raises(ConfigError, match=message):
+        open_sweep(name="fusion", storage=storage)
+    assert study.user_attrs == {} and len(study.trials) == 1
 
 
 def test_other_data_are_refused_for_a_sweep_that_was_named(open_sweep, sweep_shop, board_settings):
@@ -220,6 +250,15 @@ def test_a_grid_ends_when_every_cell_was_run_once(open_sweep, sweep_shop, work):
     assert work(session) == 3
     drawn = [t.params["training.warmup_steps"] for t in session.trials(session.main)]
     assert drawn[0] == 2 and sorted(drawn) == [1, 2, 3]
+
+
+def test_a_cell_that_only_fills_in_a_default_is_not_run_beside_it(open_sweep, sweep_shop, work):
+    space = {"training.embedding_learning_rate": {"choice": [None, 0.05]}}
+    (sweep_shop / "space.yaml").write_text(yaml.safe_dump(space))
+    session = open_sweep(sampler="grid", n_trials=9)
+    work(session)
+    rates = [params["training.embedding_learning_rate"] for _, _, params, *_ in outcome(session)]
+    assert len(rates) == 2 and rates[1] == 0.05
 
 
 def test_a_grid_that_is_cut_short_goes_on_where_it_was(open_sweep, sweep_shop, work):
@@ -499,6 +538,26 @@ def test_the_sweeps_run_shows_its_origin_and_what_is_known_from_the_start(open_s
     assert {"popularity", "item_knn", "ease"} == set(session.baselines)
 
 
+def test_a_sweep_goes_on_in_its_store_wherever_one_stands(
+    open_sweep, sweep_shop, monkeypatch, tmp_path_factory
+):
+    settings = yaml.safe_load((sweep_shop / "config.yaml").read_text())
+    settings["experiment"].pop("tracking_uri")
+    (sweep_shop / "config.yaml").write_text(yaml.safe_dump(settings))
+    first = open_sweep(tracking=True, name="mine")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    again = open_sweep(tracking=True, name="mine")
+    assert again.tracked.uri == first.tracked.uri == f"sqlite:///{sweep_shop}/mlflow.db"
+    assert again.tracked.run_id == first.tracked.run_id
+    assert not (elsewhere / "mlflow.db").exists()
+
+
+def test_data_that_are_looked_for_in_the_wrong_place_are_told(open_sweep, tmp_path):
+    with pytest.raises(ConfigError, match=f"^data/b.csv: no such file in {tmp_path}; what was"):
+        open_sweep("--data.books_path", "data/b.csv")
+
+
 def test_baselines_are_tuned_once_a_study(open_sweep, monkeypatch):
     first = open_sweep(name="again").baselines
     monkeypatch.setattr("experiments.sweep_session.tuned_baselines", None)
@@ -548,6 +607,46 @@ def test_pruned_and_failed_trials_are_told_apart_in_the_tracker(
         assert len(epochs) == record.epochs
         assert record.mlflow_run_id == run.info.run_id
         assert record.overhead_seconds > 0
+
+
+def shown(client, session):
+    """What MLflow shows of each trial: status, state, parameters and metrics."""
+    found = {}
+    for run in client.search_runs([session.tracked.experiment_id], max_results=100):
+        if run.data.tags.get("mlflow.parentRunId") == session.tracked.run_id:
+            tags = run.data.tags
+            ends = (run.info.status, tags["optuna.state"], tags["bookends.status"])
+            kept = {key: v for key, v in run.data.metrics.items() if key.startswith("trial/")}
+            trial = (tags["optuna.study"], tags["optuna.trial"])
+            assert trial not in found and "bookends.reason" not in tags
+            found[trial] = (run.info.run_name, ends, run.data.params, kept)
+    return found
+
+
+def test_what_the_store_missed_of_trials_is_delivered_and_what_is_there_stays(
+    open_sweep, sweep_shop, work, monkeypatch
+):
+    session = open_sweep(tracking=True, n_trials=4, finalists=1, finalist_seeds=1)
+    work(session)
+    monkeypatch.setattr(sweep_finish, "run_stage", lambda of, stage, *_: work(of, stage))
+    sweep_finish.retrain(session, sweep_finish.choose(session))
+    client = MlflowClient(f"sqlite:///{sweep_shop}/mlflow.db")
+    before = shown(client, session)
+    assert {study for study, _ in before} == {session.main.name, f"{session.main.name}.finalists"}
+    missed, hanging, killed, *_ = [
+        run.info.run_id
+        for run in client.search_runs([session.tracked.experiment_id], max_results=100)
+        if "optuna.trial" in run.data.tags and run.info.status == "FINISHED"
+    ]
+    client.delete_run(missed)
+    client.update_run(hanging, "RUNNING")
+    client.set_tag(hanging, "optuna.state", "RUNNING")
+    client.set_tag(killed, "bookends.status", "killed")  # by 'bookends reconcile'
+    client.set_tag(killed, "bookends.reason", "its process is gone")
+    client.set_terminated(killed, "FAILED")
+    for _ in range(2):
+        deliver_trials(session)
+        assert shown(client, session) == before
 
 
 def test_a_sweep_is_the_same_with_and_without_a_tracker(open_sweep, work):

@@ -1,10 +1,13 @@
 """The alias moves while requests run: none fails, and each is answered by one model."""
 
+import asyncio
+import gc
 import logging
 import threading
 import time
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from experiments.serve import answers
@@ -12,6 +15,7 @@ from experiments.serve.app import Settings, build_app
 from experiments.serve.meters import Meters
 from experiments.serve.reload import Current, Watch
 from experiments.serve.served import ModelSource
+from experiments.serve.server import _Server
 from recsys.errors import TrackingError
 
 FAVOURITE = {"1": "book-0", "2": "book-1"}
@@ -131,6 +135,29 @@ def test_an_alias_that_is_taken_away_leaves_the_model(store, champion):
     current.refresh()
     assert current.served.version == "1"
     assert reloads(meters)["failed"] == 1
+
+
+def test_a_new_model_is_out_of_the_collectors_way(store, champion):
+    current, _ = champion
+    store[1].set_registered_model_alias("bookends", "champion", "2")
+    try:
+        current.refresh()
+        assert current.served.version == "2"
+        assert len(gc.get_objects()) < gc.get_freeze_count() / 10
+    finally:
+        gc.unfreeze()
+
+
+def test_a_server_that_is_up_is_out_of_the_collectors_way(monkeypatch):
+    async def nothing(*_):
+        pass
+
+    monkeypatch.setattr("uvicorn.Server.startup", nothing)
+    try:
+        asyncio.run(_Server(uvicorn.Config("none")).startup())
+        assert len(gc.get_objects()) < gc.get_freeze_count() / 10
+    finally:
+        gc.unfreeze()
 
 
 def test_an_alias_that_stays_loads_nothing(champion):

@@ -265,3 +265,19 @@ def test_what_the_configuration_would_refuse_is_refused_before_any_trial(tree, m
 
 def test_features_may_vary_though_other_data_settings_may_not():
     Space.of({"data.feature_params.title": {"choice": [True, False]}}).check(check)
+
+
+@pytest.mark.parametrize(
+    ("spec", "last"),
+    [
+        ({"int": [8, 31], "step": 8}, 24),
+        ({"int": [8, 32], "step": 8}, 32),
+        ({"float": [0.0, 1.0], "step": 0.3}, 0.9),
+        ({"float": [0.0, 0.3], "step": 0.1}, 0.3),
+    ],
+)
+def test_a_range_ends_where_whole_steps_lead(spec, last):
+    """Optuna would warn of it, once for each process."""
+    (dimension,) = Space.of({"training.batch_size": spec}).dimensions
+    assert dimension.values[-1] == pytest.approx(last)
+    assert dimension.distribution.high == dimension.values[-1]

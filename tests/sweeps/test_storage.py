@@ -51,10 +51,62 @@ def test_an_entry_that_a_power_failure_cut_short_is_left_out(tmp_path, caplog):
     with open(path, "ab") as file:
         file.write(b'{"op_code": 4, "wor')
     mended = optuna.load_study(study_name="s", storage=open_storage(str(path)).backend)
+    assert [trial.value for trial in mended.trials] == [1.0]
     mended.add_trial(optuna.trial.create_trial(value=2.0))
     assert [trial.value for trial in mended.trials] == [1.0, 2.0]
     assert all(json.loads(line) for line in path.read_text().splitlines())
     assert "the last entry was unfinished" in caplog.text
+
+
+def values_of(path):
+    study = optuna.load_study(study_name="s", storage=open_storage(str(path)).backend)
+    return {trial.number: trial.value for trial in study.trials}
+
+
+def journal_of_three(path):
+    """Trials 0, 1 and 2 with values 0.0, 1.0 and 2.0, asked and told."""
+    study = optuna.create_study(study_name="s", storage=open_storage(str(path)).backend)
+    for value in (0.0, 1.0, 2.0):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        study.tell(trial, value)
+    return study
+
+
+def test_a_full_disk_leaves_a_journal_as_it_was(tmp_path, nearly_full_disk):
+    path = tmp_path / "journal.log"
+    study = journal_of_three(path)
+    before = path.read_bytes()
+    with nearly_full_disk(len(before) + 20), pytest.raises(OSError, match="must take an entry"):
+        study.ask()
+    assert path.read_bytes() == before
+    study.tell(study.ask(), 3.0)
+    assert values_of(path) == {0: 0.0, 1: 1.0, 2: 2.0, 3: 3.0}
+
+
+def test_an_entry_glued_to_half_of_another_is_kept(tmp_path, caplog):
+    path = tmp_path / "journal.log"
+    journal_of_three(path)
+    lines = path.read_text().splitlines()
+    lines[4] = lines[4][:20] + lines[4]
+    path.write_text("\n".join(lines) + "\n")
+    assert values_of(path) == {0: 0.0, 1: 1.0, 2: 2.0}
+    assert "line 5 is damaged; the entry at its end is kept" in caplog.text
+
+
+def test_no_damaged_line_takes_other_trials_with_it(tmp_path, caplog):
+    path = tmp_path / "journal.log"
+    journal_of_three(path)
+    lines = path.read_text().splitlines()
+    made = [number for number, line in enumerate(lines) if '"op_code":4' in line]
+    for damaged in range(made[0], len(lines)):
+        cut = [line[: len(line) * 3 // 4] if n == damaged else line for n, line in enumerate(lines)]
+        path.write_text("\n".join(cut) + "\n")
+        own = max(number for number, start in enumerate(made) if start <= damaged)
+        values = values_of(path)
+        assert {number: values[number] for number in range(3) if number != own} == {
+            number: float(number) for number in range(3) if number != own
+        }
+        assert f"line {damaged + 1} is damaged" in caplog.text
 
 
 def test_a_sqlite_file_keeps_a_study_and_a_heartbeat(tmp_path):
@@ -96,6 +148,12 @@ def test_another_database_of_the_trackers_server_is_not_refused():
 def test_an_address_of_no_kind_is_refused_without_its_password():
     with pytest.raises(ConfigError, match="must be a journal file or start with") as caught:
         open_storage("mongodb://me:secret@host/x")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_password_that_a_driver_would_cut_and_show_is_refused():
+    with pytest.raises(ConfigError, match="@ as %40") as caught:
+        open_storage("postgresql://ada:se/cr@secret@db/x")
     assert "secret" not in str(caught.value)
 
 

@@ -12,13 +12,15 @@ import mlflow
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.models.utils import _enforce_schema
 from packaging.requirements import Requirement
 
 from recsys.errors import ArtifactError, TrackingError
 from recsys.recommender import Recommender
 from tracking import model as model_module
 from tracking.mirror import mirror
-from tracking.model import requirements, resolve_bundle, save_model
+from tracking.model import requirements, resolve_bundle, save_model, signature
+from tracking.serving import RecommenderModel
 from tracking.store import connect
 
 ROOT = Path(__file__).parents[2]
@@ -143,18 +145,58 @@ def test_bad_input_is_refused_with_what_must_hold(model, rows, params, message):
     assert refusal.value.get_http_status_code() == 400
 
 
+@pytest.mark.parametrize(
+    ("column", "task"), [("user_id", "recommend"), ("item_id", "similar_items")]
+)
+def test_no_rows_are_no_answers(model, column, task):
+    answer = ask(model, {column: pd.Series([], dtype=str)}, task=task, k=1)
+    assert len(answer) == 0 and "score" in answer.columns
+
+
+def test_a_number_for_a_text_is_told_to_be_quoted(model):
+    with pytest.raises(MlflowException, match=r"must hold texts, got 1; write \"1\"$"):
+        model.unwrap_python_model().predict(None, pd.DataFrame({"user_id": [1]}), {})
+
+
+class Echo:
+    """A recommender that answers with what it was asked about."""
+
+    book_columns = ("title", "price")
+
+    def similar_to_book(self, books, k, categories):
+        return books
+
+
+@pytest.mark.parametrize("price", [[7], [7.5], [7, None]])
+def test_a_price_may_be_whole(price):
+    rows = pd.DataFrame({"title": ["A"] * len(price), "price": price})
+    given = _enforce_schema(rows, signature(Echo.book_columns).inputs)
+    model = RecommenderModel()
+    model._recommender = Echo()
+    answer = model.predict(None, given, {"task": "similar_to_book"})
+    assert answer["price"].dtype == "float64"
+    assert answer["price"].dropna().tolist() == [float(each) for each in price if each]
+
+
+def test_a_price_that_is_no_number_is_refused():
+    model = RecommenderModel()
+    model._recommender = Echo()
+    with pytest.raises(MlflowException, match="column 'price' must hold numbers"):
+        model.predict(None, pd.DataFrame({"price": ["dear"]}), {"task": "similar_to_book"})
+
+
 def test_the_signature_names_columns_and_defaults(model):
-    signature = model.metadata.signature
+    given = model.metadata.signature
     columns = ["user_id", "liked", "liked_ratings", "item_id", "title", "author", "categories"]
-    assert signature.inputs.input_names() == columns
-    assert not signature.inputs.required_input_names()
-    assert {param.name: param.default for param in signature.params} == {
+    assert given.inputs.input_names() == columns
+    assert not given.inputs.required_input_names()
+    assert {param.name: param.default for param in given.params} == {
         "task": "recommend",
         "k": 10,
         "exclude_seen": True,
         "categories": [],
     }
-    assert signature.outputs.input_names()[:4] == ["position", "user_id", "rank", "item_id"]
+    assert given.outputs.input_names()[:4] == ["position", "user_id", "rank", "item_id"]
 
 
 def test_the_input_example_can_be_predicted(saved, model):
@@ -252,9 +294,31 @@ def sent(run_dir, store, bundle, finish):
 
 
 def test_a_model_is_found_by_alias_version_and_run(sent, store):
-    for uri in ("models:/bookends@champion", "models:/bookends/1", f"runs:/{sent.run_id}/model"):
+    for uri in (
+        "models:/bookends@champion",
+        "models:/bookends/1",
+        f"models:/{sent.model_id}",
+        f"runs:/{sent.run_id}/model",
+    ):
         path = resolve_bundle(uri, store)
         assert Recommender.load(path).provenance == {"run": "test"}
+
+
+@pytest.mark.parametrize("name", ["team/alpha", "Bücher", "..", "50% #1?"])
+def test_names_and_places_of_any_letters_lead_to_the_model(
+    copy_store, tmp_path, finish, bundle, running_record, name
+):
+    place = tmp_path / "Bü 50% #1%2F"
+    place.mkdir()
+    experiment = running_record.config["experiment"] | {"name": name}
+    (place / "run").mkdir()
+    finish(place / "run", config=running_record.config | {"experiment": experiment})
+    bundle.save(place / "run" / "model")
+    store = copy_store(place)
+    sent = mirror(place / "run", store)
+    path = resolve_bundle(f"runs:/{sent.run_id}/model", store)
+    assert Recommender.load(path).provenance == {"run": "test"}
+    assert path.is_relative_to(place / "mlruns")
 
 
 def test_what_lies_on_this_machine_is_not_copied(sent, store, tmp_path):

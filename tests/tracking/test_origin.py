@@ -1,11 +1,16 @@
-from tracking.origin import source_tags
+import getpass
+import os
+
+import pytest
+
+from tracking.origin import maker_tags, source_tags
 
 
 def test_the_source_is_a_name_that_the_ui_shows_whole_and_the_command_is_beside_it():
     command = "bookends run --config a/b.yaml --experiment.tracking_uri https://ada:secret@host/x"
     tags = source_tags({"command": command})
     assert tags["mlflow.source.name"] == "bookends run"
-    assert tags["bookends.command"] == command.replace(":secret", "")
+    assert tags["bookends.command"] == command.replace("ada:secret@", "")
 
 
 def test_uncommitted_changes_are_told_beside_the_commit():
@@ -16,3 +21,14 @@ def test_uncommitted_changes_are_told_beside_the_commit():
 
 def test_what_is_not_known_is_no_tag():
     assert set(source_tags({})) == {"mlflow.source.name", "mlflow.source.type"}
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("getpwuid(): uid not found: 12345"), OSError("no name")]
+)
+def test_a_user_without_a_name_goes_by_a_number(monkeypatch, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(getpass, "getuser", fail)
+    assert maker_tags()["mlflow.user"] == str(os.getuid())

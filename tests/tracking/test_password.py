@@ -49,5 +49,5 @@ def test_a_refused_login_says_where_a_password_may_stand():
 def test_what_a_store_says_of_its_failure_is_shown_without_its_password():
     error = OSError("API request to http://ada:secret@host/api failed with 500")
     assert explain(error, "http://ada:secret@host") == (
-        "API request to http://ada@host/api failed with 500"
+        "API request to http://host/api failed with 500"
     )

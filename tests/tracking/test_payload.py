@@ -42,7 +42,7 @@ def test_long_settings_that_differ_at_their_end_stay_different(running_record):
 def test_a_password_in_the_store_address_is_no_parameter(running_record):
     config = {"experiment": {"tracking_uri": "https://ada:secret@mlflow.example/x"}}
     values = payload.parameters(dataclasses.replace(running_record, config=config))
-    assert values["cfg.experiment.tracking_uri"] == "https://ada@mlflow.example/x"
+    assert values["cfg.experiment.tracking_uri"] == "https://mlflow.example/x"
 
 
 def test_summary_has_model_baseline_and_oracle_in_groups_of_their_own(finished_record):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from recsys.errors import TrackingError
+from tracking import processes
 from tracking.processes import Owner
 from tracking.reconcile import reconcile
 from tracking.tracker import open_run
@@ -62,11 +63,29 @@ def test_a_run_that_lives_is_neither_mended_nor_listed(run_dir, store):
     assert (found.mended, found.left) == ((), ())
 
 
-@pytest.mark.parametrize("change", [{"process_start": "1"}, {"boot_id": "x"}, {"pid": 2**22 + 1}])
+@pytest.mark.parametrize("change", [{"process_start": "1"}, {"pid": 2**22 + 1}])
 def test_a_process_number_used_again_is_not_the_process(store, client, change):
     owner = Owner(**(vars(Owner.current()) | change))
     run_id = make_run(client, owner)
     assert [run.run_id for run in reconcile(store).mended] == [run_id]
+
+
+@pytest.mark.parametrize(
+    ("machine", "change", "life"),
+    [
+        ("machine:a", {"boot_id": "x"}, "dead"),  # this machine was started again since
+        ("machine:a", {"boot_id": "x", "machine": "machine:b"}, "elsewhere"),
+        ("machine:a", {"boot_id": "x", "machine": ""}, "elsewhere"),  # noted by an older version
+        ("pid:[1]", {"boot_id": "x"}, "elsewhere"),  # a container, here or on another machine
+        ("pid:[1]", {"machine": "pid:[2]", "pid": 2**22 + 1}, "elsewhere"),  # one beside it
+        ("pid:[1]", {"pid": 2**22 + 1}, "dead"),
+        ("pid:[1]", {}, "alive"),
+    ],
+)
+def test_only_what_is_provably_dead_counts_as_dead(monkeypatch, machine, change, life):
+    """Containers share the names of machines."""
+    monkeypatch.setattr(processes, "_machine", lambda: machine)
+    assert Owner(**(vars(Owner.current()) | change)).life() == life
 
 
 def test_a_run_of_another_host_is_left_alone(store, client):

@@ -85,6 +85,15 @@ def test_the_first_that_passes_becomes_champion(registry, candidate, client):
     assert alias_of(client) == 1
 
 
+def test_a_user_without_a_name_can_register(registry, candidate, monkeypatch, client):
+    def fail():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", fail)
+    assert registry.register(candidate()).champion == 1
+    assert alias_of(client) == 1
+
+
 def test_one_that_is_refused_is_registered_and_the_champion_stays(registry, candidate, client):
     registry.register(candidate())
     done = registry.register(candidate(REFUSED))

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -11,6 +12,7 @@ import pytest
 
 from recsys.errors import TrackingError
 from tracking.store import (
+    STORE_ERRORS,
     connect,
     ensure_experiment,
     limit_waiting,
@@ -32,6 +34,15 @@ def test_the_environment_goes_before_the_default():
 
 def test_the_default_is_a_file_in_the_working_directory(tmp_path):
     assert resolve_uri(None, {}) == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.mark.parametrize(
+    "uri", ["postgresql://ada:se@secret@db/x", "http://ada:80/secret@host", "http://a:b?secret@c"]
+)
+def test_a_password_that_a_driver_would_cut_and_show_is_refused(uri):
+    with pytest.raises(TrackingError, match="@ as %40") as caught:
+        resolve_uri(uri)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "ftp://somewhere"])
@@ -79,6 +90,18 @@ def test_four_processes_may_touch_a_fresh_store_at_once(tmp_path):
     connect(uri).search_experiments()
 
 
+@pytest.mark.parametrize("content", [None, "no database"])
+def test_what_can_be_no_sqlite_store_is_told_at_once(tmp_path, content):
+    place = tmp_path / "place"
+    place.mkdir() if content is None else place.write_text(content)
+    started = time.monotonic()
+    with pytest.raises((TrackingError, *STORE_ERRORS), match=r"must be a file|not a database"):
+        connect(f"sqlite:///{place}").search_experiments()
+    assert time.monotonic() - started < 10
+    if content is None:
+        assert [path.name for path in tmp_path.iterdir()] == ["place"]
+
+
 def test_an_experiment_is_made_once(client, store):
     assert ensure_experiment(client, "shelf", store) == ensure_experiment(client, "shelf", store)
 
@@ -86,7 +109,7 @@ def test_an_experiment_is_made_once(client, store):
 def test_artifacts_lie_beside_the_store(client, store, tmp_path):
     experiment = client.get_experiment(ensure_experiment(client, "my shelf", store))
     location = unquote(experiment.artifact_location)
-    assert location == f"file://{tmp_path}/store/mlruns/my shelf"
+    assert location == f"file://{tmp_path}/store/mlruns/my-shelf"
 
 
 def test_an_experiment_made_by_another_process_meanwhile_is_used(client, store, monkeypatch):

@@ -88,6 +88,17 @@ def test_under_mlflow_run_its_store_goes_before_the_setting(run_dir, attached_id
     assert "store" in caplog.text
 
 
+def test_a_store_beside_the_launcher_is_not_made_in_the_project(run_dir, tmp_path, monkeypatch):
+    """A relative address means another file once 'mlflow run' has changed into the project."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///rel.db")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(TrackingError, match=r"project/rel\.db, got .*whole path"):
+        open_run(run_dir)
+    assert list((tmp_path / "project").iterdir()) == []
+
+
 def test_a_run_to_attach_to_that_does_not_exist_is_an_error(run_dir, store, monkeypatch):
     monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)

@@ -10,6 +10,7 @@ from experiments.settings import merge
 from recsys import pipeline
 from recsys.data.dataset import prepare
 from recsys.data.histories import Histories
+from recsys.errors import BookendsError
 from recsys.pipeline import build_refit_trainer, build_trainer
 from recsys.training.checkpoint import load_checkpoint, save_checkpoint
 from recsys.training.trainer import Plan
@@ -73,6 +74,21 @@ def test_the_loss_is_the_sum_of_its_parts(trainer, classic):
     for result in trainer(merge(classic, {"training": {"mimic_weight": 0.5}})).epochs():
         assert set(result.parts) == {"bce_positive", "bce_negative", "mimic"}
         assert result.train_loss == sum(result.parts.values())
+
+
+@pytest.mark.parametrize("rate", [1e6, 1e30])
+def test_training_that_diverges_is_told(trainer, rate):
+    dot = {"model": {"similarity": "dot"}, "training": {"learning_rate": rate}}
+    with pytest.raises(BookendsError, match=r"must not diverge|must be finite"):
+        list(trainer(dot).epochs())
+
+
+def test_a_resumed_training_knows_how_its_loss_began(trainer):
+    fresh = trainer()
+    next(fresh.epochs())
+    fresh._check_convergence(99 * max(fresh.history[0].train_loss, 1.0), first=1e9)
+    with pytest.raises(BookendsError, match="the loss of epoch 2 is"):
+        fresh._check_convergence(101 * max(fresh.history[0].train_loss, 1.0), first=1e9)
 
 
 def test_steps_tell_of_every_positive_and_of_the_mean_loss(trainer, model_form):

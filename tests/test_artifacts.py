@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from recsys.artifacts import replacement
+from recsys.errors import ArtifactError
+from recsys.recommender.bundle import Bundle, write_bundle
+from recsys.reporting.record import write_json
+from recsys.training.checkpoint import load_checkpoint, save_checkpoint
+
+
+def test_a_file_appears_whole(tmp_path):
+    with replacement(tmp_path / "new" / "file.txt") as path:
+        path.write_text("whole")
+        assert not (tmp_path / "new" / "file.txt").exists()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["file.txt"]
+
+
+def test_what_raises_leaves_the_old_file_alone(tmp_path):
+    (tmp_path / "file.txt").write_text("old")
+    with pytest.raises(KeyError), replacement(tmp_path / "file.txt") as path:
+        path.write_text("new")
+        raise KeyError
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def save_bundle(path, content):
+    write_bundle(path, Bundle({"x": {"a": content.numpy()}}, {}, {}))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path, content: write_json(path, content.tolist()),
+        lambda path, content: save_checkpoint(path, {"x": content}),
+        save_bundle,
+    ],
+    ids=["json", "checkpoint", "bundle"],
+)
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, nearly_full_disk, write):
+    with nearly_full_disk(10_000), pytest.raises(ArtifactError, match="must be writable") as caught:
+        write(tmp_path / "file", torch.ones(50_000))
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path, nearly_full_disk):
+    save_checkpoint(tmp_path / "c.pt", {"x": 1})
+    with nearly_full_disk(10_000), pytest.raises(ArtifactError):
+        save_checkpoint(tmp_path / "c.pt", {"x": torch.ones(50_000)})
+    assert load_checkpoint(tmp_path / "c.pt") == {"x": 1}
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match=r"file/x.json: must be writable \(.+\)"):
+        write_json(tmp_path / "file" / "x.json", {})

@@ -1,0 +1,147 @@
+"""The runs of a sweep's trials: how each ends, and those that a store lacks since it was away."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from tracking.names import metric_key, parameter_key
+from tracking.payload import LONGEST_PARAMETER
+
+TrialEnd = Literal["complete", "pruned", "failed", "interrupted"]
+ENDS = {
+    "complete": ("COMPLETE", "finished", "FINISHED"),
+    "pruned": ("PRUNED", "pruned", "KILLED"),
+    "failed": ("FAIL", "failed", "FAILED"),
+    "interrupted": ("FAIL", "interrupted", "FAILED"),
+}
+"""For each end of a trial: Optuna's word, ours, and MLflow's status."""
+
+
+@dataclass(frozen=True)
+class EndedTrial:
+    """What a study knows of a trial that ended.
+
+    Attributes:
+        number: in its study.
+        name: of its run.
+        how: it ended.
+        params: its values by dotted setting.
+        summary: metrics of its best epoch and costs, by name.
+        epochs: what the pruner was told, by epoch.
+        monitored: the metric of ``epochs``.
+        tags: of its run, ``optuna.study`` among them.
+    """
+
+    number: int
+    name: str
+    how: TrialEnd
+    params: Mapping[str, Any]
+    summary: Mapping[str, float | None]
+    epochs: Mapping[int, float]
+    monitored: str
+    tags: Mapping[str, str]
+
+
+def deliver(
+    client: MlflowClient, experiment_id: str, parent_id: str, trials: Sequence[EndedTrial]
+) -> None:
+    """Send the trials that the store lacks, or shows otherwise than they ended."""
+    held = {
+        (run.data.tags.get("optuna.study"), run.data.tags.get("optuna.trial")): run
+        for run in children(client, experiment_id, parent_id)
+    }
+    for trial in trials:
+        run = held.get((trial.tags["optuna.study"], str(trial.number)))
+        state, _, status = ENDS[trial.how]
+        shown = None if run is None else (run.info.status, run.data.tags.get("optuna.state"))
+        if shown != (status, state):
+            _send(client, experiment_id, parent_id, trial, run)
+
+
+def children(client: MlflowClient, experiment_id: str, parent_id: str) -> Iterator[Run]:
+    """All runs under a parent."""
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'",
+            max_results=500,
+            page_token=token,
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _send(
+    client: MlflowClient, experiment_id: str, parent_id: str, trial: EndedTrial, run: Run | None
+) -> None:
+    state, ours, status = ENDS[trial.how]
+    tags = {"optuna.trial": str(trial.number), "optuna.state": state, "bookends.status": ours}
+    if run is None:
+        tags |= {MLFLOW_PARENT_RUN_ID: parent_id} | dict(trial.tags)
+        run = client.create_run(experiment_id, run_name=trial.name, tags=tags)
+    elif "bookends.reason" in run.data.tags and trial.how != "interrupted":
+        client.delete_tag(run.info.run_id, "bookends.reason")  # it was taken for killed
+    values = {metric_key("trial", name): (value, 0) for name, value in trial.summary.items()}
+    points = [
+        Metric(key, float(value), int(time.time() * 1000), step)
+        for key, (value, step) in values.items()
+        if value is not None and key not in run.data.metrics
+    ]
+    shown = metric_key("val", trial.monitored)
+    if shown not in run.data.metrics:
+        points += [
+            Metric(shown, value, int(time.time() * 1000), epoch)
+            for epoch, value in trial.epochs.items()
+        ]
+    params = {
+        key: text_of(value)
+        for name, value in trial.params.items()
+        if (key := parameter_key(tuple(name.split(".")))) not in run.data.params
+    }
+    end(client, run.info.run_id, status, dict(trial.tags) | tags, points, params)
+
+
+def text_of(value: object) -> str:
+    """A value as MLflow keeps it."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST_PARAMETER else text[: LONGEST_PARAMETER - 3] + "..."
+
+
+def log(
+    client: MlflowClient,
+    run_id: str,
+    metrics: Sequence[Metric],
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+) -> None:
+    """Log all in one call."""
+    client.log_batch(
+        run_id,
+        metrics=metrics,
+        params=[Param(key, value) for key, value in params.items()],
+        tags=[RunTag(key, value) for key, value in tags.items()],
+    )
+
+
+def end(
+    client: MlflowClient,
+    run_id: str,
+    status: str,
+    tags: Mapping[str, str],
+    metrics: Sequence[Metric] = (),
+    params: Mapping[str, str] | None = None,
+) -> None:
+    """End a run, with what is to be logged before."""
+    log(client, run_id, metrics, params or {}, tags)
+    client.set_terminated(run_id, status)
