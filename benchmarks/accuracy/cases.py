@@ -37,6 +37,7 @@ class Case:
 
 
 DIM = "--model.user_encoder.id_embedding.params.embedding_dim"
+DUAL = "--model.user_encoder.fusion=dual_augmented"
 GOODBOOKS = {
     "data.books_path": "goodbooks/books.csv.gz",
     "data.interactions_path": "goodbooks/users.csv.gz",
@@ -44,6 +45,21 @@ GOODBOOKS = {
 CASES = (
     Case("sample", "default", {}, bars=(("default", "ndcg@10", 0.088, 0.105),)),
     Case("sparse", "default", {}, bars=()),
+    Case(
+        "fusions of the classic model",
+        "classic",
+        {},
+        variants=(
+            ("adaptive mimic: the gate", ()),
+            ("the gate, category alignment", ("--training.alignment_weight=0.1",)),
+            ("dual augmented", (DUAL, "--training.mimic_weight=1")),
+            ("dual augmented without its loss", (DUAL,)),
+            (
+                "dual augmented, category alignment",
+                (DUAL, "--training.mimic_weight=1", "--training.alignment_weight=0.1"),
+            ),
+        ),
+    ),
     Case(
         "goodbooks",
         "goodbooks",
