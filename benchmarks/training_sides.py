@@ -21,6 +21,7 @@ from recsys.models.two_tower import TwoTower, build_two_tower
 from recsys.training.batches import Negatives, PairExamples
 from recsys.training.device import resolve_precision
 from recsys.training.objectives.objective import build_objective
+from recsys.training.ops import Scoring
 from recsys.training.optimizers import build_optimizer
 from recsys.training.sampling import NegativeSampler
 from recsys.training.trainer import Plan, Trainer
@@ -71,7 +72,9 @@ def trainer_of(
     return Trainer(
         model,
         examples_of(config, prepared, positives),
-        build_objective(config.training, prepared.n_warm_items, model.matching.query_score),
+        build_objective(
+            config.training, prepared.n_warm_items, Scoring(model.matching.query_score)
+        ),
         build_optimizer(model, config.training),
         lambda model: {"ndcg@10": 0.0},  # only the first epoch, a warm-up, copies the weights
         Plan(num_epochs=10**6, monitor="ndcg@10", seed=0, bfloat16=precision == "bfloat16"),

@@ -37,6 +37,7 @@ from recsys.training.auxiliary import build_auxiliary
 from recsys.training.batches import Examples, HistoryExamples, Negatives, PairExamples
 from recsys.training.device import resolve_device, resolve_precision
 from recsys.training.objectives.objective import build_objective
+from recsys.training.ops import Scoring
 from recsys.training.optimizers import build_optimizer
 from recsys.training.sampling import NegativeSampler
 from recsys.training.trainer import Plan, Trainer, Validate
@@ -121,7 +122,7 @@ def _trainer(
     return Trainer(
         model,
         build_examples(config, _with_unknown_items(histories, config, prepared), n_items),
-        build_objective(training, n_items, model.matching.query_score, bfloat16=plan.bfloat16),
+        build_objective(training, n_items, Scoring(model.matching.query_score, plan.bfloat16)),
         build_optimizer(model, training),
         validate,
         plan,

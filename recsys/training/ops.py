@@ -14,6 +14,22 @@ from recsys.models.bags import BagTensors, sum_bags, transposed
 
 BLOCK_BYTES = 64 * 2**20
 """Scores of a block of users against the whole catalogue that are held at once."""
+LEAST_SUM = 1e-30
+"""Stands for the sum of exponentials of a row without any."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How scores are made of vectors.
+
+    Attributes:
+        combine: how the scores of a user's K vectors become one.
+        bfloat16: multiply blocks of users and items in bfloat16; sums and exponentials are in
+            float32.
+    """
+
+    combine: QueryScore
+    bfloat16: bool = False
 
 
 def pair_scores(
@@ -89,6 +105,48 @@ def _backward_by_bags(
     return sum_bags(items.detach(), of_users), sum_bags(users.detach(), of_items)
 
 
+def log_sums(
+    scores: Tensor, log_chance: Tensor | None, masked: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """The logarithm of the sum of exponentials of each row, without the masked ones.
+
+    Args:
+        scores: (R, M).
+        log_chance: subtracted from the scores, broadcast to them.
+        masked: row and column of each score that is left out, two (m,) int64.
+
+    Returns:
+        (R,); about the least float where a row has none left.
+    """
+    sums: Tensor = _LogSums.apply(scores, log_chance, masked)  # type: ignore[no-untyped-call]
+    return sums
+
+
+class _LogSums(torch.autograd.Function):
+    """The exponentials are kept, and turned into the gradient where they lie."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        scores: Tensor,
+        log_chance: Tensor | None,
+        masked: tuple[Tensor, Tensor] | None,
+    ) -> Tensor:
+        kept = scores.clone() if log_chance is None else scores - log_chance
+        if masked is not None:
+            kept[masked] = -torch.inf
+        highest = kept.amax(dim=1, keepdim=True).clamp_(min=torch.finfo(kept.dtype).min)
+        kept.sub_(highest).exp_()
+        sums = kept.sum(dim=1, keepdim=True).clamp_(min=LEAST_SUM)
+        ctx.save_for_backward(kept, sums)
+        return (sums.log() + highest).squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        kept, sums = ctx.saved_tensors
+        return kept.mul_(gradient.unsqueeze(1) / sums), None, None
+
+
 @dataclass(frozen=True, eq=False)
 class Catalogue:
     """What a softmax over the whole catalogue is taken of.
@@ -98,16 +156,14 @@ class Catalogue:
         targets: row of items of each positive, (P,) int64.
         masked_rows: row of users of each pair that is left out, not falling, (M,) int64.
         masked_items: its row of items, (M,) int64.
-        combine: how the scores of a user's K vectors become one.
-        bfloat16: multiply in bfloat16; sums and exponentials are in float32.
+        scoring: how scores are made.
     """
 
     rows: Tensor
     targets: Tensor
     masked_rows: Tensor
     masked_items: Tensor
-    combine: QueryScore = "max"
-    bfloat16: bool = False
+    scoring: Scoring
 
 
 def catalogue_nll(users: Tensor, items: Tensor, pairs: Catalogue) -> Tensor:
@@ -138,7 +194,7 @@ class _CatalogueNll(torch.autograd.Function):
         per_user = 4 * queries.shape[1] * len(items)
         block = max(1, BLOCK_BYTES // per_user)
         total = users.new_zeros(())
-        dtype = torch.bfloat16 if pairs.bfloat16 else items.dtype
+        dtype = torch.bfloat16 if pairs.scoring.bfloat16 else items.dtype
         table = items.to(dtype)  # (n, D)
         for start in range(0, len(queries), block):
             part = queries[start : start + block]
@@ -148,7 +204,7 @@ class _CatalogueNll(torch.autograd.Function):
             total += loss
             flat = slopes.view(-1, len(items)).to(dtype)  # (r K, n)
             to_queries[start : start + block] = (flat @ table).view(part.shape)
-            if pairs.bfloat16:
+            if pairs.scoring.bfloat16:
                 to_items.add_(flat.T @ rows)
             else:
                 to_items.addmm_(flat.T, rows)
@@ -176,8 +232,7 @@ def _within(pairs: Catalogue, start: int, size: int) -> Catalogue:
         pairs.targets[low:high],
         pairs.masked_rows[mask_low:mask_high] - start,
         pairs.masked_items[mask_low:mask_high],
-        pairs.combine,
-        pairs.bfloat16,
+        pairs.scoring,
     )
 
 
@@ -187,7 +242,7 @@ def _block_slopes(scores: Tensor, pairs: Catalogue) -> tuple[Tensor, Tensor]:
     scores[pairs.masked_rows, :, pairs.masked_items] = -torch.inf
     positives = scores[pairs.rows, :, pairs.targets]  # (p, K)
     counts = torch.bincount(pairs.rows, minlength=r).to(scores.dtype)
-    if k > 1 and pairs.combine == "max":
+    if k > 1 and pairs.scoring.combine == "max":
         return _slopes_of_max(scores, positives, counts, pairs)
     flat = scores.view(r, -1)
     highest = flat.amax(dim=1, keepdim=True)

@@ -15,6 +15,7 @@ from recsys.training.objectives.objective import build_objective
 from recsys.training.objectives.sampled_bce import SampledBce
 from recsys.training.objectives.sampled_softmax import SampledSoftmax
 from recsys.training.objectives.softmax import Softmax
+from recsys.training.ops import Scoring
 
 D, N = 4, 9  # items that the batch encodes
 ROWS = [0, 0, 1, 3, 3, 4]  # row 2 has no positive
@@ -106,7 +107,7 @@ def test_sampled_bce(queries, combine, form, calibration):
         positive.append(-beta * log_sigmoid(p) / 2)
         negative.append(mean(-log_sigmoid(-n) / 2 for n, _ in negatives))
     expected = {"bce_positive": mean(positive), "bce_negative": mean(negative)}
-    objective = SampledBce(n_items, calibration=calibration, combine=combine)
+    objective = SampledBce(n_items, calibration=calibration, scoring=Scoring(combine))
     assert_parts(objective, made, expected, users, items)
 
 
@@ -115,7 +116,8 @@ def test_full_calibration_raises_the_probability_to_the_share_that_was_drawn():
     users, items = vectors(None)
     made, n_items = batch("own"), 31
     parts = {
-        t: SampledBce(n_items, calibration=t, combine="max")(users, items, made) for t in (0.0, 1.0)
+        t: SampledBce(n_items, calibration=t, scoring=Scoring("max"))(users, items, made)
+        for t in (0.0, 1.0)
     }
     ratio = parts[1.0]["bce_positive"] / parts[0.0]["bce_positive"]
     assert ratio.item() == pytest.approx(3 / 30)
@@ -124,8 +126,8 @@ def test_full_calibration_raises_the_probability_to_the_share_that_was_drawn():
 
 def test_more_negatives_than_there_are_items_count_as_all_of_them():
     users, items = vectors(None)
-    plain = SampledBce(3, calibration=0.0, combine="max")(users, items, batch("own"))
-    calibrated = SampledBce(3, calibration=1.0, combine="max")(users, items, batch("own"))
+    plain = SampledBce(3, calibration=0.0, scoring=Scoring("max"))(users, items, batch("own"))
+    calibrated = SampledBce(3, calibration=1.0, scoring=Scoring("max"))(users, items, batch("own"))
     torch.testing.assert_close(plain, calibrated)
 
 
@@ -138,7 +140,7 @@ def test_bpr(queries, combine):
         for _, p, negatives in examples(users, items, made, combine)
         for n, _ in negatives
     ]
-    assert_parts(Bpr(combine), made, {"bpr": mean(losses)}, users, items)
+    assert_parts(Bpr(Scoring(combine)), made, {"bpr": mean(losses)}, users, items)
 
 
 @pytest.mark.parametrize("log_q", [False, True])
@@ -151,7 +153,7 @@ def test_sampled_softmax(queries, combine, form, log_q):
     for _, p, negatives in examples(users, items, made, combine):
         weighed = [n.exp() / (chance.exp() if log_q else 1) for n, chance in negatives]
         losses.append(-(p.exp() / (p.exp() + sum(weighed))).log())
-    objective = SampledSoftmax(log_q=log_q, combine=combine)
+    objective = SampledSoftmax(log_q=log_q, scoring=Scoring(combine))
     assert_parts(objective, made, {"softmax": mean(losses)}, users, items)
 
 
@@ -177,8 +179,8 @@ def test_sampled_softmax_with_every_item_drawn_is_the_softmax_over_the_catalogue
     }
     every = replace(every, masked_rows=sides["drawn"][0], masked_items=sides["drawn"][1])
     whole = replace(whole, masked_rows=sides["whole"][0], masked_items=sides["whole"][1])
-    drawn = SampledSoftmax(log_q=True, combine=combine)(users, items, every)
-    assert_parts(Softmax(combine), whole, drawn, users, items)
+    drawn = SampledSoftmax(log_q=True, scoring=Scoring(combine))(users, items, every)
+    assert_parts(Softmax(Scoring(combine)), whole, drawn, users, items)
 
 
 @pytest.mark.parametrize(("queries", "combine"), COMBINES)
@@ -193,7 +195,7 @@ def test_softmax(queries, combine):
         scores = products.logsumexp(1) if combine == "logsumexp" else products.max(1).values
         counted = [item for item in range(N) if (row, item) not in inputs]
         losses.append(-(scores[target].exp() / scores[counted].exp().sum()).log())
-    assert_parts(Softmax(combine), made, {"softmax": mean(losses)}, users, items)
+    assert_parts(Softmax(Scoring(combine)), made, {"softmax": mean(losses)}, users, items)
 
 
 @pytest.mark.parametrize("form", ["own", "shared"])
@@ -206,7 +208,7 @@ def test_ccl(queries, combine, form):
         positive.append(1 - p)
         negative.append(weight * mean((n - margin).clamp(min=0) for n, _ in negatives))
     expected = {"ccl_positive": mean(positive), "ccl_negative": mean(negative)}
-    assert_parts(CosineContrastive(margin, weight, combine), made, expected, users, items)
+    assert_parts(CosineContrastive(margin, weight, Scoring(combine)), made, expected, users, items)
 
 
 @pytest.mark.parametrize("form", ["own", "shared"])
@@ -222,7 +224,7 @@ def test_bsl(queries, combine, form):
         weighed = mean(n.exp() for n, _ in negatives)
         negative.append(weighed.log() if negatives else weighed)
     expected = {"bsl_positive": mean(positive), "bsl_negative": mean(negative)}
-    assert_parts(Bsl(r, combine), made, expected, users, items)
+    assert_parts(Bsl(r, Scoring(combine)), made, expected, users, items)
 
 
 def test_bsl_tends_to_the_softmax_loss_for_a_large_r():
@@ -234,7 +236,7 @@ def test_bsl_tends_to_the_softmax_loss_for_a_large_r():
         for _, p, negatives in examples(users, items, made, "max")
     ]
     gaps = [
-        abs(sum(Bsl(r, "max")(users, items, made).values()) - mean(losses)).item()
+        abs(sum(Bsl(r, Scoring("max"))(users, items, made).values()) - mean(losses)).item()
         for r in (1.0, 10.0, 100.0, 10_000.0)
     ]
     assert gaps == sorted(gaps, reverse=True)
@@ -245,10 +247,10 @@ def test_bsl_tends_to_the_softmax_loss_for_a_large_r():
 @pytest.mark.parametrize(
     "objective",
     [
-        SampledBce(20, calibration=0.5, combine="max"),
-        SampledSoftmax(log_q=True, combine="max"),
-        CosineContrastive(0.4, 20.0, "max"),
-        Bsl(2.0, "max"),
+        SampledBce(20, calibration=0.5, scoring=Scoring("max")),
+        SampledSoftmax(log_q=True, scoring=Scoring("max")),
+        CosineContrastive(0.4, 20.0, Scoring("max")),
+        Bsl(2.0, Scoring("max")),
     ],
     ids=lambda objective: type(objective).__name__,
 )

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from recsys.training import ops
-from recsys.training.ops import Catalogue, catalogue_nll, combined, pair_scores
+from recsys.training.ops import Catalogue, Scoring, catalogue_nll, combined, log_sums, pair_scores
 
 R, N, D = 7, 11, 4
 ROWS = torch.tensor([0, 0, 2, 3, 3, 3, 6])  # users 1, 4 and 5 have no positive
@@ -28,7 +28,7 @@ def slow_nll(users, items, pairs):
     losses = []
     for row, target in zip(pairs.rows.tolist(), pairs.targets.tolist(), strict=True):
         queries = users[row].view(-1, D)
-        scores = reduced(items @ queries.T, pairs.combine)  # (N,)
+        scores = reduced(items @ queries.T, pairs.scoring.combine)  # (N,)
         masked = pairs.masked_items[pairs.masked_rows == row].tolist()
         counted = [item for item in range(N) if item not in masked]
         losses.append(scores[counted].logsumexp(0) - scores[target])
@@ -47,7 +47,7 @@ def assert_same_gradients(found, expected, inputs):
 def test_the_softmax_is_that_of_plain_autograd(monkeypatch, queries, combine, users_a_block):
     monkeypatch.setattr(ops, "BLOCK_BYTES", 4 * (queries or 1) * N * users_a_block)
     users, items = vectors(queries)
-    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, combine)
+    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring(combine))
     found, expected = catalogue_nll(users, items, pairs), slow_nll(users, items, pairs)
     assert_same_gradients(found, expected, (users, items))
 
@@ -55,7 +55,7 @@ def test_the_softmax_is_that_of_plain_autograd(monkeypatch, queries, combine, us
 def test_nothing_needs_to_be_masked():
     users, items = vectors(None)
     nothing = torch.empty(0, dtype=torch.int64)
-    pairs = Catalogue(ROWS, TARGETS, nothing, nothing)
+    pairs = Catalogue(ROWS, TARGETS, nothing, nothing, Scoring("max"))
     assert_same_gradients(
         catalogue_nll(users, items, pairs), slow_nll(users, items, pairs), (users, items)
     )
@@ -63,7 +63,9 @@ def test_nothing_needs_to_be_masked():
 
 def test_users_without_positives_neither_count_nor_move():
     users, items = vectors(None)
-    loss = catalogue_nll(users, items, Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS))
+    loss = catalogue_nll(
+        users, items, Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring("max"))
+    )
     loss.backward()
     assert torch.equal(users.grad[[1, 4, 5]], torch.zeros(3, D))
     assert (users.grad[[0, 2, 3, 6]] != 0).any(dim=1).all()
@@ -71,7 +73,7 @@ def test_users_without_positives_neither_count_nor_move():
 
 def test_a_masked_item_gets_nothing_from_the_user_that_masks_it():
     users, items = vectors(None)
-    only = Catalogue(ROWS[:2], TARGETS[:2], MASKED_ROWS[:1], MASKED_ITEMS[:1])
+    only = Catalogue(ROWS[:2], TARGETS[:2], MASKED_ROWS[:1], MASKED_ITEMS[:1], Scoring("max"))
     catalogue_nll(users, items, only).backward()
     assert torch.equal(items.grad[7], torch.zeros(D))
     assert (items.grad != 0).any(dim=1).sum() == N - 1
@@ -80,7 +82,7 @@ def test_a_masked_item_gets_nothing_from_the_user_that_masks_it():
 @pytest.mark.parametrize("combine", ["max", "logsumexp"])
 def test_large_scores_neither_overflow_nor_vanish(combine):
     users, items = ((100 * each.detach().double()).requires_grad_() for each in vectors(2))
-    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, combine)
+    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring(combine))
     assert_same_gradients(
         catalogue_nll(users, items, pairs), slow_nll(users, items, pairs), (users, items)
     )
@@ -93,7 +95,7 @@ def test_products_in_bfloat16_differ_by_its_rounding_alone(
 ):
     monkeypatch.setattr(ops, "BLOCK_BYTES", 4 * (queries or 1) * N * users_a_block)
     users, items = vectors(queries)
-    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, combine, bfloat16=True)
+    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring(combine, bfloat16=True))
     found, expected = catalogue_nll(users, items, pairs), slow_nll(users, items, pairs)
     assert found.dtype == torch.float32
     assert found != expected
@@ -110,7 +112,7 @@ def test_vectors_need_not_lie_in_one_piece():
     users, items = vectors(3)
     turned = users.transpose(0, 1).contiguous().transpose(0, 1)
     assert not turned.is_contiguous()
-    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, "max")
+    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring("max"))
     assert_same_gradients(
         catalogue_nll(turned, items, pairs), slow_nll(users, items, pairs), (users, items)
     )
@@ -136,3 +138,29 @@ def test_several_scores_become_one():
     scores = torch.tensor([[1.0, 3.0], [2.0, 2.0]]).log()
     assert combined(scores, "max").exp().tolist() == pytest.approx([3, 2])
     assert combined(scores, "logsumexp").exp().tolist() == pytest.approx([4, 4])
+
+
+@pytest.mark.parametrize("chance", [None, (5,), (4, 5)])
+@pytest.mark.parametrize("masks", [True, False])
+def test_log_sums_are_those_of_plain_autograd(chance, masks):
+    generator = torch.Generator().manual_seed(0)
+    scores = (30 * torch.randn(4, 5, generator=generator)).requires_grad_()
+    log_chance = None if chance is None else torch.randn(chance, generator=generator)
+    masked = (torch.tensor([0, 0, 3]), torch.tensor([1, 4, 0])) if masks else None
+    slopes = torch.randn(4, generator=generator)
+    plain = scores if log_chance is None else scores - log_chance
+    if masked is not None:
+        plain = plain.index_put(masked, torch.tensor(-torch.inf))
+    expected = plain.logsumexp(dim=1)
+    found = log_sums(scores, log_chance, masked)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, scores, slopes), torch.autograd.grad(expected, scores, slopes)
+    )
+
+
+def test_a_row_that_is_wholly_masked_sums_to_next_to_nothing_and_does_not_move():
+    scores = torch.ones(1, 2, requires_grad=True)
+    found = log_sums(scores, None, (torch.tensor([0, 0]), torch.tensor([0, 1])))
+    assert found.item() < -1e30
+    assert torch.autograd.grad(found, scores)[0].tolist() == [[0, 0]]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.config import QueryScore
 from recsys.training.batches import Batch
 from recsys.training.objectives.candidates import score
+from recsys.training.ops import Scoring
 
 
 class Bpr:
@@ -16,13 +16,13 @@ class Bpr:
     Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedback", UAI 2009, eq. 5.
 
     Args:
-        combine: how the scores of a user's K vectors become one.
+        scoring: how scores are made.
     """
 
-    def __init__(self, combine: QueryScore) -> None:
-        self._combine = combine
+    def __init__(self, scoring: Scoring) -> None:
+        self._scoring = scoring
 
     def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
         """One part, in nats."""
-        scored = score(users, items, batch, self._combine)
+        scored = score(users, items, batch, self._scoring)
         return {"bpr": F.softplus(scored.negatives - scored.positives.unsqueeze(1)).mean()}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recsys.config import QueryScore
 from recsys.training.batches import Batch
 from recsys.training.objectives.candidates import score
+from recsys.training.ops import Scoring
 
 
 class Bsl:
@@ -21,23 +21,23 @@ class Bsl:
 
     Args:
         positive_temperature: r.
-        combine: how the scores of a user's K vectors become one.
+        scoring: how scores are made.
     """
 
-    def __init__(self, positive_temperature: float, combine: QueryScore) -> None:
+    def __init__(self, positive_temperature: float, scoring: Scoring) -> None:
         self._r = positive_temperature
-        self._combine = combine
+        self._scoring = scoring
 
     def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The share of the positives and of the negatives, in nats."""
-        scored = score(users, items, batch, self._combine)
+        scored = score(users, items, batch, self._scoring)
         counts = torch.bincount(batch.rows, minlength=len(users))
         logits = scored.positives / self._r
         sums = _log_sums(logits, batch.rows, len(users))
         means = (sums - counts.clamp(min=1).log())[batch.rows]
         return {
             "bsl_positive": -self._r * means.mean(),
-            "bsl_negative": scored.log_means(scored.negatives).mean(),
+            "bsl_negative": scored.log_means().mean(),
         }
 
 

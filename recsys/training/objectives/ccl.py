@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.config import QueryScore
 from recsys.training.batches import Batch
 from recsys.training.objectives.candidates import score
+from recsys.training.ops import Scoring
 
 
 class CosineContrastive:
@@ -19,16 +19,16 @@ class CosineContrastive:
     Args:
         margin: negatives with a lower cosine cost nothing.
         weight: of the negatives' mean.
-        combine: how the scores of a user's K vectors become one.
+        scoring: how scores are made.
     """
 
-    def __init__(self, margin: float, weight: float, combine: QueryScore) -> None:
+    def __init__(self, margin: float, weight: float, scoring: Scoring) -> None:
         self._margin, self._weight = margin, weight
-        self._combine = combine
+        self._scoring = scoring
 
     def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The share of the positives and of the negatives."""
-        scored = score(users, items, batch, self._combine)
+        scored = score(users, items, batch, self._scoring)
         beyond = F.relu(scored.negatives - self._margin)
         return {
             "ccl_positive": (1 - scored.positives).mean(),

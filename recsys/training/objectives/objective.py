@@ -6,7 +6,7 @@ from typing import Protocol, assert_never
 
 from torch import Tensor
 
-from recsys.config import QueryScore, TrainingConfig
+from recsys.config import TrainingConfig
 from recsys.training.batches import Batch
 from recsys.training.objectives.bpr import Bpr
 from recsys.training.objectives.bsl import Bsl
@@ -14,6 +14,7 @@ from recsys.training.objectives.ccl import CosineContrastive
 from recsys.training.objectives.sampled_bce import SampledBce
 from recsys.training.objectives.sampled_softmax import SampledSoftmax
 from recsys.training.objectives.softmax import Softmax
+from recsys.training.ops import Scoring
 
 
 class Objective(Protocol):
@@ -30,33 +31,30 @@ class Objective(Protocol):
         ...
 
 
-def build_objective(
-    config: TrainingConfig, n_items: int, combine: QueryScore, *, bfloat16: bool = False
-) -> Objective:
+def build_objective(config: TrainingConfig, n_items: int, scoring: Scoring) -> Objective:
     """The named objective.
 
     Args:
         config: its name and settings.
         n_items: items with train interactions.
-        combine: how the scores of a user's K vectors become one.
-        bfloat16: multiply users and the whole catalogue in bfloat16.
+        scoring: how scores are made.
     """
     match config.objective:
         case "sampled_bce":
-            return SampledBce(n_items, calibration=config.calibration or 0.0, combine=combine)
+            return SampledBce(n_items, calibration=config.calibration or 0.0, scoring=scoring)
         case "bpr":
-            return Bpr(combine)
+            return Bpr(scoring)
         case "sampled_softmax":
-            return SampledSoftmax(log_q=bool(config.log_q), combine=combine)
+            return SampledSoftmax(log_q=bool(config.log_q), scoring=scoring)
         case "softmax":
             if n_items > config.softmax_max_items:
-                return SampledSoftmax(log_q=True, combine=combine)
-            return Softmax(combine, bfloat16=bfloat16)
+                return SampledSoftmax(log_q=True, scoring=scoring)
+            return Softmax(scoring)
         case "ccl":
             assert config.margin is not None and config.negative_weight is not None
-            return CosineContrastive(config.margin, config.negative_weight, combine)
+            return CosineContrastive(config.margin, config.negative_weight, scoring)
         case "bsl":
-            return Bsl(config.positive_temperature or 1.0, combine)
+            return Bsl(config.positive_temperature or 1.0, scoring)
         case None:
             raise AssertionError("a checked configuration names its objective")
         case _:

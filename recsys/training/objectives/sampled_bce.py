@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.config import QueryScore
 from recsys.training.batches import Batch
 from recsys.training.objectives.candidates import score
+from recsys.training.ops import Scoring
 
 
 class SampledBce:
@@ -23,17 +23,17 @@ class SampledBce:
     Args:
         n_items: items that could be drawn, I.
         calibration: t, from 0 (plain) to 1 (fully calibrated).
-        combine: how the scores of a user's K vectors become one.
+        scoring: how scores are made.
     """
 
-    def __init__(self, n_items: int, *, calibration: float, combine: QueryScore) -> None:
+    def __init__(self, n_items: int, *, calibration: float, scoring: Scoring) -> None:
         self._n_items = n_items
         self._calibration = calibration
-        self._combine = combine
+        self._scoring = scoring
 
     def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The share of the positives and of the negatives, in nats."""
-        scored = score(users, items, batch, self._combine)
+        scored = score(users, items, batch, self._scoring)
         alpha = min(1.0, scored.negatives.shape[1] / max(self._n_items - 1, 1))
         beta = alpha * (self._calibration * (1 - 1 / alpha) + 1 / alpha)
         return {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from recsys.config import QueryScore
 from recsys.training.batches import Batch
 from recsys.training.objectives.candidates import score
+from recsys.training.ops import Scoring
 
 
 class SampledSoftmax:
@@ -22,18 +22,15 @@ class SampledSoftmax:
 
     Args:
         log_q: whether to correct.
-        combine: how the scores of a user's K vectors become one.
+        scoring: how scores are made.
     """
 
-    def __init__(self, *, log_q: bool, combine: QueryScore) -> None:
+    def __init__(self, *, log_q: bool, scoring: Scoring) -> None:
         self._log_q = log_q
-        self._combine = combine
+        self._scoring = scoring
 
     def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
         """One part, in nats."""
-        scored = score(users, items, batch, self._combine)
-        logits = scored.negatives
-        if self._log_q:
-            assert batch.log_chance is not None
-            logits = logits - batch.log_chance
-        return {"softmax": F.softplus(scored.log_sums(logits) - scored.positives).mean()}
+        scored = score(users, items, batch, self._scoring)
+        sums = scored.log_sums(batch.log_chance if self._log_q else None)
+        return {"softmax": F.softplus(sums - scored.positives).mean()}

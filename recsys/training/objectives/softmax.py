@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from recsys.config import QueryScore
 from recsys.training.batches import Batch
-from recsys.training.ops import Catalogue, catalogue_nll
+from recsys.training.ops import Catalogue, Scoring, catalogue_nll
 
 
 class Softmax:
@@ -16,13 +15,11 @@ class Softmax:
     :func:`recsys.training.ops.catalogue_nll`. Every positive weighs the same.
 
     Args:
-        combine: how the scores of a user's K vectors become one.
-        bfloat16: multiply in bfloat16.
+        scoring: how scores are made.
     """
 
-    def __init__(self, combine: QueryScore, *, bfloat16: bool = False) -> None:
-        self._combine = combine
-        self._bfloat16 = bfloat16
+    def __init__(self, scoring: Scoring) -> None:
+        self._scoring = scoring
 
     def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
         """One part, in nats."""
@@ -31,7 +28,6 @@ class Softmax:
             batch.targets,
             batch.masked_rows,
             batch.masked_items,
-            self._combine,
-            self._bfloat16,
+            self._scoring,
         )
         return {"softmax": catalogue_nll(users, items, pairs)}

@@ -1,0 +1,83 @@
+"""The configuration tree: every setting, its default, and what must hold of it.
+
+Defaults live here and nowhere else; a YAML file holds differences. A setting that only some choice
+of another setting gives a meaning (``temperature`` with ``cosine``) is ``None`` until that choice
+is made, and refused where it would have no effect.
+"""
+
+from recsys.config.config import Config
+from recsys.config.data import (
+    DRAWN_SPLITS,
+    TIMED_SPLITS,
+    BagKind,
+    BookField,
+    DataConfig,
+    FeatureParams,
+    InteractionField,
+    Order,
+    SplitConfig,
+    SplitStrategy,
+    UserAggregation,
+)
+from recsys.config.evaluation import (
+    RANKING_METRICS,
+    BaselineName,
+    DiagnosticsConfig,
+    EvaluationConfig,
+    SegmentConfig,
+)
+from recsys.config.model import (
+    FusionName,
+    HistoryPooling,
+    ModelConfig,
+    QueryScore,
+    Similarity,
+    TowerConfig,
+    UserTowerConfig,
+)
+from recsys.config.section import Count, Positive, Section, require
+from recsys.config.training import (
+    DenseOptimizer,
+    HistorySplitConfig,
+    NegativeSampling,
+    Precision,
+    Schedule,
+    TrainingConfig,
+)
+
+__all__ = [
+    "DRAWN_SPLITS",
+    "RANKING_METRICS",
+    "TIMED_SPLITS",
+    "BagKind",
+    "BaselineName",
+    "BookField",
+    "Config",
+    "Count",
+    "DataConfig",
+    "DenseOptimizer",
+    "DiagnosticsConfig",
+    "EvaluationConfig",
+    "FeatureParams",
+    "FusionName",
+    "HistoryPooling",
+    "HistorySplitConfig",
+    "InteractionField",
+    "ModelConfig",
+    "NegativeSampling",
+    "Order",
+    "Positive",
+    "Precision",
+    "QueryScore",
+    "Schedule",
+    "Section",
+    "SegmentConfig",
+    "Similarity",
+    "SplitConfig",
+    "SplitStrategy",
+    "TowerConfig",
+    "TrainingConfig",
+    "UserAggregation",
+    "UserTowerConfig",
+    "require",
+]
