@@ -154,11 +154,12 @@ def show(path: Path | None, overrides: tuple[str, ...]) -> None:
 
 
 @config.command()
-def template() -> None:
+@click.option("--page", is_flag=True, help="As tables in Markdown: docs/settings.md.")
+def template(page: bool) -> None:
     """Print all settings at their defaults: a file to start your own from."""
-    from experiments.settings import default_yaml
+    from experiments.settings import default_yaml, settings_page
 
-    click.echo(default_yaml(), nl=False)
+    click.echo(settings_page() if page else default_yaml(), nl=False)
 
 
 @main.group()

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
@@ -20,6 +21,12 @@ from recsys.errors import ConfigError
 Tree = dict[str, Any]
 COMMAND_LINE = "command line"
 SHOWN_PROBLEMS = 3
+SETTINGS_INTRO = """# Settings
+
+`bookends config template --page` writes this page from the settings themselves. A YAML file holds
+what differs from the defaults; on the command line a setting is `--`, its part, a dot and its name,
+as in `--training.num_epochs 3`. A default that is empty is filled in as the meaning says, or is
+nothing at all."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -164,6 +171,38 @@ def default_yaml() -> str:
     return _explained(_declared(Config))
 
 
+def settings_page() -> str:
+    """All settings as Markdown, a table for each part: docs/settings.md."""
+    lines = [SETTINGS_INTRO]
+    for part, whole in Config.model_fields.items():
+        lines += [f"\n## {part}\n", f"{whole.description}\n"]
+        lines += ["| setting | default | meaning |", "|---|---|---|"]
+        for name, field in _leaves(_section(whole) or Config):
+            default = TypeAdapter(Any).dump_python(field.default, mode="json")
+            shown = yaml.safe_dump([default], default_flow_style=True, width=10_000).strip()[1:-1]
+            meaning = " ".join((field.description or "").split()).replace("``", "`")
+            cells = (f"`{name}`", "" if default is None else f"`{shown}`", meaning)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Settings that hold no others, by dotted name; of towers that follow one another the first."""
+    for name, field in section.model_fields.items():
+        below = _section(field)
+        if below is None or field.json_schema_extra:
+            yield f"{prefix}{name}", field
+        else:
+            yield from _leaves(below, f"{prefix}{name}.")
+
+
+def _section(field: FieldInfo) -> type[BaseModel] | None:
+    for kind in (field.annotation, *get_args(field.annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
 def _declared(section: type[BaseModel]) -> Tree:
     tree: Tree = {}
     for name, field in section.model_fields.items():
@@ -215,10 +254,9 @@ def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> Iterat
     """Dotted names of all settings and of the sections that hold them."""
     for name, field in section.model_fields.items():
         yield f"{prefix}{name}"
-        kinds = [field.annotation, *get_args(field.annotation)]
-        for kind in kinds:
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from setting_names(kind, f"{prefix}{name}.")
+        below = _section(field)
+        if below is not None:
+            yield from setting_names(below, f"{prefix}{name}.")
 
 
 def _unknown(name: str, known: set[str]) -> str:

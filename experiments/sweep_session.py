@@ -29,10 +29,10 @@ from experiments.sweep_worker import (
 )
 from experiments.trial import Metrics, check_measures, judge_lists, list_metrics, trial_config
 from recsys.baselines.popularity import Popularity
-from recsys.baselines.protocol import Histories
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
+from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Scorer

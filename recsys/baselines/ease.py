@@ -16,8 +16,8 @@ import numpy as np
 from scipy.linalg import lapack
 
 from recsys.baselines.item_item import ItemItem
-from recsys.baselines.protocol import Histories
 from recsys.data.arrays import FloatArray
+from recsys.data.histories import Histories
 
 _DOUBLE_UP_TO = 4096  # items; beyond, float32 halves time and memory
 _COLUMNS_AT_ONCE = 512

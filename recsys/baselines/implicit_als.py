@@ -9,7 +9,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from recsys.baselines.package import implicit_module
-from recsys.baselines.protocol import Histories
+from recsys.data.histories import Histories
 from recsys.evaluation.ranking import Vectors
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.baselines.package import implicit_module
-from recsys.baselines.protocol import Histories
 from recsys.data.arrays import FloatArray
+from recsys.data.histories import Histories
 from recsys.evaluation.ranking import Vectors
 
 

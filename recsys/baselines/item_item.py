@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from recsys.baselines.protocol import Histories
 from recsys.data.arrays import FloatArray
+from recsys.data.histories import Histories
 from recsys.evaluation.ranking import ItemWeights
 
 

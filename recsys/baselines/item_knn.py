@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.baselines.item_item import ItemItem
-from recsys.baselines.protocol import Histories
+from recsys.data.histories import Histories
 
 _CELLS_AT_ONCE = 2**24
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.baselines.protocol import Histories
 from recsys.data.arrays import IntArray
+from recsys.data.histories import Histories
 from recsys.evaluation.ranking import Vectors
 
 

@@ -18,9 +18,10 @@ import numpy as np
 from recsys.baselines.build import CHEAP, RECENCY_SCALES, Grid, grid_of
 from recsys.baselines.ease import ease_bytes
 from recsys.baselines.names import baseline_label
-from recsys.baselines.protocol import Baseline, Fitted, Histories
+from recsys.baselines.protocol import Baseline, Fitted
 from recsys.config import BaselineName, Config
 from recsys.data.dataset import Prepared
+from recsys.data.histories import Histories
 from recsys.evaluation.metrics import mean, ranking_metrics
 from recsys.evaluation.ranking import Scorer, Task, rank
 from recsys.evaluation.tables import Cell, Table

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
+from scipy import sparse
 
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray, Interactions
 from recsys.data.splitting import order_by_user_and_time
@@ -67,13 +69,45 @@ class Histories:
         """Items of each user, (U,)."""
         return np.diff(self.offsets)
 
+    @cached_property
+    def bags(self) -> Bags:
+        """The items alone, (U, I)."""
+        return Bags(self.offsets, self.items, self.n_items)
+
+    @cached_property
+    def matrix(self) -> sparse.csr_matrix:
+        """1 where a user has an item, (U, I) float32."""
+        return self.bags.to_scipy()
+
+    @cached_property
+    def counts(self) -> IntArray:
+        """How many users have each item, (I,)."""
+        return np.bincount(self.items, minlength=self.n_items)
+
+    @cached_property
+    def together(self) -> sparse.csr_matrix:
+        """How many users have both of two items, on the diagonal one; (I, I) float32."""
+        return (self.matrix.T @ self.matrix).tocsr()
+
+    def recent(self, scale: float | None) -> Bags:
+        """The items, one at position p from the latest (0) weighing exp(-p / scale).
+
+        Args:
+            scale: in positions; None weighs all alike.
+        """
+        if scale is None:
+            return self.bags
+        positions = np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.items))
+        weights: FloatArray = np.exp(-positions / scale).astype(np.float32)
+        return Bags(self.offsets, self.items, self.n_items, weights)
+
     def row(self, user: int) -> IntArray:
         """The items of one user."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
     def take(self, users: IntArray) -> Histories:
         """The histories of the given users, in the given order; a user may be there twice."""
-        positions, offsets = Bags(self.offsets, self.items, self.n_items).positions(users)
+        positions, offsets = self.bags.positions(users)
         return Histories(
             offsets,
             self.items[positions],

@@ -7,16 +7,14 @@ import pytest
 
 from recsys.baselines.implicit_als import ImplicitALS
 from recsys.baselines.implicit_bpr import ImplicitBPR
-from recsys.baselines.protocol import Histories
-from recsys.data.arrays import Bags
+from recsys.data.arrays import Interactions
+from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 
 
 def histories(matrix):
     users, items = np.nonzero(matrix)
-    return Histories(
-        Bags.from_pairs(users, items, n_rows=len(matrix), n_columns=matrix.shape[1]), False
-    )
+    return Histories.of(Interactions(users, items, None, *matrix.shape))
 
 
 def blocks():

@@ -5,15 +5,14 @@ import pytest
 
 from recsys.baselines import item_knn
 from recsys.baselines.item_knn import ItemKNN
-from recsys.baselines.protocol import Histories
-from recsys.data.arrays import Bags
+from recsys.data.arrays import Interactions
+from recsys.data.histories import Histories
 
 
 def histories(matrix):
     users, items = np.nonzero(matrix)
-    return Histories(
-        Bags.from_pairs(users, items, n_rows=len(matrix), n_columns=matrix.shape[1]), True
-    )
+    times = np.arange(len(users))
+    return Histories.of(Interactions(users, items, times, *matrix.shape))
 
 
 def slow_cosines(matrix, shrinkage):

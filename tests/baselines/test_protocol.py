@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from recsys.baselines.popularity import Popularity
-from recsys.baselines.protocol import Histories
 from recsys.data.arrays import Interactions
+from recsys.data.histories import Histories
 
 
 def interactions(rows):

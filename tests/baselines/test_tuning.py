@@ -8,10 +8,10 @@ from recsys.baselines import tuning
 from recsys.baselines.build import CHEAP, Grid, grid_of
 from recsys.baselines.ease import Ease
 from recsys.baselines.item_knn import ItemKNN
-from recsys.baselines.protocol import Histories
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
 from recsys.data.arrays import Interactions
+from recsys.data.histories import Histories
 from recsys.evaluation.evaluation import validation_metrics
 
 

@@ -8,9 +8,9 @@ import pytest
 from pytest import approx
 
 from recsys.baselines.popularity import Popularity
-from recsys.baselines.protocol import Histories
 from recsys.config import EvaluationConfig, SegmentConfig
 from recsys.data.arrays import Interactions
+from recsys.data.histories import Histories
 from recsys.evaluation.evaluation import TAIL_PREFIX, evaluate, tail_metrics
 from recsys.evaluation.metrics import Places
 

@@ -13,6 +13,7 @@ from experiments.settings import (
     merge,
     parse_overrides,
     setting_names,
+    settings_page,
 )
 from recsys.config import Config
 from recsys.errors import ConfigError
@@ -127,6 +128,10 @@ def test_the_configs_that_the_readme_names_are_shipped():
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_shipped_config_loads(path):
     assert isinstance(load_config(path), Config)
+
+
+def test_the_page_of_settings_is_that_of_the_settings():
+    assert (ROOT / "docs" / "settings.md").read_text() == settings_page()
 
 
 def test_the_default_config_spells_out_the_defaults():
