@@ -156,10 +156,10 @@ def test_data_sets_are_prepared_once_for_all_trials(board_config):
 
 
 def test_one_worker_and_one_seed_make_the_same_sweep(open_sweep, work):
-    options = {"n_trials": 12, "pruner_startup_trials": 2}
+    options = {"n_trials": 20, "pruner_startup_trials": 2}
     first, second = (open_sweep(name=name, **options) for name in ("one", "two"))
     for session in (first, second):
-        assert work(session) == 12
+        assert work(session) == 20
     assert outcome(first) == outcome(second)
     states = [state for _, state, *_ in outcome(first)]
     assert "pruned" in states and "complete" in states
