@@ -63,7 +63,9 @@ def plain(text, config):
 
 def agree(value, held):
     """Whether plain YAML's value, null for a default and 1e-3 a text, is the one held."""
-    if value is None or value == held or str(value) == held:
+    if isinstance(value, set):
+        return value == set(held)
+    if value is None or value == held or str(value or ".") == held:
         return True
     return isinstance(held, int | float) and isinstance(value, str) and float(value) == held
 
