@@ -187,4 +187,6 @@ def _map_tensors(path: Path) -> dict[str, np.ndarray]:
 
 def _map_table(path: Path) -> pa.Table:
     with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
+        table = pa.ipc.open_file(source).read_all()
+    table.validate(full=True)  # texts that lie outside the file would end the process
+    return table

@@ -108,6 +108,18 @@ def test_a_bundle_that_cannot_be_moved_into_place_leaves_the_old_one(shop, saved
     assert list(saved.parent.iterdir()) == [saved]
 
 
+@pytest.mark.parametrize("offsets", [[0, 10**9, 2], [0, -9, 2], [0, 1, 2]])
+def test_texts_that_lie_outside_the_file_or_are_no_texts_are_refused(saved, offsets):
+    """Arrow reads them unseen: a wrong offset ends the process."""
+    buffers = [None, pa.py_buffer(np.array(offsets, np.int32)), pa.py_buffer(b"a\xff")]
+    table = pa.table({"user_id": pa.Array.from_buffers(pa.string(), 2, buffers)})
+    with pa.ipc.new_file(str(saved / "users.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    sign(saved)
+    with pytest.raises(ArtifactError, match="must hold a whole recommender"):
+        Recommender.load(saved)
+
+
 def test_the_bytes_are_those_of_the_files(saved):
     held = [path for path in saved.iterdir() if path.suffix != ".json"]
     n_bytes = sum(path.stat().st_size for path in held)
