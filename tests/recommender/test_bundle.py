@@ -331,6 +331,7 @@ def columns_of(values):
         lambda values: columns_of(values)["labels"].pop(),
         lambda values: columns_of(values)["counts"].__setitem__(0, 1.5),
         lambda values: columns_of(values)["counts"].__setitem__(0, 0),
+        lambda values: columns_of(values)["counts"].__setitem__(0, 10**400),
         lambda values: columns_of(values).update(n_books=None),
         lambda values: values["cold_start"]["item_featurizer"]["bag_columns"].update(
             colours=columns_of(values)
