@@ -7,13 +7,17 @@ PEERS := .bench/venv
 PEERS_STAMP := $(PEERS)/.installed
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test lint bench accuracy ui clean
+.PHONY: run test fuzz lint bench accuracy ui clean
 
 run: $(STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . --env-manager local --experiment-name bookends
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# FUZZ mutated inputs for each of the six fuzzers.
+fuzz: $(STAMP)
+	BOOKENDS_FUZZ=$(or $(FUZZ),2000) $(BIN)/python -m pytest tests/fuzz --timeout 1800
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -53,6 +53,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes what :class:`_Loader` would take for a number."""
+
+
 def _misread(problem: str, node: yaml.Node) -> yaml.YAMLError:
     return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
@@ -63,9 +67,10 @@ _Loader.yaml_implicit_resolvers = {
     for start, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_constructor(_TIMESTAMP, _Loader.construct_yaml_str)  # type: ignore[type-var]
-_Loader.add_implicit_resolver(
-    _FLOAT, re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        _FLOAT, re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+    )
 
 
 class _Overrides(BaseSettings, Config):  # type: ignore[misc]  # both name their model_config
@@ -155,7 +160,14 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
 def dump_yaml(config: Config) -> str:
     """The resolved configuration as YAML that :func:`load_config` reads back."""
     tree = config.model_dump(mode="json")
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    return write_yaml(tree)
+
+
+def write_yaml(tree: Tree) -> str:
+    """The tree as YAML that :func:`read_yaml` reads back."""
+    return yaml.dump(
+        tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None
+    )
 
 
 def explain_yaml(config: Config) -> str:
@@ -234,8 +246,8 @@ def _explain(section: type[BaseModel], tree: Tree, indent: str) -> Iterator[str]
             yield f"{indent}{name}:"
             yield from _explain(kind, tree[name], f"{indent}  ")
         else:
-            shown = yaml.safe_dump([tree[name]], default_flow_style=True, width=10_000).strip()
-            yield f"{indent}{name}: {shown[1:-1]}"
+            shown = yaml.dump([tree[name]], Dumper=_Dumper, default_flow_style=True, width=10_000)
+            yield f"{indent}{name}: {shown.strip()[1:-1]}"
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

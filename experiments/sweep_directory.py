@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from experiments.settings import write_yaml
 from recsys.artifacts import replacement
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluation import Evaluation
@@ -82,7 +82,7 @@ class SweepDirectory:
 
 
 def _write(path: Path, content: dict[str, Any], head: str = "") -> None:
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    text = write_yaml(content)
     write_text(path, head + text)
 
 

@@ -31,7 +31,7 @@ from sweeps.finalists import Judgement, Retraining, judge_finalists
 from sweeps.importances import importances_of
 from sweeps.record import Finalists, TestLook, TrialRecord
 from sweeps.report import write_sweep_report
-from sweeps.study import DEFAULT
+from sweeps.study import DEFAULT, SweepStudy
 
 FIRST_FRESH_SEED = 1
 BEST_RUN, TESTED, REPEATED = "best_run_name", "tested", "repeated"
@@ -118,18 +118,24 @@ def retrain(session: Session, candidates: Sequence[TrialRecord]) -> None:
     limits = session.main.attribute(LIMITS)
     session.main.keep(LIMITS, limits | {"finalists": 10**9})
     study = session.stage("finalists")
-    known = {(t.user_attrs["trial"], t.user_attrs["seed"]) for t in study.trials()}
+    known = _places(study)
     for trial, seed in wanted:
         if (trial.number, seed) not in known:
             study.queue(
                 {}, trial=trial.number, seed=seed, settings=settings_of(session, trial.number, seed)
             )
-    places = len({(t.user_attrs["trial"], t.user_attrs["seed"]) for t in study.trials()})
+    places = len(_places(study))
     study.limit = places
     session.main.keep(LIMITS, limits | {"finalists": places})
     run_stage(
         session, "finalists", study, f"{len(chosen)} finalists, each on {len(seeds)} fresh seeds"
     )
+
+
+def _places(study: SweepStudy) -> set[tuple[int, int]]:
+    """Trial and seed of each finalist; an entry that the storage lost has none."""
+    notes = [trial.user_attrs for trial in study.trials()]
+    return {(note["trial"], note["seed"]) for note in notes if "trial" in note}
 
 
 def settings_of(session: Session, number: int, seed: int | None = None) -> dict[str, Any]:

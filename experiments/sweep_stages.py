@@ -166,7 +166,7 @@ def promote(session: Session, share: SweepStudy) -> None:
 def agreement(session: Session, share: SweepStudy) -> RankAgreement:
     """How alike both fidelities rank the configurations that were run on both."""
     low = {trial.number: trial.values for trial in session.trials(share)}
-    default = next(t.number for t in share.trials() if DEFAULT in t.user_attrs)
+    default = next((t.number for t in share.trials() if DEFAULT in t.user_attrs), -1)
     high = {
         trial.user_attrs.get("promoted_from", default): trial.values
         for trial in session.main.trials()

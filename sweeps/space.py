@@ -178,6 +178,14 @@ class Space:
                 params[dimension.name] = dimension.suggest(trial)
         return params
 
+    def is_whole(self, params: Mapping[str, Value], only: Sequence[str] | None = None) -> bool:
+        """Whether these are all the values that :meth:`suggest` gives a trial."""
+        return all(
+            dimension.name in params
+            for dimension in self.dimensions
+            if (only is None or dimension.name in only) and dimension.applies(params)
+        )
+
     def settings(self, params: Mapping[str, Value]) -> Params:
         """The settings that a trial's values stand for, by dotted name."""
         settings: Params = {}

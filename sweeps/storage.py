@@ -9,6 +9,7 @@ import os
 import re
 import threading
 import warnings
+import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
-from optuna.storages.journal._storage import JournalOperation
+from optuna.storages.journal._storage import JournalOperation, JournalStorageReplayResult
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from recsys.addresses import hide_passwords, is_ambiguous, lacks_password, without_password
@@ -32,6 +34,8 @@ from recsys.errors import ConfigError, TrackingError
 
 logger = logging.getLogger(__name__)
 STORAGE_ERRORS = (OptunaError, SQLAlchemyError, OSError)
+SURPLUS = "surplus"
+"""Note of a trial that counts for nothing."""
 HEARTBEAT_SECONDS = 60
 """Shorter ones take trials for dead that a busy machine only held up."""
 _DATABASES = ("sqlite", "postgresql", "mysql")
@@ -41,6 +45,12 @@ _FORCED = (
     JournalOperation.SET_STUDY_USER_ATTR,
     JournalOperation.SET_TRIAL_STATE_VALUES,
 )
+_NOTHING = {
+    "op_code": JournalOperation.SET_STUDY_USER_ATTR,
+    "worker_id": "",
+    "study_id": -1,
+    "user_attr": {},
+}
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,9 @@ class Journal(JournalFileBackend):
     written outlives a killed process anyway; only a power failure loses what was not forced, and
     that is part of a trial that is then run again.
 
+    An entry carries a checksum; one that does not agree with it, or that Optuna could not replay,
+    is damaged. What is lost of a trial fails it, so that none counts with half its values.
+
     Args:
         path: of the file.
         lock: taken for every entry.
@@ -130,6 +143,7 @@ class Journal(JournalFileBackend):
         super().__init__(str(path), lock_obj=lock)
         self._path = path
         self._file_lock = lock
+        self._replayed = JournalStorageReplayResult("")
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Add entries, all of them or none.
@@ -137,7 +151,7 @@ class Journal(JournalFileBackend):
         Raises:
             OSError: the disk did not take them; the journal is as it was.
         """
-        text = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
+        text = "".join(_line(log) for log in logs)
         self._file_lock.acquire()
         try:
             with open(self._path, "r+b", buffering=0) as file:
@@ -156,8 +170,14 @@ class Journal(JournalFileBackend):
             self._file_lock.release()
 
     def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """Entries from a number on; a damaged one is named, and counts as one that says nothing."""
+        """Entries from a number on; a damaged one is named, and only its trial suffers.
+
+        Raises:
+            TrackingError: it is lost which study or trial the entries that follow belong to.
+        """
         number, end = log_number_from, self._log_number_offset[log_number_from]
+        if number == 0:
+            self._replayed = JournalStorageReplayResult("")
         self._file_lock.acquire()  # what is being written may be taken back
         try:
             with open(self._path, "rb") as file:
@@ -174,17 +194,46 @@ class Journal(JournalFileBackend):
 
     def _entry(self, line: bytes, number: int) -> dict[str, Any]:
         """The entry in a line, or what is left of it."""
-        whole = _parse(line)
-        if whole is not None:
-            return whole
-        glued = _parse(line[line.rfind(b'{"op_code"') :])
-        logger.warning(
-            "%s: line %d is damaged; %s",
-            self._path,
-            number,
-            "the entry at its end is kept" if glued else "the other lines are kept",
+        for part in (line, line[line.rfind(b'{"op_code"') :]):
+            entry = self._replayed_as(_parse(part), number)
+            if entry is not None:
+                if part != line:
+                    self._warn(number, "the entry at its end is kept")
+                return entry
+        self._warn(number, "the other lines are kept")
+        remains = _remains(line)
+        if remains is None:
+            raise self._lost(number, "a study")
+        return self._replayed_as(remains, number) or _NOTHING
+
+    def _replayed_as(self, entry: dict[str, Any] | None, number: int) -> dict[str, Any] | None:
+        """The entry, once Optuna has replayed it; None where it cannot."""
+        try:
+            if entry is not None:
+                entry = self._placed(entry, number)
+                self._replayed.apply_logs([entry])
+        except (LookupError, ValueError, TypeError, AttributeError, AssertionError):
+            return None
+        return entry
+
+    def _placed(self, entry: dict[str, Any], number: int) -> dict[str, Any]:
+        """The entry, or where the one that made its trial is lost, one that makes it."""
+        if entry.get("study_id", -1) >= self._replayed._next_study_id:
+            raise self._lost(number - 1, "a study")
+        if entry.get("trial_id", -1) < len(self._replayed._trials):
+            return entry
+        if len(self._replayed._studies) != 1:
+            raise self._lost(number - 1, "a trial")
+        return _making(entry, *self._replayed._studies)
+
+    def _warn(self, number: int, kept: str) -> None:
+        logger.warning("%s: line %d is damaged; %s", self._path, number, kept)
+
+    def _lost(self, number: int, what: str) -> TrackingError:
+        return TrackingError(
+            f"{self._path}: the entry that made {what} must be whole, it is lost in line {number} "
+            "or before; mend it, or give another --name"
         )
-        return glued or _remains(line)
 
     @staticmethod
     def _cut_unfinished(file: FileIO) -> int:
@@ -207,24 +256,70 @@ def _write_all(file: FileIO, content: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
+def _line(entry: dict[str, Any]) -> str:
+    """The entry with a checksum at its end."""
+    text = json.dumps(entry, separators=(",", ":"))
+    return f'{text[:-1]},"crc32":{zlib.crc32(text.encode())}}}\n'
+
+
 def _parse(line: bytes) -> dict[str, Any] | None:
+    """The entry in a line; None where it is damaged. Older ones have no checksum."""
     try:
         entry = json.loads(line)
     except ValueError:
         return None
-    return entry if isinstance(entry, dict) and "op_code" in entry else None
+    if not isinstance(entry, dict) or "op_code" not in entry:
+        return None
+    whole = "crc32" not in entry or _line({k: entry[k] for k in entry if k != "crc32"})
+    return entry if whole is True or whole == line.decode() else None
 
 
-def _remains(line: bytes) -> dict[str, Any]:
-    """An entry in place of a damaged one: a trial keeps its number, anything else says nothing."""
-    made = re.search(rb'"op_code":4\b.*?"study_id":(\d+)', line)
-    if made is None:
-        nothing = JournalOperation.SET_STUDY_USER_ATTR
-        return {"op_code": nothing, "worker_id": "", "study_id": -1, "user_attr": {}}
+def _remains(line: bytes) -> dict[str, Any] | None:
+    """An entry in place of a damaged one: a trial keeps its number, but fails; None for a study."""
+    now = datetime.now(UTC).isoformat()
+    if b'"study_name"' in line:
+        return None
+    made = re.search(rb'"op_code":4\b.*?"study_id":(\d+)|"study_id":(\d+),"datetime_start"', line)
+    if made is not None:
+        op, study_id = JournalOperation.CREATE_TRIAL, int(made[1] or made[2])
+        return {
+            "op_code": op,
+            "worker_id": "",
+            "study_id": study_id,
+            "state": TrialState.FAIL,
+            "user_attrs": {SURPLUS: True},
+            "datetime_start": now,
+            "datetime_complete": now,
+        }
+    told = re.search(rb'"trial_id":(\d+),', line)
+    if told is None:
+        return _NOTHING
     return {
-        "op_code": JournalOperation.CREATE_TRIAL,
+        "op_code": JournalOperation.SET_TRIAL_STATE_VALUES,
         "worker_id": "",
-        "study_id": int(made.group(1)),
+        "trial_id": int(told[1]),
+        "state": TrialState.FAIL,
+        "values": None,
+        "datetime_complete": now,
+    }
+
+
+def _making(entry: dict[str, Any], study_id: int) -> dict[str, Any]:
+    """An entry that makes the trial, and holds what the given one says of it."""
+    held: dict[str, Any] = {
+        key: entry[key] for key in ("state", "values", "datetime_complete") if key in entry
+    }
+    held |= {f"{key}s": entry[key] for key in ("user_attr", "system_attr") if key in entry}
+    if "param_name" in entry:
+        name = entry["param_name"]
+        held["distributions"] = {name: entry["distribution"]}
+        held["params"] = {name: entry["param_value_internal"]}
+    if "step" in entry:
+        held["intermediate_values"] = {entry["step"]: entry["intermediate_value"]}
+    return held | {
+        "op_code": JournalOperation.CREATE_TRIAL,
+        "worker_id": entry["worker_id"],
+        "study_id": study_id,
         "datetime_start": datetime.now(UTC).isoformat(),
     }
 

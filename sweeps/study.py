@@ -28,14 +28,14 @@ from sweeps.samplers import build_sampler
 from sweeps.settings import SweepSettings
 from sweeps.space import Params, Space
 from sweeps.stopwatch import Stopwatch
-from sweeps.storage import Storage
+from sweeps.storage import SURPLUS, Storage
 
 logger = logging.getLogger(__name__)
 
 MOST_RETRIES = 2
 MOST_EARLY_FAILURES = 5
 BEGIN, END = "begin", "end"
-RETRY_OF, DEFAULT, SURPLUS = "retry_of", "default", "surplus"
+RETRY_OF, DEFAULT = "retry_of", "default"
 SETTINGS_KEY = "settings"
 LOST = "its process was lost"
 _HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
@@ -251,6 +251,10 @@ class SweepStudy:
         """What the trial drew."""
         return dict(trial.params) if self.space is None else self.space.values(trial.params)
 
+    def _is_whole(self, trial: FrozenTrial) -> bool:
+        only = trial.user_attrs.get(DEFAULT)
+        return self.space is None or self.space.is_whole(self.values_of(trial), only)
+
     def records(
         self, rules: Sequence[Constraint], *, share_of_users: float = 1.0
     ) -> tuple[TrialRecord, ...]:
@@ -265,12 +269,16 @@ class SweepStudy:
         self, trial: FrozenTrial, rules: Sequence[Constraint], share_of_users: float
     ) -> TrialRecord:
         begin, end = trial.user_attrs.get(BEGIN, {}), trial.user_attrs.get(END, {})
-        lost = _is_lost(trial)
-        values = trial.values if trial.state == TrialState.COMPLETE else None
+        error = LOST if _is_lost(trial) else end.get("error")
+        state, values = _STATES[trial.state], None
+        if state == "complete" and self._is_whole(trial):
+            values = trial.values
+        elif state == "complete":
+            state, error = "failed", "the storage lost a part of what it drew"
         metrics = end.get("metrics", {})
         return TrialRecord(
             number=trial.number,
-            state=_STATES[trial.state],  # type: ignore[arg-type]
+            state=state,  # type: ignore[arg-type]
             params=self.values_of(trial),
             values=None if values is None else tuple(values),
             metrics=metrics,
@@ -285,7 +293,7 @@ class SweepStudy:
             ended=_iso(trial.datetime_complete),
             retry_of=trial.user_attrs.get(RETRY_OF),
             stop_reason=end.get("stop_reason", ""),
-            error=LOST if lost else end.get("error"),
+            error=error,
             share_of_users=share_of_users,
             mlflow_run_id=begin.get("run_id"),
         )

@@ -117,6 +117,7 @@ def build_app(current: Current, meters: Meters, settings: Settings | None = None
         lifespan=lifespan,
         docs_url=None,  # the pages load scripts from elsewhere; the schema is at /openapi.json
         redoc_url=None,
+        redirect_slashes=False,  # it would lead to whatever host the request names
     )
     _add_questions(app, reception)
     _add_accounts(app, reception, meters)

@@ -84,10 +84,10 @@ def text_lines(file: BinaryIO | gzip.GzipFile, path: Path) -> Iterator[str]:
 
 
 class QuoteCheckedFile:
-    """A file for Arrow to read, which looks at quotes on the way.
+    """A file for Arrow to read, which looks at quotes and line ends on the way.
 
     Arrow takes text behind a closing quote as part of the field, so that an opening quote without a
-    closing one would swallow all rows up to the next quote.
+    closing one would swallow all rows up to the next quote, and a CR alone as the end of a row.
 
     Args:
         file: what is read.
@@ -107,7 +107,7 @@ class QuoteCheckedFile:
         """The next bytes.
 
         Raises:
-            pa.ArrowInvalid: a quote neither begins nor ends a field.
+            pa.ArrowInvalid: a quote neither begins nor ends a field, or a CR stands alone.
         """
         block = self._file.read(size)
         self._check(self._last + (block or b"\n"))
@@ -116,8 +116,10 @@ class QuoteCheckedFile:
         return block
 
     def _check(self, text: bytes) -> None:
-        """Look at the quotes of the text, but for its last byte, which is looked at next."""
+        """Look at the text, but for its last byte, which is looked at next."""
         known = self._before + text
+        if known.count(b"\r", 1, -1) != known.count(b"\r\n", 1):
+            raise pa.ArrowInvalid("a line ends in CR alone")
         self._before, self._last = known[-2:-1], known[-1:]
         if known.find(b'"', 1, -1) < 0:
             return

@@ -61,16 +61,26 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
         unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         _write_files(unfinished, bundle)
         unfinished.chmod(0o755)
-        replaced = unfinished.with_name(f"{unfinished.name}.old")
-        if path.exists():
-            os.replace(path, replaced)
-        os.replace(unfinished, path)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _exchange(unfinished, path)
     except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path}: must be writable ({error})") from error
     finally:
         if unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _exchange(unfinished: Path, path: Path) -> None:
+    """Move a directory into place; the older one goes only once the new one is there."""
+    replaced = unfinished.with_name(f"{unfinished.name}.old")
+    if path.exists():
+        os.replace(path, replaced)
+    try:
+        os.replace(unfinished, path)
+    except OSError:
+        if replaced.exists():
+            os.replace(replaced, path)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _write_files(directory: Path, bundle: Bundle) -> None:
@@ -177,4 +187,6 @@ def _map_tensors(path: Path) -> dict[str, np.ndarray]:
 
 def _map_table(path: Path) -> pa.Table:
     with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
+        table = pa.ipc.open_file(source).read_all()
+    table.validate(full=True)  # texts that lie outside the file would end the process
+    return table

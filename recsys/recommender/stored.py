@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from recsys.config import BagKind, Count, FeatureParams, ModelConfig, Positive, UserAggregation
+from recsys.config import BagKind, FeatureParams, ModelConfig, UserAggregation
 from recsys.data.arrays import Bags
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.features import Features, ItemFeaturizer, UserFeaturizer
@@ -26,6 +26,10 @@ from recsys.recommender.cold_start import ColdStart, no_features
 
 if TYPE_CHECKING:
     from recsys.recommender.recommender import Recommender
+
+
+MOST_BOOKS = 2**53
+"""Whole numbers up to it are what they are as floats."""
 
 
 class _Strict(BaseModel):
@@ -43,9 +47,9 @@ class _Scale(_Strict):
 class _Columns(_Strict):
     kind: BagKind
     labels: list[str]
-    counts: list[Positive]
-    n_books: Count
-    min_count: Count
+    counts: list[Annotated[int, Field(ge=1, le=MOST_BOOKS)]]
+    n_books: Annotated[int, Field(ge=0, le=MOST_BOOKS)]
+    min_count: Annotated[int, Field(ge=0, le=MOST_BOOKS)]
     idf: bool
 
 

@@ -598,6 +598,12 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path, name, expected):
 
 
 def test_lines_that_end_in_cr_alone_are_refused(tmp_path):
+    rows = USERS.splitlines()
+    for row in ("\r,b1,5,1500000000", f"\r{rows[2]}"):
+        text = "\n".join([rows[0], rows[1] + row, *rows[2:]])
+        assert "line 2: lines must end in LF or CR LF" in message_of(
+            config_of(tmp_path, users=text)
+        )
     assert "line 1 ends in CR" in message_of(config_of(tmp_path, users=USERS.replace("\n", "\r")))
 
 

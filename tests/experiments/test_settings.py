@@ -147,6 +147,13 @@ def test_a_resolved_config_reads_back_as_itself(path, tmp_path):
     assert load_config(tmp_path / "config.yaml") == config
 
 
+@pytest.mark.parametrize("write", [dump_yaml, explain_yaml])
+def test_a_text_that_looks_like_a_number_reads_back_as_a_text(tmp_path, write):
+    path = tmp_path / "config.yaml"
+    path.write_text(write(load_config(None, ["--experiment.run_name=1e3"])))
+    assert load_config(path).experiment.run_name == "1e3"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

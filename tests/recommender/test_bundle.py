@@ -1,7 +1,9 @@
 """The bundle on disk: it comes back as it was written, or not at all."""
 
 import dataclasses
+import errno
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -88,6 +90,34 @@ def test_saved_and_loaded_give_equal_answers(shop, saved):
     for before, after in zip(*answers, strict=True):
         pd.testing.assert_frame_equal(before, after)
     assert loaded.provenance == {"run_name": "shop"}
+
+
+def test_a_bundle_that_cannot_be_moved_into_place_leaves_the_old_one(shop, saved, monkeypatch):
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    real_replace = os.replace
+
+    def refuse_the_new_one(source, target):
+        if Path(target) == saved and not str(source).endswith(".old"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse_the_new_one)
+    with pytest.raises(ArtifactError, match="must be writable"):
+        shop.save(saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+@pytest.mark.parametrize("offsets", [[0, 10**9, 2], [0, -9, 2], [0, 1, 2]])
+def test_texts_that_lie_outside_the_file_or_are_no_texts_are_refused(saved, offsets):
+    """Arrow reads them unseen: a wrong offset ends the process."""
+    buffers = [None, pa.py_buffer(np.array(offsets, np.int32)), pa.py_buffer(b"a\xff")]
+    table = pa.table({"user_id": pa.Array.from_buffers(pa.string(), 2, buffers)})
+    with pa.ipc.new_file(str(saved / "users.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    sign(saved)
+    with pytest.raises(ArtifactError, match="must hold a whole recommender"):
+        Recommender.load(saved)
 
 
 def test_the_bytes_are_those_of_the_files(saved):
@@ -301,6 +331,7 @@ def columns_of(values):
         lambda values: columns_of(values)["labels"].pop(),
         lambda values: columns_of(values)["counts"].__setitem__(0, 1.5),
         lambda values: columns_of(values)["counts"].__setitem__(0, 0),
+        lambda values: columns_of(values)["counts"].__setitem__(0, 10**400),
         lambda values: columns_of(values).update(n_books=None),
         lambda values: values["cold_start"]["item_featurizer"]["bag_columns"].update(
             colours=columns_of(values)

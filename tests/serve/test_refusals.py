@@ -81,6 +81,7 @@ def test_a_body_that_is_no_json_is_refused(client, body):
 def test_what_is_not_there_is_refused_with_one_line(client):
     detail_of(client.get("/nothing"), 404)
     detail_of(client.get("/recommend"), 405)
+    detail_of(client.post("/recommend/", json={}, follow_redirects=False), 404)
 
 
 def test_a_model_without_towers_refuses_new_books(open_client, small_paths):

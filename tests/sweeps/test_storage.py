@@ -1,6 +1,7 @@
 import json
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -107,6 +108,53 @@ def test_no_damaged_line_takes_other_trials_with_it(tmp_path, caplog):
             number: float(number) for number in range(3) if number != own
         }
         assert f"line {damaged + 1} is damaged" in caplog.text
+
+
+def change_journal(path, number, change):
+    """Puts what ``change`` makes of a line, counted from 1, in its place."""
+    lines = path.read_text().splitlines(keepends=True)
+    lines[number - 1] = change(lines[number - 1])
+    path.write_text("".join(lines))
+
+
+def test_a_digit_that_changed_is_found_by_the_checksum(tmp_path, caplog):
+    path = tmp_path / "journal.log"
+    journal_of_three(path)
+    change_journal(path, 7, lambda line: line.replace('"values":[1.0]', '"values":[9.0]'))
+    assert values_of(path) == {0: 0.0, 1: None, 2: 2.0}
+    assert "line 7 is damaged" in caplog.text
+
+
+def test_a_trial_that_lost_what_it_drew_is_not_complete(tmp_path):
+    path = tmp_path / "journal.log"
+    journal_of_three(path)
+    change_journal(path, 6, lambda line: line[:150] + "\n")
+    assert values_of(path) == {0: 0.0, 1: None, 2: 2.0}
+
+
+def test_a_trial_whose_first_entry_is_gone_keeps_its_number_and_all_others(tmp_path):
+    path = tmp_path / "journal.log"
+    params = [trial.params for trial in journal_of_three(path).trials]
+    change_journal(path, 5, lambda _: "")
+    assert values_of(path) == {0: 0.0, 1: 1.0, 2: 2.0}
+    study = optuna.load_study(study_name="s", storage=open_storage(str(path)).backend)
+    assert [trial.params for trial in study.trials] == params
+
+
+@pytest.mark.parametrize("change", [lambda line: line[:-20] + "\n", lambda _: ""])
+def test_a_journal_that_lost_its_study_is_refused(tmp_path, change):
+    path = tmp_path / "journal.log"
+    journal_of_three(path)
+    change_journal(path, 1, change)
+    with pytest.raises(TrackingError, match="the entry that made a study must be whole"):
+        open_storage(str(path))
+
+
+def test_a_journal_without_checksums_is_read(tmp_path):
+    path = tmp_path / "journal.log"
+    journal_of_three(path)
+    path.write_text(re.sub(r',"crc32":\d+', "", path.read_text()))
+    assert values_of(path) == {0: 0.0, 1: 1.0, 2: 2.0}
 
 
 def test_a_sqlite_file_keeps_a_study_and_a_heartbeat(tmp_path):

@@ -71,6 +71,17 @@ def test_workers_together_run_as_many_trials_as_there_are_places(studies):
     assert first.is_done() and second.is_done()
 
 
+def test_a_trial_that_completed_without_all_that_it_drew_counts_as_failed(studies):
+    study = studies()
+    trial = study.next_trial()
+    trial.suggest_float("x", 0.0, 1.0)
+    study.complete(trial, [0.5], NOTES)
+    run_one(study)
+    records = study.records(())
+    assert [record.state for record in records] == ["failed", "complete"]
+    assert records[0].values is None
+
+
 def test_a_running_trial_holds_its_place(studies):
     study = studies(limit=1)
     assert study.next_trial() is not None
