@@ -11,6 +11,9 @@ from recsys.reporting.formatting import GAP, duration, interval, memory, metric_
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import Results, Value, paired_difference, results_of
 
+FEWEST_COLD = 20
+"""Fewer cold items or users say nothing of a model."""
+
 
 def summary(record: RunRecord, results: Results | None, tables: Mapping[str, Table]) -> str:
     """One paragraph: how well, against what, what was learned from, and how training went."""
@@ -193,7 +196,7 @@ def _on_the_cold(tables: Mapping[str, Table]) -> str:
     rows = [] if table is None else [dict(zip(table.columns, r, strict=True)) for r in table.rows]
     parts, better = [], []
     for kind in ("items", "users"):
-        of_kind = [row for row in rows if row["kind"] == kind]
+        of_kind = [row for row in rows if row["kind"] == kind and _float(row["n"]) >= FEWEST_COLD]
         if not of_kind:
             continue
         best = max(of_kind, key=lambda row: _float(row["baseline_value"]))

@@ -267,7 +267,7 @@ def test_the_first_sentence_tells_the_best_baseline(make_record, low, high, said
             0.01,
             "The towers earn their place on cold items: NDCG 0.050 against 0.020 of EASE on cold "
             "items (1,234 held out, interval of the difference 0.010 to 0.040), 0.100 against "
-            "0.300 of popularity on cold users (9 judged, interval of the difference -0.300 to "
+            "0.300 of popularity on cold users (90 judged, interval of the difference -0.300 to "
             "-0.100).",
         ),
         (-0.01, "Where little is known the towers are not shown to be better than the best"),
@@ -278,11 +278,27 @@ def test_a_sentence_says_where_towers_earn_their_place(make_record, low, said):
     rows = (
         ("items", "popularity", 1234, 0.05, 0.0, 0.05, 0.04, 0.06),
         ("items", "ease", 1234, 0.05, 0.02, 0.03, low, 0.04),
-        ("users", "popularity", 9, 0.1, 0.3, -0.2, -0.3, -0.1),
-        ("users", "ease", 9, 0.1, 0.2, -0.1, -0.2, 0.0),
+        ("users", "popularity", 90, 0.1, 0.3, -0.2, -0.3, -0.1),
+        ("users", "ease", 90, 0.1, 0.2, -0.1, -0.2, 0.0),
     )
     table = Table("versus_baselines_cold", "Cold", "", columns, rows)
     assert said in build_report(make_record(), {table.name: table}).summary
+
+
+def test_a_handful_of_cold_items_says_nothing(make_record):
+    columns = ("kind", "baseline", "n", "model", "baseline_value", "difference", "low", "high")
+    table = Table(
+        "versus_baselines_cold",
+        "Cold",
+        "",
+        columns,
+        (
+            ("items", "ease", 19, 1.0, 0.0, 1.0, 1.0, 1.0),
+            ("users", "ease", 20, 0.2, 0.1, 0.1, 0.05, 0.15),
+        ),
+    )
+    said = build_report(make_record(), {table.name: table}).summary
+    assert "on cold users: NDCG 0.200" in said and "cold items" not in said
 
 
 def test_nothing_is_said_of_the_cold_where_there_is_nothing_cold(make_record):
