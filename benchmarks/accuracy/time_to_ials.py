@@ -57,7 +57,7 @@ def main() -> None:
     )
     prepared = prepare_cached(config.data, 0)
     peer, wanted = tuned(prepared, config)
-    print(f"iALS: {peer.settings}, {peer.iterations} sweeps: {METRIC} {wanted:.4f}")
+    print(f"iALS: {peer.settings}: {METRIC} {wanted:.4f}")
     histories = Histories.of(prepared.train)
     theirs, ours = [], []
     for _ in range(ROUNDS):
@@ -80,7 +80,7 @@ def tuned(prepared: Prepared, config: Config) -> tuple[ImplicitALS, float]:
         seconds = time.perf_counter() - started
         value = validation_metrics(scorer, prepared, config=config.evaluation, users=users)[METRIC]
         tried.append((seconds, value, peer))
-        print(f"{peer.settings}, {sweeps} sweeps: {value:.4f} in {seconds:.1f} s", flush=True)
+        print(f"{peer.settings}: {value:.4f} in {seconds:.1f} s", flush=True)
     best = max(value for _, value, _ in tried)
     _, value, peer = min(
         (each for each in tried if each[1] >= best - NEXT_TO_BEST), key=lambda each: each[0]

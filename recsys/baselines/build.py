@@ -57,9 +57,15 @@ def grid_of(name: BaselineName, n_items: int, seed: int) -> Grid:
         case "ials":
             return Grid(
                 tuple(
-                    ImplicitALS(factors, l2, alpha, seed=seed)
+                    ImplicitALS(factors, l2, alpha, sweeps, seed)
                     for factors in (32, 96)
-                    for l2, alpha in ((10.0, 1.0), (30.0, 1.0), (100.0, 10.0), (100.0, 40.0))
+                    for l2, alpha, sweeps in (
+                        (10.0, 1.0, 15),
+                        (30.0, 1.0, 15),
+                        (30.0, 10.0, 3),
+                        (100.0, 40.0, 3),
+                        (100.0, 40.0, 15),
+                    )
                 )
             )
         case "bpr":

@@ -52,7 +52,10 @@ class ImplicitALS:
     @property
     def settings(self) -> str:
         """The settings in words."""
-        return f"{self.factors} factors, l2 {self.l2:g}, alpha {self.alpha:g}"
+        return (
+            f"{self.factors} factors, l2 {self.l2:g}, alpha {self.alpha:g}, "
+            f"{self.iterations} sweeps"
+        )
 
     def fit(self, histories: Histories) -> ItemFactors:
         """Alternate between users and items."""
