@@ -6,7 +6,6 @@ from typing import Protocol, assert_never
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from recsys.config import FusionName
 
@@ -70,8 +69,7 @@ class AdaptiveMimicFusion(nn.Module):
 
     def gates(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
         """The share of the collaborative part in each dimension, (..., D) in [0, 1)."""
-        of_ids, of_metadata = torch.split(self.linear.weight, ids.shape[-1], dim=1)
-        logits = F.linear(metadata, of_metadata, self.linear.bias).add_(F.linear(ids, of_ids))
+        logits = self.linear(torch.cat([ids, metadata], dim=-1))
         return torch.sigmoid(logits.to(ids.dtype)) * is_known.unsqueeze(-1).to(ids.dtype)
 
     def forward(self, ids: Tensor, metadata: Tensor, is_known: Tensor) -> Tensor:
