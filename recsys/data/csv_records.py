@@ -206,7 +206,7 @@ class _Collected:
 
     def _pack(self) -> None:
         for column, values, packed in zip(self._columns, self._values, self._packed, strict=True):
-            packed.append(pa.array(values, type=_plain_type(column)))
+            packed.append(pa.array(values, type=arrow_type(column)))
             values.clear()
 
     def table(self) -> pa.Table:
@@ -215,7 +215,8 @@ class _Collected:
         return pa.table([pa.chunked_array(packed) for packed in self._packed], names=names)
 
 
-def _plain_type(column: Column) -> pa.DataType:
+def arrow_type(column: Column) -> pa.DataType:
+    """The type in which a column of a CSV file is held."""
     match column.kind:
         case "id" | "text":
             return pa.string()

@@ -35,6 +35,7 @@ from recsys.data.columns import (
     present_columns,
 )
 from recsys.data.csv_records import (
+    arrow_type,
     fault_name,
     read_clean_rows,
     read_header,
@@ -122,7 +123,7 @@ def _read_csv(source: _Source) -> Checked:
 
 def _read_csv_at_once(source: _Source) -> pa.Table:
     """The file as a table of our names; raises Arrow's errors on anything out of the ordinary."""
-    types = {column.source: _arrow_type(column) for column in source.columns}
+    types = {column.source: arrow_type(column) for column in source.columns}
     reader = pacsv.open_csv if source.limit is not None else pacsv.read_csv
     form = csv_form(source.path)
     with open_binary(source.path) as file:
@@ -158,18 +159,6 @@ def _first_rows(reader: pacsv.CSVStreamingReader, limit: int) -> pa.Table:
             if n_rows >= limit:
                 break
         return pa.Table.from_batches(batches, schema=reader.schema).slice(0, limit)
-
-
-def _arrow_type(column: Column) -> pa.DataType:
-    match column.kind:
-        case "id" | "text":
-            return pa.string()
-        case "time":
-            return pa.int64()
-        case "rating":
-            return pa.float32()
-        case _:
-            return pa.float64()
 
 
 def _read_csv_by_line(source: _Source) -> Checked:
