@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from recsys.errors import DataError
 from recsys.models.normalise import normalise
 from recsys.models.tower import TowerParts
 from recsys.models.two_tower import TwoTower
@@ -17,9 +18,18 @@ class Mimic:
     Args:
         model: whose fusions say which loss: of adaptive mimic :func:`mimic_loss`, of dual
             augmented :func:`dual_mimic_loss`.
+
+    Raises:
+        DataError: no tower has such a fusion, since the data has no metadata to fuse.
     """
 
     def __init__(self, model: TwoTower) -> None:
+        towers = (model.user_tower, model.item_tower)
+        if not any(tower.has_gates or tower.augmented is not None for tower in towers):
+            raise DataError(
+                "'training.mimic_weight' above 0 needs metadata, but the data has none for a tower "
+                "whose fusion mimics"
+            )
         self._model = model
 
     def __call__(self, users: TowerParts, items: TowerParts, batch: Batch) -> Tensor:

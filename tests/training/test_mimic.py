@@ -3,12 +3,13 @@ import pytest
 import torch
 
 from recsys.data.histories import Histories
+from recsys.errors import DataError
 from recsys.models.augmented import AugmentedVectors
 from recsys.models.id_embedding import IdEmbedding
 from recsys.models.normalise import normalise
 from recsys.models.tower import TowerParts
 from recsys.pipeline import build_trainer
-from recsys.training.mimic import dual_mimic_loss, mimic_loss
+from recsys.training.mimic import Mimic, dual_mimic_loss, mimic_loss
 
 IDS = torch.tensor([[1.0, 0.0], [0.0, 0.0], [2.0, 2.0]], requires_grad=True)
 METADATA = torch.tensor([[0.0, 0.0], [5.0, 5.0], [2.0, 0.0]], requires_grad=True)
@@ -95,3 +96,11 @@ def test_ids_without_training_take_the_mean_of_trained_ones():
     torch.testing.assert_close(vectors(torch.tensor([0]))[0], known.mean(dim=0))
     known_only = torch.autograd.grad(vectors(torch.tensor([0, 2])).sum(), vectors.parameters())[0]
     assert known_only.abs().sum(dim=1).tolist() == [0, 0, 2, 0]  # the mean is held fixed
+
+
+def test_a_mimic_loss_without_metadata_is_refused(board_config, board_prepared):
+    model = build_trainer(board_config({}), board_prepared).model
+    for tower in (model.user_tower, model.item_tower):
+        tower.fusion = tower.augmented = None
+    with pytest.raises(DataError, match="above 0 needs metadata"):
+        Mimic(model)
