@@ -21,6 +21,7 @@ from experiments.run_directory import RunDirectory
 from experiments.settings import flatten
 from experiments.signals import Interrupted, held, interruptible
 from recsys.addresses import hide_passwords
+from recsys.artifacts import make_folder
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.synthetic import load_world
@@ -186,13 +187,7 @@ def _check_places(config: Config) -> None:
         ("diagnostics.report_path", report.parent),
         ("experiment.runs_dir", config.experiment.runs_dir),
     ):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"'{setting}' must lie where a folder can be made, got '{folder}' "
-                f"({error.strerror})"
-            ) from None
+        make_folder(folder, setting)
 
 
 def check_resumable(before: Config, now: Config) -> None:

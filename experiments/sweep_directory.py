@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.settings import write_yaml
-from recsys.artifacts import replacement
-from recsys.errors import ConfigError
+from recsys.artifacts import make_folder, replacement
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Vectors
 from recsys.reporting.record import write_text
@@ -31,13 +30,7 @@ class SweepDirectory:
     def of(cls, sweeps_dir: Path, name: str) -> SweepDirectory:
         """The directory of the sweep of this name, made where absent."""
         path = (sweeps_dir / name).absolute()
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"'--sweeps-dir' must be where a folder can be made, got '{sweeps_dir}' "
-                f"({error.strerror})"
-            ) from None
+        make_folder(path, "--sweeps-dir")
         return cls(path)
 
     @property

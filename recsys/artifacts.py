@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, ConfigError
 
 
 @contextmanager
@@ -27,3 +27,17 @@ def replacement(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             unfinished.unlink()
+
+
+def make_folder(path: Path, setting: str) -> None:
+    """Make a folder that a setting names, with those above it, unless it is there.
+
+    Raises:
+        ConfigError: the system refuses it.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"'{setting}' must lie where a folder can be made, got '{path}' ({error.strerror})"
+        ) from None
