@@ -13,7 +13,7 @@ from torch.nn import functional as F
 class ReluDropout(nn.Module):
     """ReLU, then units left out in training and the others scaled up.
 
-    On the CPU both are one pass over the units each way, and a unit is kept or left out by one
+    On the CPU both are one operation each way, and a unit is kept or left out by one
     random byte, so ``share`` is rounded to a multiple of 1/256; torch's own draws take ten times as
     long, longer than the layer before them.
 
