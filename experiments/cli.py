@@ -90,20 +90,25 @@ def report(run_dir: Path) -> None:
 
 
 @main.command()
-@click.argument("run_dir", type=PATH)
+@click.argument("directory", type=PATH)
 @click.option("--tracking-uri", help="MLflow store or server; default as in the run.")
-def track(run_dir: Path, tracking_uri: str | None) -> None:
-    """Send a run directory to MLflow; what is there already stays as it is."""
-    from recsys.errors import ConfigError
+@click.option(
+    "--storage", envvar="BOOKENDS_STORAGE", help="Of a sweep's study, where it is a database."
+)
+def track(directory: Path, tracking_uri: str | None, storage: str | None) -> None:
+    """Send a run's or a sweep's directory to MLflow; what is there already stays as it is."""
+    from tracking.store import without_password
+
+    if (directory / "study.json").exists():
+        from experiments.sweep_delivery import send_sweep
+
+        sweep_run = send_sweep(directory, tracking_uri=tracking_uri, storage=storage)
+        click.echo(f"{directory} is run {sweep_run.run_id} in {without_password(sweep_run.uri)}")
+        return
     from tracking.mirror import mirror
 
-    if (run_dir / "study.json").exists():
-        raise ConfigError(
-            f"{run_dir}: must be a run directory, but is a sweep's; the command that began the "
-            "sweep, given again, sends what MLflow lacks of it"
-        )
-    sent = mirror(run_dir, tracking_uri)
-    click.echo(f"{run_dir} is run {sent.run_id} in {sent.tracking_uri}")
+    sent = mirror(directory, tracking_uri)
+    click.echo(f"{directory} is run {sent.run_id} in {sent.tracking_uri}")
 
 
 @main.command()

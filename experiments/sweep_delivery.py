@@ -4,18 +4,76 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from experiments.sweep_session import Session
+from experiments.sweep_session import Session, describe, open_run, reopen
+from experiments.sweep_stages import progress_points
 from experiments.sweep_worker import LIMITS, Stage, tags_of, title_of
-from recsys.errors import BookendsError
-from sweeps.record import TrialRecord
+from recsys.errors import BookendsError, ConfigError, TrackingError
+from sweeps.record import SweepRecord, TrialRecord
 from sweeps.settings import COSTS
 from sweeps.study import DEFAULT, LOST, SweepStudy
 from tracking.mirror import mirror
+from tracking.store import STORE_ERRORS, explain, resolve_uri, without_password
+from tracking.sweep import SweepRun
 from tracking.trial_runs import EndedTrial
 
 logger = logging.getLogger(__name__)
+
+
+def send_sweep(
+    sweep_dir: Path, *, tracking_uri: str | None = None, storage: str | None = None
+) -> SweepRun:
+    """Send MLflow all that it lacks of a sweep that ended; nothing is trained.
+
+    Args:
+        sweep_dir: of the sweep.
+        tracking_uri: the store; None takes that of the sweep.
+        storage: address of the study; None takes that of the sweep.
+
+    Raises:
+        ConfigError: the sweep has not ended, or the address of its study lacks its password.
+        TrackingError: the store is away, or failed before it held all.
+    """
+    record = SweepRecord.read(sweep_dir)
+    if record.status == "running":
+        raise ConfigError(
+            f"{sweep_dir}: the sweep must have ended, but is running or was killed; the command "
+            "that began it, given again, goes on and sends what MLflow lacks"
+        )
+    session = reopen(sweep_dir, record, storage)
+    try:
+        try:
+            session.tracked = open_run(session, tracking_uri)
+        except STORE_ERRORS as error:
+            uri = resolve_uri(tracking_uri or session.base.experiment.tracking_uri)
+            raise TrackingError(f"{sweep_dir}: could not be sent ({explain(error, uri)})") from None
+        deliver_sweep(session, record)
+        session.tracked.send_tags({"mlflow.note.content": describe(record)})
+        session.tracked.finish(record.status, record.error)
+    finally:
+        session.storage.close()
+    if session.tracked.failures:
+        raise TrackingError(
+            f"{sweep_dir}: {without_password(session.tracked.uri)} could not "
+            f"{', '.join(session.tracked.failures)}; the same command sends what is left"
+        )
+    return session.tracked
+
+
+def deliver_sweep(session: Session, record: SweepRecord) -> None:
+    """Send the trials, the winner's run, what was found and the files, as far as they lack."""
+    tracked = session.tracked
+    if tracked is None:
+        return
+    tracked.failures.clear()  # what earlier calls could not send goes out now
+    deliver_trials(session)
+    tracked.send_progress(progress_points(session.settings, record.trials))
+    deliver_winner(session, record.best_run_name)
+    for look in record.test_looks[:1]:
+        tracked.send_metrics("test", look.metrics)
+    tracked.send_files(session.directory.path)
 
 
 def deliver_trials(session: Session) -> None:
@@ -24,17 +82,19 @@ def deliver_trials(session: Session) -> None:
         session.tracked.deliver(list(_ended(session)))
 
 
-def deliver_winner(session: Session) -> None:
+def deliver_winner(session: Session, run_name: str | None) -> None:
     """Send the winner's run, unless the store holds it whole."""
-    if session.tracked is None or session.best_run_name is None:
+    if session.tracked is None or run_name is None:
         return
-    run_dir = session.base.experiment.runs_dir / session.best_run_name
+    session.tracked.send_tags({"bookends.best_run": run_name})
+    run_dir = session.base.experiment.runs_dir / run_name
     if not run_dir.is_dir():  # on the machine that ran it
         return
     try:
         mirror(run_dir, session.tracked.uri)
     except BookendsError as error:
-        logger.warning("%s; the same command sends it later", error)
+        session.tracked.failures.append("take the winner's run")
+        logger.warning("%s", error)
 
 
 def _ended(session: Session) -> Iterator[EndedTrial]:

@@ -41,7 +41,12 @@ class SweepDirectory:
     @property
     def default_storage(self) -> str:
         """Address of the embedded study."""
-        return journal_url(self.path / "journal.log")
+        return journal_url(self.journal_path)
+
+    @property
+    def journal_path(self) -> Path:
+        """Where the embedded study lies."""
+        return self.path / "journal.log"
 
     @property
     def lock_path(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,9 @@ import pandas as pd
 from experiments.console import RunConsole
 from experiments.runner import run as run_job
 from experiments.settings import check_config, merge
-from experiments.sweep_delivery import deliver_trials, deliver_winner
+from experiments.sweep_delivery import deliver_sweep
 from experiments.sweep_directory import per_user_path, vectors_path
-from experiments.sweep_session import Session, close_session, ui_command
+from experiments.sweep_session import Session, close_session, track, ui_command
 from experiments.sweep_stages import run_stage
 from experiments.sweep_worker import LIMITS
 from experiments.trial import nest
@@ -33,6 +34,7 @@ from sweeps.record import Finalists, TestLook, TrialRecord
 from sweeps.report import write_sweep_report
 from sweeps.study import DEFAULT, SweepStudy
 
+logger = logging.getLogger(__name__)
 FIRST_FRESH_SEED = 1
 BEST_RUN, TESTED, REPEATED = "best_run_name", "tested", "repeated"
 """What the study keeps of the end: the winner's run, and for whom each last step was done."""
@@ -292,8 +294,6 @@ def run_winner(session: Session, tree: dict[str, Any], winner: int) -> None:
     )
     session.best_run_name = record.run_name
     session.main.keep(BEST_RUN, record.run_name)
-    if session.tracked is not None:
-        session.tracked.send_tags({"bookends.best_run": record.run_name})
 
 
 def winner_config(session: Session, tree: dict[str, Any], number: int) -> Config:
@@ -313,13 +313,14 @@ def _report(session: Session) -> None:
     record = dataclasses.replace(record, importances=importances_of(record))
     record.write(session.directory.path)
     report, _ = write_sweep_report(session.directory.path)
-    deliver_trials(session)
-    deliver_winner(session)
+    track(session)  # the store was away when the sweep began
+    deliver_sweep(session, record)
     close_session(session, "finished")
-    if session.tracked is not None:
-        for look in record.test_looks[:1]:
-            session.tracked.send_metrics("test", look.metrics)
-        session.tracked.send_files(session.directory.path)
+    if session.base.experiment.tracking and (session.tracked is None or session.tracked.failures):
+        logger.warning(
+            "MLflow lacks some of this sweep; send it later with: bookends track %s",
+            session.directory.path,
+        )
     session.console.outcome(
         session.directory.path, session.directory.best_path, report, ui_command(session)
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments.environment import describe_environment
 from experiments.runner import MLFLOW, check_sources, configure_torch, describe_dataset
-from experiments.settings import check_config, flatten
+from experiments.settings import check_config, flatten, read_yaml
 from experiments.sweep_console import SweepConsole
 from experiments.sweep_directory import SweepDirectory
 from experiments.sweep_worker import (
@@ -48,6 +48,7 @@ from sweeps.study import (
     DEFAULT,
     SETTINGS_KEY,
     SweepStudy,
+    load_settings,
 )
 from sweeps.summary import findings, key_table, searched
 from tracking.payload import baseline_group, baseline_metrics, markdown_table
@@ -55,8 +56,9 @@ from tracking.store import STORE_ERRORS, explain, file_lock, resolve_uri, withou
 from tracking.sweep import SweepRun, open_sweep
 
 CREATED, SECONDS, SESSIONS, LOOKS = "created", "seconds", "sessions", "test_looks"
-BASELINES = "baselines"
+BASELINES, DATASET = "baselines", "dataset"
 """What the study keeps of the sweep."""
+COUNTS = ("n_users", "n_items", "train", "validation", "test")
 logger = logging.getLogger(__name__)
 
 
@@ -205,10 +207,38 @@ def begin(request: Request, console: SweepConsole) -> Session:
         )
         _open_books(session)
         session.baselines = _tuned_once(session)
-        if base.experiment.tracking:
-            session.tracked = _open_run(session)
+        track(session)
         session.record("running").write(directory.path)
     return session
+
+
+def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session:
+    """A session of a sweep that was begun, to read from: nothing of the study changes.
+
+    Raises:
+        ConfigError: there is no such study, or the address of its database lacks the password.
+    """
+    held = read_yaml(sweep_dir / "sweep.yaml")
+    directory = SweepDirectory.of(sweep_dir.parent, sweep_dir.name)
+    own = directory.journal_path.is_file()
+    opened = open_storage(storage or (directory.default_storage if own else held["storage"]))
+    settings, kept = load_settings(opened, record.name)
+    base = check_config(settings.base, {}, origin="base configuration")
+    return Session(
+        request=Request(settings, record.name),
+        settings=settings,
+        base=base,
+        prepared=prepare_cached(base.data, base.experiment.seed),
+        baselines=kept.get(BASELINES) or {},
+        directory=directory,
+        storage=opened,
+        main=open_stage(opened, record.name, "search", settings, base, record.n_trials),
+        console=SweepConsole(),
+        tracked=None,
+        started=time.monotonic(),
+        environment=record.environment,
+        best_run_name=record.best_run_name,
+    )
 
 
 def default_params(space: Space | None, base: Config) -> Params:
@@ -270,6 +300,7 @@ def _open_books(session: Session) -> None:
         main.keep(SECONDS, 0.0)
         main.keep(SESSIONS, 0)
         main.keep(FINGERPRINT, fingerprint)
+        main.keep(DATASET, describe_dataset(session.prepared))
         main.keep(SWEEP_DIR, str(session.directory.path))
         main.keep(STAGE, "search" if settings.user_share is None else "share")
     else:
@@ -299,10 +330,32 @@ def _check_same(session: Session, before: SweepSettings, fingerprint: str) -> No
                 f"{old.get(name)!r:.200}, got {new.get(name)!r:.200}; give another --name"
             )
     if fingerprint != session.prepared.fingerprint:
+        before_data = session.main.attribute(DATASET) or {"fingerprint": fingerprint}
         raise ConfigError(
-            f"the sweep '{session.directory.name}' was begun on the data set {fingerprint}, got "
-            f"{session.prepared.fingerprint}; give another --name for a new sweep"
+            f"the sweep '{session.directory.name}' must go on with the data that it was begun on, "
+            f"but {_data_changes(before_data, describe_dataset(session.prepared))}; give another "
+            "--name for a new sweep"
         )
+
+
+def _data_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What is not as it was: files by name, counts with both values."""
+    old, new = before.get("sources", {}), now["sources"]
+    files = [Path(path).name for path in new if path in old and old[path] != new[path]]
+    changes = [f"the content of {' and '.join(files)} has changed"] if files else []
+    changes += [
+        f"'{path}' is {what}"
+        for what, paths in (("new", new.keys() - old.keys()), ("gone", old.keys() - new.keys()))
+        for path in sorted(paths)
+        if old
+    ]
+    changes += [
+        f"{name.removeprefix('n_')} were {before[name]:,}, now {now[name]:,}"
+        for name in COUNTS
+        if name in before and before[name] != now[name]
+    ]
+    # Same files and counts: what prepares them has changed.
+    return ", ".join(changes) or f"it was {before['fingerprint']}, now {now['fingerprint']}"
 
 
 def _limits(session: Session) -> dict[str, int]:
@@ -344,32 +397,48 @@ def queue_first(session: Session, study: SweepStudy) -> None:
             study.queue(cell)
 
 
-def _open_run(session: Session) -> SweepRun | None:
+def track(session: Session) -> None:
+    """Open the sweep's run, where the sweep is to be tracked and the store answers."""
+    if session.tracked is not None or not session.base.experiment.tracking:
+        return
+    try:
+        session.tracked = open_run(session)
+    except STORE_ERRORS as error:
+        why = explain(error, resolve_uri(session.base.experiment.tracking_uri))
+        logger.warning("the tracking store is away (%s); the sweep goes on", why)
+
+
+def open_run(session: Session, tracking_uri: str | None = None) -> SweepRun:
+    """The sweep's run in MLflow, made where there is none.
+
+    Args:
+        session: of the sweep.
+        tracking_uri: another store than that of the settings.
+
+    Raises:
+        STORE_ERRORS: the store is away.
+    """
     settings, main = session.settings, session.main
     kept = main.attribute(TRACKING) or {}
-    usual = session.base.experiment.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    configured = tracking_uri or session.base.experiment.tracking_uri
+    usual = configured or os.environ.get("MLFLOW_TRACKING_URI")
     uri = usual or kept.get("uri")  # a sweep goes on in its store, wherever one stands
     dumped = settings.model_dump(mode="json", exclude={"base", "epoch_metrics"})
-    try:
-        tracked = open_sweep(
-            uri,
-            experiment=session.base.experiment.name,
-            name=session.directory.name,
-            created=main.attribute(CREATED),
-            params={"cfg": session.base.model_dump(mode="json"), "sweep": dumped},
-            tags={
-                "bookends.kind": "sweep",
-                "bookends.sweep_dir": str(session.directory.path),
-                "bookends.dataset": session.prepared.fingerprint,
-                "optuna.study": session.directory.name,
-                "optuna.storage": without_password(session.storage.url),
-            },
-            run_id=kept.get("run_id"),
-        )
-    except STORE_ERRORS as error:
-        why = explain(error, resolve_uri(uri))
-        logger.warning("the tracking store is away (%s); the sweep goes on", why)
-        return None
+    tracked = open_sweep(
+        uri,
+        experiment=session.base.experiment.name,
+        name=session.directory.name,
+        created=main.attribute(CREATED),
+        params={"cfg": session.base.model_dump(mode="json"), "sweep": dumped},
+        tags={
+            "bookends.kind": "sweep",
+            "bookends.sweep_dir": str(session.directory.path),
+            "bookends.dataset": session.prepared.fingerprint,
+            "optuna.study": session.directory.name,
+            "optuna.storage": without_password(session.storage.url),
+        },
+        run_id=kept.get("run_id"),
+    )
     main.keep(
         TRACKING,
         {

@@ -36,7 +36,8 @@ _SQL = ("postgresql", "mysql", "mssql")
 _REMOTE = ("http", "https", "databricks")
 _READY = "ready\n"
 _REFUSAL = re.compile(r"password|authenti|denied|unauthorized|\b40[13]\b", re.IGNORECASE)
-_IMPATIENCE = {  # MLflow's own values keep a call waiting for minutes
+_IMPATIENCE = {  # MLflow's own values keep a call waiting for minutes, and name each run twice
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.2",

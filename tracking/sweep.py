@@ -57,10 +57,12 @@ class SweepRun:
     Attributes:
         uri: the store, as resolved.
         run: the run in it.
+        failures: what the store could not do.
     """
 
     uri: str
     run: RemoteRun
+    failures: list[str] = field(default_factory=list)
     _sent: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -181,6 +183,7 @@ class SweepRun:
         try:
             call()
         except STORE_ERRORS as error:
+            self.failures.append(action)
             _logger.warning(
                 "tracking store %s could not %s (%s); the sweep goes on",
                 without_password(self.uri),

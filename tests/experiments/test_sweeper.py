@@ -13,11 +13,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from experiments import sweep_finish, sweep_session, trial
 from experiments.cli import main
 from experiments.signals import Interrupted
-from experiments.sweep_delivery import deliver_trials
+from experiments.sweep_delivery import deliver_trials, send_sweep
 from experiments.sweep_request import read_request
 from experiments.sweep_stages import agreement, mend, progress_points, promote
 from experiments.trial import (
@@ -31,7 +32,7 @@ from experiments.trial import (
     validation_vectors,
 )
 from experiments.watch import Watch
-from recsys.errors import BookendsError, ConfigError
+from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.pipeline import build_trainer
 from recsys.reporting.formatting import number
 from sweeps.record import SweepRecord, TrialRecord
@@ -239,8 +240,18 @@ def test_other_data_are_refused_for_a_sweep_that_was_named(open_sweep, sweep_sho
     own.write_text(content)
     open_sweep("--data.interactions_path", str(own), name="mine")
     own.write_text(content.replace(",5,", ",4,", 1))
-    with pytest.raises(ConfigError, match="was begun on the data set"):
+    with pytest.raises(
+        ConfigError, match=r"but the content of users.csv has changed; give another"
+    ):
         open_sweep("--data.interactions_path", str(own), name="mine")
+    lines = content.splitlines(keepends=True)
+    own.write_text("".join(lines[:-1]))
+    with pytest.raises(ConfigError, match=r"users.csv has changed, .* were [\d,]+, now [\d,]+"):
+        open_sweep("--data.interactions_path", str(own), name="mine")
+    other = sweep_shop / "others.csv"
+    other.write_text("".join(lines[:-1]))
+    with pytest.raises(ConfigError, match=r"base.data.interactions_path"):
+        open_sweep("--data.interactions_path", str(other), name="mine")
 
 
 def test_a_grid_ends_when_every_cell_was_run_once(open_sweep, sweep_shop, work):
@@ -647,6 +658,42 @@ def test_what_the_store_missed_of_trials_is_delivered_and_what_is_there_stays(
     for _ in range(2):
         deliver_trials(session)
         assert shown(client, session) == before
+
+
+def test_a_sweep_that_no_store_saw_is_sent_whole_once(open_sweep, sweep_shop, work, monkeypatch):
+    tracked = open_sweep(tracking=True, name="seen", n_trials=4)
+    unseen = open_sweep(name="unseen", n_trials=4)
+    for session in (tracked, unseen):
+        work(session)
+    with pytest.raises(ConfigError, match="must have ended, but is running or was killed"):
+        send_sweep(unseen.directory.path)
+    unseen.record("interrupted", "received SIGINT").write(unseen.directory.path)
+    unseen.storage.close()
+    uri = f"sqlite:///{sweep_shop}/mlflow.db"
+    client = MlflowClient(uri)
+    for _ in range(2):
+        unseen.tracked = send_sweep(unseen.directory.path, tracking_uri=uri)
+        assert not unseen.tracked.failures
+        sent, live = (list(shown(client, each).values()) for each in (unseen, tracked))
+        for *_, metrics in sent + live:
+            metrics.pop("trial/train_seconds", None)
+        assert sent == live
+        parent = client.get_run(unseen.tracked.run_id)
+        assert (parent.info.status, parent.data.tags["bookends.status"]) == (
+            "KILLED",
+            "interrupted",
+        )
+        assert len(client.get_metric_history(parent.info.run_id, "sweep/n_ended")) == 4
+
+    def refuse(*_):
+        raise MlflowException("no more room")
+
+    monkeypatch.setattr("tracking.sweep.deliver", refuse)
+    with pytest.raises(TrackingError, match="could not take the trials it lacks; the same command"):
+        send_sweep(unseen.directory.path, tracking_uri=uri)
+    monkeypatch.setattr("tracking.remote_run.RemoteRun.send_settings", refuse)
+    result = CliRunner().invoke(main, ["track", str(unseen.directory.path), "--tracking-uri", uri])
+    assert result.exit_code == 2 and "could not be sent (no more room)" in result.output
 
 
 def test_a_sweep_is_the_same_with_and_without_a_tracker(open_sweep, work):
