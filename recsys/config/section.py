@@ -28,7 +28,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _check_type(cls, value: Any, info: ValidationInfo) -> Any:
-        """Python takes true for 1, and the system refuses paths with a control character."""
+        """Refuse what would pass for something else: true for 1, '' for the folder one is in."""
         kind = str(cls.model_fields[info.field_name or ""].annotation)
         held = list(value.values()) if isinstance(value, Mapping) and "dict[" in kind else value
         parts = held if isinstance(held, (list, tuple)) else [held]
@@ -40,6 +40,8 @@ class Section(BaseModel):
             all(part.isprintable() for part in parts if isinstance(part, str)),
             f"must be printable text, got {value!a:.80}",
         )
+        require("Path" not in kind or value != "", "must name a file or folder, got ''")
+        require(not isinstance(value, (set, frozenset)), f"must be a list, got {value!r:.80}")
         return value
 
 

@@ -101,6 +101,8 @@ def test_a_dotted_name_in_a_file_is_told_its_place(tmp_path):
     [
         ("training: {num_epochs: true}", "'training.num_epochs': must hold no truth value"),
         ("training: {betas: [0.9, true]}", "'training.betas': must hold no truth value"),
+        ("data: {test_path: ''}", "'data.test_path': must name a file or folder, got ''"),
+        ("evaluation: {metrics_k: !!set {5, 10}}", "'evaluation.metrics_k': must be a list"),
         ("training: {learning_rate: .inf}", "'training.learning_rate': input should be a finite"),
         ("training: {learning_rate: .nan}", "'training.learning_rate': input should be a finite"),
         ("training: {num_threads: 100000}", "'training.num_threads': input should be less than"),
