@@ -68,7 +68,7 @@ def start_training_world(
         )
         prepared = prepare_cached(training_config(path).data, 0)
         assert len(prepared.train) == interactions
-        _save_for_peers(prepared, path / "arrays.npz")
+        save_for_peers(prepared, path / "arrays.npz")
         return {"interactions": len(prepared.train)}
 
     return run
@@ -133,7 +133,7 @@ def sample_positives(train: Interactions, n: int) -> Interactions:
     return train.select(rows)
 
 
-def _save_for_peers(prepared: Prepared, path: Path) -> None:
+def save_for_peers(prepared: Prepared, path: Path) -> None:
     """Interactions, and the item features as one CSR matrix (dense columns first)."""
     from scipy import sparse
 

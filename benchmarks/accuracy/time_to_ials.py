@@ -46,15 +46,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     keep_memory()
-    folder = chosen.data / "goodbooks"
-    config = load_config(
-        CONFIGS / "goodbooks.yaml",
-        [
-            f"--data.books_path={folder / 'books.csv.gz'}",
-            f"--data.interactions_path={folder / 'users.csv.gz'}",
-            f"--data.cache_dir={chosen.cache}",
-        ],
-    )
+    config = goodbooks(chosen.data, chosen.cache)
     prepared = prepare_cached(config.data, 0)
     peer, wanted = tuned(prepared, config)
     print(f"iALS: {peer.settings}: {METRIC} {wanted:.4f}")
@@ -67,6 +59,23 @@ def main() -> None:
     for name, at in (("wall", 0), ("CPU", 1)):
         one, other = median(run[at] for run in ours), median(run[at] for run in theirs)
         print(f"{name}: ours {one:.1f} s, iALS {other:.1f} s, ratio {one / other:.2f}")
+
+
+def goodbooks(data: Path, cache: Path) -> Config:
+    """Our configuration of goodbooks.
+
+    Args:
+        data: folder of the data sets.
+        cache: of prepared data.
+    """
+    return load_config(
+        CONFIGS / "goodbooks.yaml",
+        [
+            f"--data.books_path={data / 'goodbooks' / 'books.csv.gz'}",
+            f"--data.interactions_path={data / 'goodbooks' / 'users.csv.gz'}",
+            f"--data.cache_dir={cache}",
+        ],
+    )
 
 
 def tuned(prepared: Prepared, config: Config) -> tuple[ImplicitALS, float]:
