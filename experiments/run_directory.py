@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from experiments.settings import dump_yaml, load_config
-from recsys.artifacts import replacement
+from recsys.artifacts import locked, new_directory, replacement
 from recsys.config import Config
 from recsys.errors import ArtifactError, ConfigError
 from recsys.reporting.record import RECORD_FILE, RunRecord, write_text
@@ -39,23 +36,18 @@ class RunDirectory:
         """
         name = config.experiment.run_name or _default_name(config)
         path = config.experiment.runs_dir / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".run-", dir=path.parent))
         try:
-            unfinished.chmod(0o755)
-            cls(unfinished).write_config(config)
-            if path.exists() and not config.experiment.run_name:
-                path = path.with_name(f"{name}-{secrets.token_hex(2)}")
-            unfinished.rename(path)
-        except OSError:
-            if not path.exists():
-                raise
-            raise ConfigError(
-                f"'experiment.run_name' must be new, got '{name}': {path} exists; "
-                f"'bookends run --resume {path}' would go on with it"
-            ) from None
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            with new_directory(path) as unfinished:
+                cls(unfinished).write_config(config)
+        except FileExistsError:
+            if config.experiment.run_name:
+                raise ConfigError(
+                    f"'experiment.run_name' must be new, got '{name}': {path} exists; "
+                    f"'bookends run --resume {path}' would go on with it"
+                ) from None
+            path = path.with_name(f"{name}-{secrets.token_hex(2)}")
+            with new_directory(path) as unfinished:
+                cls(unfinished).write_config(config)
         return cls(path)
 
     @classmethod
@@ -101,10 +93,10 @@ class RunDirectory:
         Raises:
             ArtifactError: one does already.
         """
-        with (self.path / ".lock").open("w") as file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                stack.enter_context(locked(self.path / ".lock", timeout=0))
+            except TimeoutError:
                 raise ArtifactError(
                     f"{self.path}: must not be in use, but another process is training there"
                 ) from None

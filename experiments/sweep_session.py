@@ -28,6 +28,7 @@ from experiments.sweep_worker import (
     open_stage,
 )
 from experiments.trial import Metrics, check_measures, judge_lists, list_metrics, trial_config
+from recsys.artifacts import locked
 from recsys.baselines.popularity import Popularity
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
@@ -52,7 +53,7 @@ from sweeps.study import (
 )
 from sweeps.summary import findings, key_table, searched
 from tracking.payload import baseline_group, baseline_metrics, markdown_table
-from tracking.store import STORE_ERRORS, explain, file_lock, resolve_uri, without_password
+from tracking.store import STORE_ERRORS, explain, resolve_uri, without_password
 from tracking.sweep import SweepRun, open_sweep
 
 CREATED, SECONDS, SESSIONS, LOOKS = "created", "seconds", "sessions", "test_looks"
@@ -189,7 +190,7 @@ def begin(request: Request, console: SweepConsole) -> Session:
     _check_finalists(settings, judged)
     name = request.name or f"{request.space_name}-{settings.digest(prepared.fingerprint)}"
     directory = SweepDirectory.of(request.sweeps_dir, name)
-    with file_lock(directory.lock_path):
+    with locked(directory.lock_path):
         storage = open_storage(request.storage or directory.default_storage)
         main = open_stage(storage, name, "search", settings, base, settings.n_trials)
         session = Session(

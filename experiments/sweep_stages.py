@@ -15,6 +15,7 @@ from experiments.sweep_worker import (
     Stage,
 )
 from experiments.worker_pool import WorkerPool
+from recsys.artifacts import locked
 from recsys.errors import BookendsError
 from sweeps.agreement import rank_agreement
 from sweeps.record import RankAgreement, TrialRecord
@@ -26,7 +27,6 @@ from sweeps.study import (
     lost_trials,
 )
 from tracking.processes import Owner
-from tracking.store import file_lock
 
 POLL_SECONDS = 0.25
 TELL_SECONDS = 1.0
@@ -42,7 +42,7 @@ def run_stages(session: Session) -> None:
     if settings.user_share is not None:
         share = session.stage("share")
         run_stage(session, "share", share, f"trials on {settings.user_share:.0%} of the readers")
-        with file_lock(session.directory.lock_path):
+        with locked(session.directory.lock_path):
             promote(session, share)
             session.main.keep(STAGE, "search")
     run_stage(session, "search", session.main, f"sweep {session.directory.name}")

@@ -11,9 +11,9 @@ from experiments.sweep_finish import finish
 from experiments.sweep_session import Request, Session, begin, close_session
 from experiments.sweep_stages import run_stages
 from recsys.addresses import hide_passwords
+from recsys.artifacts import locked
 from recsys.errors import BookendsError
 from sweeps.record import SweepRecord, SweepStatus
-from tracking.store import file_lock
 
 
 def sweep(request: Request, console: SweepConsole) -> SweepRecord:
@@ -31,7 +31,7 @@ def sweep(request: Request, console: SweepConsole) -> SweepRecord:
         try:
             deliver_trials(session)  # what an earlier session could not send
             run_stages(session)
-            with file_lock(session.directory.lock_path):
+            with locked(session.directory.lock_path):
                 finish(session)
         except BaseException as error:
             _end_early(session, error)

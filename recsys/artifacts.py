@@ -1,11 +1,15 @@
-"""Files that are written whole or not at all."""
+"""Files and directories that are written whole or not at all, and locks between processes."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 from recsys.errors import ArtifactError, ConfigError
 
@@ -27,6 +31,54 @@ def replacement(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             unfinished.unlink()
+
+
+@contextmanager
+def new_directory(path: Path) -> Iterator[Path]:
+    """A directory to fill, moved to ``path`` at the end, and gone where an error is raised.
+
+    Raises:
+        FileExistsError: ``path`` holds something, as where another process was first.
+        OSError: the system refuses the directory.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)  # mkdtemp lets nobody else in
+        try:
+            unfinished.rename(path)
+        except OSError as error:
+            if not path.exists():
+                raise
+            raise FileExistsError(error.errno, "must not be there yet", str(path)) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path, *, timeout: float = -1) -> Iterator[None]:
+    """Hold a lock file, made where absent, against other processes.
+
+    Args:
+        path: of the file, which stays.
+        timeout: seconds to wait for another holder; below 0 as long as it takes.
+
+    Raises:
+        TimeoutError: another process holds it.
+        ArtifactError: the system refuses the file.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=timeout)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise ArtifactError(f"{path}: must be writable ({error.strerror or error})") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def make_folder(path: Path, setting: str) -> None:

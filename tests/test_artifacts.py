@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from recsys.artifacts import replacement
+from recsys.artifacts import locked, new_directory, replacement
 from recsys.errors import ArtifactError
 from recsys.recommender.bundle import Bundle, write_bundle
 from recsys.reporting.record import write_json
@@ -54,3 +54,40 @@ def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match=r"file/x.json: must be writable \(.+\)"):
         write_json(tmp_path / "file" / "x.json", {})
+
+
+def test_a_new_directory_is_there_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "deep" / "made"
+    with pytest.raises(RuntimeError), new_directory(path) as unfinished:
+        (unfinished / "file").write_text("half")
+        raise RuntimeError
+    assert list(path.parent.iterdir()) == []
+    with new_directory(path) as unfinished:
+        (unfinished / "file").write_text("first")
+        assert not path.exists()
+    assert path.stat().st_mode & 0o777 == 0o755
+    with pytest.raises(FileExistsError), new_directory(path) as unfinished:
+        (unfinished / "file").write_text("second")
+    assert (path / "file").read_text() == "first"
+    assert [found.name for found in path.parent.iterdir()] == ["made"]
+
+
+def test_a_lock_is_held_by_one_and_given_back(tmp_path):
+    path = tmp_path / "lock"
+    with (
+        pytest.raises(TimeoutError),
+        locked(path),
+        locked(path, timeout=0),
+    ):
+        raise AssertionError
+    with locked(path, timeout=0):
+        pass
+
+
+def test_a_lock_that_cannot_be_made_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(ArtifactError, match="file/lock: must be writable"),
+        locked(tmp_path / "file" / "lock"),
+    ):
+        raise AssertionError

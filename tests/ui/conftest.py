@@ -92,7 +92,8 @@ def world(tmp_path_factory):
     Processes that share the suite share the store, and each has a server of its own over it.
     """
     _require_browser()
-    from tracking.store import connect, file_lock
+    from recsys.artifacts import locked
+    from tracking.store import connect
 
     base = tmp_path_factory.getbasetemp()
     directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ui"
@@ -105,7 +106,7 @@ def world(tmp_path_factory):
         patch.chdir(directory)
         client = connect(f"sqlite:///{directory}/mlflow.db")
         with _serving(directory) as (address, wait_until_up):  # it starts while runs are made
-            with file_lock(directory / "world.lock"):
+            with locked(directory / "world.lock"):
                 made = _read(directory) or _fill(directory, client)
             wait_until_up()
             yield dataclasses.replace(made, address=address)
