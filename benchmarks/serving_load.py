@@ -139,7 +139,7 @@ def _command(kind: str, bundle: Path, port: int, folder: Path) -> list[str]:
     from tracking.model import save_model
 
     readers = Recommender.load(bundle).users.ids.slice(0, 2).to_pylist()
-    save_model(bundle, folder / "model", readers=readers)
+    save_model(bundle, folder / "model", users=readers)
     start = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "model")]
     return [*start, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
 

@@ -20,7 +20,7 @@ from recsys.reporting.comparison_report import shortened
 from recsys.reporting.comparison_summary import verdict
 from recsys.reporting.comparison_tables import comparison_tables
 from recsys.reporting.formatting import GAP, cells, metric_label, numeric_columns
-from tracking.past_runs import Measured, RunRow
+from tracking.run_list import Measured, RunRow
 
 _SHORT = 8  # characters of an id and of a fingerprint
 _SCANT, _WIDE, _PIPED = 70, 120, 160  # columns of a terminal

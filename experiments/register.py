@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from experiments.register_serving import measure
-from recsys.errors import BookendsError, ConfigError, TrackingError
+from recsys.errors import BookendsError, TrackingError
 from recsys.evaluation.gate import Contender, GateSettings, ServingCost, Verdict, judge
+from recsys.recommender import Recommender
 from recsys.reporting.record import RECORD_FILE
 from tracking.ledger import Ledger
 from tracking.model import resolve_bundle
 from tracking.past_runs import PastRun, find_run
-from tracking.registry import (
-    DEFAULT_NAME,
-    Candidate,
-    ChampionChangedError,
-    Registered,
-    Registry,
-    Version,
-)
+from tracking.registry import ChampionChangedError, Registered, Registry
+from tracking.registry_page import Candidate
 from tracking.store import resolve_uri
 
 _ATTEMPTS = 5  # each one lost to another registration that did move the champion
-
-
-@dataclass(frozen=True)
-class RegisterRequest:
-    """What is asked for.
-
-    Attributes:
-        run: a run directory, an MLflow run id, a prefix of one, or a run's name.
-        name: of the registered model.
-        tracking_uri: the store; None takes the usual one.
-        gate: what the run is held to.
-        reason: why it is to be champion whatever the gate says; None leaves it to the gate.
-        is_rehearsal: judge, and write nothing.
-    """
-
-    run: str
-    name: str = DEFAULT_NAME
-    tracking_uri: str | None = None
-    gate: GateSettings = field(default_factory=GateSettings)
-    reason: str | None = None
-    is_rehearsal: bool = False
+_WARM_UP = 20
+_CALLS = 300
+_SECONDS = 10.0
+_SEED = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,63 +40,71 @@ class Registration:
         run: that was registered.
         champion: held against; None where there was none, or it is this run's version.
         verdict: of the gate; None where the run's version was champion already.
-        done: in the registry; None in a rehearsal.
+        done: in the registry; None where nothing was to be written.
         is_forced: whether it was to be champion whatever the verdict.
     """
 
     run: PastRun
-    champion: Version | None
+    champion: ModelVersion | None
     verdict: Verdict | None
     done: Registered | None
     is_forced: bool
 
     @property
     def is_champion(self) -> bool:
-        """Whether the run's version is champion now; in a rehearsal, whether it would be."""
+        """Whether the run's version is champion now; where nothing was written, would be."""
         if self.done is None:
             return self.verdict is None or self.verdict.passed or self.is_forced
         return self.done.champion == self.done.version
 
 
-def register(request: RegisterRequest) -> Registration:
+def register(
+    text: str,
+    registry: Registry,
+    gate: GateSettings,
+    *,
+    reason: str | None = None,
+    dry_run: bool = False,
+) -> Registration:
     """Judge a run, make a version of it, and make it champion if it may be.
 
+    Args:
+        text: a run directory, an MLflow run id, a prefix of one, or a run's name.
+        registry: in the store of the run.
+        gate: what the run is held to.
+        reason: why it is to be champion whatever the gate says; None leaves it to the gate.
+        dry_run: judge, and write nothing.
+
     Raises:
-        BookendsError: no such run, one without a model, a metric that it does not hold, or a store
-            that does not answer.
+        BookendsError: no such run, one without a model or the metric, or no answer of the store.
     """
-    if request.reason is not None and not request.reason.strip():
-        raise ConfigError("'--force' must be given a reason ('--reason TEXT'), got an empty one")
-    uri = store_of(request.run, request.tracking_uri)
-    run = find_run(request.run, uri, None)
+    run = find_run(text, registry.uri)
     if run.run_id is None:
         raise TrackingError(
-            f"run '{run.name}': must be tracked to be registered, but {request.run} was not sent "
-            f"to this store; 'bookends track {request.run} --tracking-uri URI' sends it"
+            f"run '{run.name}': must be tracked to be registered, but {text} was not sent "
+            f"to this store; 'bookends track {text} --tracking-uri URI' sends it"
         )
-    registry = Registry(uri, request.name)
     version = registry.version_of(run.run_id)
-    is_forced = request.reason is not None
+    is_forced = reason is not None
     cost: ServingCost | None = None
     for _ in range(_ATTEMPTS):
         champion = registry.champion()
-        if champion is not None and champion.number == version:
+        against = None if champion is None else int(champion.version)
+        if against is not None and against == version:
             done = Registered(version, is_new=False, has_moved=False, champion=version)
-            shown = None if request.is_rehearsal else done
-            return Registration(run, None, None, shown, is_forced)
-        cost = cost or measure(resolve_bundle(f"runs:/{run.run_id}/model", uri))
-        verdict = judge(_contender(run, run.name), _opponent(champion, uri), cost, request.gate)
-        if request.is_rehearsal:
+            return Registration(run, None, None, None if dry_run else done, is_forced)
+        cost = cost or measure(resolve_bundle(f"runs:/{run.run_id}/model", registry.uri))
+        opponent = None if champion is None else _opponent(champion, registry.uri)
+        verdict = judge(_contender(run, run.name), opponent, cost, gate)
+        if dry_run:
             return Registration(run, champion, verdict, None, is_forced)
-        against = None if champion is None else champion.number
-        candidate = Candidate(run.run_id, run.record, verdict, against, request.reason)
         try:
-            done = registry.register(candidate)
+            done = registry.register(Candidate(run.run_id, run.record, verdict, against, reason))
             return Registration(run, champion, verdict, done, is_forced)
         except ChampionChangedError:
             continue
     raise TrackingError(
-        f"the champion of '{request.name}' must stand still while a run is judged, but changed "
+        f"the champion of '{registry.name}' must stand still while a run is judged, but changed "
         f"{_ATTEMPTS} times meanwhile; register again"
     )
 
@@ -134,14 +125,80 @@ def _contender(run: PastRun, name: str) -> Contender:
     return Contender(name, str(run.record.dataset.get("fingerprint")), per_user)
 
 
-def _opponent(champion: Version | None, uri: str) -> Contender | None:
+def _opponent(champion: ModelVersion, uri: str) -> Contender:
     """The champion; without values where its run is gone, so that the gate says so."""
-    if champion is None:
-        return None
-    name = f"version {champion.number}"
+    name = f"version {champion.version}"
     try:
-        return _contender(find_run(champion.run_id, uri, None), name)
+        return _contender(find_run(champion.run_id or "", uri), name)
     except BookendsError:
         missing = f"its run {champion.run_id} was deleted, or cannot be read"
         fingerprint = champion.tags.get("bookends.dataset", "unknown")
         return Contender(name, fingerprint, pd.DataFrame(), missing)
+
+
+def measure(bundle: Path) -> ServingCost:
+    """What serving a bundle takes: bytes on disk, and the time to answer one user.
+
+    The first answers are not counted: they pay for what is loaded once. Users are drawn with a
+    fixed seed; a slow model is asked less often. The time is this machine's, in this process, with
+    nothing around the model.
+    """
+    recommender = Recommender.load(bundle)
+    drawn = np.random.default_rng(_SEED).integers(len(recommender.users), size=_WARM_UP + _CALLS)
+    users = [str(user) for user in recommender.users.id_of(drawn)]
+    k = min(10, len(recommender.items))
+    seconds: list[float] = []
+    end = time.perf_counter() + _SECONDS
+    for number, user in enumerate(users, start=1 - _WARM_UP):
+        begun = time.perf_counter()
+        recommender.recommend([user], k=k)
+        if number > 0:
+            seconds.append(time.perf_counter() - begun)
+        if seconds and begun > end:
+            break
+    n_bytes = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
+    return ServingCost(n_bytes, float(np.percentile(seconds, 95)) * 1000)
+
+
+def show(registration: Registration, name: str, console: Console | None = None) -> None:
+    """Print the criteria, and what came of them."""
+    console = console or Console()
+    if registration.verdict is not None:
+        against = registration.champion
+        opponent = "popularity" if against is None else f"version {against.version}"
+        console.print(_table(registration.verdict, f"{registration.run.name} against {opponent}"))
+    for text in _sentences(registration, name):
+        console.print(escape(text), highlight=False, soft_wrap=True)
+
+
+def _table(verdict: Verdict, title: str) -> Table:
+    shown = Table(title=escape(title), title_justify="left")
+    for column in verdict.table.columns:
+        shown.add_column(column, overflow="fold")
+    for row in verdict.criteria:
+        result = "[green]passed[/green]" if row.passed else "[red]failed[/red]"
+        shown.add_row(escape(row.name), escape(row.required), escape(row.found), result)
+    return shown
+
+
+def _sentences(registration: Registration, name: str) -> list[str]:
+    verdict, done = registration.verdict, registration.done
+    failed = [] if verdict is None else [row.name for row in verdict.failed]
+    by_force = f" by force, though it failed: {'; '.join(failed)}" if failed else ""
+    if done is None:
+        if registration.is_champion:
+            would, because = "would be", by_force
+        else:
+            would, because = "would not be", f": failed {'; '.join(failed)}"
+        return [f"nothing was written; the run {would} champion of {name}{because}"]
+    if not done.has_moved and registration.is_champion:
+        return [f"version {done.version} of {name} is champion already; nothing changed"]
+    state = "registered" if done.is_new else "looked at again"
+    lines = [f"version {done.version} of {name} {state}"]
+    if done.has_moved:
+        lines.append(f"champion is version {done.version} now{by_force}")
+        lines.append(f"models:/{name}@champion")
+    else:
+        stays = "nobody" if done.champion is None else f"version {done.champion}"
+        lines.append(f"champion stays {stays}; failed: {'; '.join(failed)}")
+    return lines

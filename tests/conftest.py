@@ -59,8 +59,7 @@ def copy_store(template_store):
     from tracking.store import sqlite_uri
 
     def copy(directory):
-        for suffix in ("", ".lock"):
-            shutil.copy(f"{template_store}{suffix}", directory / f"mlflow.db{suffix}")
+        shutil.copy(template_store, directory / "mlflow.db")
         return sqlite_uri(directory / "mlflow.db")
 
     return copy

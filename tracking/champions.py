@@ -15,10 +15,9 @@ _PREFIX = "bookends.champion."
 
 @dataclass(frozen=True)
 class Move:
-    """One move of the alias.
+    """One move of the alias, the first with ``number`` 1.
 
     Attributes:
-        number: counts the moves, from 1.
         version: where the alias went.
         previous: where it had been; None for the first champion.
         way: through the gate, by force past it, or back.
@@ -61,16 +60,12 @@ def moves_in(tags: Mapping[str, str]) -> list[Move]:
     return sorted(moves, key=lambda move: move.number)
 
 
-def line(moves: Iterable[Move], current: int | None) -> list[int]:
+def succession(moves: Iterable[Move], current: int | None) -> list[int]:
     """Versions from the first champion to the present one: what repeated rollbacks walk back.
 
-    A rollback ends the line at the version it went to; any other move makes it longer. The alias
-    may have been moved by hand, or a process killed before it noted its move: ``current`` is then
-    the end, after those that are noted.
-
-    Args:
-        moves: as noted, first to last.
-        current: where the alias points; None where it points nowhere.
+    A rollback ends the succession at the version it went to; any other move makes it longer. The
+    alias may have been moved by hand, or a process killed before it noted its move: ``current``,
+    where the alias points, is then the end, after those that are noted.
     """
     versions: list[int] = []
     for move in moves:
@@ -87,45 +82,38 @@ def line(moves: Iterable[Move], current: int | None) -> list[int]:
 def rollback_target(
     moves: Iterable[Move], current: int | None, existing: Container[int], to: int | None
 ) -> int:
-    """The version that a rollback goes to.
+    """The version that a rollback goes to: the one before, or the former champion ``to``.
 
-    Args:
-        moves: as noted.
-        current: where the alias points; None where the champion was deleted.
-        existing: versions that were not deleted.
-        to: a former champion to go to; None for the one before.
+    ``current`` is where the alias points, None where the champion was deleted; ``existing`` are the
+    versions that were not.
 
     Raises:
         TrackingError: there is no such version, or it was deleted.
     """
     noted = list(moves)
-    versions = line(noted, current)
+    versions = succession(noted, current)
     former = versions if current is None else versions[:-1]
     if to is not None:
-        return _named(to, current, {move.version for move in noted} | set(former), existing)
+        known = ({move.version for move in noted} | set(former)) - {current}
+        if to not in known:
+            named = ", ".join(map(str, sorted(known))) or "none"
+            raise TrackingError(
+                f"'--to' must be a former champion ({named}), got {to}"
+                + (", which is champion now" if to == current else "")
+                + "; 'bookends register --force' can make any run champion"
+            )
+        if to not in existing:
+            raise TrackingError(f"version {to} must exist to be champion again, but was deleted")
+        return to
     if current is None:  # its version was deleted: of those before it the last that is left
         former = [version for version in former if version in existing]
     if not former:
         now = "there is no champion" if current is None else f"version {current} is the first"
         raise TrackingError(f"a rollback must have a former champion to go to, but {now}")
     if former[-1] not in existing:
-        left = [version for version in dict.fromkeys(reversed(former)) if version in existing]
+        left = [version for version in reversed(former) if version in existing]
         hint = f"; --to {left[0]} goes to the one before it" if left else ""
         raise TrackingError(
             f"the previous champion, version {former[-1]}, must exist, but was deleted{hint}"
         )
     return former[-1]
-
-
-def _named(to: int, current: int | None, former: set[int], existing: Container[int]) -> int:
-    if to == current:
-        raise TrackingError(f"'--to' must be a former champion, but version {to} is champion now")
-    if to not in former:
-        known = ", ".join(str(version) for version in sorted(former - {current})) or "none"
-        raise TrackingError(
-            f"'--to' must be a former champion ({known}), got {to}; "
-            "'bookends register --force' can make any run champion"
-        )
-    if to not in existing:
-        raise TrackingError(f"version {to} must exist to be champion again, but was deleted")
-    return to

@@ -20,7 +20,7 @@ from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_report import description
 from recsys.reporting.record import TABLES_DIR, read_json
 from tracking.names import metric_key
-from tracking.origin import maker_tags, source_tags
+from tracking.processes import maker_tags, source_tags
 from tracking.remote_run import KEY_TAG, MOST_METRICS, RemoteRun, attached_run, existing_run
 from tracking.store import (
     STORE_ERRORS,

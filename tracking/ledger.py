@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import ArtifactError
 from recsys.reporting.record import write_json
@@ -13,26 +13,25 @@ from tracking.processes import Owner
 from tracking.store import without_password
 
 FILE_NAME = "tracking.json"
-_FORMAT = 1
+LOCK_NAME = ".tracking.lock"
 
 
-@dataclass
-class Delivery:
+class Delivery(BaseModel):
     """How far one store has come.
 
     Attributes:
-        run_id: the MLflow run.
-        experiment_id: its experiment.
         complete: whether all of the run directory was sent.
         error: why not, where a call failed.
         files: content digest of each artifact sent, by its path in the run.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     run_id: str = ""
     experiment_id: str = ""
     complete: bool = False
     error: str | None = None
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = {}
 
     def begin(self, run_id: str, experiment_id: str) -> None:
         """Deliver to this run; what another run was sent does not count."""
@@ -42,45 +41,38 @@ class Delivery:
         self.complete, self.error = False, None
 
 
-@dataclass
-class Ledger:
-    """The deliveries of one run directory, by the store's address.
+class Ledger(BaseModel):
+    """The deliveries of one run directory, by the store's address without a password.
 
     Attributes:
-        tracking_uri: the store used last, without a password.
+        tracking_uri: the store used last.
         owner: the process that trained last; None where tracking never began.
-        deliveries: by address, without a password.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1] = 1
     tracking_uri: str | None = None
     owner: Owner | None = None
-    deliveries: dict[str, Delivery] = field(default_factory=dict)
+    deliveries: dict[str, Delivery] = {}
 
     @classmethod
     def read(cls, run_dir: Path) -> Self:
         """The ledger of a run directory; an empty one where nothing was ever sent."""
         path = run_dir / FILE_NAME
-        if not path.exists():
-            return cls()
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            if content["format"] != _FORMAT:
-                raise ArtifactError(
-                    f"{path}: must have 'format' {_FORMAT}, got {content['format']!r}"
-                )
-            return cls(
-                content["tracking_uri"],
-                Owner(**content["owner"]) if content["owner"] else None,
-                {uri: Delivery(**delivery) for uri, delivery in content["deliveries"].items()},
-            )
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValidationError) as error:
+            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise ArtifactError(
-                f"{path}: must be a tracking ledger ({error}); delete it to begin anew"
+                f"{path}: must be a tracking ledger ({said}); delete it to begin anew"
             ) from error
 
     def write(self, run_dir: Path) -> None:
         """Put the ledger into the run directory, whole or not at all."""
-        write_json(run_dir / FILE_NAME, {"format": _FORMAT} | asdict(self))
+        write_json(run_dir / FILE_NAME, self.model_dump())
 
     def delivery(self, uri: str) -> Delivery:
         """The delivery to a store, which becomes the one used last."""

@@ -6,9 +6,11 @@ import hashlib
 import re
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -16,27 +18,19 @@ import pandas as pd
 import yaml
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array
 
 import recsys
+from recsys.artifacts import new_directory
 from recsys.data.columns import TEXT_FIELDS
 from recsys.errors import TrackingError
 from recsys.recommender import Recommender
-from recsys.recommender.bundle import MANIFEST as BUNDLE_MANIFEST
-from recsys.recommender.bundle import VALUES as BUNDLE_VALUES
-from recsys.recommender.bundle import file_digest
-from tracking.remote_run import finished_models
-from tracking.store import (
-    STORE_ERRORS,
-    connect,
-    explain,
-    quiet,
-    resolve_uri,
-    without_password,
-)
+from recsys.recommender import bundle as bundles
+from tracking.remote_run import finished_models, run_models
+from tracking.store import connect, plain_errors, quiet, resolve_uri, without_password
 
 with warnings.catch_warnings():
     # MLflow warns of type hints of its own while it is imported.
@@ -49,41 +43,29 @@ OUTPUTS = (
     *("position", "user_id", "rank", "item_id", "similar_item_id"),
     *("score", "title", "source"),
 )
-UNKNOWN_READER = "a reader never seen"
+UNKNOWN_USER = "a user never seen"
 _BUNDLE_TAG = "bookends.bundle"
 _SERVING_FILE = Path(__file__).with_name("serving.py")
 _SERVED_WITH = (
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "pydantic",
-    "safetensors",
-    "scipy",
-    "torch",
+    *("filelock", "numpy", "pandas", "pyarrow"),
+    *("pydantic", "safetensors", "scipy", "torch"),
 )
 _MLFLOW_RANGE = "mlflow>=3.17.2,<3.19"
 
 
-def signature(book_columns: Sequence[str]) -> ModelSignature:
-    """What the model takes and gives, for all of its tasks.
+def signature(item_columns: Sequence[str]) -> ModelSignature:
+    """What the model takes and gives; a task reads and gives some of it, see ``RecommenderModel``.
 
-    Each task reads some of the input columns and gives some of the output columns; see
-    ``RecommenderModel.predict``.
-
-    Args:
-        book_columns: what the model takes of a new book: texts, then numbers.
+    ``item_columns`` are what it takes of a new item: texts, then numbers.
     """
-    inputs = [
-        ColSpec("string", "user_id", required=False),
-        ColSpec(Array(DataType.string), "liked", required=False),
-        ColSpec(Array(DataType.double), "liked_ratings", required=False),
-        ColSpec("string", "item_id", required=False),
-    ]
     number = AnyType()  # type: ignore[no-untyped-call]  # MLflow's "double" refuses whole prices
-    inputs += [
-        ColSpec("string" if name in TEXT_FIELDS else number, name, required=False)
-        for name in book_columns
-    ]
+    columns: dict[str, Any] = {
+        "user_id": "string",
+        "liked": Array(DataType.string),
+        "liked_ratings": Array(DataType.double),
+        "item_id": "string",
+    } | {name: "string" if name in TEXT_FIELDS else number for name in item_columns}
+    inputs = [ColSpec(kind, name, required=False) for name, kind in columns.items()]
     types = {"position": "long", "rank": "long", "score": "double"}
     outputs = [ColSpec(types.get(name, "string"), name, required=False) for name in OUTPUTS]
     return ModelSignature(
@@ -110,15 +92,12 @@ def requirements() -> list[str]:
 
 
 def save_model(
-    bundle: Path, path: Path, *, readers: Sequence[str], description: Model | None = None
+    bundle: Path, path: Path, *, users: Sequence[str], description: Model | None = None
 ) -> None:
     """Write a bundle as a directory that ``mlflow.pyfunc.load_model`` reads.
 
-    Args:
-        bundle: directory that ``Recommender.save`` wrote.
-        path: directory to make.
-        readers: ids for the input example.
-        description: MLflow's account of the model, to be completed; a new one where absent.
+    ``users`` are ids for the input example; ``description`` is MLflow's account of the model, to be
+    completed.
 
     Raises:
         ArtifactError: the bundle is damaged.
@@ -127,7 +106,7 @@ def save_model(
     # dtype object: MLflow compares the columns in a way that pandas' text type will not take.
     names = pd.Index(["user_id", "liked"], dtype=object)
     liked = recommender.items.id_of(np.arange(min(2, len(recommender.items))))
-    rows = [*([reader, None] for reader in readers), [UNKNOWN_READER, liked]]
+    rows = [*([user, None] for user in users), [UNKNOWN_USER, liked]]
     example = pd.DataFrame(rows, columns=names)
     k = min(10, len(recommender.items))
     params = {"task": "recommend", "k": k, "exclude_seen": True, "categories": []}
@@ -152,20 +131,21 @@ def send_model(
     run_id: str,
     bundle: Path,
     *,
-    readers: Sequence[str],
+    users: Sequence[str],
     params: dict[str, str],
-) -> str:
-    """Log a bundle as the run's model, unless this very bundle is there; gives the model's id.
+) -> LoggedModel:
+    """Log a bundle as the run's model, unless this very bundle is there; gives the model.
 
     A model that was begun and not ended is ended; an older bundle's model stays beside the new
     one, since a registry may point to it.
     """
-    run = client.get_run(run_id)
     digest = bundle_digest(bundle)
-    model = _same_model(client, run_id, run.outputs, digest)
-    if model is None:
+    for model in run_models(client, run_id):
+        if model.source_run_id == run_id and model.tags.get(_BUNDLE_TAG) == digest:
+            break
+    else:
         model = client.create_logged_model(
-            experiment_id=run.info.experiment_id,
+            experiment_id=client.get_run(run_id).info.experiment_id,
             name=MODEL_NAME,
             source_run_id=run_id,
             tags={_BUNDLE_TAG: digest},
@@ -174,24 +154,9 @@ def send_model(
         )
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     if model.status != LoggedModelStatus.READY:
-        _upload(client, run_id, model, bundle, readers)
+        _upload(client, run_id, model, bundle, users)
         client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-    return str(model.model_id)
-
-
-def send_model_metrics(
-    client: MlflowClient, run_id: str, model_id: str, keys: Sequence[str]
-) -> None:
-    """Show metrics of the run at its model too: the same points, so that none is doubled."""
-    known = {metric.key for metric in client.get_logged_model(model_id).metrics or []}
-    points: list[Metric] = client.get_run(run_id).data._metric_objs
-    missing = [
-        Metric(point.key, point.value, point.timestamp, point.step, model_id=model_id)
-        for point in points
-        if point.key in keys and point.key not in known
-    ]
-    if missing:
-        client.log_batch(run_id, metrics=missing)
+    return model
 
 
 def resolve_bundle(
@@ -213,21 +178,16 @@ def resolve_bundle(
     if not uri.startswith(("models:/", "runs:/")):
         return _local_bundle(path)
     address = resolve_uri(tracking_uri)
-    try:
+    with plain_errors(address, f"{uri}: must be a model in {without_password(address)}"):
         client = connect(address)
         with quiet("mlflow"):
-            place = _artifact_location(client, uri)
-            local = _fetch(place, address, downloads)
-    except STORE_ERRORS as error:
-        raise TrackingError(
-            f"{uri}: must be a model in {without_password(address)} ({explain(error, address)})"
-        ) from error
+            local = _fetch(_artifact_location(client, uri), address, downloads)
     return _local_bundle(local)
 
 
 def _local_bundle(path: Path) -> Path:
     """The bundle in a directory that is one, a run's, or an MLflow model's."""
-    if (path / BUNDLE_MANIFEST).is_file() or (path / BUNDLE_VALUES).is_file():
+    if (path / bundles.MANIFEST).is_file() or (path / bundles.VALUES).is_file():
         return path
     if (path / "MLmodel").is_file():
         try:  # not Model.load, which reads the path as an address
@@ -249,7 +209,11 @@ def _artifact_location(client: MlflowClient, uri: str) -> str:
     kind, _, rest = uri.partition(":/")
     if kind == "runs":
         run_id, _, name = rest.strip("/").partition("/")
-        return _location_of_run(client, run_id, name or MODEL_NAME)
+        name = name or MODEL_NAME
+        for model in finished_models(client, run_id):
+            if model.name == name:
+                return str(model.artifact_location)
+        raise TrackingError(f"runs:/{run_id}/{name}: the run must have a model, but logged none")
     if is_logged_model(uri):
         return str(client.get_logged_model(rest).artifact_location)
     version = find_version(client, uri)
@@ -268,7 +232,6 @@ def find_version(client: MlflowClient, uri: str) -> ModelVersion:
 
     Raises:
         TrackingError: the address names neither an alias nor a version.
-        STORE_ERRORS: there is none, or the store cannot be reached.
     """
     rest = uri.partition(":/")[2]
     name, at, alias = rest.partition("@")
@@ -283,56 +246,34 @@ def find_version(client: MlflowClient, uri: str) -> ModelVersion:
     return client.get_model_version(name, number)
 
 
-def _location_of_run(client: MlflowClient, run_id: str, name: str) -> str:
-    models = [model for model in finished_models(client, run_id) if model.name == name]
-    if not models:
-        raise TrackingError(f"runs:/{run_id}/{name}: the run must have a model, but logged none")
-    return str(models[0].artifact_location)
-
-
 def _fetch(location: str, tracking_uri: str, downloads: Path) -> Path:
     """The files at a location: where they lie, or a copy made once."""
     if location.startswith("/"):
         return Path(location)
     if location.startswith("file:"):
         return Path(unquote(urlsplit(location).path))
-    held = downloads / hashlib.sha256(f"{tracking_uri}\n{location}".encode()).hexdigest()[:24]
+    held = downloads / hashlib.sha256(f"{tracking_uri}\n{location}".encode()).hexdigest()[:32]
     if not held.exists():
-        downloads.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=downloads, prefix=".") as directory:
-            unfinished = Path(directory) / MODEL_NAME
-            unfinished.mkdir()
+        with suppress(FileExistsError), new_directory(held) as made:  # another process may be first
             copied = download_artifacts(
-                artifact_uri=location, dst_path=str(unfinished), tracking_uri=tracking_uri
+                artifact_uri=location, dst_path=str(made / "copy"), tracking_uri=tracking_uri
             )
-            try:
-                Path(copied).replace(held)
-            except OSError:
-                if not held.exists():  # where it does, another process was first
-                    raise
-    return held
+            Path(copied).rename(made / MODEL_NAME)
+    return held / MODEL_NAME
 
 
 def bundle_digest(bundle: Path) -> str:
     """SHA-256 over the paths and contents of a bundle's files, 24 hexadecimal digits."""
     digest = hashlib.sha256()
     for file in sorted(path for path in bundle.rglob("*") if path.is_file()):
-        digest.update(f"{file.relative_to(bundle).as_posix()}\n{file_digest(file)}\n".encode())
+        digest.update(
+            f"{file.relative_to(bundle).as_posix()}\n{bundles.file_digest(file)}\n".encode()
+        )
     return digest.hexdigest()[:24]
 
 
-def _same_model(
-    client: MlflowClient, run_id: str, outputs: object, digest: str
-) -> LoggedModel | None:
-    for output in getattr(outputs, "model_outputs", None) or []:
-        model = client.get_logged_model(output.model_id)
-        if model.source_run_id == run_id and model.tags.get(_BUNDLE_TAG) == digest:
-            return model
-    return None
-
-
 def _upload(
-    client: MlflowClient, run_id: str, model: LoggedModel, bundle: Path, readers: Sequence[str]
+    client: MlflowClient, run_id: str, model: LoggedModel, bundle: Path, users: Sequence[str]
 ) -> None:
     description = Model(
         artifact_path=model.artifact_location,
@@ -343,5 +284,5 @@ def _upload(
     with TemporaryDirectory() as directory:
         path = Path(directory) / MODEL_NAME
         with quiet("mlflow.pyfunc"):
-            save_model(bundle, path, readers=readers, description=description)
+            save_model(bundle, path, users=users, description=description)
         client.log_model_artifacts(model.model_id, str(path))

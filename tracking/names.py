@@ -1,10 +1,9 @@
-"""Names that MLflow accepts, and the way back to ours.
+"""Names that MLflow accepts.
 
 MLflow allows word characters, ``_ - . / :`` and space in a name, and no path that a file system
-would shorten. Ours hold more (``ndcg@10``). The translation is a bijection, so no two names of ours
-meet in one of MLflow's and none is left out: ``@`` becomes ``_at_``, anything else that is not
-allowed becomes its code point between colons, and so does a ``_`` of ours that would read as the
-start of ``_at_``.
+would shorten. Ours hold more (``ndcg@10``). No two names of ours become one of MLflow's, and none
+is left out: ``@`` becomes ``_at_``, anything else that is not allowed becomes its code point
+between colons, and so does a ``_`` of ours that would read as the start of ``_at_``.
 """
 
 from __future__ import annotations
@@ -13,17 +12,12 @@ import re
 
 from recsys.errors import TrackingError
 
-LONGEST_NAME = 250
-PARAMETER_PREFIX = "cfg."
+_LONGEST_NAME = 250
 _REFUSED = re.compile(r"_(?=at[_@])|[^\w.\- ]|\A\.\.|\A\.\Z")
-_TRANSLATED = re.compile(r"_at_|:([0-9a-f]+(?:\.[0-9a-f]+)*):")
 
 
 def translate(name: str) -> str:
-    """The name under which MLflow takes ``name``; ``restore`` gives it back.
-
-    Args:
-        name: not empty; a ``/`` in it is no border between groups and is translated too.
+    """The name under which MLflow takes ``name``; a ``/`` in it is no border between groups.
 
     Raises:
         TrackingError: the name is empty.
@@ -33,23 +27,18 @@ def translate(name: str) -> str:
     return _REFUSED.sub(_replace, name)
 
 
-def restore(name: str) -> str:
-    """The name that ``translate`` was given."""
-    return _TRANSLATED.sub(_original, name)
-
-
 def metric_key(group: str, name: str) -> str:
     """MLflow's key of a metric: charts of one group stand together in its UI."""
-    return _within_length(f"{translate(group)}/{translate(name)}", name)
+    return _within_length(f"{translate(group)}/{translate(name)}")
 
 
-def parameter_key(path: tuple[str, ...], prefix: str = PARAMETER_PREFIX) -> str:
+def parameter_key(path: tuple[str, ...], prefix: str = "cfg.") -> str:
     """MLflow's key of a setting, such as ``cfg.training.learning_rate``.
 
     The prefix keeps settings apart from the parameters that ``mlflow run`` logs by itself under
     their bare names, in its own spelling, and that cannot be logged again.
     """
-    return _within_length(prefix + ".".join(translate(part) for part in path), ".".join(path))
+    return _within_length(prefix + ".".join(translate(part) for part in path))
 
 
 def _replace(match: re.Match[str]) -> str:
@@ -57,15 +46,10 @@ def _replace(match: re.Match[str]) -> str:
     return "_at_" if text == "@" else f":{'.'.join(f'{ord(character):x}' for character in text)}:"
 
 
-def _original(match: re.Match[str]) -> str:
-    codes = match.group(1)
-    return "@" if codes is None else "".join(chr(int(code, 16)) for code in codes.split("."))
-
-
-def _within_length(key: str, name: str) -> str:
-    if len(key) > LONGEST_NAME:
+def _within_length(key: str) -> str:
+    if len(key) > _LONGEST_NAME:
         raise TrackingError(
-            f"a name must have at most {LONGEST_NAME} characters in MLflow, "
-            f"got {len(key)} for '{name[:40]}...'"
+            f"a name must have at most {_LONGEST_NAME} characters in MLflow, "
+            f"got {len(key)} for '{key[:40]}...'"
         )
     return key

@@ -1,12 +1,10 @@
-"""Runs that were: found by what a person calls them, and listed."""
+"""A run that was: found by what a user calls it, and read whole."""
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,28 +20,21 @@ from recsys.reporting.record import RECORD_FILE, TABLES_DIR, RunRecord, read_jso
 from tracking import payload
 from tracking.ledger import Ledger
 from tracking.mirror import PER_USER_FILE
-from tracking.names import parameter_key
 from tracking.remote_run import existing_run
-from tracking.run_filter import metric_keys, mlflow_filter, order_by
 from tracking.store import (
-    STORE_ERRORS,
     connect_to_read,
-    explain,
+    experiment_ids,
     one_line,
+    plain_errors,
     resolve_uri,
     without_password,
 )
 
-SHORTEST_PREFIX = 6
+TRIAL_TAG = "optuna.trial"
+_SHORTEST_PREFIX = 6
 _WHOLE_ID = re.compile(r"[0-9a-f]{32}")
-_PREFIX = re.compile(rf"[0-9a-f]{{{SHORTEST_PREFIX},31}}")
+_PREFIX = re.compile(rf"[0-9a-f]{{{_SHORTEST_PREFIX},31}}")
 _MOST_CANDIDATES = 10
-_PAGE = 200
-_TRIAL_TAG, _KIND_TAG = "optuna.trial", "bookends.kind"
-
-
-MODEL = (("training", "objective"), ("model", "item_encoder", "fusion"))
-EMBEDDING_DIM = ("model", "user_encoder", "id_embedding", "params", "embedding_dim")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +43,6 @@ class PastRun:
 
     Attributes:
         run_id: MLflow's id; None for a directory that was never tracked.
-        name: of the run.
-        record: what it was and gave.
         per_user: metrics of each test user as the run wrote them (user_id, n_train, segment, then
             one column a metric); without rows and columns where the run has none.
         tables: in the order in which its report shows them. MLflow keeps their columns and rows
@@ -69,63 +58,8 @@ class PastRun:
     directory: Path | None
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A metric of a listed run.
-
-    Attributes:
-        value: the mean.
-        low: lower end of its interval; None where MLflow holds none, and so is ``high``.
-        high: upper end.
-        split: "test" or "validation"; None for what is of no split.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    split: str | None
-
-
-@dataclass(frozen=True)
-class RunRow:
-    """What a list says of a run.
-
-    Attributes:
-        run_id: MLflow's id.
-        name: of the run.
-        kind: "run", "trial", "sweep" or "comparison".
-        status: such as "finished", "running", "failed" or "pruned".
-        created: start, UTC.
-        fingerprint: of the data; None where MLflow does not know it.
-        model: objective and fusion of the item tower; None where neither is known.
-        embedding_dim: None where it is not known.
-        metrics: by MLflow's key.
-    """
-
-    run_id: str
-    name: str
-    kind: str
-    status: str
-    created: datetime
-    fingerprint: str | None
-    model: str | None
-    embedding_dim: str | None
-    metrics: Mapping[str, float]
-
-    def measured(self, metric: str) -> Measured | None:
-        """A metric by our name, of the test split or else of validation; None without one."""
-        for key in metric_keys(metric):
-            value = self.metrics.get(key)
-            if value is None or math.isnan(value):
-                continue
-            group, _, name = key.partition("/")
-            ends = [self.metrics.get(f"{group}_ci_{end}/{name}") for end in ("low", "high")]
-            return Measured(value, ends[0], ends[1], _split_of(group))
-        return None
-
-
 def find_run(text: str, tracking_uri: str | None = None, experiment: str | None = None) -> PastRun:
-    """The run that a person means.
+    """The run that a user means.
 
     Args:
         text: a run directory, an MLflow run id, the first 6 or more characters of one, or the name
@@ -143,13 +77,9 @@ def find_run(text: str, tracking_uri: str | None = None, experiment: str | None 
     if os.sep in text:
         raise ArtifactError(f"{text}: must be a run directory ({RECORD_FILE} in it)")
     uri = resolve_uri(tracking_uri)
-    try:
+    with plain_errors(uri, f"run '{text}' could not be read from {without_password(uri)}"):
         client = connect_to_read(uri)
         return _download(client, _find(client, text, uri, experiment))
-    except STORE_ERRORS as error:
-        raise TrackingError(
-            f"run '{text}' could not be read from {without_password(uri)} ({explain(error, uri)})"
-        ) from error
 
 
 def read_run(run_dir: Path, tracking_uri: str | None = None) -> PastRun:
@@ -168,59 +98,15 @@ def read_run(run_dir: Path, tracking_uri: str | None = None) -> PastRun:
     )
 
 
-def list_runs(
-    tracking_uri: str | None = None,
-    experiment: str = "bookends",
-    *,
-    filter_text: str = "",
-    sort: str = "ndcg@10",
-    is_reversed: bool = False,
-    limit: int = 20,
-    include_all: bool = False,
-) -> list[RunRow]:
-    """Runs of an experiment, best first.
-
-    Args:
-        tracking_uri: the store; None takes ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` here.
-        experiment: its name.
-        filter_text: MLflow's search syntax, and our metric names; see ``mlflow_filter``.
-        sort: "date" or a metric; see ``order_by``.
-        is_reversed: worst or oldest first.
-        limit: rows at most.
-        include_all: trials, sweeps and comparisons too.
-
-    Raises:
-        TrackingError: no such store or experiment, a filter that MLflow does not take, or a metric
-            to sort by that no run has.
-    """
-    uri = resolve_uri(tracking_uri)
-    condition = _condition(filter_text, include_all)
-    order = order_by(sort, is_reversed=is_reversed)
-    try:
-        client = connect_to_read(uri)
-        ids = _experiment_ids(client, uri, experiment)
-        found = map(_row, _search(client, ids, condition, order, min(limit, _PAGE)))
-        wanted = (row for row in found if include_all or row.kind == "run")
-        rows = list(itertools.islice(wanted, limit))
-    except STORE_ERRORS as error:
-        chosen = f" by the filter '{filter_text}'" if filter_text else ""
-        raise TrackingError(
-            f"runs{chosen} could not be read from {without_password(uri)} ({explain(error, uri)})"
-        ) from error
-    _refuse_unknown_metric(rows, sort)
-    return rows
-
-
 def _find(client: MlflowClient, text: str, uri: str, experiment: str | None) -> Run:
     if _WHOLE_ID.fullmatch(text):
-        found = existing_run(client, text)
-        if found is None:
+        if existing_run(client, text) is None:
             raise TrackingError(
                 f"run '{text}': must be in the tracking store, but {without_password(uri)} holds "
                 "none with this id"
             )
         return client.get_run(text)
-    ids = _experiment_ids(client, uri, experiment)
+    ids = experiment_ids(client, uri, experiment)
     conditions = [f"attributes.run_name = {_quoted(text)}"]
     if _PREFIX.fullmatch(text):
         conditions.append(f"attributes.run_id LIKE '{text}%'")
@@ -234,7 +120,7 @@ def _find(client: MlflowClient, text: str, uri: str, experiment: str | None) -> 
     place = without_password(uri) + (f", experiment '{experiment}'" if experiment else "")
     if not runs:
         raise TrackingError(
-            f"run '{text}': must be a run directory, a run's id, its first {SHORTEST_PREFIX} "
+            f"run '{text}': must be a run directory, a run's id, its first {_SHORTEST_PREFIX} "
             f"characters or more, or a run's name; found none of these in {place}"
         )
     raise TrackingError(
@@ -245,7 +131,7 @@ def _find(client: MlflowClient, text: str, uri: str, experiment: str | None) -> 
 
 def _candidates(runs: list[Run]) -> str:
     named = [
-        f"{run.info.run_id[:12]} ({run.info.run_name}, {_created(run):%Y-%m-%d %H:%M} UTC)"
+        f"{run.info.run_id[:12]} ({run.info.run_name}, {started(run):%Y-%m-%d %H:%M} UTC)"
         for run in runs[:_MOST_CANDIDATES]
     ]
     return ", ".join(named) + (", ..." if len(runs) > _MOST_CANDIDATES else "")
@@ -257,7 +143,7 @@ def _download(client: MlflowClient, run: Run) -> PastRun:
     if RECORD_FILE not in held:
         raise TrackingError(
             f"run '{name}' ({run_id}): must be a Bookends run that was sent whole, but holds no "
-            f"{RECORD_FILE}; it is a {_kind(run)} with status {run.info.status}"
+            f"{RECORD_FILE}; it is a {kind_of(run)} with status {run.info.status}"
         )
     with TemporaryDirectory() as folder:
         place = Path(folder)
@@ -306,77 +192,15 @@ def _read_per_user(path: Path) -> pd.DataFrame:
         ) from error
 
 
-def _condition(filter_text: str, include_all: bool) -> str:
-    conditions = [mlflow_filter(filter_text)] if filter_text.strip() else []
-    if not include_all:
-        conditions.append(f"tags.`{_TRIAL_TAG}` IS NULL")
-    return " and ".join(conditions)
-
-
-def _search(
-    client: MlflowClient, ids: list[str], condition: str, order: list[str], page: int
-) -> Iterator[Run]:
-    token = None
-    while True:
-        runs = client.search_runs(
-            ids, condition, max_results=page, order_by=order, page_token=token
-        )
-        yield from runs
-        token = runs.token
-        if not token:
-            return
-
-
-def _experiment_ids(client: MlflowClient, uri: str, experiment: str | None) -> list[str]:
-    held = {found.name: found.experiment_id for found in client.search_experiments()}
-    if experiment is None:
-        return list(held.values())
-    if experiment not in held:
-        raise TrackingError(
-            f"experiment '{experiment}': must be in {without_password(uri)}, which has "
-            f"{', '.join(map(repr, sorted(held)))}"
-        )
-    return [held[experiment]]
-
-
-def _row(run: Run) -> RunRow:
-    params, tags = run.data.params, run.data.tags
-    return RunRow(
-        run_id=run.info.run_id,
-        name=run.info.run_name or "",
-        kind=_kind(run),
-        status=tags.get("bookends.status") or run.info.status.lower(),
-        created=_created(run),
-        fingerprint=tags.get("bookends.dataset") or params.get("dataset.fingerprint"),
-        model=", ".join(params[key] for key in map(parameter_key, MODEL) if key in params) or None,
-        embedding_dim=params.get(parameter_key(EMBEDDING_DIM)),
-        metrics=dict(run.data.metrics),
-    )
-
-
-def _kind(run: Run) -> str:
+def kind_of(run: Run) -> str:
+    """What a run is: "run", "trial", "sweep" or "comparison"."""
     tags = run.data.tags
-    return "trial" if _TRIAL_TAG in tags else tags.get(_KIND_TAG, "run")
+    return "trial" if TRIAL_TAG in tags else tags.get("bookends.kind", "run")
 
 
-def _created(run: Run) -> datetime:
+def started(run: Run) -> datetime:
+    """When it began, UTC."""
     return datetime.fromtimestamp(run.info.start_time / 1000, UTC)
-
-
-def _split_of(group: str) -> str | None:
-    return {"test": "test", "test_sampled": "test", "trial": "validation", "val": "validation"}.get(
-        group
-    )
-
-
-def _refuse_unknown_metric(rows: list[RunRow], sort: str) -> None:
-    usual = ("date", "ndcg@10")
-    if not rows or sort in usual or any(row.measured(sort) is not None for row in rows):
-        return
-    raise TrackingError(
-        f"'--sort' must be 'date' or a metric of these runs, such as 'ndcg@10', 'recall@10' or "
-        f"'run/seconds', got '{sort}'"
-    )
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What MLflow is told about a run: its record as parameters, metrics, tags and a description."""
+"""What MLflow is told of a run: its record as parameters, metrics, tags, data set, description."""
 
 from __future__ import annotations
 
@@ -7,16 +7,26 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from pathlib import PurePath
+from typing import Any, Literal
+
+from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from recsys.addresses import without_password
 from recsys.config import RANKING_METRICS
+from recsys.errors import TrackingError
 from recsys.reporting.record import RunRecord
+from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
 
-LONGEST_PARAMETER = 6000
 LOSS_KEY = "train/loss"
 MONITORED = "ndcg@10"
+ENDING_TAGS = ("bookends.error", "bookends.reason", "bookends.stop_reason")
+"""What a run is told of its end, and must forget when it goes on."""
+_LONGEST_PARAMETER = 6000
+_LONGEST_DIGEST = 36
+_TABLE_DIGITS = 6
 _REFIT = ("epochs", "positives", "seconds")
 _SAMPLED = "sampled_"
 _SHORT = {"validation": "val"}
@@ -24,63 +34,62 @@ _SPACE = "\N{NO-BREAK SPACE}"
 _STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
-class Epoch(Protocol):
-    """One pass over the train interactions, as the trainer gives it."""
-
-    @property
-    def number(self) -> int:
-        """Counted from 1."""
-
-    @property
-    def train_loss(self) -> float:
-        """Mean loss."""
-
-    @property
-    def parts(self) -> Mapping[str, float]:
-        """The loss by part."""
-
-    @property
-    def validation(self) -> Mapping[str, float]:
-        """Metrics by name."""
-
-    @property
-    def seconds(self) -> float:
-        """Wall time."""
-
-
 def parameters(record: RunRecord) -> dict[str, str]:
     """Every resolved setting under ``cfg.``, and the data set's numbers under ``dataset.``."""
-    values = {parameter_key(path): _text(value) for path, value in _leaves(record.config)}
-    address = parameter_key(("experiment", "tracking_uri"))
-    if address in values:
-        values[address] = without_password(values[address])
+    config = dict(leaves(record.config))
+    address = ("experiment", "tracking_uri")
+    if config.get(address):
+        config[address] = without_password(config[address])
     summary = {key: value for key, value in record.dataset.items() if key != "sources"}
-    dataset = {
-        parameter_key(path, "dataset."): _text(value)
-        for path, value in _leaves(summary)
+    values = {parameter_key(path): value for path, value in config.items()}
+    values |= {
+        parameter_key(path, "dataset."): value
+        for path, value in leaves(summary)
         if value is not None
     }
-    return {key: _shortened(text) for key, text in (values | dataset).items()}
+    return {key: parameter_text(value) for key, value in values.items()}
 
 
-def epoch_metrics(
-    *,
-    train_loss: float | None,
-    parts: Mapping[str, float | None],
-    validation: Mapping[str, float | None],
-    seconds: float,
-    monitored: str = MONITORED,
-) -> dict[str, float]:
+def leaves(
+    tree: Mapping[str, Any], above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and value of everything in nested settings; an empty section is a value."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, (*above, str(key)))
+        else:
+            yield (*above, str(key)), value
+
+
+def parameter_text(value: object) -> str:
+    """A value as MLflow keeps it, which cuts longer ones in silence: two of them might look alike.
+
+    A longer one ends in a digest of the whole.
+    """
+    text = value if isinstance(value, str) else json.dumps(value, allow_nan=False)
+    if len(text) <= _LONGEST_PARAMETER:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:24]
+    end = f"... ({len(text)} characters, sha256:{digest}, whole in config.yaml)"
+    return text[: _LONGEST_PARAMETER - len(end)] + end
+
+
+def epoch_metrics(epoch: EpochResult, monitored: str = MONITORED) -> dict[str, float]:
     """One epoch's metrics by MLflow's key; a value that a record could not hold is NaN.
 
     The monitored one comes first: MLflow keeps the order, and draws the first when runs are
     compared.
     """
-    names = sorted(validation, key=lambda name: name != monitored)
-    values = {metric_key("val", name): validation[name] for name in names}
-    values |= {LOSS_KEY: train_loss, "train/seconds": seconds}
-    values |= {metric_key("train", f"loss_{name}"): value for name, value in parts.items()}
+    names = sorted(epoch.validation, key=lambda name: name != monitored)
+    values = {metric_key("val", name): epoch.validation[name] for name in names}
+    values |= {LOSS_KEY: epoch.train_loss, "train/seconds": epoch.seconds}
+    values |= {metric_key("train", f"loss_{name}"): value for name, value in epoch.parts.items()}
     return {key: _number(value) for key, value in values.items()}
+
+
+def epochs_of(record: RunRecord) -> list[EpochResult]:
+    """The epochs of a record as the trainer gave them."""
+    return [EpochResult(**({"is_best": False} | epoch)) for epoch in record.history]
 
 
 def summary_metrics(record: RunRecord) -> dict[str, float]:
@@ -114,12 +123,18 @@ def evaluation_metrics(record: RunRecord) -> dict[str, float]:
     means = evaluation["model"]["means"]
     first = {name: means[name] for name in sorted(means, key=lambda name: name != monitored)}
     values = _score_metrics(split, {**evaluation["model"], "means": first})
-    values[metric_key(split, "readers")] = _number(evaluation["n_users"])
+    values[metric_key(split, "users")] = _number(evaluation["n_users"])
     for name, scores in evaluation["baselines"].items():
         kept = baseline_metrics(name, scores["means"], monitored)
         group = baseline_group(name, evaluation["split"])
         values |= _score_metrics(group, {"means": {key: scores["means"][key] for key in kept}})
     return values
+
+
+def model_metrics(record: RunRecord) -> dict[str, float]:
+    """The evaluation metrics of the model itself."""
+    metrics = evaluation_metrics(record)
+    return {key: value for key, value in metrics.items() if key.startswith(("test", "final_"))}
 
 
 def baseline_metrics(name: str, metrics: Iterable[str], monitored: str) -> list[str]:
@@ -160,10 +175,6 @@ def created_ms(record: RunRecord) -> int:
     return int(datetime.fromisoformat(record.created).timestamp() * 1000)
 
 
-ENDING_TAGS = ("bookends.error", "bookends.reason", "bookends.stop_reason")
-"""What a run is told of its end, and must forget when it goes on."""
-
-
 def tags(record: RunRecord) -> dict[str, str]:
     """What the record says beside numbers and settings."""
     values = {
@@ -175,6 +186,55 @@ def tags(record: RunRecord) -> dict[str, str]:
         "mlflow.note.content": description(record),
     }
     return {key: str(value) for key, value in values.items() if value}
+
+
+def dataset_input(
+    described: Mapping[str, Any],
+    filter_steps: Sequence[Mapping[str, Any]] = (),
+    context: Literal["training", "evaluation"] = "training",
+) -> DatasetInput | None:
+    """The prepared data set of a record as an input of a run; None where none was prepared.
+
+    MLflow's ready-made data sets digest the first 10,000 rows only, so that two different inputs
+    share a digest; our fingerprint covers the whole content of the files and the settings.
+
+    Raises:
+        TrackingError: the fingerprint is longer than MLflow holds.
+    """
+    fingerprint = described.get("fingerprint")
+    if not fingerprint:
+        return None
+    if len(fingerprint) > _LONGEST_DIGEST:
+        raise TrackingError(
+            f"a data set's fingerprint must have at most {_LONGEST_DIGEST} characters in MLflow, "
+            f"got {len(fingerprint)}: '{fingerprint}'"
+        )
+    sources: dict[str, Any] = described.get("sources") or {}
+    summary = {key: value for key, value in described.items() if key != "sources"}
+    dataset = Dataset(
+        name=_dataset_name([PurePath(path) for path in sources]),
+        digest=fingerprint,
+        source_type="local",
+        source=json.dumps({"uri": next(iter(sources), ""), "files": sources}),
+        profile=json.dumps(summary | {"filter_steps": list(filter_steps)}),
+    )
+    return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])
+
+
+def _dataset_name(paths: Sequence[PurePath]) -> str:
+    """The names of the files, behind that of their directory where they share one."""
+    parents = {path.parent.name for path in paths} - {""}
+    parent = f"{parents.pop()}/" if len(parents) == 1 else ""
+    return (parent + "+".join(path.name for path in paths))[:500] or "data"
+
+
+def viewer_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dict[str, Any]:
+    """A table as MLflow's pages show it whole: no other keys, and 6 digits of a number."""
+    data = [
+        [float(f"{cell:.{_TABLE_DIGITS}g}") if isinstance(cell, float) else cell for cell in row]
+        for row in rows
+    ]
+    return {"columns": list(columns), "data": data}
 
 
 def description(record: RunRecord) -> str:
@@ -205,7 +265,7 @@ def _model_line(record: RunRecord) -> str:
 
 
 def _data_line(record: RunRecord) -> str:
-    words = {"n_users": "readers", "n_items": "books", "train": "train interactions"}
+    words = {"n_users": "users", "n_items": "items", "train": "train interactions"}
     counts = [
         f"{record.dataset[key]:,} {word}" for key, word in words.items() if key in record.dataset
     ]
@@ -265,27 +325,6 @@ def _score_key(group: str, end: str, name: str) -> str:
     if name.startswith(_SAMPLED):
         return metric_key(f"{group}_sampled{end}", name.removeprefix(_SAMPLED))
     return metric_key(group + end, name)
-
-
-def _leaves(tree: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[Any, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, (*above, str(key)))
-        else:
-            yield (*above, str(key)), value
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _shortened(text: str) -> str:
-    """MLflow cuts longer values in silence, so that two of them may look alike."""
-    if len(text) <= LONGEST_PARAMETER:
-        return text
-    digest = hashlib.sha256(text.encode()).hexdigest()[:24]
-    end = f"... ({len(text)} characters, sha256:{digest}, whole in config.yaml)"
-    return text[: LONGEST_PARAMETER - len(end)] + end
 
 
 def _number(value: float | None) -> float:

@@ -1,19 +1,24 @@
-"""Which process a run belongs to, and whether it still lives."""
+"""The process that makes a run: whether it still lives, whose it is, and which code it runs."""
 
 from __future__ import annotations
 
+import getpass
 import hashlib
+import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import psutil
 
+from recsys.addresses import hide_passwords
+
 Life = Literal["alive", "dead", "elsewhere"]
 _PREFIX = "bookends."
+_LONGEST_COMMAND = 5000
 _OUTERMOST = "pid:[4026531836]"
 _REAL = "machine:"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -67,6 +72,45 @@ class Owner:
         if self.boot_id != _boot_id():
             return "dead" if self.machine.startswith(_REAL) else "elsewhere"
         return "alive" if _process_start(self.pid) == self.process_start else "dead"
+
+
+def source_tags(environment: Mapping[str, Any], name: str | None = None) -> dict[str, str]:
+    """Where the code came from; ``mlflow run`` has set these already, in its own way.
+
+    MLflow's UI shows what follows the last slash of a source's name, so that has no options.
+
+    Args:
+        environment: with git_commit, command and python of the process, as far as known.
+        name: of the source; None takes the command up to its first option.
+    """
+    commit = environment.get("git_commit") or ""
+    command = hide_passwords(environment.get("command") or "")
+    values = {
+        "bookends.command": command[:_LONGEST_COMMAND],
+        "bookends.python": environment.get("python"),
+        "mlflow.source.name": name or command.partition(" -")[0] or "bookends run",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": commit.removesuffix("-dirty"),
+        "mlflow.source.git.dirty": str(commit.endswith("-dirty")) if commit else "",
+    }
+    return {key: str(value) for key, value in values.items() if value}
+
+
+def maker_tags() -> dict[str, str]:
+    """Who made it, and with which version of the package."""
+    try:
+        version = importlib.metadata.version("bookends")
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed"
+    return {"bookends.version": version, "mlflow.user": user_name()}
+
+
+def user_name() -> str:
+    """Who runs this process: the name, or the number of a container's user that has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _machine() -> str:

@@ -1,13 +1,13 @@
 """The model registry: versions made of runs, and the alias of the one that is served.
 
 An alias points to one version, so there are never two champions. That the one it points to was held
-against the one before it, and not against an earlier one, is seen to by taking turns
-(:mod:`tracking.lease`): within the turn the champion is read again, and where it is not the one the
-gate looked at, nothing is written and the caller is asked to judge anew.
+against the one before it, and not against an earlier one, is seen to by a lease
+(:mod:`tracking.lease`): under it the champion is read again, and where it is not the one the gate
+looked at, nothing is written and the caller is asked to judge anew.
 
 A process may be killed between any two calls, so a promotion moves the alias first and notes the
 move after, and a rollback the other way round: either way the former champions that
-:func:`tracking.champions.line` gives are the right ones.
+:func:`tracking.champions.succession` gives are the right ones.
 """
 
 from __future__ import annotations
@@ -15,35 +15,29 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mlflow.entities import LoggedModel
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import (
-    RESOURCE_ALREADY_EXISTS,
-    RESOURCE_DOES_NOT_EXIST,
-    ErrorCode,
-)
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from recsys.errors import ConfigError, TrackingError
-from recsys.evaluation.gate import Verdict
-from recsys.reporting.record import RunRecord
 from tracking.champions import Move, Way, moves_in, rollback_target
-from tracking.lease import Turn, turn
-from tracking.origin import user_name
+from tracking.lease import Lease, lease
+from tracking.processes import user_name
 from tracking.registry_page import (
+    Candidate,
     details_in,
     model_description,
     version_description,
     version_tags,
 )
 from tracking.remote_run import existing_run, finished_models
-from tracking.store import STORE_ERRORS, connect_to_read, explain, without_password
+from tracking.store import connect_to_read, every, found, plain_errors, without_password
 
 DEFAULT_NAME = "bookends"
 CHAMPION = "champion"
@@ -56,54 +50,8 @@ class ChampionChangedError(TrackingError):
 
 
 @dataclass(frozen=True)
-class Version:
-    """A registered version.
-
-    Attributes:
-        number: counts the versions of a model, from 1; never given twice.
-        run_id: the run it was made by; empty where the registry does not know.
-        tags: as they stand at it.
-    """
-
-    number: int
-    run_id: str
-    tags: Mapping[str, str]
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A run that is to be registered.
-
-    Attributes:
-        run_id: MLflow's.
-        record: of the run.
-        verdict: what the gate says of it.
-        against: version of the champion it was held against; None where there was none.
-        reason: why it is to be champion whatever the gate says; None leaves it to the gate.
-    """
-
-    run_id: str
-    record: RunRecord
-    verdict: Verdict
-    against: int | None
-    reason: str | None = None
-
-    @property
-    def is_promoted(self) -> bool:
-        """Whether it is to be champion."""
-        return self.verdict.passed or self.reason is not None
-
-
-@dataclass(frozen=True)
 class Registered:
-    """What a registration did.
-
-    Attributes:
-        version: the run's.
-        is_new: whether it was made now.
-        has_moved: whether the alias was moved to it now.
-        champion: where the alias points now; None where nowhere.
-    """
+    """The run's version, what was done now, and where the alias points (None: nowhere)."""
 
     version: int
     is_new: bool
@@ -113,10 +61,6 @@ class Registered:
 
 class Registry:
     """One registered model of a store or server; what it raises is always a ``BookendsError``.
-
-    Args:
-        uri: resolved address; runs and models are of the same.
-        name: of the registered model.
 
     Raises:
         ConfigError: MLflow would refuse the name, or a filter could not hold it.
@@ -133,15 +77,14 @@ class Registry:
         with self._plainly("be opened"):
             self._client = connect_to_read(uri)
 
-    def champion(self) -> Version | None:
+    def champion(self) -> ModelVersion | None:
         """The version that the alias points to."""
         with self._plainly("say who is champion"):
             model = self._model()
             number = None if model is None else _champion_of(model)
             if number is None:
                 return None
-            held = self._client.get_model_version(self.name, str(number))
-            return Version(number, held.run_id or "", dict(held.tags))
+            return self._client.get_model_version(self.name, str(number))
 
     def version_of(self, run_id: str) -> int | None:
         """The version that was made of a run's present model."""
@@ -158,7 +101,7 @@ class Registry:
         """
         with self._plainly(f"take up run {candidate.run_id}"):
             source = self._logged_model(candidate.run_id)
-            with turn(self._client, self.name) as held:
+            with lease(self._client, self.name) as held:
                 model = self._ensure_model()
                 before = _champion_of(model)
                 number = self._find(candidate.run_id, source.model_id)
@@ -183,7 +126,7 @@ class Registry:
         Raises:
             TrackingError: there is none, or it was deleted.
         """
-        with self._plainly("roll back"), turn(self._client, self.name) as held:
+        with self._plainly("roll back"), lease(self._client, self.name) as held:
             model = self._model()
             if model is None:
                 raise TrackingError(
@@ -201,7 +144,7 @@ class Registry:
         return move
 
     def _promote(
-        self, held: Turn, model: RegisteredModel, version: int, way: Way, reason: str
+        self, held: Lease, model: RegisteredModel, version: int, way: Way, reason: str
     ) -> None:
         moves = moves_in(model.tags)
         move = _move(moves, version, _champion_of(model), way, reason)
@@ -218,16 +161,8 @@ class Registry:
 
     def _write_version(self, candidate: Candidate, source: LoggedModel, number: int | None) -> int:
         """Make the version, or bring what stands at it up to date; gives its number."""
-        tags = version_tags(
-            candidate.record,
-            candidate.verdict,
-            {"run_id": candidate.run_id, "model_id": source.model_id},
-            against=candidate.against,
-            reason=candidate.reason,
-        )
-        description = version_description(
-            candidate.record, candidate.verdict, candidate.against, candidate.reason
-        )
+        tags = version_tags(candidate, source.model_id)
+        description = version_description(candidate)
         if number is None:
             made = self._client.create_model_version(
                 self.name,
@@ -260,37 +195,29 @@ class Registry:
             self._client.set_logged_model_tags(source.model_id, tags)
 
     def _model(self) -> RegisteredModel | None:
-        try:
-            return self._client.get_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-                raise
-            return None
+        return found(lambda: self._client.get_registered_model(self.name))
 
     def _ensure_model(self) -> RegisteredModel:
-        found = self._model()
-        if found is not None:
-            return found
+        model = self._model()
+        if model is not None:
+            return model
         try:
             return self._client.create_registered_model(
                 self.name, description=model_description(self.name, [], "")
             )
         except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return self._client.get_registered_model(self.name)  # made by other means meanwhile
 
     def _versions(self, condition: str = "") -> Iterator[ModelVersion]:
         """Versions that were not deleted, newest first."""
-        token = None
-        while True:
-            page = self._client.search_model_versions(
-                f"name = '{self.name}'{condition}", max_results=_PAGE, page_token=token
+        condition = f"name = '{self.name}'{condition}"
+        return every(
+            lambda token: self._client.search_model_versions(
+                condition, max_results=_PAGE, page_token=token
             )
-            yield from page
-            token = page.token
-            if not token:
-                return
+        )
 
     def _find(self, run_id: str, model_id: str) -> int | None:
         for version in self._versions(f" and run_id = '{run_id}'"):
@@ -312,15 +239,8 @@ class Registry:
             )
         return models[0]
 
-    @contextmanager
-    def _plainly(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except STORE_ERRORS as error:
-            because = explain(error, self.uri)
-            raise TrackingError(
-                f"registry {without_password(self.uri)}: could not {what} ({because})"
-            ) from error
+    def _plainly(self, what: str) -> AbstractContextManager[None]:
+        return plain_errors(self.uri, f"registry {without_password(self.uri)}: could not {what}")
 
 
 def _champion_of(model: RegisteredModel) -> int | None:

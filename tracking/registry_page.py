@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from recsys.evaluation.gate import Verdict
@@ -25,43 +26,62 @@ _LONGEST_REASON = 500
 _WAYS = {"gate": "through the gate", "force": "by force", "rollback": "rolled back"}
 
 
-def version_tags(
-    record: RunRecord,
-    verdict: Verdict,
-    ids: Mapping[str, str],
-    *,
-    against: int | None,
-    reason: str | None,
-) -> dict[str, str]:
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A run that is to be registered.
+
+    Attributes:
+        against: version of the champion it was held against; None where there was none.
+        reason: why it is to be champion whatever the gate says; None leaves it to the gate.
+    """
+
+    run_id: str
+    record: RunRecord
+    verdict: Verdict
+    against: int | None
+    reason: str | None = None
+
+    @property
+    def is_promoted(self) -> bool:
+        """Whether it is to be champion."""
+        return self.verdict.passed or self.reason is not None
+
+    @property
+    def opponent(self) -> str:
+        """What it was held against, in words."""
+        return "the popularity baseline" if self.against is None else f"version {self.against}"
+
+
+def version_tags(candidate: Candidate, model_id: str) -> dict[str, str]:
     """What a version's page shows: where it comes from, how good it is, what the gate said and why.
 
     All else, criterion by criterion, is one tag in JSON (:data:`DETAILS_TAG`), for programs.
-
-    Args:
-        record: of its run.
-        verdict: of the gate.
-        ids: more for the details.
-        against: version of the champion it was held against.
-        reason: why it was forced; None where it was not.
     """
+    verdict, record, reason = candidate.verdict, candidate.record, candidate.reason
     is_forced = reason is not None and not verdict.passed
-    metrics = payload.evaluation_metrics(record)
+    failed = "; ".join(f"{row.name} ({row.found})" for row in verdict.failed)
+    because = f"all criteria hold against {candidate.opponent}"
+    if not verdict.passed:
+        because = reason or f"against {candidate.opponent}: failed {failed}"
     tags = {
         "bookends.gate": "forced" if is_forced else "passed" if verdict.passed else "failed",
-        "bookends.reason": _cut(reason if is_forced and reason else _because(verdict, against)),
+        "bookends.reason": _cut(because),
         "bookends.run_name": record.run_name,
         "bookends.dataset": str(record.dataset.get("fingerprint", "")),
     }
-    if verdict.passed or reason is not None:
-        tags["bookends.previous_champion"] = "none" if against is None else str(against)
+    if candidate.is_promoted:
+        tags["bookends.previous_champion"] = str(candidate.against or "none")
+    metrics = payload.evaluation_metrics(record)
     headline = payload.monitored_metric(record)
     tags |= {
         f"bookends.{key}": f"{metrics[key]:.6g}"
         for key in (metric_key(group, headline) for group in _GROUPS)
         if key in metrics
     }
-    details = dict(ids) | {
-        "held_against": against,
+    details = {
+        "run_id": candidate.run_id,
+        "model_id": model_id,
+        "held_against": candidate.against,
         "forced": is_forced,
         "force_reason": None if reason is None else _cut(reason),
         "criteria": {
@@ -69,7 +89,7 @@ def version_tags(
             for row in verdict.criteria
         },
     }
-    return tags | {DETAILS_TAG: json.dumps(details, ensure_ascii=False)}
+    return tags | {DETAILS_TAG: json.dumps(details, ensure_ascii=False, allow_nan=False)}
 
 
 def details_in(tags: Mapping[str, str]) -> dict[str, Any]:
@@ -81,34 +101,22 @@ def details_in(tags: Mapping[str, str]) -> dict[str, Any]:
     return details if isinstance(details, dict) else {}
 
 
-def _because(verdict: Verdict, against: int | None) -> str:
-    opponent = _opponent(against)
-    if verdict.passed:
-        return f"all criteria hold against {opponent}"
-    failed = "; ".join(f"{row.name} ({row.found})" for row in verdict.failed)
-    return f"against {opponent}: failed {failed}"
-
-
-def _opponent(against: int | None) -> str:
-    return "the popularity baseline" if against is None else f"version {against}"
-
-
 def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 4] + " ..."
 
 
-def version_description(
-    record: RunRecord, verdict: Verdict, against: int | None, reason: str | None
-) -> str:
+def version_description(candidate: Candidate) -> str:
     """Markdown: the gate's word, its table, and what the run says of itself."""
-    opponent = _opponent(against)
-    said = "Passed" if verdict.passed else "Did not pass"
-    failed = ", ".join(row.name for row in verdict.failed)
-    parts = [f"{said} the gate against {opponent}{': failed ' + failed if failed else ''}."]
-    if reason is not None:
-        parts.append(f"Made champion at a user's wish: {escape(reason)}")
+    verdict = candidate.verdict
+    said = f"Passed the gate against {candidate.opponent}."
+    if not verdict.passed:
+        failed = ", ".join(row.name for row in verdict.failed)
+        said = f"Did not pass the gate against {candidate.opponent}: failed {failed}."
+    parts = [said]
+    if candidate.reason is not None:
+        parts.append(f"Made champion at a user's wish: {escape(candidate.reason)}")
     parts.append(table_markdown(TableView(verdict.table)))
-    parts.append(payload.description(record))
+    parts.append(payload.description(candidate.record))
     while len("\n\n".join(parts)) > LONGEST_DESCRIPTION:
         parts.pop()
     return "\n\n".join(parts)
@@ -117,13 +125,10 @@ def version_description(
 def model_description(name: str, moves: Sequence[Move], present: str) -> str:
     """Markdown: how to load the champion, and who was champion when.
 
-    Args:
-        name: of the registered model.
-        moves: of the alias, first to last.
-        present: the description that stands; what a user wrote above our heading is kept.
+    What a user wrote above our heading in the ``present`` description is kept.
     """
     head = present.partition(_HEADING)[0].strip() or (
-        "Two-tower book recommenders. The version that the alias `champion` points to is the one "
+        "Two-tower recommenders. The version that the alias `champion` points to is the one "
         f"to serve: `models:/{name}@champion`. The alias moves when a run passes the gate of "
         "`bookends register`, and back by `bookends rollback`."
     )

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from recsys.errors import TrackingError
-from recsys.reporting.record import RunRecord
+from recsys.reporting.record import TABLES_DIR, RunRecord
 from tracking import payload
-from tracking.datasets import Context, dataset_input
-from tracking.store import connect, ensure_experiment, sqlite_path, without_password
+from tracking.store import connect, ensure_experiment, found, sqlite_path, without_password
 
 MOST_METRICS = 1000
 KEY_TAG = "bookends.key"
@@ -29,10 +26,6 @@ class RemoteRun:
     """An MLflow run that exists, addressed by its id; no run is ever "active".
 
     What the store held is read once, here: while a run lives, only its own process writes to it.
-
-    Args:
-        client: of the run's store.
-        run: as the client gave it.
     """
 
     def __init__(self, client: MlflowClient, run: Run) -> None:
@@ -61,14 +54,9 @@ class RemoteRun:
         }
         wanted = changed | dict(tags)
         differing = {key: value for key, value in wanted.items() if self._tags.get(key) != value}
-        if missing or differing:
-            self.client.log_batch(
-                self.run_id,
-                params=[Param(key, value) for key, value in missing.items()],
-                tags=[RunTag(key, value) for key, value in differing.items()],
-            )
-            self._params |= missing
-            self._tags |= differing
+        log(self.client, self.run_id, params=missing, tags=differing)
+        self._params |= missing
+        self._tags |= differing
 
     def send_tags(self, tags: Mapping[str, str]) -> None:
         """Set the tags that are absent or differ."""
@@ -88,10 +76,10 @@ class RemoteRun:
         self,
         described: Mapping[str, Any],
         filter_steps: Sequence[Mapping[str, Any]] = (),
-        context: Context = "training",
+        context: Literal["training", "evaluation"] = "training",
     ) -> None:
-        """Log the data set as an input; arguments as of :func:`tracking.datasets.dataset_input`."""
-        dataset = dataset_input(described, filter_steps, context)
+        """Log the data set as an input, as :func:`tracking.payload.dataset_input` takes it."""
+        dataset = payload.dataset_input(described, filter_steps, context)
         if dataset is not None and dataset.dataset.digest not in self._digests:
             self.client.log_inputs(self.run_id, [dataset])
             self._digests.add(dataset.dataset.digest)
@@ -101,60 +89,72 @@ class RemoteRun:
         history = self.client.get_metric_history(self.run_id, payload.LOSS_KEY)
         return {int(point.step): int(point.timestamp) for point in history}
 
-    def send_epoch(self, number: int, metrics: Mapping[str, float]) -> None:
-        """Log an epoch in one call, now."""
-        now = int(time.time() * 1000)
-        points = [Metric(key, value, now, number) for key, value in metrics.items()]
-        self.client.log_batch(self.run_id, metrics=points)
-
     def send_history(self, record: RunRecord) -> None:
         """Log the epochs of a record that the store lacks, each dated after the one before it."""
         sent = self.epochs_sent()
+        monitored = payload.monitored_metric(record)
         ended, batch = payload.created_ms(record), list[Metric]()
-        for epoch in record.history:
-            if epoch["number"] in sent:
-                ended = sent[epoch["number"]]
+        for epoch in payload.epochs_of(record):
+            if epoch.number in sent:
+                ended = sent[epoch.number]
                 continue
-            ended += int(epoch["seconds"] * 1000)
-            metrics = payload.epoch_metrics(
-                train_loss=epoch["train_loss"],
-                parts=epoch["parts"],
-                validation=epoch["validation"],
-                seconds=epoch["seconds"],
-                monitored=payload.monitored_metric(record),
-            )
-            points = [Metric(key, value, ended, epoch["number"]) for key, value in metrics.items()]
-            if batch and len(batch) + len(points) > MOST_METRICS:
-                self.client.log_batch(self.run_id, metrics=batch)
+            ended += int(epoch.seconds * 1000)
+            new = points(payload.epoch_metrics(epoch, monitored), step=epoch.number, at=ended)
+            if len(batch) + len(new) > MOST_METRICS:  # the client would divide an epoch
+                log(self.client, self.run_id, batch)
                 batch = []
-            batch += points
-        if batch:
-            self.client.log_batch(self.run_id, metrics=batch)
+            batch += new
+        log(self.client, self.run_id, batch)
 
     def send_summary(self, record: RunRecord) -> None:
         """Log the whole run's metrics that are absent or differ."""
-        held = self._metrics
+        self._send_summary(
+            {
+                key: value
+                for key, value in payload.summary_metrics(record).items()
+                if repr(self._metrics.get(key)) != repr(value)  # NaN equals not even NaN
+            },
+            record,
+        )
+
+    def send_model_metrics(self, record: RunRecord, model: LoggedModel) -> None:
+        """Show the model's own metrics at it too: the same points, so that none is doubled."""
+        held = {metric.key for metric in model.metrics or []}
+        metrics = payload.model_metrics(record)
+        absent = {key: value for key, value in metrics.items() if key not in held}
+        self._send_summary(absent, record, model.model_id)
+
+    def _send_summary(
+        self, metrics: Mapping[str, float], record: RunRecord, model_id: str | None = None
+    ) -> None:
         ended = payload.created_ms(record) + int(record.seconds * 1000)
-        points = [
-            Metric(key, value, ended, 0)
-            for key, value in payload.summary_metrics(record).items()
-            if key not in held or not _same(held[key], value)
-        ]
-        for start in range(0, len(points), MOST_METRICS):
-            self.client.log_batch(self.run_id, metrics=points[start : start + MOST_METRICS])
+        log(self.client, self.run_id, points(metrics, at=ended, model_id=model_id))
+
+    def send_files(self, files: Mapping[PurePosixPath, Path], sent: dict[str, str]) -> None:
+        """Upload the files that the store lacks, or holds with another content, each to its place.
+
+        ``sent`` is the digest of what was uploaded before, by place; it is kept up to date.
+        """
+        held = self.file_sizes({_folder(place) for place in files})
+        for place, source in files.items():
+            content, name = source.read_bytes(), str(place)
+            digest = hashlib.sha256(content).hexdigest()[:24]
+            if sent.get(name) != digest or held.get(name) != len(content):
+                self.send_file(source, place)
+                sent[name] = digest
+        self.declare_tables([str(place) for place in files if place.parts[0] == TABLES_DIR])
 
     def send_file(self, source: Path, path: PurePosixPath) -> None:
         """Upload a file; ``path`` is its place in the run and ends in the file's own name."""
-        folder = None if path.parent == PurePosixPath() else str(path.parent)
-        self.client.log_artifact(self.run_id, str(source), folder)
+        self.client.log_artifact(self.run_id, str(source), _folder(path))
 
     def file_sizes(self, folders: Iterable[str | None]) -> dict[str, int]:
         """Bytes of each file that the store holds directly in the given folders, by its path."""
         return {
-            str(found.path): int(found.file_size or 0)
+            str(file.path): int(file.file_size or 0)
             for folder in folders
-            for found in self.client.list_artifacts(self.run_id, folder)
-            if not found.is_dir
+            for file in self.client.list_artifacts(self.run_id, folder)
+            if not file.is_dir
         }
 
     def declare_tables(self, paths: Sequence[str]) -> None:
@@ -171,24 +171,73 @@ class RemoteRun:
         self._status = status or "RUNNING"
 
 
+def points(
+    metrics: Mapping[str, float | None],
+    *,
+    step: int = 0,
+    at: int | None = None,
+    model_id: str | None = None,
+) -> list[Metric]:
+    """A point of each metric that has a value, by MLflow's key.
+
+    ``at`` is in milliseconds since 1970, None is now; a model of ``model_id`` shows them too.
+    """
+    at = int(time.time() * 1000) if at is None else at
+    return [
+        Metric(key, float(value), at, step, model_id=model_id)
+        for key, value in metrics.items()
+        if value is not None
+    ]
+
+
+def log(
+    client: MlflowClient,
+    run_id: str,
+    metrics: Sequence[Metric] = (),
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Log all in one call, if there is anything; what a call cannot hold, the client divides."""
+    if metrics or params or tags:
+        client.log_batch(
+            run_id,
+            metrics=metrics,
+            params=[Param(key, value) for key, value in (params or {}).items()],
+            tags=[RunTag(key, value) for key, value in (tags or {}).items()],
+        )
+
+
+def end(
+    client: MlflowClient,
+    run_id: str,
+    status: str,
+    tags: Mapping[str, str],
+    metrics: Sequence[Metric] = (),
+    params: Mapping[str, str] | None = None,
+) -> None:
+    """End a run, with what is to be logged before."""
+    log(client, run_id, metrics, params, tags)
+    client.set_terminated(run_id, status)
+
+
 def existing_run(client: MlflowClient, run_id: str) -> RemoteRun | None:
     """The run with this id; None where the store has none, or it was deleted."""
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            raise
-        return None
-    return RemoteRun(client, run) if run.info.lifecycle_stage == "active" else None
+    run = found(lambda: client.get_run(run_id))
+    return None if run is None or run.info.lifecycle_stage != "active" else RemoteRun(client, run)
+
+
+def run_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
+    """The models of a run, newest first, those begun and not finished among them."""
+    outputs = client.get_run(run_id).outputs
+    ids = [output.model_id for output in (outputs.model_outputs if outputs else [])]
+    models = [client.get_logged_model(model_id) for model_id in ids]
+    return sorted(models, key=lambda model: model.creation_timestamp, reverse=True)
 
 
 def finished_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
     """The models of a run that were logged whole, newest first."""
-    outputs = client.get_run(run_id).outputs
-    ids = [output.model_id for output in (outputs.model_outputs if outputs else [])]
-    models = [client.get_logged_model(model_id) for model_id in ids]
-    whole = [model for model in models if model.status == LoggedModelStatus.READY]
-    return sorted(whole, key=lambda model: model.creation_timestamp, reverse=True)
+    models = run_models(client, run_id)
+    return [model for model in models if model.status == LoggedModelStatus.READY]
 
 
 def attached_run(uri: str, run_id: str) -> RemoteRun:
@@ -196,7 +245,6 @@ def attached_run(uri: str, run_id: str) -> RemoteRun:
 
     Raises:
         TrackingError: the store does not hold it.
-        STORE_ERRORS: the store cannot be reached.
     """
     path = sqlite_path(uri)
     run = existing_run(connect(uri), run_id) if path is None or path.exists() else None
@@ -209,32 +257,27 @@ def attached_run(uri: str, run_id: str) -> RemoteRun:
     return run
 
 
-def find_or_create_run(client: MlflowClient, uri: str, record: RunRecord, run_id: str) -> RemoteRun:
-    """The run that a record was sent to before, by id or by its key; a new one where there is none.
-
-    Args:
-        client: of the store.
-        uri: the store's resolved address.
-        record: says the experiment, the name and the key.
-        run_id: where the record went last time; empty where it never did.
-    """
-    found = existing_run(client, run_id) if run_id else None
-    if found is not None:
-        return found
-    name = record.config.get("experiment", {}).get("name", "bookends")
-    experiment_id = ensure_experiment(client, name, uri)
-    key = payload.key_of(record)
+def run_with_key(
+    client: MlflowClient, experiment_id: str, key: str, name: str, started: int | None = None
+) -> RemoteRun:
+    """The run that carries this key as a tag; a new one of this name where there is none."""
     runs = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
     if runs:
         return RemoteRun(client, runs[0])
-    run = client.create_run(
-        experiment_id,
-        start_time=payload.created_ms(record),
-        tags={KEY_TAG: key},
-        run_name=record.run_name,
-    )
-    return RemoteRun(client, run)
+    tags = {KEY_TAG: key}
+    return RemoteRun(client, client.create_run(experiment_id, started, tags, run_name=name))
 
 
-def _same(left: float, right: float) -> bool:
-    return left == right or (math.isnan(left) and math.isnan(right))
+def find_or_create_run(client: MlflowClient, uri: str, record: RunRecord, run_id: str) -> RemoteRun:
+    """The run a record was sent to before, as ``run_id`` or by its key; else a new one."""
+    run = existing_run(client, run_id) if run_id else None
+    if run is not None:
+        return run
+    experiment = record.config.get("experiment", {}).get("name", "bookends")
+    experiment_id = ensure_experiment(client, experiment, uri)
+    key, started = payload.key_of(record), payload.created_ms(record)
+    return run_with_key(client, experiment_id, key, record.run_name, started)
+
+
+def _folder(path: PurePosixPath) -> str | None:
+    return None if path.parent == PurePosixPath() else str(path.parent)

@@ -23,11 +23,12 @@ from recsys.recommender import Recommender
 
 BUNDLE = "bundle"
 DEFAULTS = {"task": "recommend", "k": 10, "exclude_seen": True, "categories": []}
-TASKS = ("recommend", "similar_items", "similar_to_book", "readers_of_book")
+TASKS = ("recommend", "similar_items", "similar_to_item", "users_of_item")
+_FORMER_NAMES = {"similar_to_book": "similar_to_item", "readers_of_book": "users_of_item"}
 
 
 class RecommenderModel(PythonModel):
-    """Ranked books for users and near books, those never seen included."""
+    """Ranked items for users and near items, those never seen included."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the bundle, once."""
@@ -46,15 +47,15 @@ class RecommenderModel(PythonModel):
             model_input: by task, a question a row. recommend: ``user_id`` (text, null for a user
                 without one) or ``liked`` (list of item ids, the most recent last) or both, and
                 ``liked_ratings`` (list of numbers) of the liked. similar_items: ``item_id``.
-                similar_to_book and readers_of_book: any of ``title``, ``author``, ``categories``
+                similar_to_item and users_of_item: any of ``title``, ``author``, ``categories``
                 and the numeric columns the model was trained with.
             params: ``task`` (recommend), ``k`` (10), the length of each list, ``exclude_seen``
-                (true) and ``categories`` (none: recommend only books that carry one of these).
+                (true) and ``categories`` (none: recommend only items that carry one of these).
 
         Returns:
             recommend: position (of the row in the input), user_id, rank, item_id, score, title,
-            source. similar_items: item_id, rank, similar_item_id, score, title. similar_to_book:
-            position, rank, item_id, score, title. readers_of_book: position, rank, user_id, score.
+            source. similar_items: item_id, rank, similar_item_id, score, title. similar_to_item:
+            position, rank, item_id, score, title. users_of_item: position, rank, user_id, score.
 
         Raises:
             MlflowException: the input is not as it must be; the server answers with 400.
@@ -66,20 +67,26 @@ class RecommenderModel(PythonModel):
             raise MlflowException.invalid_parameter_value(str(error)) from None
 
     def _answer(self, rows: pd.DataFrame, options: dict[str, Any]) -> pd.DataFrame:
-        task, k, chosen = options["task"], options["k"], list(options["categories"])
+        k, chosen = options["k"], list(options["categories"])
+        task = _FORMER_NAMES.get(options["task"], options["task"])
         match task:
             case "recommend":
                 _check_columns(rows, task, ("user_id", "liked", "liked_ratings"))
                 return self._recommend(rows, k, bool(options["exclude_seen"]), chosen)
             case "similar_items":
                 _check_columns(rows, task, ("item_id",))
-                return self._similar_items(_names(rows, "item_id"), k, chosen)
-            case "similar_to_book":
-                books = self._described(rows, task)
-                return self._recommender.similar_to_book(books, k, categories=chosen)
-            case "readers_of_book":
+                ids = _texts("item_id", _cells(rows, "item_id"))
+                named = [text for text in ids if text is not None]
+                if len(named) < len(ids):
+                    row = ids.index(None)
+                    raise DataError(f"'item_id' must be given in every row, row {row} has none")
+                return self._recommender.similar_items(named, k, categories=chosen)
+            case "similar_to_item":
+                items = self._described(rows, task)
+                return self._recommender.similar_to_book(items, k, categories=chosen)
+            case "users_of_item":
                 if chosen:
-                    raise DataError("the param 'categories' has no meaning for readers_of_book")
+                    raise DataError("the param 'categories' has no meaning for users_of_item")
                 return self._recommender.users_of_book(self._described(rows, task), k)
             case _:
                 raise DataError(f"the param 'task' must be one of {', '.join(TASKS)}, got {task!r}")
@@ -87,12 +94,14 @@ class RecommenderModel(PythonModel):
     def _recommend(
         self, rows: pd.DataFrame, k: int, exclude_seen: bool, categories: Sequence[str]
     ) -> pd.DataFrame:
-        user_ids, liked = _names(rows, "user_id"), _lists(rows, "liked")
+        user_ids = _texts("user_id", _cells(rows, "user_id"))
+        liked = _lists(rows, "liked", "texts")
+        ratings = _lists(rows, "liked_ratings", "numbers")
         answer = self._recommender.recommend_for_users(
             user_ids,
-            liked,
+            [[text for text in _texts("liked", ids or []) if text is not None] for ids in liked],
             k,
-            ratings=_numbers(rows, "liked_ratings"),
+            ratings=ratings if "liked_ratings" in rows.columns else None,
             exclude_seen=exclude_seen,
             categories=categories,
         )
@@ -100,32 +109,22 @@ class RecommenderModel(PythonModel):
         answer["user_id"] = pd.Series([user_ids[row] for row in answer["position"]], dtype=object)
         return answer
 
-    def _similar_items(
-        self, item_ids: Sequence[str | None], k: int, categories: Sequence[str]
-    ) -> pd.DataFrame:
-        named = [name for name in item_ids if name is not None]
-        if len(named) < len(item_ids):
-            raise DataError(
-                f"'item_id' must be given in every row, row {item_ids.index(None)} has none"
-            )
-        return self._recommender.similar_items(named, k, categories=categories)
-
     def _described(self, rows: pd.DataFrame, task: str) -> pd.DataFrame:
         known = self._recommender.book_columns
         _check_columns(rows, task, known)
-        books = rows[[name for name in rows.columns if name in known]].copy()
-        for name in set(books.columns) - set(TEXT_FIELDS):
+        items = rows[[name for name in rows.columns if name in known]].copy()
+        for name in set(items.columns) - set(TEXT_FIELDS):
             try:
-                books[name] = pd.to_numeric(books[name]).astype(np.float64)
+                items[name] = pd.to_numeric(items[name]).astype(np.float64)
             except (ValueError, TypeError) as error:
                 raise DataError(f"column '{name}' must hold numbers ({error})") from None
-        said_nothing = books.isna().all(axis=1).to_numpy()
+        said_nothing = items.isna().all(axis=1).to_numpy()
         if said_nothing.any():
             row = int(said_nothing.argmax())
             raise DataError(
-                f"a new book must be described by {', '.join(known)}, row {row} is empty"
+                f"a new item must be described by {', '.join(known)}, row {row} is empty"
             )
-        return books
+        return items
 
 
 def _check_columns(rows: pd.DataFrame, task: str, wanted: Sequence[str]) -> None:
@@ -139,50 +138,32 @@ def _check_columns(rows: pd.DataFrame, task: str, wanted: Sequence[str]) -> None
         )
 
 
-def _names(rows: pd.DataFrame, column: str) -> list[str | None]:
-    """The texts of a column, None where there is none; MLflow lets other objects through."""
+def _cells(rows: pd.DataFrame, column: str) -> list[Any]:
+    """What a column holds, None where that is nothing."""
     if column not in rows.columns:
         return [None] * len(rows)
-    return [_text(column, cell) for cell in rows[column].tolist()]
+    return [None if _is_missing(cell) else cell for cell in rows[column].tolist()]
 
 
-def _lists(rows: pd.DataFrame, column: str) -> list[list[str]]:
-    """The lists of a column; empty where there is none."""
-    if column not in rows.columns:
-        return [[] for _ in range(len(rows))]
-    lists = []
-    for cell in rows[column].tolist():
-        given = cell if isinstance(cell, list | tuple | np.ndarray) else []
-        if given is not cell and not _is_missing(cell):
-            raise DataError(f"column '{column}' must hold lists of texts, got {cell!r}")
-        lists.append([text for text in (_text(column, each) for each in given) if text is not None])
+def _lists(rows: pd.DataFrame, column: str, kind: str) -> list[list[Any] | None]:
+    """The lists of a column, None where there is none; what is missing within is None."""
+    lists: list[list[Any] | None] = []
+    for cell in _cells(rows, column):
+        if not isinstance(cell, list | tuple | np.ndarray | None):
+            raise DataError(f"column '{column}' must hold lists of {kind}, got {cell!r}")
+        lists.append(cell if cell is None else [None if _is_missing(e) else e for e in cell])
     return lists
 
 
-def _numbers(rows: pd.DataFrame, column: str) -> list[list[float | None] | None] | None:
-    """The lists of numbers of a column, None where there is none."""
-    if column not in rows.columns:
-        return None
-    lists: list[list[float | None] | None] = []
-    for cell in rows[column].tolist():
-        if not isinstance(cell, list | tuple | np.ndarray):
-            if not _is_missing(cell):
-                raise DataError(f"column '{column}' must hold lists of numbers, got {cell!r}")
-            lists.append(None)
-            continue
-        lists.append([None if _is_missing(each) else each for each in cell])
-    return lists
-
-
-def _text(column: str, cell: object) -> str | None:
-    if isinstance(cell, str):
-        return str(cell)
-    if _is_missing(cell):
-        return None
-    hint = f'write "{cell}"'
-    if isinstance(cell, list | tuple | np.ndarray):
-        hint = "rows are given as 'dataframe_records' or 'dataframe_split'"
-    raise DataError(f"column '{column}' must hold texts, got {cell!r}; {hint}")
+def _texts(column: str, cells: Sequence[Any]) -> list[str | None]:
+    """The cells, which must be texts: MLflow lets other objects through."""
+    for cell in cells:
+        if isinstance(cell, list | tuple | np.ndarray):
+            hint = "rows are given as 'dataframe_records' or 'dataframe_split'"
+            raise DataError(f"column '{column}' must hold texts, got {cell!r}; {hint}")
+        if not isinstance(cell, str | None):
+            raise DataError(f"column '{column}' must hold texts, got {cell!r}; write \"{cell}\"")
+    return [None if cell is None else str(cell) for cell in cells]
 
 
 def _is_missing(cell: object) -> bool:

@@ -1,27 +1,29 @@
-"""Where runs go: the tracking store's address, and a client for it that fails soon."""
+"""Where runs go: the tracking store's address, and a client of it that fails soon and plainly."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import requests
 import sqlalchemy
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
-from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
+from mlflow.store.entities import PagedList
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from recsys import addresses
 from recsys.errors import TrackingError
 
+T = TypeVar("T")
 DEFAULT_URI = "sqlite:///mlflow.db"
 STORE_ERRORS = (
     MlflowException,
@@ -34,7 +36,7 @@ STORE_ERRORS = (
 
 _SQL = ("postgresql", "mysql", "mssql")
 _REMOTE = ("http", "https", "databricks")
-_READY = "ready\n"
+_WRITE_AHEAD = b"\x02\x02"  # bytes 18 and 19 of a SQLite file in this mode
 _REFUSAL = re.compile(r"password|authenti|denied|unauthorized|\b40[13]\b", re.IGNORECASE)
 _IMPATIENCE = {  # MLflow's own values keep a call waiting for minutes, and name each run twice
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -117,6 +119,36 @@ def explain(error: BaseException, uri: str) -> str:
     return said
 
 
+@contextmanager
+def plain_errors(uri: str, what: str) -> Iterator[None]:
+    """Make what a store raises a ``TrackingError`` of one line, which begins with ``what``."""
+    try:
+        yield
+    except STORE_ERRORS as error:
+        raise TrackingError(f"{what} ({explain(error, uri)})") from error
+
+
+def found(call: Callable[[], T]) -> T | None:
+    """What a call gives; None where the store holds no such thing."""
+    try:
+        return call()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def every(page: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
+    """All that a search finds; ``page`` is asked with the token of each page, None first."""
+    token = None
+    while True:
+        results = page(token)
+        yield from results
+        token = results.token
+        if not token:
+            return
+
+
 def limit_waiting(environ: MutableMapping[str, str] = os.environ) -> None:
     """Bound MLflow's HTTP retries, where the user did not: about a minute for a silent server."""
     for name, value in _IMPATIENCE.items():
@@ -141,20 +173,14 @@ def connect(uri: str) -> MlflowClient:
         return MlflowClient(uri)
     if path.is_dir():
         raise TrackingError(f"a SQLite store must be a file, got the directory '{path}'")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(path.name + ".lock")
-    with file_lock(lock, shared=True):
-        if path.exists() and path.stat().st_size and lock.read_text() == _READY:
-            _probe(uri)
-            return MlflowClient(uri)
-    with file_lock(lock), quiet("mlflow.store.db.utils", "alembic"):
-        if not path.exists() or not path.stat().st_size:
-            _create(path)
-        _probe(uri)
-        client = MlflowClient(uri)
-        _write_ahead(path)
-        lock.write_text(_READY)
-    return client
+    if not _is_ready(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"), quiet("mlflow.store.db.utils", "alembic"):
+            if not path.exists() or not path.stat().st_size:
+                _create(path)
+            _write_ahead(path)
+    _probe(uri)
+    return MlflowClient(uri)
 
 
 def connect_to_read(uri: str) -> MlflowClient:
@@ -162,7 +188,6 @@ def connect_to_read(uri: str) -> MlflowClient:
 
     Raises:
         TrackingError: there is no such file.
-        STORE_ERRORS: the store cannot be reached.
     """
     path = sqlite_path(uri)
     if path is not None and not path.exists():
@@ -173,6 +198,15 @@ def connect_to_read(uri: str) -> MlflowClient:
     return connect(uri)
 
 
+def _is_ready(path: Path) -> bool:
+    """Whether it is a SQLite file that several processes can use at once."""
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:] == _WRITE_AHEAD
+    except FileNotFoundError:
+        return False
+
+
 def _create(path: Path) -> None:
     """Make a store beside its place and move it there whole.
 
@@ -181,13 +215,8 @@ def _create(path: Path) -> None:
     unfinished = path.with_name(path.name + ".unfinished")
     for suffix in ("", "-journal", "-wal", "-shm"):
         unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)
-    engine = create_sqlalchemy_engine_with_retry(  # type: ignore[no-untyped-call]
-        sqlite_uri(unfinished)
-    )
-    try:
-        _initialize_tables(engine)  # type: ignore[no-untyped-call]
-    finally:
-        engine.dispose()
+    store = SqlAlchemyStore(sqlite_uri(unfinished), "mlruns")  # type: ignore[no-untyped-call]
+    store.engine.dispose()
     unfinished.replace(path)
 
 
@@ -202,7 +231,7 @@ def ensure_experiment(client: MlflowClient, name: str, uri: str) -> str:
         try:
             return client.create_experiment(name, artifact_location=_artifact_location(name, uri))
         except MlflowException as error:
-            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         experiment = client.get_experiment_by_name(name)  # made by another process meanwhile
         if experiment is None:
@@ -215,16 +244,21 @@ def ensure_experiment(client: MlflowClient, name: str, uri: str) -> str:
     return str(experiment.experiment_id)
 
 
-@contextmanager
-def file_lock(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold a file, made where absent, or a directory against other processes."""
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def experiment_ids(client: MlflowClient, uri: str, name: str | None) -> list[str]:
+    """The id of the experiment with this name; None gives those of all.
+
+    Raises:
+        TrackingError: the store has none of that name.
+    """
+    held = {experiment.name: experiment.experiment_id for experiment in client.search_experiments()}
+    if name is None:
+        return list(held.values())
+    if name not in held:
+        raise TrackingError(
+            f"experiment '{name}': must be in {without_password(uri)}, which has "
+            f"{', '.join(map(repr, sorted(held)))}"
+        )
+    return [held[name]]
 
 
 def _artifact_location(name: str, uri: str) -> str | None:
@@ -253,7 +287,7 @@ def _probe(uri: str) -> None:
 
 
 def _write_ahead(path: Path) -> None:
-    """Let readers and one writer work at once; the mode stays in the file."""
+    """Let processes read while one writes; the mode stays in the file."""
     with closing(sqlite3.connect(path, timeout=5)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 

@@ -20,11 +20,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
-from tracking.origin import maker_tags, source_tags
-from tracking.payload import ENDING_TAGS, Epoch, epoch_metrics
-from tracking.processes import Owner
-from tracking.remote_run import KEY_TAG, MOST_METRICS, RemoteRun, attached_run, existing_run
+from tracking.payload import ENDING_TAGS, epoch_metrics, parameter_text
+from tracking.processes import Owner, maker_tags, source_tags
+from tracking.remote_run import (
+    KEY_TAG,
+    MOST_METRICS,
+    RemoteRun,
+    attached_run,
+    end,
+    existing_run,
+    log,
+)
 from tracking.store import (
     STORE_ERRORS,
     connect,
@@ -33,16 +41,7 @@ from tracking.store import (
     resolve_uri,
     without_password,
 )
-from tracking.trial_runs import (
-    ENDS,
-    EndedTrial,
-    TrialEnd,
-    children,
-    deliver,
-    end,
-    log,
-    text_of,
-)
+from tracking.trial_runs import ENDS, EndedTrial, TrialEnd, children, deliver
 
 FLUSH_SECONDS = 10.0
 """A trial that lasts longer shows its epochs while it runs, at most this late."""
@@ -298,16 +297,11 @@ class TrialTracker:
     def params(self, params: Mapping[str, Any]) -> None:
         """Take in the trial's values by dotted setting; they go out with its epochs."""
         for name, value in params.items():
-            self._params[parameter_key(tuple(name.split(".")))] = text_of(value)
+            self._params[parameter_key(tuple(name.split(".")))] = parameter_text(value)
 
-    def log_epoch(self, epoch: Epoch) -> None:
+    def log_epoch(self, epoch: EpochResult) -> None:
         """Take in an epoch; it goes out at the trial's end, or when the last went out long ago."""
-        metrics = epoch_metrics(
-            train_loss=epoch.train_loss,
-            parts=epoch.parts,
-            validation=epoch.validation,
-            seconds=epoch.seconds,
-        )
+        metrics = epoch_metrics(epoch)
         now = int(time.time() * 1000)
         self._points += [Metric(key, value, now, epoch.number) for key, value in metrics.items()]
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
@@ -396,7 +390,7 @@ def _flat_params(params: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for group, values in params.items():
         for path, value in _leaves(values):
-            flat[parameter_key(path, f"{group}.")] = text_of(value)
+            flat[parameter_key(path, f"{group}.")] = parameter_text(value)
     return flat
 
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
+from recsys.artifacts import locked
 from recsys.errors import ArtifactError, TrackingError
 from recsys.reporting.record import RunRecord
+from recsys.training.trainer import EpochResult
 from tracking import payload
-from tracking.ledger import Ledger
+from tracking.ledger import LOCK_NAME, Ledger
 from tracking.mirror import Mirrored, mirror, send_head
-from tracking.origin import maker_tags
-from tracking.processes import Owner
-from tracking.remote_run import RemoteRun, attached_run, find_or_create_run
+from tracking.processes import Owner, maker_tags
+from tracking.remote_run import RemoteRun, attached_run, find_or_create_run, log, points
 from tracking.store import (
     STORE_ERRORS,
     connect,
     explain,
-    file_lock,
     one_line,
     resolve_uri,
     without_password,
@@ -32,11 +31,11 @@ _MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
 
 class TrackedRun:
-    """A run directory and the MLflow run that follows it, epoch by epoch.
+    """A run directory and the MLflow run that follows it, epoch by epoch; see :func:`open_run`.
 
     The directory is the source. A store that fails is warned about once and left alone until
     ``close``, which sends all that is missing; training never fails, and waits at most about a
-    minute, because of the store. Made by ``open_run``.
+    minute, because of the store.
 
     Attributes:
         tracking_uri: the store, without a password.
@@ -45,31 +44,29 @@ class TrackedRun:
         is_live: whether epochs are sent as they end.
     """
 
-    def __init__(self, run_dir: Path, uri: str, attached_id: str | None) -> None:
+    def __init__(self, run_dir: Path, uri: str) -> None:
         self.tracking_uri = without_password(uri)
         self.run_id: str | None = None
         self.experiment_id: str | None = None
         self.is_live = True
         self._run_dir = run_dir
         self._uri = uri
-        self._attached_id = attached_id
         self._run: RemoteRun | None = None
         self._sent = set[int]()
         self._monitored = payload.MONITORED
 
-    def log_epoch(self, epoch: payload.Epoch) -> None:
+    def log_epoch(self, epoch: EpochResult) -> None:
         """Send an epoch in one call; one that the store holds, as after a resume, is left out."""
         if epoch.number in self._sent:
             return
-        metrics = payload.epoch_metrics(
-            train_loss=epoch.train_loss,
-            parts=epoch.parts,
-            validation=epoch.validation,
-            seconds=epoch.seconds,
-            monitored=self._monitored,
-        )
-        self._live(f"log epoch {epoch.number}", lambda run: run.send_epoch(epoch.number, metrics))
         self._sent.add(epoch.number)
+        if not self.is_live or self._run is None:
+            return
+        try:
+            metrics = points(payload.epoch_metrics(epoch, self._monitored), step=epoch.number)
+            log(self._run.client, self._run.run_id, metrics)
+        except STORE_ERRORS as error:
+            self._stop(f"log epoch {epoch.number}", error)
 
     def close(self) -> Mirrored | None:
         """Send all of the run directory, its status included.
@@ -90,37 +87,30 @@ class TrackedRun:
             )
             return None
 
-    def _begin(self, record: RunRecord) -> None:
-        with file_lock(self._run_dir):
+    def _begin(self, record: RunRecord, attached_id: str | None) -> None:
+        with locked(self._run_dir / LOCK_NAME):
             ledger = Ledger.read(self._run_dir)
+            ledger.owner = Owner.current()
             delivery = ledger.delivery(self._uri)
-            if self._attached_id:
-                self._run = attached_run(self._uri, self._attached_id)
-            else:
-                client = connect(self._uri)
-                self._run = find_or_create_run(client, self._uri, record, delivery.run_id)
-            delivery.begin(self._run.run_id, self._run.experiment_id)
+            if attached_id:  # so that it is found again even where the store is away now
+                delivery.begin(attached_id, "")
             ledger.write(self._run_dir)
-        self.run_id, self.experiment_id = self._run.run_id, self._run.experiment_id
-        if self._attached_id:
-            _name_run(self._run, record.run_name)
-        self._run.send_status(None)
-        self._run.delete_tags(payload.ENDING_TAGS)  # how an earlier session of a resumed run ended
+            if attached_id:
+                run = attached_run(self._uri, attached_id)
+            else:
+                run = find_or_create_run(connect(self._uri), self._uri, record, delivery.run_id)
+            delivery.begin(run.run_id, run.experiment_id)
+            ledger.write(self._run_dir)
+        self._run, self.run_id, self.experiment_id = run, run.run_id, run.experiment_id
+        if attached_id and (_MADE_UP_NAME.fullmatch(run.name) or not run.name):
+            run.client.update_run(run.run_id, name=record.run_name)  # one that a user gave stays
+        run.send_status(None)
+        run.delete_tags(payload.ENDING_TAGS)  # how an earlier session of a resumed run ended
         self._monitored = payload.monitored_metric(record)
-        show_view(self._run.client, self._run.experiment_id, record)
-        origin = Owner.current().to_tags() | maker_tags()
-        origin["bookends.run_dir"] = str(self._run_dir.absolute())
-        send_head(self._run, record, origin)
-        self._sent = set(self._run.epochs_sent())
-
-    def _live(self, action: str, call: Callable[[RemoteRun], None]) -> None:
-        """Call the store unless it failed before."""
-        if not self.is_live or self._run is None:
-            return
-        try:
-            call(self._run)
-        except STORE_ERRORS as error:
-            self._stop(action, error)
+        show_view(run.client, run.experiment_id, record)
+        place = {"bookends.run_dir": str(self._run_dir.absolute())}
+        send_head(run, record, Owner.current().to_tags() | maker_tags() | place)
+        self._sent = set(run.epochs_sent())
 
     def _stop(self, action: str, error: BaseException) -> None:
         self.is_live = False
@@ -130,7 +120,7 @@ class TrackedRun:
             action,
             explain(error, self._uri),
         )
-        with file_lock(self._run_dir):
+        with locked(self._run_dir / LOCK_NAME):
             ledger = Ledger.read(self._run_dir)
             delivery = ledger.delivery(self._uri)
             delivery.complete, delivery.error = False, f"{action}: {one_line(error)}"
@@ -161,21 +151,9 @@ def open_run(run_dir: Path, tracking_uri: str | None = None) -> TrackedRun:
             "under mlflow run the open run's store %s is used, not 'experiment.tracking_uri'",
             without_password(uri),
         )
-    with file_lock(run_dir):
-        ledger = Ledger.read(run_dir)
-        ledger.owner = Owner.current()
-        if attached_id:  # so that it is found again even where the store is away now
-            ledger.delivery(uri).begin(attached_id, "")
-        ledger.write(run_dir)
-    run = TrackedRun(run_dir, uri, attached_id)
+    run = TrackedRun(run_dir, uri)
     try:
-        run._begin(record)
+        run._begin(record, attached_id)
     except STORE_ERRORS as error:
         run._stop("open the run", error)
     return run
-
-
-def _name_run(run: RemoteRun, name: str) -> None:
-    """Replace a name that MLflow made up; one that the user gave stays."""
-    if _MADE_UP_NAME.fullmatch(run.name) or not run.name:
-        run.client.update_run(run.run_id, name=name)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tracking.names import metric_key, parameter_key
-from tracking.payload import LONGEST_PARAMETER
+from tracking.payload import parameter_text
+from tracking.remote_run import end, points
+from tracking.store import every
 
 TrialEnd = Literal["complete", "pruned", "failed", "interrupted"]
 ENDS = {
@@ -68,18 +68,12 @@ def deliver(
 
 def children(client: MlflowClient, experiment_id: str, parent_id: str) -> Iterator[Run]:
     """All runs under a parent."""
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment_id],
-            f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'",
-            max_results=500,
-            page_token=token,
+    condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'"
+    return every(
+        lambda token: client.search_runs(
+            [experiment_id], condition, max_results=500, page_token=token
         )
-        yield from page
-        token = page.token
-        if not token:
-            return
+    )
 
 
 def _send(
@@ -92,56 +86,15 @@ def _send(
         run = client.create_run(experiment_id, run_name=trial.name, tags=tags)
     elif "bookends.reason" in run.data.tags and trial.how != "interrupted":
         client.delete_tag(run.info.run_id, "bookends.reason")  # it was taken for killed
-    values = {metric_key("trial", name): (value, 0) for name, value in trial.summary.items()}
-    points = [
-        Metric(key, float(value), int(time.time() * 1000), step)
-        for key, (value, step) in values.items()
-        if value is not None and key not in run.data.metrics
-    ]
+    summary = {metric_key("trial", name): value for name, value in trial.summary.items()}
+    metrics = points({key: v for key, v in summary.items() if key not in run.data.metrics})
     shown = metric_key("val", trial.monitored)
     if shown not in run.data.metrics:
-        points += [
-            Metric(shown, value, int(time.time() * 1000), epoch)
-            for epoch, value in trial.epochs.items()
-        ]
+        for epoch, value in trial.epochs.items():
+            metrics += points({shown: value}, step=epoch)
     params = {
-        key: text_of(value)
+        key: parameter_text(value)
         for name, value in trial.params.items()
         if (key := parameter_key(tuple(name.split(".")))) not in run.data.params
     }
-    end(client, run.info.run_id, status, dict(trial.tags) | tags, points, params)
-
-
-def text_of(value: object) -> str:
-    """A value as MLflow keeps it."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= LONGEST_PARAMETER else text[: LONGEST_PARAMETER - 3] + "..."
-
-
-def log(
-    client: MlflowClient,
-    run_id: str,
-    metrics: Sequence[Metric],
-    params: Mapping[str, str],
-    tags: Mapping[str, str],
-) -> None:
-    """Log all in one call."""
-    client.log_batch(
-        run_id,
-        metrics=metrics,
-        params=[Param(key, value) for key, value in params.items()],
-        tags=[RunTag(key, value) for key, value in tags.items()],
-    )
-
-
-def end(
-    client: MlflowClient,
-    run_id: str,
-    status: str,
-    tags: Mapping[str, str],
-    metrics: Sequence[Metric] = (),
-    params: Mapping[str, str] | None = None,
-) -> None:
-    """End a run, with what is to be logged before."""
-    log(client, run_id, metrics, params or {}, tags)
-    client.set_terminated(run_id, status)
+    end(client, run.info.run_id, status, dict(trial.tags) | tags, metrics, params)

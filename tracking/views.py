@@ -10,16 +10,15 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, ErrorCode
 
 from recsys.reporting.record import RunRecord
 from tracking.names import metric_key, parameter_key
-from tracking.payload import monitored_metric
+from tracking.payload import LOSS_KEY, monitored_metric
 
 VIEW_ID = "bookends"
 VIEW_NAME = "Bookends"
@@ -27,35 +26,16 @@ _NOTE_TAG = "mlflow.note.content"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_ID}"
 _AT_A_GLANCE = "at a glance"
 BASELINES = ("item_knn", "ease", "ials", "bpr")  # beside popularity; the first two by default
-_SECTIONS = {  # in this order; those that are False are folded
-    _AT_A_GLANCE: True,
-    "val": True,
-    "train": True,
-    "test": True,
-    "test_sampled": False,
-    "sweep": True,
-    "trial": False,
-    "run": False,
-    "model": False,
-    "popularity": False,
-    "popularity_sampled": False,
-    "popularity_val": False,
-    **{group: False for name in BASELINES for group in (name, f"{name}_val")},
-    "oracle": False,
-    "oracle_sampled": False,
-    "test_ci_low": False,
-    "test_ci_high": False,
-    "test_sampled_ci_low": False,
-    "test_sampled_ci_high": False,
-    "comparison": False,
-    "compared": False,
-    "reference": False,
-    "difference": False,
-    "difference_ci_low": False,
-    "difference_ci_high": False,
-    "p_corrected": False,
-    "effect_size": False,
-}
+_OPEN_SECTIONS = (_AT_A_GLANCE, "val", "train", "test", "sweep")
+_SECTIONS = (  # in this order; those that are not open are folded
+    *(_AT_A_GLANCE, "val", "train", "test", "test_sampled", "sweep", "trial", "run", "model"),
+    *("popularity", "popularity_sampled", "popularity_val"),
+    *(group for name in BASELINES for group in (name, f"{name}_val")),
+    *("oracle", "oracle_sampled"),
+    *("test_ci_low", "test_ci_high", "test_sampled_ci_low", "test_sampled_ci_high"),
+    *("comparison", "compared", "reference"),
+    *("difference", "difference_ci_low", "difference_ci_high", "p_corrected", "effect_size"),
+)
 _SETTINGS = (
     ("model", "item_encoder", "fusion"),
     ("model", "user_encoder", "id_embedding", "params", "embedding_dim"),
@@ -63,17 +43,24 @@ _SETTINGS = (
 )
 _WIDTHS = {"metrics": 140, "params": 165, "tags": 120, "attributes": 100}  # pixels
 _NAME_WIDTH = 260
+_LINE = {  # what a chart of the kind LINE has beside the fields of all charts
+    "xAxisKey": "step",
+    "xAxisScaleType": "linear",
+    "useGlobalXaxisKey": True,
+    "yAxisKey": "metric",
+    "yAxisExpressions": [],
+    "scaleType": "linear",
+    "lineSmoothness": 0,
+    "useGlobalLineSmoothing": True,
+    "range": {},
+}
 
 
 def show_view(client: MlflowClient, experiment_id: str, record: RunRecord) -> None:
     """Give an experiment the view, and a description that links to it, where it has none.
 
-    What a user made of either stays as it is, and so does an experiment that we may not change.
-
-    Args:
-        client: of the store.
-        experiment_id: of the record's run.
-        record: says which metric matters.
+    What a user made of either stays as it is, and so does an experiment that we may not change. The
+    record says which metric matters.
     """
     try:
         held = client.get_experiment(experiment_id).tags
@@ -82,7 +69,7 @@ def show_view(client: MlflowClient, experiment_id: str, record: RunRecord) -> No
         if not held.get(_NOTE_TAG):
             client.set_experiment_tag(experiment_id, _NOTE_TAG, _note(experiment_id))
     except MlflowException as error:
-        if error.error_code != ErrorCode.Name(PERMISSION_DENIED):
+        if error.error_code != "PERMISSION_DENIED":
             raise
 
 
@@ -93,7 +80,7 @@ def view_address(experiment_id: str) -> str:
 
 def _note(experiment_id: str) -> str:
     return (
-        "Two-tower book recommenders. **[Open the view with the columns and charts that matter]"
+        "Two-tower recommenders. **[Open the view with the columns and charts that matter]"
         f"({view_address(experiment_id)})**: test metrics beside the settings, and charts with "
         "the monitored metric first."
     )
@@ -110,8 +97,8 @@ def _state(record: RunRecord) -> dict[str, Any]:
         "columnOrder": [run_name, *columns],
         "columnWidths": widths | {run_name: _NAME_WIDTH},
         "compareRunSections": [
-            {"uuid": name, "name": name, "display": is_open, "isReordered": True}
-            for name, is_open in _SECTIONS.items()
+            {"uuid": name, "name": name, "display": name in _OPEN_SECTIONS, "isReordered": True}
+            for name in _SECTIONS
         ],
         "compareRunCharts": _charts(monitored),
         "isAccordionReordered": True,
@@ -139,44 +126,28 @@ def _column(group: str, key: str) -> str:
 
 def _charts(monitored: str) -> list[dict[str, Any]]:
     """The charts of the first section; the UI adds one for each metric that has none here."""
-    validation, test = metric_key("val", monitored), metric_key("test", monitored)
+    test = metric_key("test", monitored)
+    settings = [parameter_key(path) for path in _SETTINGS[1:]]
     return [
-        _chart("LINE", [validation], xAxisKey="step"),
-        _chart("LINE", ["train/loss"], xAxisKey="step"),
-        _chart("BAR", [test]),
-        _chart(
-            "PARALLEL",
-            [],
-            selectedParams=[parameter_key(path) for path in _SETTINGS[1:]],
-            selectedMetrics=[test],
-        ),
+        _chart("LINE", metric_key("val", monitored)),
+        _chart("LINE", LOSS_KEY),
+        _chart("BAR", test),
+        _chart("PARALLEL", selectedParams=settings, selectedMetrics=[test]),
     ]
 
 
-def _chart(kind: str, keys: Sequence[str], **options: Any) -> dict[str, Any]:
+def _chart(kind: str, key: str = "", **options: Any) -> dict[str, Any]:
     """A card; the UI reads every field below without asking whether it is there."""
-    line: Mapping[str, Any] = {
-        "lineSmoothness": 0,
-        "xAxisScaleType": "linear",
-        "scaleType": "linear",
-        "range": {},
-        "yAxisKey": "metric",
-        "yAxisExpressions": [],
-        "selectedMetricKeys": list(keys),
-        "useGlobalXaxisKey": True,
-        "useGlobalLineSmoothing": True,
-    }
-    return {
-        "uuid": f"{VIEW_ID}-{kind.lower()}-{'-'.join(keys)}",
+    card = {
+        "uuid": f"{VIEW_ID}-{kind.lower()}-{key}",
         "type": kind,
         "metricSectionId": _AT_A_GLANCE,
-        "metricKey": keys[0] if keys else "",
+        "metricKey": key,
         "runsCountToCompare": 100 if kind == "PARALLEL" else 10,
         "deleted": False,
         "isGenerated": False,
-        **(line if kind == "LINE" else {}),
-        **options,
     }
+    return card | options | (_LINE | {"selectedMetricKeys": [key]} if kind == "LINE" else {})
 
 
 def _saved(state: Mapping[str, Any]) -> str:

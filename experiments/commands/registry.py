@@ -22,7 +22,7 @@ _TRACKING_URI = click.option("--tracking-uri", help="MLflow store or server.")
     type=float,
     default=0.2,
     show_default=True,
-    help="Share of the metric that cold readers and books outside the head may lose.",
+    help="Share of the metric that cold users and items outside the head may lose.",
 )
 @click.option(
     "--max-bytes", type=int, default=2 * 1024**3, show_default=True, help="Of the whole bundle."
@@ -32,7 +32,7 @@ _TRACKING_URI = click.option("--tracking-uri", help="MLflow store or server.")
     type=float,
     default=100.0,
     show_default=True,
-    help="95th percentile of the time to answer one reader.",
+    help="95th percentile of the time to answer one user.",
 )
 @click.option("--force", is_flag=True, help="Make it champion whatever the gate says.")
 @click.option("--reason", help="Why it is forced; recorded.")
@@ -57,14 +57,14 @@ def register(
     if reason is not None and not force:
         raise click.UsageError("--reason is for --force")
 
-    from experiments.register import RegisterRequest
-    from experiments.register import register as register_job
-    from experiments.register_console import show
+    from experiments.register import register as register_run
+    from experiments.register import show, store_of
     from recsys.evaluation.gate import GateSettings
+    from tracking.registry import Registry
 
     settings = GateSettings(**gate)  # type: ignore[arg-type]
-    request = RegisterRequest(run, name, tracking_uri, settings, reason, is_rehearsal=dry_run)
-    registration = register_job(request)
+    registry = Registry(store_of(run, tracking_uri), name)
+    registration = register_run(run, registry, settings, reason=reason, dry_run=dry_run)
     show(registration, name)
     sys.exit(0 if registration.is_champion else 1)
 

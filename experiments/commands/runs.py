@@ -23,13 +23,13 @@ import click
 @click.option("--all", "include_all", is_flag=True, help="Trials, sweeps and comparisons too.")
 @click.option("--json", "as_json", is_flag=True, help="For programs: a JSON list.")
 def runs(tracking_uri: str | None, experiment: str, as_json: bool, **choice: Any) -> None:
-    """List runs in MLflow, the best on the test readers first.
+    """List runs in MLflow, the best on the test users first.
 
     A metric such as ndcg@10 is that of the test split; runs without one are shown by validation,
     after the others. 'val/ndcg@10' and 'run/seconds' name what MLflow calls them.
     """
     from experiments.compare_console import print_runs, runs_json
-    from tracking.past_runs import list_runs
+    from tracking.run_list import list_runs
 
     found = list_runs(tracking_uri, experiment, **choice)
     if as_json:

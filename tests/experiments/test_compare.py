@@ -18,7 +18,7 @@ from experiments.compare_console import print_runs
 from recsys.config import Config
 from recsys.reporting.record import RunRecord
 from tracking.mirror import mirror
-from tracking.past_runs import list_runs
+from tracking.run_list import list_runs
 
 N = 300
 pytestmark = pytest.mark.filterwarnings(

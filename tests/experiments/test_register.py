@@ -86,8 +86,8 @@ def client(store):
 def new_run(trained, store, tmp_path):
     """Makes a run directory, in the store unless told otherwise.
 
-    Readers' values are 0.5 and rise or fall with the reader's number by 0.1; popularity's are 0.
-    The first ten readers are cold.
+    Users' values are 0.5 and rise or fall with the user's number by 0.1; popularity's are 0.
+    The first ten users are cold.
     """
 
     def build(name, *, everyone=0.0, cold=0.0, sent=True, **changes):

@@ -13,21 +13,9 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 from recsys.config import Config
 from recsys.evaluation.tables import Table
 from recsys.reporting.record import RunRecord, write_tables
+from recsys.training.trainer import EpochResult
 from tracking.mirror import mirror  # noqa: F401  quiets what MLflow says while imported
 from tracking.store import connect
-
-
-@dataclasses.dataclass(frozen=True)
-class EpochResult:
-    """What the trainer yields, without the weight of importing it."""
-
-    number: int
-    train_loss: float
-    parts: dict[str, float]
-    validation: dict[str, float]
-    is_best: bool
-    seconds: float
-
 
 FINGERPRINT = "sha256:" + "0123456789abcdef01234567"
 
@@ -80,14 +68,6 @@ def epochs():
     ]
 
 
-def history(epochs):
-    """Epochs as a record holds them."""
-    return [
-        {key: value for key, value in dataclasses.asdict(epoch).items() if key != "is_best"}
-        for epoch in epochs
-    ]
-
-
 @pytest.fixture
 def running_record():
     """The record of a run that has just begun."""
@@ -120,7 +100,7 @@ def finished_record(running_record, epochs):
     return dataclasses.replace(
         running_record,
         status="finished",
-        history=history(epochs),
+        history=[dataclasses.asdict(epoch) for epoch in epochs],
         best_epoch=3,
         stop_reason="all epochs done",
         evaluation={
@@ -162,7 +142,7 @@ def finish(finished_record):
         (run_dir / "report.md").write_text("# Report\n")
         (run_dir / "report.html").write_text("<html></html>")
         (run_dir / "checkpoint.pt").write_bytes(b"only training reads this")
-        users = [f"reader-{number}" for number in range(3)]
+        users = [f"user-{number}" for number in range(3)]
         frame = pd.DataFrame({"user_id": users, "ndcg@10": np.array([0.0, 0.5, 1.0])})
         frame.to_parquet(run_dir / "per_user.parquet")
 
@@ -201,7 +181,7 @@ def contents():
 
 @pytest.fixture(scope="session")
 def bundle():
-    """Three readers, four books; reader n likes book n best and has read it."""
+    """Three users, four books; user n likes book n best and has read it."""
     import pyarrow as pa
 
     from recsys.data.arrays import Bags
@@ -216,7 +196,7 @@ def bundle():
         "categories": ["Odd", "Even", "Odd|Prime", "Even"],
     }
     return Recommender(
-        users=Vocabulary(pa.array([f"reader-{number}" for number in range(3)])),
+        users=Vocabulary(pa.array([f"user-{number}" for number in range(3)])),
         books=Books.of(pa.table(books)),
         vectors=Vectors(users=np.eye(3, 4, dtype=np.float32), items=np.eye(4, 4, dtype=np.float32)),
         seen=Bags(np.array([0, 1, 2, 3]), np.array([0, 1, 2]), 4),
@@ -227,7 +207,7 @@ def bundle():
 
 @pytest.fixture(scope="session")
 def towers(board_prepared, board_config):
-    """A recommender with towers, that can place new readers and books."""
+    """A recommender with towers, that can place new users and books."""
     from recsys.pipeline import build_trainer, model_vectors
     from recsys.recommender import Recommender
 
@@ -244,5 +224,5 @@ def towers_model(towers, tmp_path_factory):
 
     path = tmp_path_factory.mktemp("towers")
     towers.save(path / "bundle")
-    save_model(path / "bundle", path / "saved", readers=["r0003"])
+    save_model(path / "bundle", path / "saved", users=["r0003"])
     return path / "saved"

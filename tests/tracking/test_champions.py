@@ -3,7 +3,7 @@
 import pytest
 
 from recsys.errors import TrackingError
-from tracking.champions import Move, line, moves_in, rollback_target
+from tracking.champions import Move, moves_in, rollback_target, succession
 
 ALL = range(1, 100)
 
@@ -60,58 +60,42 @@ def test_a_rollback_after_a_rollback_and_a_promotion_goes_past_the_one_left_behi
 
 def test_a_rollback_can_go_several_champions_back_and_forward_again():
     made, current = roll_back(moves("gate 1", "gate 2", "gate 3"), 3, to=1)
-    assert line(made, current) == [1]
+    assert succession(made, current) == [1]
     made, current = roll_back(made, current, to=3)
-    assert line(made, current) == [1, 3]
+    assert succession(made, current) == [1, 3]
 
 
-def test_there_is_nothing_to_roll_back_to_without_a_champion():
-    with pytest.raises(TrackingError, match="there is no champion"):
-        rollback_target([], None, ALL, None)
-
-
-def test_a_former_champion_that_was_deleted_is_named_with_the_one_before_it():
-    with pytest.raises(TrackingError, match=r"version 2, must exist, but was deleted; --to 1"):
-        rollback_target(moves("gate 1", "gate 2", "gate 3"), 3, {1, 3}, None)
-
-
-def test_the_only_former_champion_being_deleted_leaves_nothing_to_name():
-    with pytest.raises(TrackingError, match=r"was deleted$"):
-        rollback_target(moves("gate 1", "gate 2"), 2, {2}, None)
-
-
-def test_a_deleted_champion_is_followed_by_the_last_that_is_left():
-    assert rollback_target(moves("gate 1", "gate 2", "gate 3"), None, {1, 2}, None) == 2
-
-
-def test_an_alias_that_was_taken_away_comes_back():
-    assert rollback_target(moves("gate 1", "gate 2"), None, {1, 2}, None) == 2
+TWO, THREE = ("gate 1", "gate 2"), ("gate 1", "gate 2", "gate 3")
 
 
 @pytest.mark.parametrize(
-    ("to", "message"), [(5, "former champion \\(1\\), got 5"), (2, "is champion now")]
+    ("steps", "current", "existing", "to", "target"),
+    [
+        pytest.param(THREE, None, {1, 2}, None, 2, id="a deleted champion: the last that is left"),
+        pytest.param(TWO, None, {1, 2}, None, 2, id="an alias that was taken away comes back"),
+        pytest.param(TWO, 7, ALL, None, 2, id="an alias moved by hand is one like others"),
+        pytest.param(TWO, 7, ALL, 1, 1, id="from one moved by hand to a named one"),
+        # the alias is moved first: it stands at 3, the notes end with 2
+        pytest.param(TWO, 3, ALL, None, 2, id="a promotion killed before it was noted"),
+        # the note is written first: it says 2, the alias still stands at 3
+        pytest.param((*THREE, "rollback 2"), 3, ALL, None, 2, id="a rollback killed once noted"),
+    ],
 )
-def test_only_another_former_champion_can_be_asked_for(to, message):
+def test_a_rollback_goes_to_the_champion_before(steps, current, existing, to, target):
+    assert rollback_target(moves(*steps), current, existing, to) == target
+
+
+@pytest.mark.parametrize(
+    ("steps", "current", "existing", "to", "message"),
+    [
+        ((), None, ALL, None, "there is no champion"),
+        (THREE, 3, {1, 3}, None, "version 2, must exist, but was deleted; --to 1"),
+        (TWO, 2, {2}, None, "was deleted$"),
+        (TWO, 2, ALL, 5, r"former champion \(1\), got 5"),
+        (TWO, 2, ALL, 2, "is champion now"),
+        (THREE, 3, {2, 3}, 1, "was deleted"),
+    ],
+)
+def test_a_rollback_that_has_no_target_says_why(steps, current, existing, to, message):
     with pytest.raises(TrackingError, match=message):
-        rollback_target(moves("gate 1", "gate 2"), 2, ALL, to)
-
-
-def test_a_deleted_version_cannot_be_asked_for():
-    with pytest.raises(TrackingError, match="was deleted"):
-        rollback_target(moves("gate 1", "gate 2", "gate 3"), 3, {2, 3}, 1)
-
-
-def test_an_alias_moved_by_hand_is_a_champion_like_others():
-    assert rollback_target(moves("gate 1", "gate 2"), 7, ALL, None) == 2
-    assert rollback_target(moves("gate 1", "gate 2"), 7, ALL, 7 - 6) == 1
-
-
-def test_a_promotion_killed_before_it_was_noted_can_be_rolled_back():
-    """The alias is moved first: it stands at 3, the notes end with 2."""
-    assert rollback_target(moves("gate 1", "gate 2"), 3, ALL, None) == 2
-
-
-def test_a_rollback_killed_after_it_was_noted_is_done_again():
-    """The note is written first: it says 2, the alias still stands at 3."""
-    noted = moves("gate 1", "gate 2", "gate 3", "rollback 2")
-    assert rollback_target(noted, 3, ALL, None) == 2
+        rollback_target(moves(*steps), current, existing, to)

@@ -9,7 +9,7 @@ from recsys.errors import TrackingError
 from recsys.reporting.comparison import ComparedRun, compare
 from recsys.reporting.comparison_report import write_comparison
 from tracking.comparison import comparison_metrics, send_comparison
-from tracking.past_runs import list_runs
+from tracking.run_list import list_runs
 
 ENVIRONMENT = {"git_commit": "c0ffee-dirty"}
 N = 300

@@ -1,4 +1,4 @@
-"""Turns at a registry, between threads and processes that really run."""
+"""Leases on a registry, between threads and processes that really run."""
 
 import dataclasses
 import itertools
@@ -13,20 +13,20 @@ import pytest
 
 from recsys.errors import TrackingError
 from tracking import lease as lease_module
-from tracking.lease import turn
+from tracking.lease import lease
 from tracking.processes import Owner
 from tracking.store import connect
 
 ROOT = Path(__file__).parents[2]
 LEASE = "shop.lease"
-# Notes when the turn began and ended; with a third argument it never ends by itself.
+# Notes when the lease began and ended; with a third argument it never ends by itself.
 TAKER = """
 import sys, time
 from pathlib import Path
-from tracking.lease import turn
+from tracking.lease import lease
 from tracking.store import connect
 store, log = sys.argv[1:3]
-with turn(connect(store), "shop"):
+with lease(connect(store), "shop"):
     begun = time.monotonic()
     if len(sys.argv) > 3:
         Path(log).write_text("held")
@@ -67,7 +67,7 @@ def names(client):
 
 
 @pytest.mark.slow
-def test_processes_never_have_the_turn_at_the_same_time(store, tmp_path):
+def test_processes_never_hold_the_lease_at_the_same_time(store, tmp_path):
     log = tmp_path / "log"
     takers = [start(store, log) for _ in range(3)]
     assert [taker.wait(timeout=100) for taker in takers] == [0] * 3
@@ -87,26 +87,21 @@ def test_a_holder_that_was_killed_is_followed_at_once(store, client, tmp_path):
         holder.wait()
         assert names(client) == [LEASE]
         begun = time.monotonic()
-        with turn(client, "shop"):
+        with lease(client, "shop"):
             assert time.monotonic() - begun < lease_module.TTL / 2
     finally:
         holder.kill()
 
 
-def test_nothing_is_left_behind(client):
-    with turn(client, "shop"):
+def test_nothing_is_left_behind_not_even_by_an_error(client):
+    with pytest.raises(RuntimeError), lease(client, "shop"):
         assert names(client) == [LEASE]
-    assert names(client) == []
-
-
-def test_an_error_gives_the_turn_back(client):
-    with pytest.raises(RuntimeError), turn(client, "shop"):
         raise RuntimeError
     assert names(client) == []
 
 
-def test_another_model_has_turns_of_its_own(client):
-    with turn(client, "shop"), turn(client, "library"):
+def test_another_model_has_leases_of_its_own(client):
+    with lease(client, "shop"), lease(client, "library"):
         assert set(names(client)) == {LEASE, "library.lease"}
 
 
@@ -114,45 +109,37 @@ def test_a_holder_elsewhere_is_given_up_after_a_while(client, monkeypatch):
     monkeypatch.setattr(lease_module, "TTL", 0.5)
     held_by_another(client, ELSEWHERE)
     begun = time.monotonic()
-    with turn(client, "shop"):
+    with lease(client, "shop"):
         assert time.monotonic() - begun > 0.5
 
 
-def test_a_holder_elsewhere_is_waited_for(client, monkeypatch):
+@pytest.mark.parametrize("owner", [ELSEWHERE, Owner.current()])
+def test_a_holder_that_may_live_is_waited_for_and_named(client, monkeypatch, owner):
     monkeypatch.setattr(lease_module, "PATIENCE", 0.3)
-    held_by_another(client, ELSEWHERE)
-    with (
-        pytest.raises(TrackingError, match="process 1 of another-machine"),
-        turn(client, "shop"),
-    ):
+    held_by_another(client, owner)
+    said = f"process {owner.pid} of {owner.host}"
+    with pytest.raises(TrackingError, match=said), lease(client, "shop"):
         pass
     assert names(client) == [LEASE]
-
-
-def test_a_living_holder_here_is_given_up_only_after_a_while(client, monkeypatch):
-    monkeypatch.setattr(lease_module, "PATIENCE", 0.3)
-    held_by_another(client, Owner.current())
-    with pytest.raises(TrackingError, match=f"process {os.getpid()}"), turn(client, "shop"):
-        pass
 
 
 def test_who_comes_second_to_a_dead_lease_leaves_the_next_holder_alone(store, client):
     """Both saw the dead lease; the first broke it and holds its own when the second acts."""
     held_by_another(client, dead(), token="dead")
-    with turn(client, "shop") as first:
+    with lease(client, "shop") as first:
         lease_module._break(connect(store), LEASE, "dead")
         first.check()
 
 
 def test_a_lease_given_back_and_taken_anew_is_not_broken_for_the_old_ones_sake(client):
     """There is no broken lease of that token to stop the rename, so it is undone."""
-    with turn(client, "shop") as held:
+    with lease(client, "shop") as held:
         lease_module._break(client, LEASE, "given back long ago")
         held.check()
 
 
 def test_a_holder_whose_lease_was_taken_away_is_told_before_it_writes(client):
-    with turn(client, "shop") as held:
+    with lease(client, "shop") as held:
         lease_module._break(client, LEASE, held.token)
         held_by_another(client, ELSEWHERE)
         with pytest.raises(TrackingError, match="register again"):
@@ -161,7 +148,7 @@ def test_a_holder_whose_lease_was_taken_away_is_told_before_it_writes(client):
 
 
 def test_a_holder_that_took_too_long_is_told_before_it_writes(client, monkeypatch):
-    with turn(client, "shop") as held:
+    with lease(client, "shop") as held:
         monkeypatch.setattr(lease_module, "TTL", 0.0)
         with pytest.raises(TrackingError, match="register again"):
             held.check()
@@ -175,8 +162,8 @@ def test_an_answer_that_was_lost_does_not_lock_its_sender_out(client):
 
 def test_broken_leases_go_away_when_nobody_can_look_at_them(client, monkeypatch):
     held_by_another(client, dead(), token="dead")
-    with turn(client, "shop"):
+    with lease(client, "shop"):
         assert sorted(names(client)) == [LEASE, f"{LEASE}.broken.dead"]
     monkeypatch.setattr(lease_module, "_KEPT_MS", -1)
-    with turn(client, "shop"):
+    with lease(client, "shop"):
         assert names(client) == [LEASE]

@@ -27,24 +27,20 @@ def finished_dir(run_dir, finish):
 def test_all_of_a_run_directory_arrives(finished_dir, store, client, contents):
     held = contents(client, mirror(finished_dir, store).run_id)
     assert set(held["files"]) == {
-        "config.yaml",
-        "environment.json",
-        "figures/learning_curve.svg",
-        "per_user.parquet",
-        "per_user_preview.csv",
-        "record.json",
-        "report.html",
-        "report.md",
-        "tables/segments.json",
+        *("config.yaml", "environment.json", "figures/learning_curve.svg"),
+        *("per_user.parquet", "per_user_preview.csv", "record.json"),
+        *("report.html", "report.md", "tables/segments.json"),
     }
     assert [step for step, *_ in held["points"]["train/loss"]] == [1, 2, 3]
     assert held["points"]["test/ndcg_at_10"][0][2] == "0.3"
     assert held["status"] == "FINISHED"
 
 
-def test_sending_again_changes_nothing(finished_dir, store, client, contents):
+def test_sending_again_changes_nothing(finished_dir, store, client, bundle, contents):
+    bundle.save(finished_dir / "model")
     sent = mirror(finished_dir, store)
     before, ledger = contents(client, sent.run_id), (finished_dir / "tracking.json").read_text()
+    assert sent.model_id is not None
     assert mirror(finished_dir, store) == sent
     assert contents(client, sent.run_id) == before
     assert (finished_dir / "tracking.json").read_text() == ledger
@@ -175,17 +171,15 @@ def test_a_run_sent_later_shows_the_monitored_metric_first_as_one_followed_live(
     assert sent.index("val/recall_at_20") < sent.index("val/ndcg_at_10")
 
 
-def test_a_table_can_be_loaded_by_mlflow(finished_dir, store, client, monkeypatch):
-    sent = mirror(finished_dir, store)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    frame = client.load_table(sent.experiment_id, "tables/segments.json", [sent.run_id])
-    assert frame.to_dict("records") == [{"segment": "cold", "n": 3}]
-
-
-def test_a_table_has_just_the_keys_that_the_ui_pages(finished_dir, store, client):
+def test_a_table_has_just_the_keys_that_the_ui_pages_and_mlflow_loads_it(
+    finished_dir, store, client, monkeypatch
+):
     sent = mirror(finished_dir, store)
     path = Path(client.download_artifacts(sent.run_id, "tables/segments.json"))
     assert json.loads(path.read_text()) == {"columns": ["segment", "n"], "data": [["cold", 3]]}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    frame = client.load_table(sent.experiment_id, "tables/segments.json", [sent.run_id])
+    assert frame.to_dict("records") == [{"segment": "cold", "n": 3}]
 
 
 def test_a_run_deleted_in_the_store_is_made_anew(finished_dir, store, client, contents):
@@ -228,24 +222,12 @@ def test_a_run_killed_in_training_is_sent_as_failed(run_dir, store, client, epoc
     assert (run.info.status, run.data.tags["bookends.status"]) == ("FAILED", "killed")
 
 
-def test_a_directory_that_is_no_run_directory_is_an_error(tmp_path, store):
+def test_what_cannot_be_sent_is_an_error_in_one_line(finished_dir, tmp_path, store):
     with pytest.raises(ArtifactError, match=r"record\.json"):
         mirror(tmp_path, store)
-
-
-def test_a_store_that_is_away_is_an_error_in_one_line(finished_dir):
     with pytest.raises(TrackingError, match="could not be sent to http://127") as caught:
         mirror(finished_dir, "http://127.0.0.1:9")
     assert "\n" not in str(caught.value)
-
-
-def test_a_model_logged_before_is_not_logged_again(finished_dir, store, client, bundle, contents):
-    bundle.save(finished_dir / "model")
-    sent = mirror(finished_dir, store)
-    before = contents(client, sent.run_id)
-    assert sent.model_id is not None
-    assert mirror(finished_dir, store) == sent
-    assert contents(client, sent.run_id) == before
 
 
 def test_a_model_half_sent_is_completed_not_doubled(
@@ -265,25 +247,17 @@ def test_a_model_half_sent_is_completed_not_doubled(
     assert [(model.model_id, str(model.status)) for model in models] == [(sent.model_id, "READY")]
 
 
-def test_the_model_carries_the_test_metrics_of_its_run(finished_dir, store, client, bundle, finish):
+def test_a_model_carries_the_test_metrics_of_its_run_and_not_those_of_baselines(
+    finished_dir, store, client, bundle
+):
     bundle.save(finished_dir / "model")
     sent = mirror(finished_dir, store)
     metrics = {m.key: m.value for m in client.get_logged_model(sent.model_id).metrics}
     assert metrics["test/ndcg_at_10"] == 0.3
     assert len(client.get_metric_history(sent.run_id, "test/ndcg_at_10")) == 1
-
-
-def test_a_models_metrics_are_its_own_and_not_the_baselines(finished_dir, store, client, bundle):
-    bundle.save(finished_dir / "model")
-    sent = mirror(finished_dir, store)
-    groups = {m.key.partition("/")[0] for m in client.get_logged_model(sent.model_id).metrics}
-    assert groups == {
-        "test",
-        "test_ci_low",
-        "test_ci_high",
-        "test_sampled",
-        "test_sampled_ci_low",
-        "test_sampled_ci_high",
+    assert {key.partition("/")[0] for key in metrics} == {
+        *("test", "test_ci_low", "test_ci_high"),
+        *("test_sampled", "test_sampled_ci_low", "test_sampled_ci_high"),
     }
 
 
@@ -292,13 +266,13 @@ def test_numbers_of_tables_and_of_the_preview_are_as_long_as_mlflow_shows(
 ):
     table = Table("segments", "Segments", "", ("segment", "share"), (("cold", 1 / 3), ("n", 12345)))
     write_tables(finished_dir, [table])
-    readers = pd.DataFrame({"user_id": ["a"], "n_train": [7], "ndcg@10": [1 / 3]})
-    readers.to_parquet(finished_dir / "per_user.parquet")
+    users = pd.DataFrame({"user_id": ["a"], "n_train": [7], "ndcg@10": [1 / 3]})
+    users.to_parquet(finished_dir / "per_user.parquet")
     run_id = mirror(finished_dir, store).run_id
     shown = json.loads(Path(client.download_artifacts(run_id, "tables/segments.json")).read_text())
     assert shown["data"] == [["cold", 0.333333], ["n", 12345]]
     preview = Path(client.download_artifacts(run_id, "per_user_preview.csv")).read_text()
-    assert preview.splitlines()[1] == '"a",7,0.3333'
+    assert preview.splitlines()[1] == "a,7,0.3333"
 
 
 def test_an_interrupted_run_has_no_model(finished_dir, store, bundle):

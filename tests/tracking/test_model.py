@@ -34,7 +34,7 @@ model = mlflow.pyfunc.load_model(sys.argv[1])
 import recsys
 assert sys.argv[2] not in recsys.__file__, recsys.__file__
 assert "tracking" not in sys.modules
-print(model.predict(pd.DataFrame({"user_id": ["reader-0"]}), params={"k": 1}).item_id[0])
+print(model.predict(pd.DataFrame({"user_id": ["user-0"]}), params={"k": 1}).item_id[0])
 """
 
 
@@ -42,7 +42,7 @@ print(model.predict(pd.DataFrame({"user_id": ["reader-0"]}), params={"k": 1}).it
 def saved(tmp_path_factory, bundle):
     path = tmp_path_factory.mktemp("model")
     bundle.save(path / "bundle")
-    save_model(path / "bundle", path / "saved", readers=["reader-0", "reader-1"])
+    save_model(path / "bundle", path / "saved", users=["user-0", "user-1"])
     return path / "saved"
 
 
@@ -51,58 +51,40 @@ def model(saved):
     return mlflow.pyfunc.load_model(str(saved))
 
 
-def readers(*ids):
-    return pd.DataFrame({"user_id": list(ids)})
-
-
 def ask(model, rows, **params):
     return model.predict(pd.DataFrame(rows), params=params)
 
 
 def test_the_model_answers_as_the_recommender_does(model, bundle):
-    expected = bundle.recommend(["reader-1", "reader-2"], k=2)
-    found = model.predict(readers("reader-1", "reader-2"), params={"k": 2})
+    expected = bundle.recommend(["user-1", "user-2"], k=2)
+    found = ask(model, {"user_id": ["user-1", "user-2"]}, k=2)
     assert list(found["position"]) == [0, 0, 1, 1]
     found = found.drop(columns="position").astype({"user_id": expected["user_id"].dtype})
     pd.testing.assert_frame_equal(found, expected)
+    near = ask(model, {"item_id": ["book-1"]}, task="similar_items", k=2)
+    pd.testing.assert_frame_equal(near, bundle.similar_items(["book-1"], k=2))
 
 
-def test_what_was_read_is_left_out_unless_asked_for(model):
-    both = {
-        exclude: model.predict(readers("reader-0"), params={"k": 1, "exclude_seen": exclude})
-        for exclude in (True, False)
-    }
-    assert both[False].item_id[0] == "book-0"
-    assert both[True].item_id[0] != "book-0"
+def test_seen_items_are_left_out_unless_asked_for_and_categories_choose(model):
+    user = {"user_id": ["user-0"]}
+    assert ask(model, user, k=1, exclude_seen=False).item_id[0] == "book-0"
+    assert ask(model, user, k=1, exclude_seen=True).item_id[0] != "book-0"
+    assert set(ask(model, user, k=4, categories=["Even"])["item_id"]) == {"book-1", "book-3"}
 
 
-def test_a_reader_never_seen_gets_popular_books_and_is_told(model):
-    answer = model.predict(readers("nobody"), params={"k": 1})
-    assert (answer.item_id[0], answer.source[0]) == ("book-3", "popularity")
-
-
-def test_each_reader_is_answered_by_what_is_known_of_them(model):
+def test_each_user_is_answered_by_what_is_known_of_them_and_told(model):
     rows = {
-        "user_id": ["reader-0", "nobody", None, None],
-        "liked": [["book-3"], ["book-1"], ["book-2"], []],
+        "user_id": ["user-0", "nobody", None, None, "nobody"],
+        "liked": [["book-3"], ["book-1"], ["book-2"], [], None],
     }
     answer = ask(model, rows, k=1, exclude_seen=False)
-    assert list(answer["source"]) == ["model", "liked_mean", "liked_mean", "popularity"]
-    assert list(answer["item_id"]) == ["book-0", "book-1", "book-2", "book-3"]
-    assert list(answer["user_id"]) == ["reader-0", "nobody", None, None]
+    popular = "popularity"
+    assert list(answer["source"]) == ["model", "liked_mean", "liked_mean", popular, popular]
+    assert list(answer["item_id"]) == ["book-0", "book-1", "book-2", "book-3", "book-3"]
+    assert list(answer["user_id"]) == ["user-0", "nobody", None, None, "nobody"]
 
 
-def test_only_books_of_the_wanted_categories_are_recommended(model):
-    answer = ask(model, {"user_id": ["reader-0"]}, k=4, categories=["Even"])
-    assert set(answer["item_id"]) == {"book-1", "book-3"}
-
-
-def test_books_near_a_book_are_a_task_of_their_own(model, bundle):
-    found = ask(model, {"item_id": ["book-1"]}, task="similar_items", k=2)
-    pd.testing.assert_frame_equal(found, bundle.similar_items(["book-1"], k=2))
-
-
-@pytest.mark.parametrize("task", ["similar_to_book", "readers_of_book"])
+@pytest.mark.parametrize("task", ["similar_to_item", "users_of_item"])
 def test_a_new_book_needs_a_model_with_towers(model, task):
     with pytest.raises(MlflowException, match="a new book needs a model with towers"):
         ask(model, {"title": ["A"]}, task=task, k=1)
@@ -111,30 +93,30 @@ def test_a_new_book_needs_a_model_with_towers(model, task):
 @pytest.mark.parametrize(
     ("rows", "params", "message"),
     [
-        ({"reader": ["reader-0"]}, {}, "columns user_id, liked, liked_ratings, got none of them"),
+        ({"user": ["user-0"]}, {}, "columns user_id, liked, liked_ratings, got none of them"),
         ({"title": ["A"]}, {}, "columns user_id, liked, liked_ratings, got 'title'"),
         ({"liked": [["book-1"]], "liked_ratings": [[1.0, 2.0]]}, {}, "got 2 for 1 books"),
-        ({"user_id": ["reader-0"], "title": ["A"]}, {}, "got 'title'"),
-        ({"user_id": [["reader-0"]]}, {}, r"'user_id' must hold texts, got \['reader-0'\]"),
+        ({"user_id": ["user-0"], "title": ["A"]}, {}, "got 'title'"),
+        ({"user_id": [["user-0"]]}, {}, r"'user_id' must hold texts, got \['user-0'\]"),
         ({"user_id": [7]}, {}, "user_id"),
         ({"liked": ["book-1"]}, {}, "list"),
         ({}, {}, "columns user_id, liked, liked_ratings, got none of them"),
-        ({"user_id": ["reader-0"]}, {"k": 0}, "'k' must be from 1 to 4, the catalogue, got 0"),
-        ({"user_id": ["reader-0"]}, {"k": 5}, "'k' must be from 1 to 4, the catalogue, got 5"),
-        ({"user_id": ["reader-0"]}, {"k": None}, "'k' must be from 1 to 4"),
-        ({"user_id": ["reader-0"]}, {"k": "many"}, "Invalid parameters .*'k'"),
-        ({"user_id": ["reader-0"]}, {"k": 2.0}, "Invalid parameters .*'k'"),
-        ({"user_id": ["reader-0"]}, {"exclude_seen": "no"}, "Invalid parameters .*exclude_seen"),
-        ({"user_id": ["reader-0"]}, {"categories": "Odd"}, "Invalid parameters .*categories"),
-        ({"user_id": ["reader-0"]}, {"categories": ["Old"]}, "got 'Old'; did you mean 'Odd'"),
-        ({"user_id": ["reader-0"]}, {"task": "guess"}, "must be one of recommend, .*got 'guess'"),
+        ({"user_id": ["user-0"]}, {"k": 0}, "'k' must be from 1 to 4, the catalogue, got 0"),
+        ({"user_id": ["user-0"]}, {"k": 5}, "'k' must be from 1 to 4, the catalogue, got 5"),
+        ({"user_id": ["user-0"]}, {"k": None}, "'k' must be from 1 to 4"),
+        ({"user_id": ["user-0"]}, {"k": "many"}, "Invalid parameters .*'k'"),
+        ({"user_id": ["user-0"]}, {"k": 2.0}, "Invalid parameters .*'k'"),
+        ({"user_id": ["user-0"]}, {"exclude_seen": "no"}, "Invalid parameters .*exclude_seen"),
+        ({"user_id": ["user-0"]}, {"categories": "Odd"}, "Invalid parameters .*categories"),
+        ({"user_id": ["user-0"]}, {"categories": ["Old"]}, "got 'Old'; did you mean 'Odd'"),
+        ({"user_id": ["user-0"]}, {"task": "guess"}, "must be one of recommend, .*got 'guess'"),
         ({"item_id": ["book-9"]}, {"task": "similar_items"}, "catalogue, got 'book-9'"),
         ({"item_id": [None]}, {"task": "similar_items"}, "row 0 has none"),
-        ({"user_id": ["reader-0"]}, {"task": "similar_items"}, "columns item_id, got 'user_id'"),
-        ({"title": ["A", None]}, {"task": "similar_to_book"}, "row 1 is empty"),
+        ({"user_id": ["user-0"]}, {"task": "similar_items"}, "columns item_id, got 'user_id'"),
+        ({"title": ["A", None]}, {"task": "similar_to_item"}, "row 1 is empty"),
         (
             {"title": ["A"]},
-            {"task": "readers_of_book", "categories": ["Odd"]},
+            {"task": "users_of_item", "categories": ["Odd"]},
             "'categories' has no meaning",
         ),
     ],
@@ -173,7 +155,7 @@ def test_a_price_may_be_whole(price):
     given = _enforce_schema(rows, signature(Echo.book_columns).inputs)
     model = RecommenderModel()
     model._recommender = Echo()
-    answer = model.predict(None, given, {"task": "similar_to_book"})
+    answer = model.predict(None, given, {"task": "similar_to_item"})
     assert answer["price"].dtype == "float64"
     assert answer["price"].dropna().tolist() == [float(each) for each in price if each]
 
@@ -182,7 +164,7 @@ def test_a_price_that_is_no_number_is_refused():
     model = RecommenderModel()
     model._recommender = Echo()
     with pytest.raises(MlflowException, match="column 'price' must hold numbers"):
-        model.predict(None, pd.DataFrame({"price": ["dear"]}), {"task": "similar_to_book"})
+        model.predict(None, pd.DataFrame({"price": ["dear"]}), {"task": "similar_to_item"})
 
 
 def test_the_signature_names_columns_and_defaults(model):
@@ -202,7 +184,7 @@ def test_the_signature_names_columns_and_defaults(model):
 def test_the_input_example_can_be_predicted(saved, model):
     example = model.input_example
     answer = model.predict(example, params={"k": 2})
-    assert list(answer.user_id.unique()) == ["reader-0", "reader-1", "a reader never seen"]
+    assert list(answer.user_id.unique()) == ["user-0", "user-1", "a user never seen"]
     assert list(answer.source.unique()) == ["model", "liked_mean"]
 
 
@@ -210,7 +192,7 @@ def test_a_damaged_bundle_does_not_become_a_model(tmp_path, bundle):
     bundle.save(tmp_path / "bundle")
     (tmp_path / "bundle" / "extra").write_text("x")
     with pytest.raises(ArtifactError, match="got 'extra'"):
-        save_model(tmp_path / "bundle", tmp_path / "saved", readers=[])
+        save_model(tmp_path / "bundle", tmp_path / "saved", users=[])
     assert not (tmp_path / "saved").exists()
 
 
@@ -348,20 +330,14 @@ def test_a_bundle_is_found_in_every_directory_that_holds_one(tmp_path, run_dir, 
         ("models:/nobody/1", "models:/nobody/1: must be a model in sqlite"),
         ("models:/bookends", "must end in a version or an alias, such as models:/bookends/1"),
         ("runs:/0123/model", "runs:/0123/model: must be a model in sqlite"),
+        ("runs:/RUN/another", "the run must have a model, but logged none"),
         ("nowhere", "nowhere: must be a bundle or run directory .*, or an address such as models:"),
     ],
 )
 def test_a_model_that_is_not_there_is_named(sent, store, uri, message):
     with pytest.raises(TrackingError, match=message) as refusal:
-        resolve_bundle(uri, store)
+        resolve_bundle(uri.replace("RUN", sent.run_id), store)
     assert len(str(refusal.value).splitlines()) == 1
-
-
-def test_a_run_without_a_model_is_named(run_dir, store, finish):
-    finish(run_dir)
-    run_id = mirror(run_dir, store).run_id
-    with pytest.raises(TrackingError, match="the run must have a model, but logged none"):
-        resolve_bundle(f"runs:/{run_id}/model", store)
 
 
 def test_a_model_elsewhere_is_copied_once(sent, store, tmp_path, monkeypatch):
@@ -403,8 +379,8 @@ QUESTIONS = [
     ({"user_id": ["r0003", "nobody"]}, {"k": 3}),
     ({"liked": [["b0002", "b0004"]]}, {"k": 3}),
     ({"item_id": ["b0007"]}, {"k": 3, "task": "similar_items"}),
-    ({"categories": ["even"]}, {"k": 3, "task": "similar_to_book"}),
-    ({"categories": ["odd"]}, {"k": 3, "task": "readers_of_book"}),
+    ({"categories": ["even"]}, {"k": 3, "task": "similar_to_item"}),
+    ({"categories": ["odd"]}, {"k": 3, "task": "users_of_item"}),
 ]
 
 

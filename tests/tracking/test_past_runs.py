@@ -4,10 +4,10 @@ import pytest
 
 from recsys.errors import ArtifactError, TrackingError
 from recsys.reporting.record import RunRecord
-from tracking import past_runs
+from tracking import run_list
 from tracking.mirror import mirror
-from tracking.past_runs import find_run, list_runs
-from tracking.run_filter import mlflow_filter, order_by
+from tracking.past_runs import find_run
+from tracking.run_list import list_runs, mlflow_filter, order_by
 
 LATER = "2026-01-03T03:04:05+00:00"
 
@@ -73,11 +73,6 @@ def test_a_run_knows_its_local_directory_only_while_that_holds_it(past, run_dir,
     assert find_run(past, store).directory is None
 
 
-def test_a_run_without_per_user_metrics_has_an_empty_frame(past, run_dir):
-    (run_dir / "per_user.parquet").unlink()
-    assert find_run(str(run_dir)).per_user.shape == (0, 0)
-
-
 def test_a_name_of_several_runs_is_refused_with_their_ids(past, run_dir, store, add):
     other = add(run_dir.name, 0.1, created=LATER)
     with pytest.raises(TrackingError, match="means several") as refused:
@@ -103,21 +98,20 @@ def test_a_run_of_something_else_is_refused(store, client):
         find_run(run_id, store)
 
 
-def test_a_store_that_is_not_there_is_not_made(tmp_path):
+def test_a_store_or_experiment_that_is_not_there_is_named_and_not_made(past, store, tmp_path):
     with pytest.raises(TrackingError, match="no such file"):
         list_runs(f"sqlite:///{tmp_path}/none.db")
     assert not (tmp_path / "none.db").exists()
-
-
-def test_an_experiment_that_is_not_there_is_named_beside_those_that_are(past, store):
     with pytest.raises(TrackingError, match=r"'nothing': must be in .* 'bookends'"):
         list_runs(store, "nothing")
 
 
-def test_a_damaged_per_user_file_is_refused(past, run_dir):
+def test_a_damaged_per_user_file_is_refused_and_a_missing_one_is_an_empty_frame(past, run_dir):
     (run_dir / "per_user.parquet").write_text("not parquet")
     with pytest.raises(ArtifactError, match=r"per_user\.parquet: must be a readable Parquet"):
         find_run(str(run_dir))
+    (run_dir / "per_user.parquet").unlink()
+    assert find_run(str(run_dir)).per_user.shape == (0, 0)
 
 
 def test_a_row_says_what_the_run_was(past, store):
@@ -170,12 +164,9 @@ def test_a_filter_that_mlflow_does_not_take_is_refused_in_one_line(past, store):
     assert "\n" not in str(refused.value)
 
 
-def test_metrics_within_quotes_are_left_alone():
+def test_metrics_within_quotes_are_left_alone_and_the_order_of_time_is_turned_round():
     text = "tags.note = 'ndcg@10>1' and metrics.`val/recall_at_5` > 0"
     assert mlflow_filter(text) == text
-
-
-def test_the_order_of_time_is_turned_round():
     assert order_by("date") == ["attributes.start_time DESC"]
     assert order_by("date", is_reversed=True) == ["attributes.start_time ASC"]
 
@@ -191,7 +182,7 @@ def test_trials_sweeps_and_comparisons_are_listed_only_when_asked_for(past, stor
 
 
 def test_a_long_list_is_read_page_by_page(past, store, client, monkeypatch):
-    monkeypatch.setattr(past_runs, "_PAGE", 2)
+    monkeypatch.setattr(run_list, "_PAGE", 2)
     experiment_id = client.get_run(past).info.experiment_id
     for number in range(6):
         client.create_run(experiment_id, run_name=f"run {number}")

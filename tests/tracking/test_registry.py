@@ -17,7 +17,8 @@ from mlflow.exceptions import MlflowException
 from recsys.errors import ConfigError, TrackingError
 from recsys.evaluation.gate import Criterion, Verdict
 from tracking.champions import moves_in
-from tracking.registry import Candidate, ChampionChangedError, Registry
+from tracking.registry import ChampionChangedError, Registry
+from tracking.registry_page import Candidate
 from tracking.store import connect, ensure_experiment
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +59,7 @@ def candidate(new_run, registry, finished_record):
 
     def build(verdict=PASSED, run_id=None, **values):
         champion = registry.champion()
-        against = None if champion is None else champion.number
+        against = None if champion is None else int(champion.version)
         values = {"against": against} | values
         return Candidate(run_id or new_run(), finished_record, verdict, **values)
 
@@ -79,48 +80,37 @@ def alias_of(client):
     return int(client.get_model_version_by_alias("bookends", "champion").version)
 
 
-def test_the_first_that_passes_becomes_champion(registry, candidate, client):
+def test_the_first_that_passes_becomes_champion_also_by_a_user_without_a_name(
+    registry, candidate, monkeypatch, client
+):
+    def fail():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", fail)
     done = registry.register(candidate())
     assert (done.version, done.is_new, done.has_moved, done.champion) == (1, True, True, 1)
     assert alias_of(client) == 1
 
 
-def test_a_user_without_a_name_can_register(registry, candidate, monkeypatch, client):
-    def fail():
-        raise KeyError("getpwuid(): uid not found: 12345")
-
-    monkeypatch.setattr("getpass.getuser", fail)
-    assert registry.register(candidate()).champion == 1
-    assert alias_of(client) == 1
-
-
 def test_one_that_is_refused_is_registered_and_the_champion_stays(registry, candidate, client):
-    registry.register(candidate())
-    done = registry.register(candidate(REFUSED))
-    assert (done.version, done.has_moved, done.champion) == (2, False, 1)
-    assert alias_of(client) == 1
-
-
-def test_the_first_that_is_refused_leaves_nobody_champion(registry, candidate):
     assert registry.register(candidate(REFUSED)).champion is None
     assert registry.champion() is None
+    registry.register(candidate())
+    done = registry.register(candidate(REFUSED))
+    assert (done.version, done.has_moved, done.champion) == (3, False, 2)
+    assert alias_of(client) == 2
 
 
-def test_the_version_loads_what_the_run_logged(registry, candidate, client):
+def test_the_version_loads_what_the_run_logged_and_the_models_page_names_it(
+    registry, candidate, client
+):
     made = candidate()
     registry.register(made)
     (output,) = client.get_run(made.run_id).outputs.model_outputs
     model = client.get_logged_model(output.model_id)
     assert client.get_model_version_download_uri("bookends", "1") == model.artifact_location
     assert client.get_model_version("bookends", "1").run_id == made.run_id
-
-
-def test_the_models_own_page_names_the_version(registry, candidate, client):
-    made = candidate()
-    registry.register(made)
-    (output,) = client.get_run(made.run_id).outputs.model_outputs
-    tags = client.get_logged_model(output.model_id).tags
-    assert json.loads(tags["mlflow.modelVersions"]) == [{"name": "bookends", "version": 1}]
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "bookends", "version": 1}]
 
 
 def test_a_version_says_where_it_comes_from_and_what_the_gate_said(registry, candidate, client):
@@ -144,31 +134,23 @@ def test_a_version_says_where_it_comes_from_and_what_the_gate_said(registry, can
 
 
 def test_a_versions_tags_are_few_and_the_rest_is_one_of_them(registry, candidate, client):
-    made = candidate()
-    registry.register(made)
+    first, second = candidate(), candidate(against=1)
+    registry.register(first)
     tags = client.get_model_version("bookends", "1").tags
     assert set(tags) == {
-        "bookends.run_name",
-        "bookends.dataset",
-        "bookends.gate",
-        "bookends.reason",
-        "bookends.test/ndcg_at_10",
-        "bookends.popularity/ndcg_at_10",
-        "bookends.previous_champion",
-        "bookends.details",
+        *("bookends.run_name", "bookends.dataset", "bookends.gate", "bookends.reason"),
+        *("bookends.test/ndcg_at_10", "bookends.popularity/ndcg_at_10"),
+        *("bookends.previous_champion", "bookends.details"),
     }
     assert tags["bookends.reason"] == "all criteria hold against the popularity baseline"
+    assert tags["bookends.previous_champion"] == "none"
     details = json.loads(tags["bookends.details"])
-    assert details["run_id"] == made.run_id and details["held_against"] is None
+    assert details["run_id"] == first.run_id and details["held_against"] is None
     assert details["criteria"] == {
         "bytes": {"passed": True, "required": "at most 1 B", "found": "1 B"}
     }
-
-
-def test_a_promoted_version_names_the_champion_before_it(promote, client):
-    promote(2)
-    tags = [client.get_model_version("bookends", number).tags for number in ("1", "2")]
-    assert [tag["bookends.previous_champion"] for tag in tags] == ["none", "1"]
+    registry.register(second)
+    assert client.get_model_version("bookends", "2").tags["bookends.previous_champion"] == "1"
 
 
 def test_a_description_fits_its_column_whatever_the_run_says(registry, candidate, client):
@@ -177,23 +159,20 @@ def test_a_description_fits_its_column_whatever_the_run_says(registry, candidate
     assert len(client.get_model_version("bookends", "1").description) <= 5000
 
 
-def test_a_run_registered_again_makes_no_second_version(registry, candidate, client):
-    first = candidate(REFUSED)
-    registry.register(first)
-    again = registry.register(candidate(run_id=first.run_id))
-    assert (again.version, again.is_new, again.has_moved) == (1, False, True)
-    version = client.get_model_version("bookends", "1")
-    assert version.tags["bookends.gate"] == "passed"
-    assert version.description.startswith("Passed")
-
-
-def test_what_an_earlier_verdict_said_is_gone(registry, candidate, client):
+def test_a_run_registered_again_makes_no_second_version_and_its_old_verdict_is_gone(
+    registry, candidate, client
+):
     first = candidate(REFUSED)
     registry.register(first)
     other = Verdict((dataclasses.replace(LARGE, key="latency"),))
     registry.register(candidate(other, run_id=first.run_id))
     tags = client.get_model_version("bookends", "1").tags
     assert set(json.loads(tags["bookends.details"])["criteria"]) == {"latency"}
+    again = registry.register(candidate(run_id=first.run_id))
+    assert (again.version, again.is_new, again.has_moved) == (1, False, True)
+    version = client.get_model_version("bookends", "1")
+    assert version.tags["bookends.gate"] == "passed"
+    assert version.description.startswith("Passed")
 
 
 def test_a_run_that_is_champion_stays_so_whatever_is_asked(registry, candidate, client):
@@ -280,12 +259,8 @@ def test_rollbacks_walk_back_and_are_recorded(registry, promote, client):
     assert moves_in(model.tags)[-1].reason == "complaints"
     with pytest.raises(TrackingError, match="version 1 is the first"):
         registry.roll_back()
-
-
-def test_a_rollback_can_name_its_version(registry, promote, client):
-    promote(3)
-    registry.roll_back(to=1)
-    assert alias_of(client) == 1
+    registry.roll_back(to=3)
+    assert alias_of(client) == 3
 
 
 def test_a_rollback_to_a_deleted_version_leaves_all_as_it_is(registry, promote, client):
@@ -343,25 +318,21 @@ def test_a_run_killed_between_version_and_alias_is_finished_by_registering_again
     assert (done.version, done.is_new, done.has_moved) == (1, False, True)
 
 
-def test_the_models_page_tells_who_was_champion_when(registry, promote, client):
-    promote(2)
-    registry.roll_back(reason="too bold")
-    description = client.get_registered_model("bookends").description
-    assert "`models:/bookends@champion`" in description
-    rows = [row for row in description.splitlines() if "version" in row and row.startswith("|")]
-    assert [row.split(" | ")[1] for row in rows] == ["version 1", "version 2", "version 1"]
-    assert "rolled back" in rows[0]
-    assert "too bold" in rows[0]
-
-
-def test_what_a_user_wrote_at_the_head_of_the_models_page_is_kept(registry, promote, client):
+def test_the_models_page_tells_who_was_champion_when_below_what_a_user_wrote(
+    registry, promote, client
+):
     promote(1)
     present = client.get_registered_model("bookends").description
+    assert "`models:/bookends@champion`" in present
     client.update_registered_model("bookends", "Ask Ada first.\n\n" + present)
     promote(1)
+    registry.roll_back(reason="too bold")
     description = client.get_registered_model("bookends").description
     assert description.startswith("Ask Ada first.")
     assert description.count("### Champions") == 1
+    rows = [row for row in description.splitlines() if "version" in row and row.startswith("|")]
+    assert [row.split(" | ")[1] for row in rows] == ["version 1", "version 2", "version 1"]
+    assert "rolled back" in rows[0] and "too bold" in rows[0]
 
 
 def test_names_keep_champions_apart(store, registry, candidate):
@@ -370,15 +341,14 @@ def test_names_keep_champions_apart(store, registry, candidate):
     assert other.champion() is None
 
 
-def test_a_run_without_a_model_cannot_be_registered(registry, new_run, candidate, client):
+def test_a_run_that_is_not_there_or_has_no_model_cannot_be_registered(
+    registry, new_run, candidate, client
+):
     with pytest.raises(TrackingError, match="must hold a model"):
         registry.register(candidate(run_id=new_run(with_model=False)))
-    assert client.search_registered_models() == []
-
-
-def test_a_run_that_is_not_there_cannot_be_registered(registry, candidate):
     with pytest.raises(TrackingError, match="is not there"):
         registry.register(candidate(run_id="0" * 32))
+    assert client.search_registered_models() == []
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "a:b", "a'b", "a" * 201])

@@ -64,7 +64,7 @@ def assert_same(found, expected):
             assert list(found[name]) == list(expected[name])
 
 
-def test_known_readers_get_the_lists_of_the_recommender(ask, towers):
+def test_known_users_get_the_lists_of_the_recommender(ask, towers):
     found = ask({"user_id": "r0003"}, {"user_id": "r0001"}, k=5)
     assert_same(found.drop(columns="position"), towers.recommend(["r0003", "r0001"], k=5))
 
@@ -75,7 +75,7 @@ def test_filters_reach_the_lists(ask, towers):
     assert_same(found.drop(columns="position"), towers.recommend(["r0003"], **params))
 
 
-def test_readers_are_answered_by_what_is_known_of_them_and_told(ask, towers):
+def test_users_are_answered_by_what_is_known_of_them_and_told(ask, towers):
     rows = [{"user_id": "r0003", "liked": None}, {"user_id": None, "liked": ["b0002", "b0004"]}]
     found = ask(*rows, {"user_id": "nobody", "liked": []}, k=1)
     assert list(found["user_id"].fillna("nameless")) == ["r0003", "nameless", "nobody"]
@@ -100,31 +100,24 @@ def test_books_near_a_book_of_the_catalogue_are_found(ask, towers):
 
 def test_a_new_book_is_placed_by_its_metadata_alone(ask, towers):
     book = {"title": "A Square", "categories": "even"}
-    similar = ask(book, task="similar_to_book", k=4)
+    similar = ask(book, task="similar_to_item", k=4)
+    assert_same(ask(book, task="similar_to_book", k=4), similar)  # the name before
     assert_same(similar, towers.similar_to_book(pd.DataFrame([book]), k=4))
-    readers = ask(book, task="readers_of_book", k=4)
-    assert_same(readers, towers.users_of_book(pd.DataFrame([book]), k=4))
+    users = ask(book, task="users_of_item", k=4)
+    assert_same(users, towers.users_of_book(pd.DataFrame([book]), k=4))
 
 
 ROW = {"user_id": "r0003"}
-BAD = [
-    ([ROW], {"k": 0}, "'k' must be from 1 to 60, the catalogue, got 0"),
+BAD = [  # what the model refuses is tested at the model; these have a way of their own over HTTP
     ([ROW], {"k": 61}, "'k' must be from 1 to 60, the catalogue, got 61"),
-    ([ROW], {"k": "ten"}, "'k'"),
     ([ROW], {"k": None}, "'k' must be from 1 to 60"),
-    ([ROW], {"task": "guess"}, "got 'guess'"),
     ([ROW], {"exclude_seen": "no"}, "exclude_seen"),
-    ([ROW], {"categories": "odd"}, "categories"),
     ([ROW], {"categories": ["add"]}, "got 'add'; did you mean 'odd'?"),
-    ([ROW], {"task": "similar_items"}, "must be given rows with columns item_id, got 'user_id'"),
     ([], {}, "must be given rows with columns user_id, liked"),
-    ([{"reader": "r0003"}], {}, "must be given rows with columns user_id, liked"),
     ([{"user_id": 7}], {}, "column 'user_id' must hold texts, got 7"),
-    ([{"user_id": ["r0003"]}], {}, "column 'user_id' must hold texts, got ['r0003']"),
     ([{"liked": "b0001"}], {}, "liked"),
-    ([{"item_id": "b9999"}], {"task": "similar_items"}, "catalogue, got 'b9999'"),
-    ([{"title": 3}], {"task": "similar_to_book"}, "column 'title' of a new book must hold texts"),
-    ([{"average_rating": "good"}], {"task": "similar_to_book"}, "columns title, author"),
+    ([{"title": 3}], {"task": "similar_to_item"}, "column 'title' of a new book must hold texts"),
+    ([{"average_rating": "good"}], {"task": "similar_to_item"}, "columns title, author"),
 ]
 
 

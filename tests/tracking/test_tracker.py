@@ -17,8 +17,8 @@ from tracking.processes import Owner
 from tracking.tracker import open_run
 
 
-def read_ledger(run_dir):
-    return json.loads((run_dir / "tracking.json").read_text())
+def no_connection(*_):
+    raise sqlite3.OperationalError("unable to open database file")
 
 
 @pytest.fixture
@@ -75,17 +75,16 @@ def test_under_mlflow_run_the_open_run_is_used_and_no_other_made(
     assert run.info.status == "FINISHED"
 
 
-def test_a_name_that_the_user_gave_to_mlflow_run_stays(run_dir, client, attached_id):
+def test_under_mlflow_run_its_store_and_a_name_given_to_it_go_before_the_settings(
+    run_dir, client, attached_id, tmp_path, caplog
+):
     client.update_run(attached_id, name="my run")
-    open_run(run_dir)
-    assert client.get_run(attached_id).info.run_name == "my run"
-
-
-def test_under_mlflow_run_its_store_goes_before_the_setting(run_dir, attached_id, tmp_path, caplog):
+    client.log_param(attached_id, "training.num_epochs", "'3'")  # as mlflow run logs it
     tracked = open_run(run_dir, f"sqlite:///{tmp_path}/other.db")
-    assert tracked.run_id == attached_id
+    assert tracked.is_live and tracked.run_id == attached_id
     assert not (tmp_path / "other.db").exists()
     assert "store" in caplog.text
+    assert client.get_run(attached_id).info.run_name == "my run"
 
 
 def test_a_store_beside_the_launcher_is_not_made_in_the_project(run_dir, tmp_path, monkeypatch):
@@ -106,32 +105,24 @@ def test_a_run_to_attach_to_that_does_not_exist_is_an_error(run_dir, store, monk
         open_run(run_dir)
 
 
-def test_the_parameters_that_mlflow_run_logged_by_itself_are_no_obstacle(
-    run_dir, client, attached_id
-):
-    client.log_param(attached_id, "training.num_epochs", "'3'")
-    assert open_run(run_dir).is_live
-
-
 @pytest.mark.parametrize(
-    ("outcome", "status"),
-    [("finished", "FINISHED"), ("failed", "FAILED"), ("interrupted", "KILLED")],
+    ("outcome", "status", "error"),
+    [
+        ("finished", "FINISHED", None),
+        ("failed", "FAILED", "the loss is not a number"),
+        ("interrupted", "KILLED", None),
+    ],
 )
-def test_status_says_how_the_run_ended(run_dir, store, client, finish, outcome, status):
+def test_status_and_tags_say_how_the_run_ended(
+    run_dir, store, client, finish, outcome, status, error
+):
     tracked = open_run(run_dir, store)
-    finish(run_dir, status=outcome)
+    finish(run_dir, status=outcome, error=error)
     tracked.close()
     run = client.get_run(tracked.run_id)
     assert (run.info.status, run.data.tags["bookends.status"]) == (status, outcome)
+    assert run.data.tags.get("bookends.error") == error
     assert run.info.end_time is not None
-
-
-def test_the_reason_of_a_failure_is_told(run_dir, store, client, finish):
-    tracked = open_run(run_dir, store)
-    finish(run_dir, status="failed", error="the loss is not a number")
-    tracked.close()
-    tags = client.get_run(tracked.run_id).data.tags
-    assert tags["bookends.error"] == "the loss is not a number"
 
 
 def test_a_run_whose_record_does_not_say_how_it_ended_is_not_closed(run_dir, store):
@@ -181,8 +172,8 @@ def test_a_store_that_fails_is_warned_about_once_and_caught_up_at_the_end(
         tracked.log_epoch(epochs[2])
     assert [record.levelno for record in caplog.records].count(logging.WARNING) == 1
     assert "log epoch 2 (connection refused)" in caplog.text
-    delivery = next(iter(read_ledger(run_dir)["deliveries"].values()))
-    assert delivery["error"] == "log epoch 2: connection refused"
+    delivery = next(iter(Ledger.read(run_dir).deliveries.values()))
+    assert delivery.error == "log epoch 2: connection refused"
     finish(run_dir)
     assert tracked.close() is not None
     points = client.get_metric_history(tracked.run_id, "train/loss")
@@ -190,14 +181,11 @@ def test_a_store_that_fails_is_warned_about_once_and_caught_up_at_the_end(
 
 
 def test_a_store_away_from_the_start_to_the_end_loses_nothing(
-    run_dir, store, client, epochs, finish, monkeypatch, caplog, tmp_path
+    run_dir, store, client, epochs, finish, monkeypatch, caplog
 ):
-    def away(*_, **__):
-        raise sqlite3.OperationalError("unable to open database file")
-
     with monkeypatch.context() as patch:
-        patch.setattr("tracking.tracker.connect", away)
-        patch.setattr("tracking.mirror.connect", away)
+        patch.setattr("tracking.tracker.connect", no_connection)
+        patch.setattr("tracking.mirror.connect", no_connection)
         tracked = open_run(run_dir, store)
         tracked.log_epoch(epochs[0])
         finish(run_dir)
@@ -212,12 +200,10 @@ def test_a_store_away_from_the_start_to_the_end_loses_nothing(
 def test_a_run_attached_while_the_store_was_away_is_found_again(
     run_dir, store, client, attached_id, finish, monkeypatch
 ):
-    def away(*_, **__):
-        raise sqlite3.OperationalError("unable to open database file")
-
     with monkeypatch.context() as patch:
-        patch.setattr("tracking.tracker.connect", away)
+        patch.setattr("tracking.remote_run.connect", no_connection)
         tracked = open_run(run_dir)
+    assert tracked.run_id is None
     finish(run_dir)
     assert tracked.close().run_id == attached_id
 
@@ -229,14 +215,13 @@ def test_no_run_is_active_in_mlflows_own_sense(run_dir, store):
     assert mlflow.get_tracking_uri() == before
 
 
-def test_a_ledger_read_again_equals_the_one_written(run_dir, store):
+def test_a_ledger_read_again_equals_the_one_written_and_a_damaged_one_is_named(run_dir, store):
     open_run(run_dir, store)
     ledger = Ledger.read(run_dir)
     ledger.write(run_dir)
     assert Ledger.read(run_dir) == ledger
-
-
-def test_a_damaged_ledger_is_an_error_that_names_it(run_dir):
-    (run_dir / "tracking.json").write_text("{")
-    with pytest.raises(ArtifactError, match=r"tracking\.json: must be a tracking ledger"):
-        Ledger.read(run_dir)
+    content = json.loads((run_dir / "tracking.json").read_text())
+    for damaged in ("{", json.dumps(content | {"format": 2}), json.dumps(content | {"new": 1})):
+        (run_dir / "tracking.json").write_text(damaged)
+        with pytest.raises(ArtifactError, match=r"tracking\.json: must be a tracking ledger"):
+            Ledger.read(run_dir)

@@ -1,9 +1,12 @@
+"""The process of a run: whether it lives, whose it is, which code it runs."""
+
 import getpass
 import os
 
 import pytest
 
-from tracking.origin import maker_tags, source_tags
+from tracking import processes
+from tracking.processes import Owner, maker_tags, source_tags
 
 
 def test_the_source_is_a_name_that_the_ui_shows_whole_and_the_command_is_beside_it():
@@ -32,3 +35,21 @@ def test_a_user_without_a_name_goes_by_a_number(monkeypatch, error):
 
     monkeypatch.setattr(getpass, "getuser", fail)
     assert maker_tags()["mlflow.user"] == str(os.getuid())
+
+
+@pytest.mark.parametrize(
+    ("machine", "change", "life"),
+    [
+        ("machine:a", {"boot_id": "x"}, "dead"),  # this machine was started again since
+        ("machine:a", {"boot_id": "x", "machine": "machine:b"}, "elsewhere"),
+        ("machine:a", {"boot_id": "x", "machine": ""}, "elsewhere"),  # noted by an older version
+        ("pid:[1]", {"boot_id": "x"}, "elsewhere"),  # a container, here or on another machine
+        ("pid:[1]", {"machine": "pid:[2]", "pid": 2**22 + 1}, "elsewhere"),  # one beside it
+        ("pid:[1]", {"pid": 2**22 + 1}, "dead"),
+        ("pid:[1]", {}, "alive"),
+    ],
+)
+def test_only_what_is_provably_dead_counts_as_dead(monkeypatch, machine, change, life):
+    """Containers share the names of machines."""
+    monkeypatch.setattr(processes, "_machine", lambda: machine)
+    assert Owner(**(vars(Owner.current()) | change)).life() == life
