@@ -147,14 +147,15 @@ def measure(bundle: Path) -> ServingCost:
     drawn = np.random.default_rng(_SEED).integers(len(recommender.users), size=_WARM_UP + _CALLS)
     users = [str(user) for user in recommender.users.id_of(drawn)]
     k = min(10, len(recommender.items))
+    for user in users[:_WARM_UP]:
+        recommender.recommend([user], k=k)
     seconds: list[float] = []
     end = time.perf_counter() + _SECONDS
-    for number, user in enumerate(users, start=1 - _WARM_UP):
+    for user in users[_WARM_UP:]:
         begun = time.perf_counter()
         recommender.recommend([user], k=k)
-        if number > 0:
-            seconds.append(time.perf_counter() - begun)
-        if seconds and begun > end:
+        seconds.append(time.perf_counter() - begun)
+        if begun > end:
             break
     n_bytes = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
     return ServingCost(n_bytes, float(np.percentile(seconds, 95)) * 1000)
