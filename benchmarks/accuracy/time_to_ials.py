@@ -22,7 +22,7 @@ import torch
 from benchmarks.accuracy.cases import CONFIGS
 from experiments.runner import keep_memory
 from experiments.settings import load_config
-from recsys.baselines.implicit_als import ImplicitALS
+from recsys.baselines.implicit_factors import ImplicitALS
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.histories import Histories

@@ -1,22 +1,36 @@
-"""What is tried of each baseline: small grids, smaller where there are many items."""
+"""Which baselines there are, and what is tried of each: smaller grids where items are many."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import assert_never
 
+from recsys.baselines.baseline import Baseline
 from recsys.baselines.ease import Ease
-from recsys.baselines.implicit_als import ImplicitALS
-from recsys.baselines.implicit_bpr import ImplicitBPR
+from recsys.baselines.implicit_factors import ImplicitALS, ImplicitBPR
 from recsys.baselines.item_knn import ItemKNN
 from recsys.baselines.popularity import Popularity
-from recsys.baselines.protocol import Baseline
 from recsys.config import BaselineName
 
 CHEAP: tuple[BaselineName, ...] = ("popularity", "item_knn", "ease")
 RECENCY_SCALES = (1.0, 2.0, 4.0, 8.0, 32.0)
 """Positions, tried beside equal weights of a history's items where they have an order."""
 _MANY_ITEMS = 4000  # from here on a fit takes seconds
+_ALS_WEIGHTS = (
+    (10.0, 1.0, 15),
+    (30.0, 1.0, 15),
+    (30.0, 10.0, 3),
+    (100.0, 40.0, 3),
+    (100.0, 40.0, 15),
+)
+"""l2, alpha and sweeps of iALS."""
+_LABELS = {"item_knn": "ItemKNN", "ease": "EASE", "ials": "iALS", "bpr": "BPR"}
+
+
+def baseline_label(name: str) -> str:
+    """The baseline's name in running text."""
+    return _LABELS.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -48,33 +62,16 @@ def grid_of(name: BaselineName, n_items: int, seed: int) -> Grid:
             return Grid((Popularity(),))
         case "item_knn":
             shrinkages = (0.0,) if is_large else (0.0, 5.0, 20.0)
-            tried = ((near, shrink) for near in (10, 20, 50, 200) for shrink in shrinkages)
-            return Grid(tuple(ItemKNN(near, shrink) for near, shrink in tried))
+            return Grid(tuple(ItemKNN(*each) for each in product((10, 20, 50, 200), shrinkages)))
         case "ease":
             steps = range(-4, 6)
             candidates = tuple(Ease(round(100 * 2.5**step, 1)) for step in steps)
             return Grid(candidates, start=steps.index(0), most=3 if is_large else 8)
         case "ials":
-            return Grid(
-                tuple(
-                    ImplicitALS(factors, l2, alpha, sweeps, seed)
-                    for factors in (32, 96)
-                    for l2, alpha, sweeps in (
-                        (10.0, 1.0, 15),
-                        (30.0, 1.0, 15),
-                        (30.0, 10.0, 3),
-                        (100.0, 40.0, 3),
-                        (100.0, 40.0, 15),
-                    )
-                )
-            )
+            tried = product((32, 96), _ALS_WEIGHTS)
+            return Grid(tuple(ImplicitALS(factors, *rest, seed) for factors, rest in tried))
         case "bpr":
-            return Grid(
-                tuple(
-                    ImplicitBPR(factors, rate, 0.01, seed=seed)
-                    for factors in (32, 96)
-                    for rate in (0.01, 0.05)
-                )
-            )
+            rates = product((32, 96), (0.01, 0.05))
+            return Grid(tuple(ImplicitBPR(*each, 0.01, seed=seed) for each in rates))
         case _:
             assert_never(name)

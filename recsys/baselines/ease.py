@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import lapack
 
-from recsys.baselines.item_item import ItemItem
+from recsys.baselines.baseline import Fitted, item_weights
 from recsys.data.arrays import FloatArray
 from recsys.data.histories import Histories
 
@@ -38,7 +38,7 @@ class Ease:
         """The settings in words."""
         return f"l2 {self.l2:g}"
 
-    def fit(self, histories: Histories) -> ItemItem:
+    def fit(self, histories: Histories) -> Fitted:
         """The weights in closed form; an item that nobody has gets and gives 0."""
         n_users, n_items = histories.matrix.shape
         smaller = n_users < n_items // 2
@@ -48,7 +48,7 @@ class Ease:
         weights = inverse.T.astype(np.float32, order="C", copy=False)
         weights /= -diagonal  # column i by its own P_ii
         np.fill_diagonal(weights, 0)
-        return ItemItem(weights)
+        return item_weights(weights)
 
 
 def ease_bytes(n_items: int) -> int:

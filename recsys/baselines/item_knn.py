@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.baselines.item_item import ItemItem
+from recsys.baselines.baseline import Fitted, item_weights
 from recsys.data.histories import Histories
 
 _CELLS_AT_ONCE = 2**24
@@ -32,7 +32,7 @@ class ItemKNN:
         """The settings in words."""
         return f"{self.neighbours} neighbours, shrinkage {self.shrinkage:g}"
 
-    def fit(self, histories: Histories) -> ItemItem:
+    def fit(self, histories: Histories) -> Fitted:
         """The cosines, 0 outside the neighbours; of equal ones any may be kept."""
         together, n_items = histories.together, histories.bags.n_columns
         counts = histories.counts.astype(np.float32)
@@ -51,4 +51,4 @@ class ItemKNN:
                 weights[kept, start + row] = cosines[row, kept]
             else:
                 weights[:, rows] = cosines.T
-        return ItemItem(weights)
+        return item_weights(weights)

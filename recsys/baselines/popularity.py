@@ -6,24 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.data.arrays import IntArray
+from recsys.baselines.baseline import Fitted
 from recsys.data.histories import Histories
 from recsys.evaluation.ranking import Vectors
-
-
-@dataclass(frozen=True, eq=False)
-class Counts:
-    """How many users have each item, (I,)."""
-
-    counts: IntArray
-    takes_recency: bool = False
-
-    def scorer(self, histories: Histories, recency: float | None) -> Vectors:
-        """Every user's score of an item is its count."""
-        return Vectors(
-            users=np.ones((histories.bags.n_rows, 1), dtype=np.float32),
-            items=self.counts[:, None].astype(np.float32),
-        )
 
 
 @dataclass(frozen=True)
@@ -32,6 +17,7 @@ class Popularity:
 
     settings: str = ""
 
-    def fit(self, histories: Histories) -> Counts:
-        """Count users."""
-        return Counts(histories.counts)
+    def fit(self, histories: Histories) -> Fitted:
+        """Count the users of each item; the count is every user's score."""
+        counts = histories.counts[:, None].astype(np.float32)  # (I, 1)
+        return Fitted(lambda known, _: Vectors(np.ones((len(known), 1), np.float32), counts))

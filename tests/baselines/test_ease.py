@@ -5,14 +5,6 @@ import pytest
 
 from recsys.baselines import ease
 from recsys.baselines.ease import Ease, ease_bytes
-from recsys.data.arrays import Interactions
-from recsys.data.histories import Histories
-
-
-def histories(matrix):
-    users, items = np.nonzero(matrix)
-    times = np.arange(len(users))
-    return Histories.of(Interactions(users, items, times, *matrix.shape))
 
 
 def slow_ease(matrix, l2):
@@ -29,22 +21,22 @@ def slow_ease(matrix, l2):
 
 @pytest.mark.parametrize("shape", [(30, 8), (6, 20)])  # by items, by users
 @pytest.mark.parametrize("l2", [0.5, 30.0])
-def test_weights_are_those_of_one_ridge_regression_an_item(rng, shape, l2):
+def test_weights_are_those_of_one_ridge_regression_an_item(rng, shape, l2, weights_of):
     matrix = (rng.random(shape) < 0.3).astype(int)
-    fitted = Ease(l2).fit(histories(matrix))
-    assert fitted.weights == pytest.approx(slow_ease(matrix, l2), abs=1e-5)
-    assert fitted.weights.flags.c_contiguous
+    weights = weights_of(Ease(l2), matrix)
+    assert weights == pytest.approx(slow_ease(matrix, l2), abs=1e-5)
+    assert weights.flags.c_contiguous
 
 
-def test_single_precision_agrees_with_double(rng, monkeypatch):
+def test_single_precision_agrees_with_double(rng, monkeypatch, weights_of):
     matrix = (rng.random((60, 25)) < 0.3).astype(int)
-    double = Ease(2.0).fit(histories(matrix)).weights
+    double = weights_of(Ease(2.0), matrix)
     monkeypatch.setattr(ease, "_DOUBLE_UP_TO", 10)
-    assert Ease(2.0).fit(histories(matrix)).weights == pytest.approx(double, abs=1e-4)
+    assert weights_of(Ease(2.0), matrix) == pytest.approx(double, abs=1e-4)
 
 
-def test_an_item_that_nobody_has_gets_and_gives_nothing():
-    weights = Ease(1.0).fit(histories(np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0]]))).weights
+def test_an_item_that_nobody_has_gets_and_gives_nothing(weights_of):
+    weights = weights_of(Ease(1.0), np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0]]))
     assert (weights[2] == 0).all() and (weights[:, 2] == 0).all()
     assert weights[0, 1] > 0
 

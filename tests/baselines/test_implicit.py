@@ -5,16 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from recsys.baselines.implicit_als import ImplicitALS
-from recsys.baselines.implicit_bpr import ImplicitBPR
-from recsys.data.arrays import Interactions
-from recsys.data.histories import Histories
+from recsys.baselines.implicit_factors import ImplicitALS, ImplicitBPR
 from recsys.errors import ConfigError
-
-
-def histories(matrix):
-    users, items = np.nonzero(matrix)
-    return Histories.of(Interactions(users, items, None, *matrix.shape))
 
 
 def blocks():
@@ -27,7 +19,7 @@ def blocks():
 
 
 @pytest.mark.parametrize("baseline", [ImplicitALS(2, 0.1, 5.0), ImplicitBPR(2, 0.05, 0.01)])
-def test_the_withheld_item_of_the_users_kind_ranks_first(baseline):
+def test_the_withheld_item_of_the_users_kind_ranks_first(baseline, histories):
     pytest.importorskip("implicit")
     matrix, lacking = blocks()
     known = histories(matrix)
@@ -36,7 +28,7 @@ def test_the_withheld_item_of_the_users_kind_ranks_first(baseline):
     assert (scores.argmax(axis=1) == lacking).mean() > 0.9
 
 
-def test_users_of_ials_solve_the_normal_equations_of_a_new_history():
+def test_users_of_ials_solve_the_normal_equations_of_a_new_history(histories):
     pytest.importorskip("implicit")
     matrix, _ = blocks()
     later = np.roll(matrix, 1, axis=0)
@@ -51,7 +43,7 @@ def test_users_of_ials_solve_the_normal_equations_of_a_new_history():
 
 
 @pytest.mark.parametrize("baseline", [ImplicitALS(4, 1.0, 1.0), ImplicitBPR(4, 0.05, 0.01)])
-def test_a_seed_gives_the_same_factors(baseline):
+def test_a_seed_gives_the_same_factors(baseline, histories):
     pytest.importorskip("implicit")
     known = histories(blocks()[0])
     first, second = (baseline.fit(known).scorer(known, None) for _ in range(2))
@@ -61,7 +53,7 @@ def test_a_seed_gives_the_same_factors(baseline):
 @pytest.mark.parametrize(
     ("baseline", "name"), [(ImplicitALS(4, 1.0, 1.0), "ials"), (ImplicitBPR(4, 0.1, 0.1), "bpr")]
 )
-def test_a_missing_package_is_one_clear_line(monkeypatch, baseline, name):
+def test_a_missing_package_is_one_clear_line(monkeypatch, baseline, name, histories):
     for module in ("implicit", "implicit.als", "implicit.bpr"):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=f"names '{name}', which needs the package 'implicit'"):

@@ -5,14 +5,6 @@ import pytest
 
 from recsys.baselines import item_knn
 from recsys.baselines.item_knn import ItemKNN
-from recsys.data.arrays import Interactions
-from recsys.data.histories import Histories
-
-
-def histories(matrix):
-    users, items = np.nonzero(matrix)
-    times = np.arange(len(users))
-    return Histories.of(Interactions(users, items, times, *matrix.shape))
 
 
 def slow_cosines(matrix, shrinkage):
@@ -29,19 +21,19 @@ def slow_cosines(matrix, shrinkage):
 
 @pytest.mark.parametrize("shrinkage", [0, 3])
 @pytest.mark.parametrize("cells", [2**24, 30])
-def test_weights_are_cosines_with_all_neighbours(rng, monkeypatch, shrinkage, cells):
+def test_weights_are_cosines_with_all_neighbours(rng, monkeypatch, shrinkage, cells, weights_of):
     monkeypatch.setattr(item_knn, "_CELLS_AT_ONCE", cells)  # one block, or several
     matrix = (rng.random((30, 12)) < 0.3).astype(int)
-    weights = ItemKNN(12, shrinkage).fit(histories(matrix)).weights
+    weights = weights_of(ItemKNN(12, shrinkage), matrix)
     assert weights == pytest.approx(slow_cosines(matrix, shrinkage), abs=1e-6)
 
 
 @pytest.mark.parametrize("cells", [2**24, 30])
-def test_an_item_is_scored_by_its_nearest_alone(rng, monkeypatch, cells):
+def test_an_item_is_scored_by_its_nearest_alone(rng, monkeypatch, cells, weights_of):
     monkeypatch.setattr(item_knn, "_CELLS_AT_ONCE", cells)
     matrix = (rng.random((200, 12)) < 0.3).astype(int)
     cosines = slow_cosines(matrix, 0)
-    weights = ItemKNN(3, 0).fit(histories(matrix)).weights
+    weights = weights_of(ItemKNN(3, 0), matrix)
     for item in range(12):
         nearest = np.argsort(-cosines[:, item])[:3]
         expected = np.zeros(12)
@@ -49,6 +41,6 @@ def test_an_item_is_scored_by_its_nearest_alone(rng, monkeypatch, cells):
         assert weights[:, item] == pytest.approx(expected, abs=1e-6)
 
 
-def test_two_items_that_the_same_users_have_are_as_near_as_can_be():
-    weights = ItemKNN(1, 0).fit(histories(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))).weights
+def test_two_items_that_the_same_users_have_are_as_near_as_can_be(weights_of):
+    weights = weights_of(ItemKNN(1, 0), np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))
     assert weights.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]

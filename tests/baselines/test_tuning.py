@@ -1,5 +1,7 @@
 """Which settings are chosen, what is known when test is scored, and what is left out."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from pytest import approx
@@ -8,7 +10,7 @@ from recsys.baselines import tuning
 from recsys.baselines.build import CHEAP, Grid, grid_of
 from recsys.baselines.ease import Ease
 from recsys.baselines.item_knn import ItemKNN
-from recsys.baselines.tuning import tuned_baselines
+from recsys.baselines.tuning import climb, tuned_baselines
 from recsys.config import Config
 from recsys.data.arrays import Interactions
 from recsys.data.histories import Histories
@@ -128,17 +130,6 @@ def test_large_catalogues_are_tuned_on_some_users(world, monkeypatch):
     assert "of 7 validation users" in table.note
 
 
-class Line:
-    """A baseline on a line of settings: its value falls off on both sides of a peak."""
-
-    def __init__(self, values):
-        self.values, self.tried = values, []
-
-    def __call__(self, number):
-        self.tried.append(number)
-        return self.values[number], f"fitted {number}"
-
-
 @pytest.mark.parametrize(
     ("values", "most", "tried", "best"),
     [
@@ -149,11 +140,14 @@ class Line:
     ],
 )
 def test_climbing_follows_rising_values_and_keeps_the_best(values, most, tried, best):
-    line = Line(values)
-    search = tuning._Search(line)
-    search.climb(2, len(values), most)
-    assert line.tried == tried
-    assert (search.best.number, search.best.fitted) == (best, f"fitted {best}")
+    numbers = []
+
+    def attempt(number):
+        numbers.append(number)
+        return SimpleNamespace(number=number, value=values[number])
+
+    assert climb(attempt, 2, len(values), most).number == best
+    assert numbers == tried
 
 
 def test_large_catalogues_have_smaller_grids():
