@@ -16,6 +16,8 @@ from pydantic_settings import BaseSettings, CliSettingsSource
 from pydantic_settings.exceptions import SettingsError
 
 from recsys.config import Config
+from recsys.config import flatten as flatten  # noqa: PLC0414 (part of what settings offer)
+from recsys.config import merge as merge  # noqa: PLC0414
 from recsys.errors import ConfigError
 
 Tree = dict[str, Any]
@@ -145,18 +147,6 @@ def read_yaml(path: Path) -> Tree:
     return content
 
 
-def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
-    """A new tree: ``changes`` over ``base``, mapping by mapping."""
-    merged = dict(base)
-    for key, value in changes.items():
-        below = merged.get(key)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            merged[key] = merge(below, value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def dump_yaml(config: Config) -> str:
     """The resolved configuration as YAML that :func:`load_config` reads back."""
     tree = config.model_dump(mode="json")
@@ -248,18 +238,6 @@ def _explain(section: type[BaseModel], tree: Tree, indent: str) -> Iterator[str]
         else:
             shown = yaml.dump([tree[name]], Dumper=_Dumper, default_flow_style=True, width=10_000)
             yield f"{indent}{name}: {shown.strip()[1:-1]}"
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted name; lists are values, empty mappings too."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value
-    return flat
 
 
 def setting_names(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:

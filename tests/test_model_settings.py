@@ -327,11 +327,17 @@ USER_IDS = "model.user_encoder.id_embedding.type=embedding"
             ["training.examples=pairs", "training.history_split.targets=next"],
             "'training.history_split' has a meaning only with examples 'histories', got 'pairs'",
         ),
-        (["training.history_split.window=3"], "'window' has no meaning with targets 'random'"),
-        (["training.history_split.after=true"], "'after' has no meaning with targets 'random'"),
+        (
+            ["training.history_split.window=3"],
+            "'window' has a meaning only with targets 'next', got 'random'",
+        ),
+        (
+            ["training.history_split.after=true"],
+            "'after' has a meaning only with targets 'next', got 'random'",
+        ),
         (
             ["training.history_split.targets=next", "training.history_split.input_share=[0.1,0.2]"],
-            "'input_share' has no meaning with targets 'next'",
+            "'input_share' has a meaning only with targets 'random', got 'next'",
         ),
         (
             ["training.history_split.input_share=[0.6,0.5]"],
@@ -352,7 +358,7 @@ USER_IDS = "model.user_encoder.id_embedding.type=embedding"
         ),
         (
             ["training.optimizer=sgd", "training.betas=[0.9,0.99]"],
-            "'training.betas' has no meaning with optimizer 'sgd'",
+            "'training.betas' has a meaning only with optimizer 'adam' or 'adamw', got 'sgd'",
         ),
         (
             ["training.schedule=constant", "training.warmup_steps=3"],

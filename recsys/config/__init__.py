@@ -35,7 +35,7 @@ from recsys.config.model import (
     TowerConfig,
     UserTowerConfig,
 )
-from recsys.config.section import Count, Positive, Section, require
+from recsys.config.section import Count, Positive, Section, flatten, merge, require
 from recsys.config.training import (
     DenseOptimizer,
     HistorySplitConfig,
@@ -79,5 +79,7 @@ __all__ = [
     "TrainingConfig",
     "UserAggregation",
     "UserTowerConfig",
+    "flatten",
+    "merge",
     "require",
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from recsys.config.section import Count, Fraction, Positive, Section, require
+from recsys.config.section import Count, Fraction, Positive, Section, fill, require, settle
 
 BagKind = Literal["top_k", "hashed"]
 UserAggregation = Literal["mean", "sum", "max", "time_decayed_mean"]
@@ -58,25 +58,25 @@ class SplitConfig(Section):
 
     def fill(self, strategy: SplitStrategy) -> None:
         """Check and fill in what the strategy needs; to be called once, while settings are made."""
-        object.__setattr__(self, "strategy", strategy)
+        fill(self, strategy=strategy)
         for part in ("validation", "test"):
             share, count = f"{part}_fraction", f"n_{part}_items"
-            taken = strategy in SHARED_SPLITS or (strategy == "given" and part == "validation")
-            require(
-                getattr(self, share) is None or taken,
-                f"'{share}' has a meaning only with strategy 'global_time', 'random' or "
-                f"'cold_items', got '{strategy}'",
-            )
-            require(
-                getattr(self, count) is None or strategy == "cold_items",
-                f"'{count}' has a meaning only with strategy 'cold_items', got '{strategy}'",
+            settle(
+                self,
+                strategy == "cold_items",
+                f"with strategy 'cold_items', got '{strategy}'",
+                {count: None},
             )
             require(
                 getattr(self, count) is None or getattr(self, share) is None,
                 f"only one of '{count}' and '{share}' can be given",
             )
-            if strategy in SHARED_SPLITS and getattr(self, count) is None:
-                object.__setattr__(self, share, getattr(self, share) or 0.1)
+            settle(
+                self,
+                strategy in SHARED_SPLITS or (strategy == "given" and part == "validation"),
+                f"with strategy 'global_time', 'random' or 'cold_items', got '{strategy}'",
+                {share: None if strategy == "given" or getattr(self, count) else 0.1},
+            )
         total = (self.validation_fraction or 0) + (self.test_fraction or 0)
         require(
             total < 1, f"'validation_fraction' + 'test_fraction' must be below 1, got {total:g}"
@@ -129,14 +129,12 @@ class FeatureParams(Section):
         columns = self.numeric_columns
         repeated = sorted({c for c in columns if columns.count(c) > 1})
         require(not repeated, f"'numeric_columns' must name a column once, got {repeated} twice")
-        if self.user_aggregation == "time_decayed_mean":
-            object.__setattr__(self, "half_life_days", self.half_life_days or 90.0)
-        else:
-            require(
-                self.half_life_days is None,
-                "'half_life_days' has a meaning only with user_aggregation 'time_decayed_mean', "
-                f"got '{self.user_aggregation}'",
-            )
+        settle(
+            self,
+            self.user_aggregation == "time_decayed_mean",
+            f"with user_aggregation 'time_decayed_mean', got '{self.user_aggregation}'",
+            {"half_life_days": 90.0},
+        )
         return self
 
     @property
@@ -216,9 +214,8 @@ class DataConfig(Section):
             self.validation_path is None and self.split.strategy != "given",
             "a ready-made split ('validation_path', 'split.strategy: given') needs a 'test_path'",
         )
-        if self.split.strategy is None:
-            self.split.fill("leave_latest_out")
-        self._fill_minimums(user=5, item=10)
+        self.split.fill(self.split.strategy or "leave_latest_out")
+        fill(self, min_user_interactions=5, min_item_interactions=10)
 
     def _check_ready_made_split(self) -> None:
         require(
@@ -227,20 +224,19 @@ class DataConfig(Section):
             f"got '{self.split.strategy}'",
         )
         self.split.fill("given")
-        if self.validation_path is None:
-            share = self.split.validation_fraction or 0.1
-            object.__setattr__(self.split, "validation_fraction", share)
-        else:
-            require(
-                self.split.validation_fraction is None,
-                "'split.validation_fraction' has no meaning with a 'validation_path'",
-            )
+        settle(
+            self.split,
+            self.validation_path is None,
+            "without a 'validation_path'",
+            {"validation_fraction": 0.1},
+            prefix="split.",
+        )
         paths = [p for p in (self.interactions_path, self.validation_path, self.test_path) if p]
         require(
             len(set(paths)) == len(paths),
             "'interactions_path', 'validation_path' and 'test_path' must be different files",
         )
-        self._fill_minimums(user=1, item=1)
+        fill(self, min_user_interactions=1, min_item_interactions=1)
         kept = (self.min_user_interactions, self.min_item_interactions, self.min_rating)
         require(
             kept == (1, 1, None),
@@ -248,12 +244,6 @@ class DataConfig(Section):
             "'min_item_interactions' must be null or 1 and 'min_rating' null, got "
             f"{kept[0]}, {kept[1]} and {'null' if kept[2] is None else f'{kept[2]:g}'}",
         )
-
-    def _fill_minimums(self, *, user: int, item: int) -> None:
-        minimums = {"min_user_interactions": user, "min_item_interactions": item}
-        for name, default in minimums.items():
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, default)
 
     @property
     def source_paths(self) -> dict[str, Path]:

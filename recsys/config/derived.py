@@ -6,8 +6,8 @@ from typing import Any
 
 from recsys.config.data import DataConfig
 from recsys.config.model import ModelConfig
-from recsys.config.section import require
-from recsys.config.training import HistorySplitConfig, ObjectiveName, TrainingConfig
+from recsys.config.section import fill, require, settle
+from recsys.config.training import HistorySplitConfig, TrainingConfig
 
 _DRAWS = ("sampled_bce", "bpr", "sampled_softmax", "ccl", "bsl")
 _SHARES = ("sampled_bce", "sampled_softmax", "ccl", "bsl")
@@ -24,60 +24,118 @@ _MEANINGS: dict[str, tuple[tuple[str, ...], Any]] = {
 
 def fill_objective(model: ModelConfig, training: TrainingConfig) -> None:
     """Fill in what depends on the objective, and refuse what it gives no meaning."""
-    fill = object.__setattr__  # frozen for users; derived settings are filled in here
+    draws = training.negatives_per_positive is not None
+    fill(training, objective="sampled_bce" if draws else "softmax")
     name = training.objective
-    if name is None:
-        name = "softmax" if training.negatives_per_positive is None else "sampled_bce"
-        fill(training, "objective", name)
     for setting, (objectives, default) in _MEANINGS.items():
-        given = getattr(training, setting)
-        if name in objectives:
-            fill(training, setting, default if given is None else given)
-        else:
-            require(
-                given is None,
-                f"'training.{setting}' has a meaning only with objective "
-                f"{' or '.join(objectives)}, got '{name}'",
-            )
-    _fill_negatives(training, name)
-    _fill_examples(model, training, name)
-    _fill_temperature(model, name)
+        where = f"with objective {' or '.join(objectives)}, got '{name}'"
+        settle(training, name in objectives, where, {setting: default}, prefix="training.")
+    _fill_negatives(training)
+    _fill_examples(model, training)
+    _fill_temperature(model, training)
 
 
-def _fill_negatives(training: TrainingConfig, name: ObjectiveName) -> None:
-    fill, sampling = object.__setattr__, training.negative_sampling
+def _fill_negatives(training: TrainingConfig) -> None:
+    name, sampling = training.objective, training.negative_sampling
     in_batch = sampling == "in_batch"
     require(
         not in_batch or name == "sampled_softmax",
         f"'training.negative_sampling: in_batch' needs objective 'sampled_softmax', got '{name}'",
     )
-    require(
-        training.shared_negatives is None or (name in _SHARES and not in_batch),
-        "'training.shared_negatives' has a meaning only with objective "
-        f"{' or '.join(_SHARES)} and negatives that are drawn, got '{name}'"
+    settle(
+        training,
+        name in _SHARES and not in_batch,
+        f"with objective {' or '.join(_SHARES)} and negatives that are drawn, got '{name}'"
         + (" in_batch" if in_batch else ""),
+        {"shared_negatives": None},
+        prefix="training.",
     )
-    draws = name in _DRAWS and not in_batch and training.shared_negatives is None
-    if draws:
-        fill(training, "negatives_per_positive", training.negatives_per_positive or 5)
-    else:
-        why = "in_batch" if in_batch else f"'{name}'"
-        if training.shared_negatives is not None:
-            why = "'training.shared_negatives'"
+    is_shared = training.shared_negatives is not None
+    why = "'training.shared_negatives'" if is_shared else "in_batch" if in_batch else f"'{name}'"
+    settle(
+        training,
+        name in _DRAWS and not in_batch and not is_shared,
+        f"where negatives are drawn for each positive, got {why}",
+        {"negatives_per_positive": 5},
+        prefix="training.",
+    )
+    settle(
+        training,
+        sampling == "popularity",
+        f"with negative_sampling 'popularity', got '{sampling or 'none'}'",
+        {"popularity_alpha": 0.75},
+        prefix="training.",
+    )
+
+
+def _fill_examples(model: ModelConfig, training: TrainingConfig) -> None:
+    user = model.user_encoder
+    has_history = user.history.pooling != "none"
+    as_histories = has_history and training.objective == "softmax"
+    fill(training, examples="histories" if as_histories else "pairs")
+    are_histories = training.examples == "histories"
+    fill(user.id_embedding, type="none" if are_histories else "embedding")
+    require(
+        has_history or not are_histories,
+        "'training.examples: histories' needs 'model.user_encoder.history.pooling' other than "
+        "'none'",
+    )
+    settle(
+        training,
+        are_histories,
+        "with examples 'histories', got 'pairs'",
+        {"history_split": HistorySplitConfig() if are_histories else None},
+        prefix="training.",
+    )
+    fill(training, batch_size=256 if are_histories else 1024)
+    split = training.history_split
+    if split is not None and split.after and user.history.pooling == "sequence":
+        # A sequence has one end, so that nothing can be input on both sides of the targets.
         require(
-            training.negatives_per_positive is None,
-            "'training.negatives_per_positive' has a meaning only where negatives are drawn for "
-            f"each positive, got {why}",
+            "after" not in split.model_fields_set,
+            "'training.history_split.after' must be false with 'model.user_encoder.history.pooling:"
+            " sequence', whose last item is the most recent, got true",
         )
-    if sampling == "popularity":
-        alpha = training.popularity_alpha
-        fill(training, "popularity_alpha", 0.75 if alpha is None else alpha)
-    else:
+        object.__setattr__(split, "after", False)
+
+
+def _fill_temperature(model: ModelConfig, training: TrainingConfig) -> None:
+    is_ccl = training.objective == "ccl"  # its margin is a cosine's
+    if model.similarity != "cosine":
+        require(not is_ccl, "'training.objective: ccl' needs similarity 'cosine', got 'dot'")
+        return
+    for setting, only in {"temperature": 1.0, "learn_temperature": False}.items() if is_ccl else ():
+        given = getattr(model, setting)
         require(
-            training.popularity_alpha is None,
-            "'training.popularity_alpha' has a meaning only with negative_sampling "
-            f"'popularity', got '{sampling or 'none'}'",
+            given in (None, only),
+            f"'model.{setting}' has no meaning with objective 'ccl', got {given}",
         )
+    learns = training.objective in ("sampled_bce", "bpr")
+    fill(model, temperature=1.0 if is_ccl else 0.12, learn_temperature=learns)
+
+
+def fill_optimizer(model: ModelConfig, training: TrainingConfig) -> None:
+    """Fill in what depends on the optimizers, and refuse what they give no meaning."""
+    user, item = model.user_encoder, model.item_encoder
+    towers = (user, item)
+    tables = [tower for tower in towers if tower.id_embedding.type == "embedding"]
+    tables += [tower for tower in towers if tower.fusion == "dual_augmented"]
+    if user.history.pooling != "none" and user.history.table == "own":
+        tables.append(item)  # its settings are those of the history's own table
+    is_sparse = any(tower.id_embedding.params.sparse for tower in tables)
+    require(
+        is_sparse or training.sparse_optimizer is None,
+        "'training.sparse_optimizer: sparse_adam' needs 'sparse: true' in an id embedding, "
+        "got false",
+    )
+    fill(training, sparse_optimizer="sparse_adam" if is_sparse else None)
+    fill(training, learning_rate=0.01 if training.objective == "softmax" else 0.002)
+    fill(training, embedding_learning_rate=training.learning_rate)
+    adam, linear = training.optimizer != "sgd", training.schedule == "linear"
+    where = "with optimizer 'adam' or 'adamw', got 'sgd'"
+    settle(training, adam, where, {"betas": (0.9, 0.99)}, prefix="training.")
+    where = "with schedule 'linear', got 'constant'"
+    settle(training, linear, where, {"warmup_steps": 20}, prefix="training.")
 
 
 def check_recency(data: DataConfig, model: ModelConfig) -> None:
@@ -87,96 +145,3 @@ def check_recency(data: DataConfig, model: ModelConfig) -> None:
         "'model.user_encoder.history.recency: time' needs 'data.split.order: timestamp', "
         "got 'rows', which says nothing of days",
     )
-
-
-def _fill_examples(model: ModelConfig, training: TrainingConfig, name: ObjectiveName) -> None:
-    fill = object.__setattr__
-    has_history = model.user_encoder.history.pooling != "none"
-    if training.examples is None:
-        as_histories = has_history and name == "softmax"
-        fill(training, "examples", "histories" if as_histories else "pairs")
-    ids = model.user_encoder.id_embedding
-    if ids.type is None:
-        fill(ids, "type", "none" if training.examples == "histories" else "embedding")
-    if training.examples == "histories":
-        require(
-            has_history,
-            "'training.examples: histories' needs 'model.user_encoder.history.pooling' other than "
-            "'none'",
-        )
-        fill(training, "history_split", training.history_split or HistorySplitConfig())
-        _fill_after(model, training)
-    else:
-        require(
-            training.history_split is None,
-            "'training.history_split' has a meaning only with examples 'histories', got 'pairs'",
-        )
-    default_size = 256 if training.examples == "histories" else 1024
-    fill(training, "batch_size", training.batch_size or default_size)
-
-
-def _fill_after(model: ModelConfig, training: TrainingConfig) -> None:
-    """A sequence has one end, so that nothing can be input on both sides of the targets."""
-    split = training.history_split
-    if split is None or model.user_encoder.history.pooling != "sequence" or not split.after:
-        return
-    require(
-        "after" not in split.model_fields_set,
-        "'training.history_split.after' must be false with 'model.user_encoder.history.pooling: "
-        "sequence', whose last item is the most recent, got true",
-    )
-    object.__setattr__(split, "after", False)
-
-
-def _fill_temperature(model: ModelConfig, name: ObjectiveName) -> None:
-    fill = object.__setattr__
-    if model.similarity != "cosine":
-        require(name != "ccl", "'training.objective: ccl' needs similarity 'cosine', got 'dot'")
-        return
-    if name == "ccl":  # its margin is a cosine's
-        for setting, only in (("temperature", 1.0), ("learn_temperature", False)):
-            given = getattr(model, setting)
-            require(
-                given in (None, only),
-                f"'model.{setting}' has no meaning with objective 'ccl', got {given}",
-            )
-        fill(model, "temperature", 1.0)
-    learns, said = name in ("sampled_bce", "bpr"), model.learn_temperature
-    fill(model, "temperature", model.temperature or 0.12)
-    fill(model, "learn_temperature", learns if said is None else said)
-
-
-def fill_optimizer(model: ModelConfig, training: TrainingConfig) -> None:
-    """Fill in what depends on the optimizers, and refuse what they give no meaning."""
-    fill = object.__setattr__
-    user, item = model.user_encoder, model.item_encoder
-    towers = (user, item)
-    tables = [tower for tower in towers if tower.id_embedding.type == "embedding"]
-    tables += [tower for tower in towers if tower.fusion == "dual_augmented"]
-    if user.history.pooling != "none" and user.history.table == "own":
-        tables.append(item)  # its settings are those of the history's own table
-    is_sparse = any(tower.id_embedding.params.sparse for tower in tables)
-    if is_sparse:
-        fill(training, "sparse_optimizer", "sparse_adam")
-    else:
-        require(
-            training.sparse_optimizer is None,
-            "'training.sparse_optimizer: sparse_adam' needs 'sparse: true' in an id embedding, "
-            "got false",
-        )
-    if training.learning_rate is None:
-        fill(training, "learning_rate", 0.01 if training.objective == "softmax" else 0.002)
-    if training.embedding_learning_rate is None:
-        fill(training, "embedding_learning_rate", training.learning_rate)
-    if training.optimizer == "sgd":
-        require(training.betas is None, "'training.betas' has no meaning with optimizer 'sgd'")
-    else:
-        fill(training, "betas", training.betas or (0.9, 0.99))
-    if training.schedule == "linear":
-        steps = training.warmup_steps
-        fill(training, "warmup_steps", 20 if steps is None else steps)
-    else:
-        require(
-            training.warmup_steps is None,
-            "'training.warmup_steps' has a meaning only with schedule 'linear', got 'constant'",
-        )

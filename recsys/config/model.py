@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from recsys.config.section import Positive, Probability, Section, require
+from recsys.config.section import Positive, Probability, Section, fill, merge, require, settle
 
 IdEmbeddingType = Literal["embedding", "none"]
 EncoderType = Literal["mlp", "linear", "none"]
@@ -65,17 +65,9 @@ class FeatureEncoderConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.type == "mlp":
-            dims = (192,) if self.hidden_dims is None else self.hidden_dims
-            require(dims != (), "'hidden_dims' must name a layer; type 'linear' has none")
-            object.__setattr__(self, "hidden_dims", dims)
-            object.__setattr__(self, "dropout", 0.1 if self.dropout is None else self.dropout)
-        else:
-            for name in ("hidden_dims", "dropout"):
-                require(
-                    getattr(self, name) is None,
-                    f"'{name}' has a meaning only with type 'mlp', got '{self.type}'",
-                )
+        where = f"with type 'mlp', got '{self.type}'"
+        settle(self, self.type == "mlp", where, {"hidden_dims": (192,), "dropout": 0.1})
+        require(self.hidden_dims != (), "'hidden_dims' must name a layer; type 'linear' has none")
         return self
 
 
@@ -110,15 +102,8 @@ class HistoryConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name, default in (("layers", 2), ("heads", 2), ("dropout", 0.1)):
-            given = getattr(self, name)
-            if self.pooling == "sequence":
-                object.__setattr__(self, name, default if given is None else given)
-            else:
-                require(
-                    given is None,
-                    f"'{name}' has a meaning only with pooling 'sequence', got '{self.pooling}'",
-                )
+        where = f"with pooling 'sequence', got '{self.pooling}'"
+        settle(self, self.pooling == "sequence", where, {"layers": 2, "heads": 2, "dropout": 0.1})
         require(
             self.pooling != "sequence" or self.recency in (None, "none"),
             f"'recency' must be 'none' with pooling 'sequence', which knows the order, "
@@ -149,17 +134,14 @@ class TowerConfig(Section):
             f"'fusion' must be 'identity' where 'feature_encoder.type' is 'none': "
             f"'{self.fusion}' has no metadata to fuse",
         )
-        if encoder.output_dim is None:
-            object.__setattr__(encoder, "output_dim", dim)
+        fill(encoder, output_dim=dim)
         require(
             self.fusion not in ("sum", "adaptive_mimic") or encoder.output_dim == dim,
             f"'feature_encoder.output_dim' must be 'embedding_dim' ({dim}) with fusion "
             f"'{self.fusion}', got {encoder.output_dim}",
         )
         params = self.id_embedding.params
-        if params.dropout is None:
-            share = 0.0 if self.fusion in ("identity", "sum") else 0.1
-            object.__setattr__(params, "dropout", share)
+        fill(params, dropout=0.0 if self.fusion in ("identity", "sum") else 0.1)
         require(
             not (params.sparse and params.max_norm is not None),
             f"'max_norm' needs 'sparse: false', got max_norm {params.max_norm} with sparse: true",
@@ -177,8 +159,7 @@ class ItemTowerConfig(TowerConfig):
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
-        if self.id_embedding.type is None:
-            object.__setattr__(self.id_embedding, "type", "embedding")
+        fill(self.id_embedding, type="embedding")
         require(
             self.id_embedding.type == "embedding" or self.fusion != "identity",
             "'item_encoder' must know ids or metadata: 'id_embedding.type' is 'none' and 'fusion' "
@@ -221,10 +202,7 @@ class UserTowerConfig(TowerConfig):
             self.dim % heads == 0,
             f"'heads' must divide 'embedding_dim', got {heads} heads and {self.dim} dimensions",
         )
-        if self.queries > 1:
-            object.__setattr__(self, "query_score", self.query_score or "logsumexp")
-        else:
-            require(self.query_score is None, "'query_score' has a meaning only with queries > 1")
+        settle(self, self.queries > 1, "with queries > 1", {"query_score": "logsumexp"})
         return self
 
 
@@ -271,7 +249,7 @@ class ModelConfig(Section):
                 followed[part] = {k: v for k, v in followed[part].items() if k not in names}
         if followed.get("fusion") == "identity" and "fusion" not in item:
             del followed["fusion"]
-        return {**data, "item_encoder": _over(followed, item)}
+        return {**data, "item_encoder": merge(followed, item)}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -281,29 +259,14 @@ class ModelConfig(Section):
             "both towers must give vectors of one length: 'embedding_dim' is "
             f"{user.dim} in 'user_encoder' and {item.dim} in 'item_encoder'",
         )
-        if self.similarity == "cosine":
-            power = user.history.temperature_power
-            object.__setattr__(user.history, "temperature_power", 0.5 if power is None else power)
-        else:
-            given = {"temperature": self.temperature, "learn_temperature": self.learn_temperature}
-            given["user_encoder.history.temperature_power"] = user.history.temperature_power
-            for name, value in given.items():
-                require(
-                    value is None,
-                    f"'{name}' has a meaning only with similarity 'cosine', got 'dot'",
-                )
+        is_cosine, where = self.similarity == "cosine", "with similarity 'cosine', got 'dot'"
+        history = "user_encoder.history."
+        settle(user.history, is_cosine, where, {"temperature_power": 0.5}, prefix=history)
+        # What they are where not given depends on the objective: see derived.py.
+        settle(self, is_cosine, where, {"temperature": None, "learn_temperature": None})
         return self
 
 
 def _as_tree(section: Any) -> Any:
     """A section's given settings as nested dicts; anything else as it is."""
     return section.model_dump(exclude_unset=True) if isinstance(section, Section) else section
-
-
-def _over(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for name, value in changes.items():
-        below = merged.get(name)
-        both = isinstance(below, dict) and isinstance(value, Mapping)
-        merged[name] = _over(below, value) if both else value  # type: ignore[arg-type]
-    return merged

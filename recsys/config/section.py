@@ -45,6 +45,57 @@ class Section(BaseModel):
         return value
 
 
+def fill(section: Section, **defaults: Any) -> None:
+    """Give settings that are null the values that follow from others.
+
+    Sections are frozen for everybody but the checks that complete them.
+    """
+    for name, default in defaults.items():
+        if getattr(section, name) is None:
+            object.__setattr__(section, name, default)
+
+
+def settle(
+    section: Section, has_meaning: bool, where: str, defaults: Mapping[str, Any], prefix: str = ""
+) -> None:
+    """Fill in settings that another one gives a meaning, and refuse them where it gives none.
+
+    Args:
+        section: holds the settings.
+        has_meaning: whether they have a meaning.
+        where: they would have one, and what was given instead: "with type 'mlp', got 'linear'".
+        defaults: the settings, and what they are where they have a meaning and are not given.
+        prefix: of their names in the error.
+    """
+    if has_meaning:
+        fill(section, **defaults)
+        return
+    for name in defaults:
+        require(getattr(section, name) is None, f"'{prefix}{name}' has a meaning only {where}")
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A new tree: ``changes`` over ``base``, mapping by mapping."""
+    merged = dict(base)
+    for key, value in changes.items():
+        below = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted name; lists are values, empty mappings too."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
 def require(condition: bool, message: str) -> None:
     """Raise ``ValueError(message)`` unless the condition holds; pydantic adds the place."""
     if not condition:

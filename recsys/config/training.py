@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from recsys.config.section import Fraction, Positive, Section, require
+from recsys.config.section import Fraction, Positive, Section, require, settle
 
 ObjectiveName = Literal["sampled_bce", "bpr", "sampled_softmax", "softmax", "ccl", "bsl"]
 Examples = Literal["pairs", "histories"]
@@ -45,18 +45,11 @@ class HistorySplitConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        filled: dict[str, Any] = {"input_share": (0.3, 0.9)}
-        if self.targets == "next":
-            filled = {"window": 2, "after": True}
-        for name in ("input_share", "window", "after"):
-            given = getattr(self, name)
-            if name in filled:
-                object.__setattr__(self, name, filled[name] if given is None else given)
-            else:
-                require(
-                    given is None,
-                    f"'{name}' has no meaning with targets '{self.targets}'",
-                )
+        is_random = self.targets == "random"
+        settle(self, is_random, "with targets 'random', got 'next'", {"input_share": (0.3, 0.9)})
+        settle(
+            self, not is_random, "with targets 'next', got 'random'", {"window": 2, "after": True}
+        )
         if self.input_share is not None:
             low, high = self.input_share
             require(low <= high, f"'input_share' must not fall, got [{low:g}, {high:g}]")

@@ -231,7 +231,7 @@ def test_settings_are_filled_in_and_may_be_read_again(tmp_path):
         ({"min_user_interactions": 5}, "is not filtered: .* got 5, 1 and null"),
         ({"min_item_interactions": 2}, "is not filtered: .* got 1, 2 and null"),
         ({"min_rating": 3.5}, r"is not filtered: .* got 1, 1 and 3\.5"),
-        ({"split": {"validation_fraction": 0.2}}, "has no meaning with a 'validation_path'"),
+        ({"split": {"validation_fraction": 0.2}}, "has a meaning only without a 'validation_path'"),
         ({"split": {"test_fraction": 0.2}}, "'test_fraction' has a meaning only"),
         ({"test_path": "train.csv"}, "must be different files"),
         ({"test_path": None}, "needs a 'test_path'"),

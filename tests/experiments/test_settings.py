@@ -277,12 +277,12 @@ def test_an_unknown_key_in_a_file_names_the_file_and_the_closest_name(tmp_path):
         ),
         (["--training.objective=bpr", "--training.shared_negatives=9"], "that are drawn, got 'bpr"),
         (["--training.schedule=constant", "--training.warmup_steps=3"], "with schedule 'linear'"),
-        (["--training.optimizer=sgd", "--training.betas=[0.9, 0.9]"], "no meaning with optimizer"),
+        (["--training.optimizer=sgd", "--training.betas=[0.9, 0.9]"], "only with optimizer 'adam'"),
         (
             ["--training.examples=pairs", "--training.history_split.targets=next"],
             "only with examples 'histories', got 'pairs'",
         ),
-        (["--training.history_split.window", "3"], "no meaning with targets 'random'"),
+        (["--training.history_split.window", "3"], "only with targets 'next', got 'random'"),
         (["--model.similarity", "dot", "--model.temperature", "1"], "only with similarity 'cos"),
         (["--training.popularity_alpha", "0.5"], "only with negative_sampling 'popularity'"),
         (
