@@ -20,7 +20,6 @@ from recsys.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "experiments" / "configs").glob("*.yaml"))
-IDS = "model.item_encoder.id_embedding.params"
 OF_OLD = """
 data: {books_limit: null, interactions_limit: null, min_user_interactions: 5,
   min_item_interactions: 10,
@@ -108,10 +107,7 @@ def test_a_dotted_name_in_a_file_is_told_its_place(tmp_path):
         ("training: {num_threads: 100000}", "'training.num_threads': input should be less than"),
         ('experiment: {runs_dir: "a\\0b"}', "'experiment.runs_dir': must be printable text"),
         ('experiment: {name: "\\ud800"}', "'experiment.name': must be printable text"),
-        (
-            "experiment: {run_name: a/b}",
-            "'experiment': 'run_name' must be 1 to 100 letters, digits",
-        ),
+        ("experiment: {run_name: a/b}", "'experiment': 'run_name' must be 1 to 100 letters, di"),
         ("experiment: {run_name: " + "x" * 300 + "}", "'experiment': 'run_name' must be 1 to 100"),
         ("experiment: {name: ''}", "'experiment': 'name' must have 1 to 200 characters"),
         ("experiment: {name: " + "x" * 600 + "}", "'experiment': 'name' must have 1 to 200"),
@@ -226,119 +222,11 @@ def test_an_unknown_key_in_a_file_names_the_file_and_the_closest_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--training.num_epochs", "abc"], "'training.num_epochs': input should be a valid int"),
-        (["--training.num_epochs", "0"], "greater than or equal to 1, got '0'"),
-        (["--training.num_epochs"], "expected one argument"),
-        (["3"], "unrecognized arguments: 3"),
-        (["--model.user_encoder.fusion", "product"], "'identity', 'sum', 'concat', 'adaptive_mim"),
-        (
-            [f"--{IDS}.max_norm", "1", f"--{IDS}.sparse", "true"],
-            "'max_norm' needs 'sparse: false', got max_norm 1.0 with sparse: true",
-        ),
-        (
-            ["--training.sparse_optimizer", "sparse_adam"],
-            "'training.sparse_optimizer: sparse_adam' needs 'sparse: true' in an id embedding",
-        ),
-        (
-            ["--model.item_encoder.feature_encoder.type", "none"],
-            "'sum' has no metadata to fuse",
-        ),
-        (
-            [f"--{IDS}.embedding_dim", "8"],
-            "'embedding_dim' is 128 in 'user_encoder' and 8 in 'item_encoder'",
-        ),
-        (
-            [
-                *("--model.user_encoder.history.pooling", "none"),
-                *("--model.user_encoder.id_embedding.type", "none"),
-            ],
-            "'user_encoder' must know ids, a history or metadata",
-        ),
-        (
-            ["--model.user_encoder.queries", "2", "--model.user_encoder.history.pooling=attention"],
-            "'queries' above 1 need 'history.pooling' sum, mean or sqrt, got 'attention'",
-        ),
-        (["--model.user_encoder.query_score", "max"], "a meaning only with queries > 1"),
-        (["--model.user_encoder.history.layers", "3"], "with pooling 'sequence', got 'sum'"),
-        (
-            ["--data.split.order=rows", "--model.user_encoder.history.recency=time"],
-            "got 'rows', which says nothing of days",
-        ),
-        (
-            ["--training.objective=softmax", "--training.negatives_per_positive=5"],
-            "only where negatives are drawn for each positive, got 'softmax'",
-        ),
-        (["--training.margin", "0.5"], "only with objective ccl, got 'softmax'"),
-        (
-            ["--training.objective=bpr", "--training.negative_sampling=in_batch"],
-            "'training.negative_sampling: in_batch' needs objective 'sampled_softmax', got 'bpr'",
-        ),
-        (["--training.objective=bpr", "--training.shared_negatives=9"], "that are drawn, got 'bpr"),
-        (["--training.schedule=constant", "--training.warmup_steps=3"], "with schedule 'linear'"),
-        (["--training.optimizer=sgd", "--training.betas=[0.9, 0.9]"], "only with optimizer 'adam'"),
-        (
-            ["--training.examples=pairs", "--training.history_split.targets=next"],
-            "only with examples 'histories', got 'pairs'",
-        ),
-        (["--training.history_split.window", "3"], "only with targets 'next', got 'random'"),
-        (["--model.similarity", "dot", "--model.temperature", "1"], "only with similarity 'cos"),
-        (["--training.popularity_alpha", "0.5"], "only with negative_sampling 'popularity'"),
-        (
-            ["--data.feature_params.half_life_days", "3"],
-            "only with user_aggregation 'time_decayed_mean'",
-        ),
-        (["--data.split.test_fraction", "0.1"], "only with strategy 'global_time', 'random'"),
-        (["--data.split.n_test_items", "9"], "only with strategy 'cold_items', got 'leave_latest"),
-        (
-            [
-                "--data.split.strategy=cold_items",
-                "--data.split.n_test_items=9",
-                "--data.split.test_fraction=0.2",
-            ],
-            "only one of 'n_test_items' and 'test_fraction' can be given",
-        ),
-        (["--model.item_encoder.feature_encoder.dropout", "0.5"], "with type 'mlp', got 'linear'"),
-        (["--training.early_stopping.monitor", "ndcg@7"], "must be one of the evaluated metrics"),
-        (
-            ["--data.split.order=rows", "--data.feature_params.user_aggregation=time_decayed_mean"],
-            "got 'rows', which says nothing of days",
-        ),
-        (
-            [
-                "--model.item_encoder.feature_encoder.type=mlp",
-                "--model.item_encoder.feature_encoder.hidden_dims=[]",
-            ],
-            "must name a layer; type 'linear' has none",
-        ),
-        (["--experiment.run_name", "../x"], "'run_name' must be 1 to 100 letters"),
-        (["--experiment.tracking_uri", "postgresql://me:pw@host/db"], "must hold no password"),
-        (["--experiment.tracking_uri", "postgresql://me:p/w@host/db"], "must hold no password"),
-        (["--experiment.tracking_uri", "mysql://host/db?password=pw"], "must hold no password"),
-        (
-            [
-                "--data.feature_params.numeric_columns=[]",
-                "--data.feature_params.title=false",
-                "--data.feature_params.category_top_k=0",
-                "--data.feature_params.author_top_k=0",
-                "--data.feature_params.series_top_k=0",
-                "--data.feature_params.title_word_top_k=0",
-            ],
-            "a fusion other than 'identity' needs metadata",
-        ),
-        (
-            ["--evaluation.metrics_k", "[10, 5]"],
-            "'metrics_k' must rise and not repeat, got [10, 5]",
-        ),
-        (
-            ["--training.mimic_weight", "1", "--model.item_encoder.fusion", "concat"],
-            "'adaptive_mimic' of a tower with ids, got concat, identity",
-        ),
-    ],
+    ("argument", "message"),
+    [("--training.num_epochs", "expected one argument"), ("3", "unrecognized arguments: 3")],
 )
-def test_impossible_settings_are_refused_in_one_line(arguments, message):
-    assert message in refusal(*arguments)
+def test_an_option_without_a_value_and_a_value_without_an_option_are_refused(argument, message):
+    assert message in refusal(argument)
 
 
 def test_a_file_that_is_no_yaml_is_refused_with_its_place(tmp_path):
@@ -384,10 +272,12 @@ def test_a_configuration_that_users_have_from_before_is_understood(tmp_path):
     for name, value in flatten(yaml.safe_load(OF_OLD)).items():
         if name != "model.item_encoder":  # an empty section
             assert resolved[name] == value, name
-    assert config.training.objective == "sampled_bce"
-    item, user = config.model.item_encoder, config.model.user_encoder
+    training, user, item = config.training, config.model.user_encoder, config.model.item_encoder
+    assert (training.objective, training.examples) == ("sampled_bce", "pairs")
+    assert training.sparse_optimizer == "sparse_adam"
+    assert (config.model.temperature, config.model.learn_temperature) == (0.12, True)
     assert item.feature_encoder == user.feature_encoder and item.fusion == user.fusion
-    assert item.id_embedding.params == user.id_embedding.params
+    assert item.id_embedding == user.id_embedding and item.id_embedding.type == "embedding"
 
 
 def test_the_classic_configuration_has_what_users_had_and_no_histories():
