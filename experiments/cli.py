@@ -13,6 +13,7 @@ from experiments.commands.recommend import recommend
 from experiments.commands.registry import register, rollback
 from experiments.commands.runs import runs
 from experiments.commands.serve import serve
+from experiments.signals import Interrupted
 from recsys.addresses import hide_passwords
 from recsys.errors import BookendsError
 
@@ -21,11 +22,13 @@ OVERRIDES = {"ignore_unknown_options": True, "allow_interspersed_args": True}
 
 
 class _OneLineErrors(click.Group):
-    """Prints what the user can mend as one line and exits with 2."""
+    """Prints what the user can mend as one line and exits with 2; after a signal with its code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs)
+        except Interrupted as interrupted:
+            sys.exit(interrupted.exit_code)
         except BookendsError as error:
             _refuse(str(error))
         except OSError as error:
@@ -46,7 +49,7 @@ def _refuse(line: str) -> NoReturn:
 @click.group(cls=_OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="bookends")
 def main() -> None:
-    """Experiment-tracked two-tower book recommenders."""
+    """Experiment-tracked two-tower recommenders."""
 
 
 @main.command(context_settings=OVERRIDES)
@@ -63,7 +66,6 @@ def run(config: Path | None, resume: Path | None, overrides: tuple[str, ...]) ->
     from experiments.run_directory import RunDirectory
     from experiments.runner import run as run_job
     from experiments.settings import load_config
-    from experiments.signals import Interrupted
 
     if config is not None and resume is not None:
         raise click.UsageError("--resume takes the settings of the run; --config is not for it")
@@ -71,10 +73,7 @@ def run(config: Path | None, resume: Path | None, overrides: tuple[str, ...]) ->
     settings = load_config(config if directory is None else directory.config_path, overrides)
     console = RunConsole()
     console.logging_to_console()
-    try:
-        run_job(settings, console, resume=directory)
-    except Interrupted as interrupted:
-        sys.exit(interrupted.exit_code)
+    run_job(settings, console, resume=directory)
 
 
 @main.command()
@@ -176,7 +175,7 @@ def data() -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--out", type=PATH, default=Path("data/sample"), show_default=True)
 def sample(seed: int, out: Path) -> None:
-    """Generate the sample bookshop."""
+    """Generate the sample data."""
     from recsys.data.synthetic import write_sample
 
     shop = write_sample(out, seed)
@@ -224,8 +223,8 @@ def sweep() -> None:
 @click.option("--objective", "objectives", multiple=True, help="METRIC[:maximize|:minimize].")
 @click.option("--constraint", "constraints", multiple=True, help="Such as 'train_seconds<=60'.")
 @click.option("--seed", type=int, help="Of the search.  [default: 0]")
-@click.option("--user-share", type=float, help="Run all on this share of the readers first.")
-@click.option("--promoted", type=int, help="How many of those are run on all readers.")
+@click.option("--user-share", type=float, help="Run all on this share of the users first.")
+@click.option("--promoted", type=int, help="How many of those are run on all users.")
 @click.option("--finalists", type=int, help="Trained again on fresh seeds.  [default: 3]")
 @click.option("--finalist-seeds", type=int, help="On how many.  [default: 3]")
 @click.option("--final/--no-final", "final_run", default=True, help="Run the winner in full.")
@@ -246,7 +245,6 @@ def start(
 
     Any setting that does not vary can be given by its dotted name, as for 'bookends run'.
     """
-    from experiments.signals import Interrupted
     from experiments.sweep_console import SweepConsole
     from experiments.sweep_request import read_request
     from experiments.sweeper import sweep as sweep_job
@@ -256,10 +254,7 @@ def start(
     )
     console = SweepConsole()
     console.logging_to_console()
-    try:
-        sweep_job(request, console)
-    except Interrupted as interrupted:
-        sys.exit(interrupted.exit_code)
+    sweep_job(request, console)
 
 
 @sweep.command(context_settings=OVERRIDES)
@@ -282,15 +277,9 @@ def worker(
     Settings that differ here, such as --data.books_path, can be given by their dotted name.
     """
     from experiments.settings import parse_overrides
-    from experiments.signals import Interrupted
     from experiments.sweep_worker import Assignment, join
 
-    try:
-        n_trials = join(
-            Assignment(study, storage, stage, index, parent), parse_overrides(overrides)
-        )
-    except Interrupted as interrupted:
-        sys.exit(interrupted.exit_code)
+    n_trials = join(Assignment(study, storage, stage, index, parent), parse_overrides(overrides))
     click.echo(f"{n_trials} trials run; none is left")
 
 
@@ -304,9 +293,5 @@ def sweep_report(sweep_dir: Path) -> None:
         click.echo(path)
 
 
-main.add_command(compare)
-main.add_command(runs)
-main.add_command(recommend)
-main.add_command(register)
-main.add_command(rollback)
-main.add_command(serve)
+for _command in (compare, runs, recommend, register, rollback, serve):
+    main.add_command(_command)

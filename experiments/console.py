@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from recsys.config import RANKING_METRICS
 from recsys.training.trainer import EpochResult, Step
 
 PLAIN_LINE_SECONDS = 30.0
@@ -126,11 +127,11 @@ class RunConsole:
             self.say(f"evaluation was skipped: {evaluation['skipped']}")
             return
         baselines = evaluation["baselines"]
-        table = Table(title=f"{evaluation['split']}, {evaluation['n_users']:,} readers")
+        table = Table(title=f"{evaluation['split']}, {evaluation['n_users']:,} users")
         table.add_column("metric")
         for name in ("model", *baselines):
             table.add_column(name, justify="right")
-        for metric in ("ndcg", "recall", "precision", "hit_rate", "map", "mrr"):
+        for metric in dict.fromkeys(("ndcg", *RANKING_METRICS)):
             for k in ks:
                 key = f"{metric}@{k}"
                 low, high = evaluation["model"]["intervals"].get(key, (None, None))

@@ -8,14 +8,31 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from experiments.settings import dump_yaml, load_config
 from recsys.artifacts import locked, new_directory, replacement
 from recsys.config import Config
+from recsys.config.section import flatten
 from recsys.errors import ArtifactError, ConfigError
 from recsys.reporting.record import RECORD_FILE, RunRecord, write_text
+from recsys.training.checkpoint import load_checkpoint
+
+MAY_CHANGE_ON_RESUME = (
+    "training.num_epochs",
+    "training.early_stopping.patience",
+    "training.refit",
+    "evaluation.memory_limit_mb",
+    "diagnostics.",
+    "experiment.tracking",
+    "experiment.tracking_uri",
+)
+"""None of these changes what an epoch gives, only how many there are or what is made of them.
+
+``num_epochs`` is one of them with a constant step size alone.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,25 @@ class RunDirectory:
             raise ArtifactError(f"{path}: must be a run directory (config.yaml in it)")
         return directory
 
+    def resume(self, config: Config, fingerprint: str) -> dict[str, Any] | None:
+        """Make the settings those of the run, which is to go on with them.
+
+        Returns:
+            The checkpoint; None where the run was stopped before its first epoch ended.
+
+        Raises:
+            ConfigError: under the settings or data the first epochs would have been others.
+        """
+        check_resumable(load_config(self.config_path), config)
+        state = load_checkpoint(self.checkpoint_path) if self.checkpoint_path.exists() else None
+        if state is not None and state["fingerprint"] != fingerprint:
+            raise ConfigError(
+                f"a resumed run must have the data it began with: {self.path} was trained on "
+                f"{state['fingerprint']}, got {fingerprint}"
+            )
+        self.write_config(config)
+        return state
+
     @property
     def name(self) -> str:
         """Name of the run."""
@@ -106,10 +142,6 @@ class RunDirectory:
         """Keep the settings, whole or not at all: a resumed run needs them."""
         write_text(self.config_path, dump_yaml(config))
 
-    def read_config(self) -> Config:
-        """The settings of the run."""
-        return load_config(self.config_path)
-
     def write_per_user(self, per_user: pd.DataFrame) -> None:
         """Keep the per-user metrics."""
         with replacement(self.path / "per_user.parquet") as path:
@@ -119,3 +151,23 @@ class RunDirectory:
 def _default_name(config: Config) -> str:
     objective, fusion = config.training.objective, config.model.item_encoder.fusion
     return f"{objective}-{fusion}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def check_resumable(before: Config, now: Config) -> None:
+    """Refuse to go on with settings under which the first epochs would have been others.
+
+    Raises:
+        ConfigError: names the first setting that differs.
+    """
+    old, new = flatten(before.model_dump(mode="json")), flatten(now.model_dump(mode="json"))
+    schedule, epochs = before.training.schedule, "training.num_epochs"
+    if schedule != "constant" and old[epochs] != new[epochs]:
+        raise ConfigError(
+            f"a resumed run must keep '{epochs}' where 'training.schedule' is '{schedule}', since "
+            f"the step size ends with it: it was {old[epochs]}, got {new[epochs]}"
+        )
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name) and not name.startswith(MAY_CHANGE_ON_RESUME):
+            raise ConfigError(
+                f"a resumed run must keep '{name}': it was {old.get(name)!r}, got {new.get(name)!r}"
+            )

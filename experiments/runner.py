@@ -18,7 +18,6 @@ import torch
 from experiments.console import RunConsole
 from experiments.environment import describe_environment, peak_memory_mb
 from experiments.run_directory import RunDirectory
-from experiments.settings import flatten
 from experiments.signals import Interrupted, held, interruptible
 from recsys.addresses import hide_passwords
 from recsys.artifacts import make_folder
@@ -32,7 +31,7 @@ from recsys.recommender import Recommender
 from recsys.reporting.record import RunRecord, RunStatus, write_tables
 from recsys.reporting.report import write_report
 from recsys.reporting.summary import outcome_sentences
-from recsys.training.checkpoint import load_checkpoint, save_checkpoint
+from recsys.training.checkpoint import save_checkpoint
 from recsys.training.device import resolve_device
 from recsys.training.optimizers import parameter_size
 from recsys.training.trainer import Trainer
@@ -41,19 +40,6 @@ from tracking.tracker import TrackedRun, open_run
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 MLFLOW = Path(sys.executable).parent / "mlflow"
-MAY_CHANGE_ON_RESUME = (
-    "training.num_epochs",
-    "training.early_stopping.patience",
-    "training.refit",
-    "evaluation.memory_limit_mb",
-    "diagnostics.",
-    "experiment.tracking",
-    "experiment.tracking_uri",
-)
-"""None of these changes what an epoch gives, only how many there are or what is made of them.
-
-``num_epochs`` is one of them with a constant step size alone.
-"""
 
 
 @dataclass(eq=False)
@@ -65,10 +51,10 @@ class _Run:
     prepared: Prepared
     trainer: Trainer
     console: RunConsole
-    tracked: TrackedRun | None
     record: RunRecord
-    started: float
+    started: float = 0.0
     seconds_before: float = 0.0
+    tracked: TrackedRun | None = None
     refit: Trainer | None = None
 
     @property
@@ -121,16 +107,22 @@ def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = No
         console.say(f"reading {' and '.join(map(str, config.data.source_paths.values()))}")
         prepared = prepare_cached(config.data, config.experiment.seed)
         trainer = build_trainer(config, prepared)
-        directory, state = _open_directory(config, prepared, resume)
+        directory, state = resume, None
+        if directory is None:
+            directory = RunDirectory.create(config)
+        else:
+            state = directory.resume(config, prepared.fingerprint)
         if state is not None:
             trainer.load_state_dict(state["trainer"])
         with directory.in_use():
-            current = _start(config, directory, prepared, trainer, console, started, resume)
+            earlier = None if resume is None else directory.read_record()
+            current = _start(config, directory, prepared, trainer, console, earlier)
+            current.started = started
             try:
-                _follow(current)
+                _open_tracking(current)
                 _train(current)
                 _refit(current, state)
-                _judge(current)
+                _evaluate(current)
                 _finish(current, "finished")
             except BaseException as error:
                 _end_early(current, error)
@@ -190,55 +182,14 @@ def _check_places(config: Config) -> None:
         make_folder(folder, setting)
 
 
-def check_resumable(before: Config, now: Config) -> None:
-    """Refuse to go on with settings under which the first epochs would have been others.
-
-    Raises:
-        ConfigError: names the first setting that differs.
-    """
-    old, new = flatten(before.model_dump(mode="json")), flatten(now.model_dump(mode="json"))
-    schedule, epochs = before.training.schedule, "training.num_epochs"
-    if schedule != "constant" and old[epochs] != new[epochs]:
-        raise ConfigError(
-            f"a resumed run must keep '{epochs}' where 'training.schedule' is '{schedule}', since "
-            f"the step size ends with it: it was {old[epochs]}, got {new[epochs]}"
-        )
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name) and not name.startswith(MAY_CHANGE_ON_RESUME):
-            raise ConfigError(
-                f"a resumed run must keep '{name}': it was {old.get(name)!r}, got {new.get(name)!r}"
-            )
-
-
-def _open_directory(
-    config: Config, prepared: Prepared, resume: RunDirectory | None
-) -> tuple[RunDirectory, dict[str, Any] | None]:
-    if resume is None:
-        return RunDirectory.create(config), None
-    check_resumable(resume.read_config(), config)
-    if not resume.checkpoint_path.exists():  # stopped before its first epoch ended
-        resume.write_config(config)
-        return resume, None
-    state = load_checkpoint(resume.checkpoint_path)
-    if state["fingerprint"] != prepared.fingerprint:
-        raise ConfigError(
-            f"a resumed run must have the data it began with: {resume.path} was trained on "
-            f"{state['fingerprint']}, got {prepared.fingerprint}"
-        )
-    resume.write_config(config)
-    return resume, state
-
-
 def _start(
     config: Config,
     directory: RunDirectory,
     prepared: Prepared,
     trainer: Trainer,
     console: RunConsole,
-    started: float,
-    resume: RunDirectory | None,
+    earlier: RunRecord | None,
 ) -> _Run:
-    earlier = None if resume is None else resume.read_record()
     parameters, n_bytes = parameter_size(trainer.model)
     record = RunRecord(
         run_name=directory.name,
@@ -258,21 +209,19 @@ def _start(
         prepared=prepared,
         trainer=trainer,
         console=console,
-        tracked=None,
         record=record,
-        started=started,
         seconds_before=0.0 if earlier is None else earlier.seconds,
     )
     console.heading(f"run {directory.name}")
     console.say(
-        f"{len(prepared.users):,} readers, {len(prepared.items):,} books, "
+        f"{len(prepared.users):,} users, {len(prepared.items):,} items, "
         f"{len(prepared.train):,} train / {len(prepared.validation):,} validation / "
         f"{len(prepared.test):,} test interactions; {parameters:,} parameters"
     )
     return current
 
 
-def _follow(current: _Run) -> None:
+def _open_tracking(current: _Run) -> None:
     if current.config.experiment.tracking:
         uri = current.config.experiment.tracking_uri
         with held():
@@ -363,7 +312,7 @@ def _refit(current: _Run, state: dict[str, Any] | None) -> None:
     )
 
 
-def _judge(current: _Run) -> None:
+def _evaluate(current: _Run) -> None:
     current.tested.restore_best()
     data = current.config.data
     world = None

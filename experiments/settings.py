@@ -149,8 +149,7 @@ def read_yaml(path: Path) -> Tree:
 
 def dump_yaml(config: Config) -> str:
     """The resolved configuration as YAML that :func:`load_config` reads back."""
-    tree = config.model_dump(mode="json")
-    return write_yaml(tree)
+    return write_yaml(config.model_dump(mode="json"))
 
 
 def write_yaml(tree: Tree) -> str:
@@ -208,12 +207,12 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 def _declared(section: type[BaseModel]) -> Tree:
     tree: Tree = {}
     for name, field in section.model_fields.items():
-        kind = field.annotation
+        below = _section(field)
         if field.json_schema_extra:  # follows another section in all that it does not say
             tree[name] = {}
-        elif isinstance(kind, type) and issubclass(kind, BaseModel):
+        elif below is not None and field.default is not None:
             given = field.default.model_dump(mode="json", exclude_unset=True)
-            tree[name] = merge(_declared(kind), given)
+            tree[name] = merge(_declared(below), given)
         else:
             tree[name] = TypeAdapter(Any).dump_python(field.default, mode="json")
     return tree
@@ -225,16 +224,15 @@ def _explained(tree: Tree) -> str:
 
 def _explain(section: type[BaseModel], tree: Tree, indent: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        text = " ".join((field.description or "").split())
-        kind = field.annotation
+        text, below = " ".join((field.description or "").split()), _section(field)
         if not indent:
             yield ""
         yield from textwrap.wrap(
             text, width=96, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
         )
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and tree[name]:
+        if below is not None and tree[name]:
             yield f"{indent}{name}:"
-            yield from _explain(kind, tree[name], f"{indent}  ")
+            yield from _explain(below, tree[name], f"{indent}  ")
         else:
             shown = yaml.dump([tree[name]], Dumper=_Dumper, default_flow_style=True, width=10_000)
             yield f"{indent}{name}: {shown.strip()[1:-1]}"

@@ -62,7 +62,7 @@ class Config(Section):
     training: TrainingConfig = TrainingConfig()
     """How the towers learn."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    """How rankings are judged."""
+    """How rankings are measured."""
     diagnostics: DiagnosticsConfig = DiagnosticsConfig()
     """What the report looks into."""
     experiment: ExperimentConfig = ExperimentConfig()

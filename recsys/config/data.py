@@ -90,7 +90,7 @@ class SplitConfig(Section):
 
 
 class FeatureParams(Section):
-    """What the towers know about books and users beside their ids."""
+    """What the towers know about items and users beside their ids."""
 
     numeric_columns: tuple[str, ...] = DEFAULT_NUMERIC_COLUMNS
     """Numeric columns of the books file to use as features. Of the default three, those that the
@@ -107,20 +107,20 @@ class FeatureParams(Section):
     title_ngram_top_k: Count = 0
     """Columns for the character trigrams of these words; 0 leaves the field out."""
     bag_kind: BagKind = "top_k"
-    """top_k: one column for each of the most frequent values among train books.
+    """top_k: one column for each of the most frequent values among train items.
     hashed: every value falls in one of as many buckets; some collide."""
     min_count: Positive = 2
-    """Leave out values (hashed: buckets) that fewer train books have."""
+    """Leave out values (hashed: buckets) that fewer train items have."""
     idf: bool = True
-    """A value weighs log(train books / train books that have it), and the values of a field in a
-    book are scaled to length 1; false: every value weighs 1."""
+    """A value weighs log(train items / train items that have it), and the values of a field in an
+    item are scaled to length 1; false: every value weighs 1."""
     title: bool = True
     """Word and character statistics of the title."""
     log_skewness: float | None = 2.0
-    """Take log(1 + x) of a non-negative numeric column whose skewness among train books is above
+    """Take log(1 + x) of a non-negative numeric column whose skewness among train items is above
     this; null never does."""
     user_aggregation: UserAggregation = "mean"
-    """How the features of a user's train books become the user's own."""
+    """How the features of a user's train items become the user's own."""
     half_life_days: Annotated[float, Field(gt=0)] | None = None
     """time_decayed_mean: after how many days an interaction counts half (90 where not given)."""
 
@@ -158,7 +158,7 @@ class DataConfig(Section):
     """From two files to a prepared data set."""
 
     books_path: Path | None = Path("data/sample/books.csv")
-    """One row a book: .csv, .csv.gz or .parquet; null where items are known by their ids alone."""
+    """One row an item: .csv, .csv.gz or .parquet; null where items are known by their ids alone."""
     interactions_path: Path = Path("data/sample/users.csv")
     """One row an interaction: .csv, .csv.gz or .parquet; or one line a user, "user item item ...":
     .txt or .txt.gz. Where ``test_path`` is given, the train interactions."""
@@ -184,7 +184,7 @@ class DataConfig(Section):
     """Leave out users with fewer interactions, until nothing changes (k-core); 5 where not given,
     1 with a ready-made split."""
     min_item_interactions: Positive | None = None
-    """Leave out books with fewer interactions, until nothing changes (k-core); 10 where not given,
+    """Leave out items with fewer interactions, until nothing changes (k-core); 10 where not given,
     1 with a ready-made split."""
     split: SplitConfig = SplitConfig()
     """How train, validation and test are told apart."""

@@ -1,4 +1,4 @@
-"""Settings of ``evaluation`` and ``diagnostics``: how rankings are judged."""
+"""Settings of ``evaluation`` and ``diagnostics``: how rankings are measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class SegmentConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """How rankings are judged."""
+    """How rankings are measured."""
 
     metrics_k: Annotated[tuple[Positive, ...], Field(min_length=1)] = (5, 10, 20)
     """List lengths."""
@@ -37,7 +37,7 @@ class EvaluationConfig(Section):
     memory_limit_mb: Positive = 512
     """Bound on the working memory of ranking, whatever the number of users and items."""
     validation_users: Positive | None = None
-    """Judge epochs on a fixed random sample of so many validation users; null takes all."""
+    """Measure epochs on a fixed random sample of so many validation users; null takes all."""
     bootstrap_samples: Annotated[int, Field(ge=100)] = 1000
     """Resamplings of users behind each confidence interval."""
     confidence: Fraction = 0.95

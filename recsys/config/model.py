@@ -227,7 +227,7 @@ class ModelConfig(Section):
     """cosine: what the cosine is divided by (0.12 where not given); where learned, its start."""
     learn_temperature: bool | None = None
     """cosine: learn the temperature or keep it fixed. Where not given, it is learned by the
-    objectives that judge pairs (sampled_bce, bpr)."""
+    objectives over pairs (sampled_bce, bpr)."""
     popularity: bool = True
     """Add a learned weight times the logarithm of an item's train interactions to the score, which
     a cosine cannot say. Items without any count as average."""
