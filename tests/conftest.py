@@ -67,7 +67,7 @@ def copy_store(template_store):
 
 @pytest.fixture(scope="session")
 def board():
-    """Even readers like even books; each reader's last book of the parity is withheld."""
+    """Even users like even items; each user's last item of the parity is withheld."""
     return checkerboard(40, 60)
 
 

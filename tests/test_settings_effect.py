@@ -321,12 +321,12 @@ def test_a_setting_of_evaluation_and_diagnostics_changes_what_is_found(shop, nam
 
 
 def test_columns_are_mapped(shop, tmp_path):
-    for file, old, new in (("books", "item_id", "asin"), ("users", "user_id", "reader")):
+    for file, old, new in (("books", "item_id", "asin"), ("users", "user_id", "who")):
         text = (shop / f"{file}.csv").read_text().replace(old, new, 1)
         (tmp_path / f"{file}.csv").write_text(text)
     mapping = {
         "data.book_columns": {"item_id": "asin"},
-        "data.interaction_columns": {"user_id": "reader"},
+        "data.interaction_columns": {"user_id": "who"},
     }
     mapped = build(tmp_path, mapping)
     assert observe_prepared(mapped) == observe_prepared(build(shop, {}))

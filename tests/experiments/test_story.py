@@ -110,9 +110,9 @@ def test_from_runs_to_a_served_champion_and_back(
 def champion_lists(address, run_dir):
     """The version that answers, which must answer as the run's own model does."""
     recommender = Recommender.load(run_dir / "model")
-    readers = recommender.users.ids.to_pylist()[:5]
-    answer = ask(f"{address}/recommend", {"user_ids": readers, "k": 10})
-    expected = recommender.recommend(readers, 10)
+    users = recommender.users.ids.to_pylist()[:5]
+    answer = ask(f"{address}/recommend", {"user_ids": users, "k": 10})
+    expected = recommender.recommend(users, 10)
     for result in answer["results"]:
         ranked = expected[expected["user_id"] == result["user_id"]]["item_id"].tolist()
         assert [item["item_id"] for item in result["items"]] == ranked

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -19,6 +21,11 @@ def vectors(queries):
     return users, torch.randn(N, D, generator=generator, requires_grad=True)
 
 
+def catalogue(combine="max", **changes):
+    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring(combine))
+    return replace(pairs, **changes)
+
+
 def reduced(scores, combine):
     return scores.logsumexp(-1) if combine == "logsumexp" else scores.max(-1).values
 
@@ -35,7 +42,10 @@ def slow_nll(users, items, pairs):
     return torch.stack(losses).mean()
 
 
-def assert_same_gradients(found, expected, inputs):
+def assert_is_slow_nll(users, items, pairs, turned=None):
+    """Value and gradients; ``turned`` are the users as they lie in memory."""
+    found = catalogue_nll(users if turned is None else turned, items, pairs)
+    expected, inputs = slow_nll(users, items, pairs), (users, items)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(
         torch.autograd.grad(found * 1.7, inputs), torch.autograd.grad(expected * 1.7, inputs)
@@ -47,26 +57,17 @@ def assert_same_gradients(found, expected, inputs):
 def test_the_softmax_is_that_of_plain_autograd(monkeypatch, queries, combine, users_a_block):
     monkeypatch.setattr(ops, "BLOCK_BYTES", 4 * (queries or 1) * N * users_a_block)
     users, items = vectors(queries)
-    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring(combine))
-    found, expected = catalogue_nll(users, items, pairs), slow_nll(users, items, pairs)
-    assert_same_gradients(found, expected, (users, items))
+    assert_is_slow_nll(users, items, catalogue(combine))
 
 
 def test_nothing_needs_to_be_masked():
-    users, items = vectors(None)
     nothing = torch.empty(0, dtype=torch.int64)
-    pairs = Catalogue(ROWS, TARGETS, nothing, nothing, Scoring("max"))
-    assert_same_gradients(
-        catalogue_nll(users, items, pairs), slow_nll(users, items, pairs), (users, items)
-    )
+    assert_is_slow_nll(*vectors(None), catalogue(masked_rows=nothing, masked_items=nothing))
 
 
 def test_users_without_positives_neither_count_nor_move():
     users, items = vectors(None)
-    loss = catalogue_nll(
-        users, items, Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring("max"))
-    )
-    loss.backward()
+    catalogue_nll(users, items, catalogue()).backward()
     assert torch.equal(users.grad[[1, 4, 5]], torch.zeros(3, D))
     assert (users.grad[[0, 2, 3, 6]] != 0).any(dim=1).all()
 
@@ -82,10 +83,7 @@ def test_a_masked_item_gets_nothing_from_the_user_that_masks_it():
 @pytest.mark.parametrize("combine", ["max", "logsumexp"])
 def test_large_scores_neither_overflow_nor_vanish(combine):
     users, items = ((100 * each.detach().double()).requires_grad_() for each in vectors(2))
-    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring(combine))
-    assert_same_gradients(
-        catalogue_nll(users, items, pairs), slow_nll(users, items, pairs), (users, items)
-    )
+    assert_is_slow_nll(users, items, catalogue(combine))
 
 
 @pytest.mark.parametrize("users_a_block", [2, 100])
@@ -95,7 +93,7 @@ def test_products_in_bfloat16_differ_by_its_rounding_alone(
 ):
     monkeypatch.setattr(ops, "BLOCK_BYTES", 4 * (queries or 1) * N * users_a_block)
     users, items = vectors(queries)
-    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring(combine, bfloat16=True))
+    pairs = catalogue(scoring=Scoring(combine, bfloat16=True))
     found, expected = catalogue_nll(users, items, pairs), slow_nll(users, items, pairs)
     assert found.dtype == torch.float32
     assert found != expected
@@ -112,10 +110,7 @@ def test_vectors_need_not_lie_in_one_piece():
     users, items = vectors(3)
     turned = users.transpose(0, 1).contiguous().transpose(0, 1)
     assert not turned.is_contiguous()
-    pairs = Catalogue(ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS, Scoring("max"))
-    assert_same_gradients(
-        catalogue_nll(turned, items, pairs), slow_nll(users, items, pairs), (users, items)
-    )
+    assert_is_slow_nll(users, items, catalogue(), turned)
 
 
 @pytest.mark.parametrize(("queries", "combine"), KINDS)

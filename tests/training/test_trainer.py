@@ -55,11 +55,11 @@ def test_the_global_random_state_neither_matters_nor_changes(trainer):
 
 def test_who_reads_the_stream_does_not_change_it(trainer, board_prepared, classic):
     """Neither between epochs nor within, where dropout draws from torch's random state."""
-    reader = trainer(classic)
+    fresh = trainer(classic)
     history = []
-    for result in reader.epochs(on_step=lambda step: torch.rand(3)):
+    for result in fresh.epochs(on_step=lambda step: torch.rand(3)):
         torch.rand(7)
-        reader.model.user_vectors(Histories.of(board_prepared.train))
+        fresh.model.user_vectors(Histories.of(board_prepared.train))
         history.append(result)
     assert history == list(trainer(classic).epochs())
 
