@@ -50,7 +50,7 @@ def run_plain_pipeline(
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Both files, one row a book, the latest of each (reader, book) pair."""
+    """Both files, one row a book, the latest of each (user, book) pair."""
     books = pd.read_csv(folder / "books.csv", dtype={"item_id": str})
     log = pd.read_csv(folder / "users.csv", dtype={"user_id": str, "item_id": str})
     books = books.drop_duplicates("item_id")
@@ -60,7 +60,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def core(log: pd.DataFrame, min_user: int, min_item: int) -> pd.DataFrame:
-    """Readers and books with enough interactions, until nothing changes."""
+    """Users and books with enough interactions, until nothing changes."""
     while True:
         before = len(log)
         log = log[log.groupby("user_id").item_id.transform("size") >= min_user]
@@ -70,7 +70,7 @@ def core(log: pd.DataFrame, min_user: int, min_item: int) -> pd.DataFrame:
 
 
 def split(log: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train, and each reader's two latest interactions."""
+    """Train, and each user's two latest interactions."""
     log = log.sort_values(["user_id", "timestamp"], kind="stable")
     from_end = log.groupby("user_id").cumcount(ascending=False)
     is_held_out = (from_end < 2) & (log.groupby("user_id").user_id.transform("size") >= 3)

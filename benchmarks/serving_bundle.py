@@ -31,9 +31,9 @@ def build_recommender(
 
     Args:
         n_items: size of the catalogue.
-        n_users: how many readers are known.
+        n_users: how many users are known.
         dim: length of the vectors.
-        n_seen: books that each reader has read.
+        n_seen: items that each user has.
         seed: what is drawn depends on it alone.
     """
     rng = np.random.default_rng(seed)

@@ -3,9 +3,9 @@
     python -m benchmarks.serving_load --model artifacts/runs/NAME
     python -m benchmarks.serving_load --model artifacts/million --server bookends ann mlflow
 
-Starts the servers on free ports, asks them in turn, several rounds, for the lists of known readers
-drawn at random, one reader a request, over connections that are kept, and ends them. Prints medians
-over the rounds, so that what else the machine does falls on all of them.
+Starts the servers on free ports, sends them requests in turn, several rounds, for the lists of
+known users drawn at random, one user a request, over connections that are kept, and ends them.
+Prints medians over the rounds, so that what else the machine does falls on all of them.
 The client is asyncio streams: a library for HTTP would take more time than the server. It runs on
 the same machine, and takes its share of it.
 """
@@ -58,12 +58,12 @@ class Load:
     seconds: float
 
 
-def questions(kind: str, readers: list[str], k: int) -> tuple[str, tuple[bytes, ...]]:
-    """Path and bodies that ask for the lists of readers."""
+def requests(kind: str, users: list[str], k: int) -> tuple[str, tuple[bytes, ...]]:
+    """Path and bodies that ask for the lists of users."""
     if kind != "mlflow":
-        asked = [{"user_ids": [reader], "k": k} for reader in readers]
+        asked = [{"user_ids": [user], "k": k} for user in users]
         return "/recommend", tuple(json.dumps(body).encode() for body in asked)
-    rows = [{"dataframe_records": [{"user_id": reader}], "params": {"k": k}} for reader in readers]
+    rows = [{"dataframe_records": [{"user_id": user}], "params": {"k": k}} for user in users]
     return "/invocations", tuple(json.dumps(body).encode() for body in rows)
 
 
@@ -213,11 +213,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--k", type=int, default=10)
-    parser.add_argument("--readers", type=int, default=1000, help="how many to draw from")
+    parser.add_argument("--users", type=int, default=1000, help="how many to draw from")
     given = parser.parse_args()
     bundle = resolve_bundle(str(given.model), None)
-    readers = Recommender.load(bundle).users.ids.slice(0, given.readers).to_pylist()
-    loads = {kind: questions(kind, readers, given.k) for kind in given.server}
+    users = Recommender.load(bundle).users.ids.slice(0, given.users).to_pylist()
+    loads = {kind: requests(kind, users, given.k) for kind in given.server}
     found: dict[tuple[str, int], list[Round]] = {}
     with ExitStack() as servers:
         running_now = {kind: servers.enter_context(running(kind, bundle)) for kind in loads}

@@ -37,7 +37,7 @@ WORDS = ("River", "stone", "the", "of", "Night", "HISTORY", "a", "Garden", "1984
 def write_distinct_shop(path: Path, *, n_users: int, n_items: int, n_train: int, seed: int) -> None:
     """A shop whose train split, at leave-latest-out, holds exactly ``n_train`` interactions.
 
-    No reader reads a book twice and each has at least three, so that nothing is filtered out.
+    No user has a book twice and each user has at least three, so that nothing is filtered out.
     """
     rng = np.random.default_rng(seed)
     users, items = draw_distinct(n_users, n_items, n_train + 2 * n_users, rng)
@@ -50,7 +50,7 @@ def write_distinct_shop(path: Path, *, n_users: int, n_items: int, n_train: int,
 def write_raw_shop(
     path: Path, *, n_users: int, n_items: int, n_interactions: int, seed: int
 ) -> None:
-    """A shop as dumps are: heavy heads and long tails, readers with one book, repeated pairs."""
+    """A shop as dumps are: heavy heads and long tails, users with one book, repeated pairs."""
     rng = np.random.default_rng(seed)
     path.mkdir(parents=True, exist_ok=True)
     items = (n_items * rng.random(n_interactions) ** 3.0).astype(np.int32)
@@ -63,7 +63,7 @@ def draw_distinct(
     n_users: int, n_items: int, n: int, rng: np.random.Generator
 ) -> tuple[IntArray, IntArray]:
     """N distinct (user, item) pairs, ascending: at least three a user, items by popularity."""
-    activity = np.minimum(rng.gamma(1.0, size=n_users), 3.0)  # nobody reads half a small shop
+    activity = np.minimum(rng.gamma(1.0, size=n_users), 3.0)  # nobody has half a small shop
     quota = 3 + rng.multinomial(n - 3 * n_users, activity / activity.sum())
     assert quota.max() < n_items // 2, "too many interactions for so few books"
     places = rng.permutation(n_items)

@@ -8,9 +8,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,13 +31,14 @@ class Side:
     """What one side runs.
 
     Attributes:
-        start: ``module:function``, see :mod:`benchmarks.serve`.
+        start: a function of a module, see :mod:`benchmarks.serve`; of the peers as
+            ``module:function``, since their module cannot be imported here.
         settings: keyword arguments of that function; what JSON can hold.
         is_peer: runs in the peers' environment.
         environment: variables beside the thread counts, which all sides share.
     """
 
-    start: str
+    start: str | Callable[..., Callable[[], dict[str, float]]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     is_peer: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -80,26 +83,20 @@ class Timing:
         """Counted a second of wall time, by medians."""
         return self.count(name) / self.median
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything, so that a reader can take other statistics."""
-        return {
-            "seconds": self.seconds,
-            "cpu_seconds": self.cpu_seconds,
-            "peak_mb": self.peak_mb,
-            "counted": self.counted,
-        }
-
 
 class RunningSide:
     """A side's process, set up and waiting."""
 
     def __init__(self, side: Side) -> None:
+        start = side.start
+        if not isinstance(start, str):
+            start = f"{start.__module__}:{start.__qualname__}"
         python = str(PEER_PYTHON) if side.is_peer else sys.executable
         if not Path(python).exists():
             raise SideError("the peers' environment is not there; 'make bench' builds it")
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
         self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.serve", side.start, json.dumps(dict(side.settings))],
+            [python, "-m", "benchmarks.serve", start, json.dumps(dict(side.settings))],
             cwd=ROOT,
             env=os.environ | dict.fromkeys(THREAD_VARIABLES, str(THREADS)) | dict(side.environment),
             stdin=subprocess.PIPE,
@@ -148,33 +145,49 @@ def alternate(sides: Mapping[str, Side], *, rounds: int, warm_up: int = 1) -> di
     Each side is one process from first to last, so that memory once touched stays touched. Only
     one side works at a time; the others wait for input.
     """
-    timings = {name: Timing() for name in sides}
     with ExitStack() as stack:
         running = {name: stack.enter_context(RunningSide(side)) for name, side in sides.items()}
-        for turn in range(-warm_up, rounds):
-            for name, side in running.items():
-                answer = side.run()
-                if turn >= 0:
-                    timings[name].add(answer)
-    return timings
+        runs = {name: side.run for name, side in running.items()}
+        return _in_turn(runs, rounds, warm_up)
 
 
 def alternate_fresh(
     sides: Mapping[str, Side], *, rounds: int, warm_up: int = 0
 ) -> dict[str, Timing]:
     """The same with a new process for each run: for peak memory, and for what is done once."""
-    timings = {name: Timing() for name in sides}
+    return _in_turn(
+        {name: partial(_run_fresh, side) for name, side in sides.items()}, rounds, warm_up
+    )
+
+
+def _in_turn(
+    runs: Mapping[str, Callable[[], dict[str, Any]]], rounds: int, warm_up: int
+) -> dict[str, Timing]:
+    timings = {name: Timing() for name in runs}
     for turn in range(-warm_up, rounds):
-        for name, side in sides.items():
-            with RunningSide(side) as running:
-                answer = running.run()
+        for name, run in runs.items():
+            answer = run()
             if turn >= 0:
                 timings[name].add(answer)
     return timings
 
 
+def _run_fresh(side: Side) -> dict[str, Any]:
+    with RunningSide(side) as running:
+        return running.run()
+
+
 def run_once(side: Side) -> dict[str, Any]:
     """Start a side, run it once and give what it counted: to make files, or to measure memory."""
-    with RunningSide(side) as running:
-        counted: dict[str, Any] = running.run()["counted"]
+    counted: dict[str, Any] = _run_fresh(side)["counted"]
     return counted
+
+
+def run_process(command: list[str], **options: Any) -> dict[str, float]:
+    """Run a command to its end: its wall seconds, and the CPU seconds of all its processes."""
+    before, started = os.times(), time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **options)
+    seconds, after = time.perf_counter() - started, os.times()
+    user = after.children_user - before.children_user
+    system = after.children_system - before.children_system
+    return {"seconds": seconds, "cpu_seconds": user + system}

@@ -23,7 +23,7 @@ class Sizes:
 
     Attributes:
         name: "full" or "quick".
-        training: readers, books and train interactions of the training and evaluation bars.
+        training: users, items and train interactions of the training and evaluation bars.
         steps: at each batch size, steps in a timed run.
         data_path: the log of the data path.
         large_data_path: the log of the data path's outer goal; None leaves it out.

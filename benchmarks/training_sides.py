@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,6 @@ def start_product(
     precision: str = "auto",
 ) -> Run:
     """The product's trainer; a run is one epoch over the sampled positives."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     config = settings(
         Path(folder), batch_size=batch_size, fusion=fusion, device=device, precision=precision
     )
@@ -113,7 +111,6 @@ def start_plain(
 ) -> Run:
     """The plain loop over the same positives."""
     assert fusion == "adaptive_mimic"
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     config = settings(Path(folder), batch_size=batch_size, fusion=fusion, device=device)
     prepared = load_training_world(Path(folder))
     positives = sample_positives(prepared.train, n_positives)
@@ -144,7 +141,6 @@ def count_rows(examples: PairExamples) -> dict[str, float]:
 
 def start_matrix_product(device: str = "cpu") -> Run:
     """A square float32 product: what the machine can do at best."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     left, right = (torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device) for _ in range(2))
     out = torch.empty_like(left)
 

@@ -19,27 +19,27 @@ from recsys.data.arrays import IntArray, Interactions
 from recsys.data.dataset import Prepared, prepare_cached
 
 SEED = 20240501
+Run = Callable[[], dict[str, float]]
 CLASSIC = ROOT / "experiments" / "configs" / "classic.yaml"
 
 
 def training_world(sizes: Sizes) -> Path:
     """The folder of the training bars: two files, their cache, and arrays for the peers."""
-    folder = sizes.folder / "training"
-    return make_world(folder, "benchmarks.worlds:start_training_world", sizes.training)
+    return make_world(sizes.folder / "training", start_training_world, sizes.training)
 
 
 def raw_world(folder: Path, log: Log) -> Path:
     """A folder with the two files of a raw log."""
-    return make_world(folder, "benchmarks.worlds:start_raw_world", log)
+    return make_world(folder, start_raw_world, log)
 
 
 def distinct_world(parent: Path, log: Log) -> Path:
     """A folder in ``parent`` with the two files of a log without repeated pairs."""
     name = f"{log.interactions}-{log.users}-{log.items}"
-    return make_world(parent / name, "benchmarks.worlds:start_distinct_world", log)
+    return make_world(parent / name, start_distinct_world, log)
 
 
-def make_world(folder: Path, start: str, log: Log) -> Path:
+def make_world(folder: Path, start: Callable[..., Run], log: Log) -> Path:
     """The folder, filled by the side that is named unless the generator as it is now did so before.
 
     Args:
@@ -50,33 +50,26 @@ def make_world(folder: Path, start: str, log: Log) -> Path:
     done, made_by = folder / "done", hashlib.sha256(Path(shop.__file__).read_bytes()).hexdigest()
     if not done.exists() or done.read_text() != made_by:
         shutil.rmtree(folder, ignore_errors=True)
-        settings: dict[str, Any] = {"folder": str(folder), **vars(log)}
-        run_once(Side(start, settings))
+        run_once(Side(start, {"folder": str(folder), **vars(log)}))
         done.write_text(made_by)
     return folder
 
 
-def start_training_world(
-    folder: str, interactions: int, users: int, items: int
-) -> Callable[[], dict[str, float]]:
+def start_training_world(folder: str, **log: int) -> Run:
     """Writes the files, prepares them, and saves what peers need as arrays."""
-    path = Path(folder)
+    write = start_distinct_world(folder, **log)
 
     def run() -> dict[str, float]:
-        shop.write_distinct_shop(
-            path, n_users=users, n_items=items, n_train=interactions, seed=SEED
-        )
-        prepared = prepare_cached(training_config(path).data, 0)
-        assert len(prepared.train) == interactions
-        save_for_peers(prepared, path / "arrays.npz")
-        return {"interactions": len(prepared.train)}
+        wanted = write()
+        prepared = prepare_cached(training_config(Path(folder)).data, 0)
+        assert len(prepared.train) == wanted["interactions"]
+        save_for_peers(prepared, Path(folder) / "arrays.npz")
+        return wanted
 
     return run
 
 
-def start_distinct_world(
-    folder: str, interactions: int, users: int, items: int
-) -> Callable[[], dict[str, float]]:
+def start_distinct_world(folder: str, interactions: int, users: int, items: int) -> Run:
     """Writes the files of a log whose train split holds exactly so many interactions."""
 
     def run() -> dict[str, float]:
@@ -88,9 +81,7 @@ def start_distinct_world(
     return run
 
 
-def start_raw_world(
-    folder: str, interactions: int, users: int, items: int
-) -> Callable[[], dict[str, float]]:
+def start_raw_world(folder: str, interactions: int, users: int, items: int) -> Run:
     """Writes the files of a raw log."""
 
     def run() -> dict[str, float]:

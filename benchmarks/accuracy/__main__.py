@@ -19,18 +19,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 
 from benchmarks.accuracy.cases import CASES, CONFIGS, Case
-from benchmarks.accuracy.content import content_neighbours
 from benchmarks.accuracy.sparse_world import write_sparse_world
 from benchmarks.machine import describe
 from experiments.runner import keep_memory
-from experiments.settings import check_config, merge, parse_overrides, read_yaml
+from experiments.settings import check_config, parse_overrides, read_yaml
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
-from recsys.evaluation.evaluation import Evaluation, evaluate
-from recsys.evaluation.ranking import Scorer
+from recsys.data.histories import Histories
+from recsys.evaluation.evaluation import evaluate
+from recsys.evaluation.ranking import ItemWeights, Scorer
 from recsys.evaluation.significance import compare_metrics
 from recsys.pipeline import build_refit_trainer, build_trainer, model_vectors
 from recsys.training.optimizers import parameter_size
@@ -103,7 +104,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     keep_memory()
-    held = _held(chosen.kept)
+    held = _held(chosen.kept) if chosen.kept.exists() else {}
     for name in chosen.cases:
         case = next(each for each in CASES if each.name == name)
         made = run_case(case, chosen.data, chosen.cache, chosen.seeds, chosen.models)
@@ -146,8 +147,7 @@ def _run(case: Case, settings: list[str], seeds: Sequence[int]) -> list[dict[str
     best = max(classics, key=lambda result: np.nanmean(result.per_user))
     results = list(classics)
     for name, overrides in case.variants:
-        runs = [_train(case, settings, overrides, seed) for seed in seeds]
-        result = _joined(case, name, runs)
+        result = _mean([_train(case, name, settings, overrides, seed) for seed in seeds])
         compared = compare_metrics(
             {"value": result.per_user},
             {"value": best.per_user},
@@ -174,7 +174,7 @@ def _config(
     given = [*settings, *(overrides or ()), f"--experiment.seed={seed}"]
     given += [f"--evaluation.baselines={json.dumps(case.baselines)}"]
     given += ["--evaluation.candidate_samples=0"]
-    return check_config(merge(base, {}), parse_overrides(given), origin=case.config)
+    return check_config(base, parse_overrides(given), origin=case.config)
 
 
 def _classics(case: Case, prepared: Prepared, config: Config) -> list[Result]:
@@ -184,30 +184,21 @@ def _classics(case: Case, prepared: Prepared, config: Config) -> list[Result]:
     scorers: dict[str, Scorer] = dict(tuned.scorers)
     if case.content:
         scorers["content neighbours"] = content_neighbours(prepared)
-    results = []
-    for name, scorer in scorers.items():
-        evaluation = _evaluate(scorer, prepared, config)
-        values = {metric: [evaluation.model.means[metric]] for metric in case.metrics}
-        per_user = evaluation.per_user[case.metrics[0]].to_numpy()
-        results.append(Result(case.name, name, values, per_user))
-        print(case.name, name, values, flush=True)
-    return results
+    return [_result(case, name, scorer, prepared, config) for name, scorer in scorers.items()]
 
 
-def _evaluate(scorer: Scorer, prepared: Prepared, config: Config) -> Evaluation:
-    return evaluate(scorer, prepared, split="test", config=config.evaluation, seed=0, baselines={})
+def _result(case: Case, name: str, scorer: Scorer, prepared: Prepared, config: Config) -> Result:
+    evaluation = evaluate(
+        scorer, prepared, split="test", config=config.evaluation, seed=0, baselines={}
+    )
+    values = {metric: [evaluation.model.means[metric]] for metric in case.metrics}
+    print(case.name, name, values, flush=True)
+    return Result(case.name, name, values, evaluation.per_user[case.metrics[0]].to_numpy())
 
 
-@dataclass(frozen=True, eq=False)
-class _Run:
-    evaluation: Evaluation
-    epoch: int
-    seconds: float
-    cpu_seconds: float
-    n_bytes: int
-
-
-def _train(case: Case, settings: list[str], overrides: tuple[str, ...] | None, seed: int) -> _Run:
+def _train(
+    case: Case, name: str, settings: list[str], overrides: tuple[str, ...] | None, seed: int
+) -> Result:
     config = _config(case, settings, overrides, seed)
     # The split is that of the first seed: seeds tell trainings apart, not data.
     prepared = prepare_cached(config.data, SEEDS[0])
@@ -223,34 +214,44 @@ def _train(case: Case, settings: list[str], overrides: tuple[str, ...] | None, s
         for _ in tested.epochs():
             pass
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
-    evaluation = _evaluate(model_vectors(tested.model, prepared), prepared, config)
-    print(case.name, seed, trainer.best_epoch, evaluation.model.means[case.metrics[0]], flush=True)
-    return _Run(
-        evaluation, trainer.best_epoch, seconds, cpu_seconds, parameter_size(tested.model)[1]
+    result = _result(case, name, model_vectors(tested.model, prepared), prepared, config)
+    return replace(
+        result,
+        epochs=[trainer.best_epoch],
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        n_bytes=parameter_size(tested.model)[1],
     )
 
 
-def _joined(case: Case, name: str, runs: Sequence[_Run]) -> Result:
-    values = {
-        metric: [run.evaluation.model.means[metric] for run in runs] for metric in case.metrics
-    }
-    columns = [run.evaluation.per_user[case.metrics[0]].to_numpy() for run in runs]
-    return Result(
-        case.name,
-        name,
-        values,
-        np.mean(columns, axis=0),
-        [run.epoch for run in runs],
-        float(np.mean([run.seconds for run in runs])),
-        float(np.mean([run.cpu_seconds for run in runs])),
-        runs[0].n_bytes,
+def _mean(seeds: Sequence[Result]) -> Result:
+    """The values of all seeds, a user's value and the seconds as means over them."""
+    return replace(
+        seeds[0],
+        values={name: [seed.values[name][0] for seed in seeds] for name in seeds[0].values},
+        per_user=np.mean([seed.per_user for seed in seeds], axis=0),
+        epochs=[epoch for seed in seeds for epoch in seed.epochs],
+        seconds=float(np.mean([seed.seconds for seed in seeds])),
+        cpu_seconds=float(np.mean([seed.cpu_seconds for seed in seeds])),
     )
+
+
+def content_neighbours(prepared: Prepared) -> ItemWeights:
+    """A user's score of an item is the sum of its cosines with the user's items, by metadata.
+
+    The cosine is of all text fields of both items, as prepared (values weighted by rarity): what
+    cold items are held against.
+    """
+    bags = [bag.to_scipy() for bag in prepared.item_features.bags.values()]
+    content = sparse.hstack(bags).tocsr().astype(np.float32)
+    lengths = np.sqrt(np.asarray(content.multiply(content).sum(axis=1))).ravel()
+    content = sparse.diags(1 / np.maximum(lengths, 1e-9)) @ content
+    history = Histories.of(prepared.train, prepared.validation).bags
+    return ItemWeights(history, (content @ content.T).toarray())
 
 
 def _held(path: Path) -> dict[str, list[dict[str, Any]]]:
-    held: dict[str, list[dict[str, Any]]] = {}
-    if path.exists():
-        held = json.loads(path.read_text())["results"]
+    held: dict[str, list[dict[str, Any]]] = json.loads(path.read_text())["results"]
     return held
 
 

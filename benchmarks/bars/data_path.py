@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.plain_pipeline import run_plain_pipeline
@@ -15,9 +15,8 @@ from benchmarks.worlds import raw_world
 from recsys.config import DataConfig
 from recsys.data.dataset import prepare_cached
 
-RUNS_ON_CUDA = False
-HERE = "benchmarks.bars.data_path"
 MIN_USER, MIN_ITEM = 5, 10
+Run = Callable[[], dict[str, float]]
 GIGABYTE = 1024
 
 
@@ -27,8 +26,8 @@ def measure(sizes: Sizes, device: str) -> list[Row]:
     settings = {"folder": str(folder)}
     timings = alternate_fresh(
         {
-            "product": Side(f"{HERE}:start_product", settings),
-            "pandas": Side(f"{HERE}:start_plain", settings),
+            "product": Side(start_product, settings),
+            "pandas": Side(start_plain, settings),
         },
         rounds=sizes.rounds,
         warm_up=1,
@@ -65,7 +64,7 @@ def measure(sizes: Sizes, device: str) -> list[Row]:
 
 def _large(sizes: Sizes, log: Log) -> Row:
     folder = raw_world(sizes.folder / "large_data_path", log)
-    side = Side(f"{HERE}:start_product", {"folder": str(folder)})
+    side = Side(start_product, {"folder": str(folder)})
     timings = alternate_fresh({"product": side}, rounds=1)
     ours = timings["product"]
     return Row(
@@ -83,48 +82,41 @@ def _shown(log: Log) -> str:
     return f"{log.interactions:,} interactions, {log.users:,} users, {log.items:,} books"
 
 
-def start_product(folder: str) -> Callable[[], dict[str, float]]:
+def start_product(folder: str) -> Run:
     """A run prepares the data set into an empty cache."""
 
-    def run() -> dict[str, float]:
-        cache = Path(tempfile.mkdtemp(dir=folder, prefix="cache-"))
-        try:
-            config = DataConfig(
-                books_path=Path(folder) / "books.csv",
-                interactions_path=Path(folder) / "users.csv",
-                cache_dir=cache,
-                min_user_interactions=MIN_USER,
-                min_item_interactions=MIN_ITEM,
-            )
-            prepared = prepare_cached(config, 0)
-            entries = sum(len(bag.indices) for bag in prepared.user_features.bags.values())
-            return {
-                "users": len(prepared.users),
-                "items": len(prepared.items),
-                "train": len(prepared.train),
-                "user_entries": entries,
-            }
-        finally:
-            shutil.rmtree(cache)
+    def prepare(cache: Path) -> dict[str, float]:
+        config = DataConfig(
+            books_path=Path(folder) / "books.csv",
+            interactions_path=Path(folder) / "users.csv",
+            cache_dir=cache,
+            min_user_interactions=MIN_USER,
+            min_item_interactions=MIN_ITEM,
+        )
+        prepared = prepare_cached(config, 0)
+        entries = sum(len(bag.indices) for bag in prepared.user_features.bags.values())
+        return {
+            "users": len(prepared.users),
+            "items": len(prepared.items),
+            "train": len(prepared.train),
+            "user_entries": entries,
+        }
 
-    return run
+    return partial(_with_empty_cache, folder, prepare)
 
 
-def start_plain(folder: str) -> Callable[[], dict[str, float]]:
+def start_plain(folder: str) -> Run:
     """A run does the same with pandas."""
     numeric = DataConfig().feature_params.numeric_columns
 
-    def run() -> dict[str, float]:
-        cache = Path(tempfile.mkdtemp(dir=folder, prefix="cache-"))
-        try:
-            return run_plain_pipeline(
-                Path(folder),
-                cache,
-                min_user=MIN_USER,
-                min_item=MIN_ITEM,
-                numeric_columns=numeric,
-            )
-        finally:
-            shutil.rmtree(cache)
+    def prepare(cache: Path) -> dict[str, float]:
+        return run_plain_pipeline(
+            Path(folder), cache, min_user=MIN_USER, min_item=MIN_ITEM, numeric_columns=numeric
+        )
 
-    return run
+    return partial(_with_empty_cache, folder, prepare)
+
+
+def _with_empty_cache(folder: str, prepare: Callable[[Path], dict[str, float]]) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="cache-") as cache:
+        return prepare(Path(cache))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from benchmarks.sides import Side, alternate_fresh
 from benchmarks.sizes import Sizes
@@ -21,8 +20,6 @@ from recsys.evaluation.ranking import Vectors, rank
 DIM, K = 96, 20
 KNOWN_A_USER = 20
 LIMITS_MB = (64, 512)
-RUNS_ON_CUDA = False
-HERE = "benchmarks.bars.evaluation_memory"
 WATCH_SECONDS = 0.001
 
 
@@ -32,7 +29,7 @@ def measure(sizes: Sizes, device: str) -> list[Row]:
     for n_users, n_items in sizes.wide:
         for limit in LIMITS_MB:
             settings = {"n_users": n_users, "n_items": n_items, "limit_mb": limit}
-            timing = alternate_fresh({"product": Side(f"{HERE}:start", settings)}, rounds=1)
+            timing = alternate_fresh({"product": Side(start, settings)}, rounds=1)
             product = timing["product"]
             rows.append(
                 Row(
@@ -52,7 +49,6 @@ def measure(sizes: Sizes, device: str) -> list[Row]:
 
 def start(n_users: int, n_items: int, limit_mb: int) -> Callable[[], dict[str, float]]:
     """A run ranks everything once and measures memory meanwhile."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     rng = np.random.default_rng(0)
     vectors = Vectors(
         rng.standard_normal((n_users, DIM), dtype=np.float32),

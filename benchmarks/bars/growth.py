@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.sides import ROOT, Side, Timing, alternate
 from benchmarks.sizes import Log, Sizes
@@ -21,8 +19,6 @@ from recsys.evaluation.metrics import means, ranking_metrics
 from recsys.evaluation.ranking import rank
 from recsys.pipeline import model_vectors
 
-RUNS_ON_CUDA = False
-HERE = "benchmarks.bars.growth"
 BATCH_SIZE = 8192
 PHASES = ("prepare", "train", "evaluate")
 FACTORS = (1.0, 10**0.5, 10.0)
@@ -37,9 +33,7 @@ def measure(sizes: Sizes, device: str) -> list[Row]:
     }
     logs = sorted(set(points.values()), key=lambda log: (log.interactions, log.users, log.items))
     worlds = {log: distinct_world(sizes.folder / "growth", log) for log in logs}
-    sides = {
-        _name(log): Side(f"{HERE}:start", {"folder": str(folder)}) for log, folder in worlds.items()
-    }
+    sides = {_name(log): Side(start, {"folder": str(folder)}) for log, folder in worlds.items()}
     timings = alternate(sides, rounds=sizes.rounds)
     curves = {
         (side, phase): [timings[_name(points[side, f])].count(phase) for f in FACTORS]
@@ -55,7 +49,7 @@ def measure(sizes: Sizes, device: str) -> list[Row]:
 
 def _grown(log: Log, side: str, factor: float) -> Log:
     changed = vars(log) | {side: round(getattr(log, side) * factor)}
-    if side == "users" and factor > 1:  # so many readers need as many interactions to be readers
+    if side == "users" and factor > 1:  # so many users need as many interactions
         changed["interactions"] = round(log.interactions * factor)
     return Log(**changed)
 
@@ -98,7 +92,6 @@ def _row(
 
 def start(folder: str) -> Callable[[], dict[str, float]]:
     """A run prepares, trains for one epoch and evaluates."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     path = Path(folder)
     config = settings(path, batch_size=BATCH_SIZE, fusion="adaptive_mimic", device="cpu")
     data = training_config(path).data

@@ -16,14 +16,11 @@ from benchmarks.worlds import raw_world
 from recsys.config import DataConfig
 from recsys.data.dataset import Prepared, prepare_cached
 
-RUNS_ON_CUDA = False
-HERE = "benchmarks.bars.second_use"
-
 
 def measure(sizes: Sizes, device: str) -> list[Row]:
     """Seconds until a fresh process holds the data set, and what it keeps for itself."""
     folder = raw_world(sizes.folder / "second_use", sizes.second_use)
-    side = Side(f"{HERE}:start", {"folder": str(folder)})
+    side = Side(start, {"folder": str(folder)})
     run_once(side)  # the first use
     timings = alternate_fresh({"product": side}, rounds=max(sizes.rounds, 5))
     ours = timings["product"]

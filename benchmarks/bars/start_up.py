@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from benchmarks.sides import Side, alternate
+from benchmarks.sides import Side, alternate, run_process
 from benchmarks.sizes import Sizes
 from benchmarks.table import Row, Target, number
 
-RUNS_ON_CUDA = False
-HERE = "benchmarks.bars.start_up"
 HEAVY = ("torch", "mlflow", "optuna", "pandas", "matplotlib")
 LOOK = """
 import sys
@@ -29,8 +26,8 @@ except SystemExit:
 def measure(sizes: Sizes, device: str) -> list[Row]:
     """Wall time of the command, a process each."""
     sides = {
-        "bookends --help": Side(f"{HERE}:start"),
-        "python -c pass": Side(f"{HERE}:start_python"),
+        "bookends --help": Side(start),
+        "python -c pass": Side(start_python),
     }
     timings = alternate(sides, rounds=max(3 * sizes.rounds, 9), warm_up=2)
     ours, python = timings.values()
@@ -59,21 +56,9 @@ def imported() -> list[str]:
 
 def start() -> Callable[[], dict[str, float]]:
     """A run is one process of the installed command."""
-    return _process([str(Path(sys.executable).with_name("bookends")), "--help"])
+    return partial(run_process, [str(Path(sys.executable).with_name("bookends")), "--help"])
 
 
 def start_python() -> Callable[[], dict[str, float]]:
     """A run is one process of the bare interpreter."""
-    return _process([sys.executable, "-c", "pass"])
-
-
-def _process(command: list[str]) -> Callable[[], dict[str, float]]:
-    def run() -> dict[str, float]:
-        before, started = os.times(), time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds, after = time.perf_counter() - started, os.times()
-        user = after.children_user - before.children_user
-        system = after.children_system - before.children_system
-        return {"seconds": seconds, "cpu_seconds": user + system}
-
-    return run
+    return partial(run_process, [sys.executable, "-c", "pass"])

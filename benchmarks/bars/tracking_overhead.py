@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from benchmarks.sides import Side, alternate
 from benchmarks.sizes import Sizes
@@ -16,15 +18,13 @@ from benchmarks.table import Row, Target, number
 from recsys.config import Config
 from recsys.reporting.record import RunRecord
 
-RUNS_ON_CUDA = False
-HERE = "benchmarks.bars.tracking_overhead"
 EPOCHS = 20
 PARTS = ("opened", "followed", "closed")
 
 
 def measure(sizes: Sizes, device: str) -> list[Row]:
     """Milliseconds of the tracker's calls in one run."""
-    side = Side(f"{HERE}:start", environment={"MLFLOW_DISABLE_TELEMETRY": "true"})
+    side = Side(start, environment={"MLFLOW_DISABLE_TELEMETRY": "true"})
     timings = alternate({"product": side}, rounds=max(sizes.rounds, 7), warm_up=2)
     ours = timings["product"]
     milliseconds = 1000 * ours.median
@@ -74,32 +74,47 @@ def track_once(run_dir: Path, uri: str) -> dict[str, float]:
 
     names = Config().evaluation.metric_names
     epochs = [_epoch(number, names) for number in range(1, EPOCHS + 1)]
-    run_dir.mkdir()
-    record = RunRecord(
+    record = partial(
+        RunRecord,
         run_name=run_dir.name,
-        status="running",
         created=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         config=Config().model_dump(mode="json"),
         dataset={"fingerprint": "sha256:" + "a" * 24, "sources": {"users.csv": "1"}, "n_users": 1},
     )
-    record.write(run_dir)
+    run_dir.mkdir()
+    record(status="running").write(run_dir)
     (run_dir / "config.yaml").write_text("data: {}\n")
-    cpu, marks = time.process_time(), [time.perf_counter()]
-    run = open_run(run_dir, uri)
-    marks.append(time.perf_counter())
-    for epoch in epochs:
-        run.log_epoch(epoch)
-    marks.append(time.perf_counter())
-    cpu = time.process_time() - cpu
-    _finish(record, epochs, names, run_dir)
-    closing, closing_cpu = time.perf_counter(), time.process_time()
-    run.close()
-    parts = (marks[1] - marks[0], marks[2] - marks[1], time.perf_counter() - closing)
-    cpu += time.process_time() - closing_cpu
-    return dict(zip(PARTS, parts, strict=True)) | {"seconds": sum(parts), "cpu_seconds": cpu}
+    clock = _Clock()
+    with clock.part("opened"):
+        run = open_run(run_dir, uri)
+    with clock.part("followed"):
+        for epoch in epochs:
+            run.log_epoch(epoch)
+    history, evaluation = [vars(epoch) for epoch in epochs], _evaluation(names)
+    record(status="finished", history=history, evaluation=evaluation, seconds=2.0).write(run_dir)
+    for page in range(5):
+        (run_dir / f"page{page}.md").write_text("x" * 5000)
+    with clock.part("closed"):
+        run.close()
+    return clock.parts | {"seconds": sum(clock.parts.values()), "cpu_seconds": clock.cpu_seconds}
 
 
-def _epoch(number: int, names: tuple[str, ...]) -> SimpleNamespace:
+class _Clock:
+    """Seconds of the parts that are timed, by name, and CPU seconds of all of them."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+        self.cpu_seconds = 0.0
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        cpu, started = time.process_time(), time.perf_counter()
+        yield
+        self.parts[name] = time.perf_counter() - started
+        self.cpu_seconds += time.process_time() - cpu
+
+
+def _epoch(number: int, names: Sequence[str]) -> SimpleNamespace:
     return SimpleNamespace(
         number=number,
         train_loss=1 / number,
@@ -110,26 +125,8 @@ def _epoch(number: int, names: tuple[str, ...]) -> SimpleNamespace:
     )
 
 
-def _finish(
-    record: RunRecord, epochs: list[SimpleNamespace], names: tuple[str, ...], run_dir: Path
-) -> None:
-    means: Mapping[str, float] = {name: 0.1 for name in names}
-    means = {**means, **{f"sampled_{name}": 0.2 for name in names}}
+def _evaluation(names: Sequence[str]) -> dict[str, Any]:
+    means = dict.fromkeys(names, 0.1) | {f"sampled_{name}": 0.2 for name in names}
     scores = {"means": means, "intervals": {name: [0.0, 0.2] for name in names}}
-    evaluation = {
-        "split": "test",
-        "skipped": None,
-        "n_users": 9,
-        "model": scores,
-        "baselines": {"popularity": scores},
-    }
-    finished = dataclasses.replace(
-        record,
-        status="finished",
-        history=[vars(epoch) for epoch in epochs],
-        evaluation=evaluation,
-        seconds=2.0,
-    )
-    finished.write(run_dir)
-    for page in range(5):
-        (run_dir / f"page{page}.md").write_text("x" * 5000)
+    baselines = {"popularity": scores}
+    return {"split": "test", "skipped": None, "n_users": 9, "model": scores, "baselines": baselines}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from benchmarks.sides import Side, SideError, Timing, alternate
+import itertools
+
+from benchmarks.sides import Side, SideError, alternate
 from benchmarks.sizes import Sizes
-from benchmarks.table import Row, Target, number
+from benchmarks.table import Row, Target, faster
+from benchmarks.training_sides import start_product
 from benchmarks.worlds import training_world
 
-PRODUCT = "benchmarks.training_sides:start_product"
 DIM = 96
 BATCH_SIZES = (512, 8192)
-RUNS_ON_CUDA = False
 NOTE = (
     "A positive of ours is trained against 5 negatives and through two neural towers where the "
     "fusion is not identity; of theirs against 1, Hogwild over shared factors. Peers run whole "
@@ -22,11 +23,11 @@ def measure(sizes: Sizes, device: str) -> list[Row]:
     """Positives a second beside each peer."""
     folder = training_world(sizes)
     arrays = {"path": str(folder / "arrays.npz"), "dim": DIM}
-    lightfm = "benchmarks.peers.lightfm_bpr:start"
+    lightfm = "benchmarks.peers:start_lightfm_bpr"
     with_features = Side(lightfm, arrays | {"with_features": True}, is_peer=True)
     ids_only = Side(lightfm, arrays | {"with_features": False}, is_peer=True)
     implicit = Side(
-        "benchmarks.peers.implicit_bpr:start",
+        "benchmarks.peers:start_implicit_bpr",
         arrays,
         is_peer=True,
         environment={"OPENBLAS_NUM_THREADS": "1"},
@@ -45,7 +46,7 @@ def _compare(sizes: Sizes, fusion: str, peers: dict[str, Side], beyond: Target |
     folder = str(training_world(sizes))
     ours = {
         f"batch {size}": Side(
-            PRODUCT,
+            start_product,
             {
                 "folder": folder,
                 "batch_size": size,
@@ -60,41 +61,28 @@ def _compare(sizes: Sizes, fusion: str, peers: dict[str, Side], beyond: Target |
     except SideError as error:
         return [Row(f"training, {name}, against peers", None, note=f"Not measured: {error}")]
     rows = []
-    for batch in ours:
-        for peer in peers:
-            is_first = peer.startswith("LightFM")
-            rows.append(
-                _row(
-                    f"training, {name}, {batch}, against {peer}",
-                    timings[batch],
-                    timings[peer],
-                    bar=Target(">=", 1.0) if is_first else None,
-                    beyond=beyond if is_first else Target(">=", 1.0),
-                )
-            )
-    return rows
-
-
-def _row(
-    what: str, ours: Timing, theirs: Timing, *, bar: Target | None, beyond: Target | None
-) -> Row:
-    cpu = {
-        side: 1e6 * timing.median_cpu / timing.count("positives")
-        for side, timing in (("ours", ours), ("theirs", theirs))
-    }
-    return Row(
-        what,
-        ours.rate("positives") / theirs.rate("positives"),
-        bar=bar,
-        beyond=beyond,
-        ours=f"{number(ours.rate('positives'))} positives/s",
-        against=f"{number(theirs.rate('positives'))}",
-        note=NOTE,
-        counted={
-            "CPU microseconds a positive, ours": cpu["ours"],
-            "theirs": cpu["theirs"],
-            "positives of a run, ours": ours.count("positives"),
+    for batch, peer in itertools.product(ours, peers):
+        is_first, mine, theirs = peer.startswith("LightFM"), timings[batch], timings[peer]
+        cpu = {
+            "CPU microseconds a positive, ours": mine,
+            "theirs": theirs,
+        }
+        each = {k: 1e6 * t.median_cpu / t.count("positives") for k, t in cpu.items()}
+        each |= {
+            "positives of a run, ours": mine.count("positives"),
             "theirs ": theirs.count("positives"),
-        },
-        timings={"product": ours, "peer": theirs},
-    )
+        }
+        rows.append(
+            faster(
+                f"training, {name}, {batch}, against {peer}",
+                "positives",
+                mine,
+                peer,
+                theirs,
+                bar=Target(">=", 1.0) if is_first else None,
+                beyond=beyond if is_first else Target(">=", 1.0),
+                note=NOTE,
+                counted=each,
+            )
+        )
+    return rows

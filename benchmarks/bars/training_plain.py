@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from benchmarks import training_sides
 from benchmarks.sides import Side, Timing, alternate, run_once
 from benchmarks.sizes import Sizes
-from benchmarks.table import Row, Target, number
+from benchmarks.table import Row, Target, faster, number
 from benchmarks.worlds import training_world
 
-SIDES = "benchmarks.training_sides"
 BARS = {1024: Target(">=", 3.0), 8192: Target(">=", 8.0)}
 OF_FLOOR = Target(">=", 0.5)
-RUNS_ON_CUDA = True
 
 
 def measure(sizes: Sizes, device: str) -> list[Row]:
     """Positives a second at each batch size, and how near the floor of the matrix rate they are."""
     folder = str(training_world(sizes))
-    flops = run_once(Side(f"{SIDES}:start_flops", {"folder": folder}))
+    flops = run_once(Side(training_sides.start_flops, {"folder": folder}))
     rows = []
     for batch_size, bar in BARS.items():
         n = sizes.steps[batch_size] * batch_size
@@ -29,10 +28,10 @@ def measure(sizes: Sizes, device: str) -> list[Row]:
         }
         timings = alternate(
             {
-                "product": Side(f"{SIDES}:start_product", settings),
-                "float32": Side(f"{SIDES}:start_product", settings | {"precision": "float32"}),
-                "plain loop": Side(f"{SIDES}:start_plain", settings),
-                "matrix product": Side(f"{SIDES}:start_matrix_product", {"device": device}),
+                "product": Side(training_sides.start_product, settings),
+                "float32": Side(training_sides.start_product, settings | {"precision": "float32"}),
+                "plain loop": Side(training_sides.start_plain, settings),
+                "matrix product": Side(training_sides.start_matrix_product, {"device": device}),
             },
             rounds=sizes.rounds,
         )
@@ -57,23 +56,22 @@ def rows_of(
         name: timing.count("user_rows") + timing.count("item_rows")
         for name, timing in (("ours", ours), ("plain", plain))
     }
-    speedup = Row(
+    speedup = faster(
         what,
-        ours.rate("positives") / plain.rate("positives"),
+        "positives",
+        ours,
+        "plain loop",
+        plain,
         bar=bar,
-        ours=f"{number(ours.rate('positives'))} positives/s",
-        against=f"plain loop {number(plain.rate('positives'))}",
         note="Ours multiplies matrices in the default precision, which is bfloat16 where the "
         "processor computes in it; the plain loop in float32.",
         counted={
             "tower rows of a run, ours": tower_rows["ours"],
             "plain": tower_rows["plain"],
             "ratio of rows": tower_rows["plain"] / tower_rows["ours"],
-            "ratio of CPU seconds": plain.median_cpu / ours.median_cpu,
             "last loss, ours": ours.counted[-1]["loss"],
             "plain loop's": plain.counted[-1]["loss"],
         },
-        timings={"product": ours, "plain loop": plain},
     )
     reached = Row(
         f"{what}, share of the floor",
@@ -89,12 +87,8 @@ def rows_of(
         timings={"product": ours, "matrix product": matrix},
     )
     single = timings["float32"]
-    in_float32 = Row(
-        f"{what}, in float32",
-        single.rate("positives") / plain.rate("positives"),
-        ours=f"{number(single.rate('positives'))} positives/s",
-        against=f"plain loop {number(plain.rate('positives'))}",
-        counted={"last loss, ours": single.counted[-1]["loss"]},
-        timings={"product in float32": single, "plain loop": plain},
+    loss = {"last loss, ours": single.counted[-1]["loss"]}
+    in_float32 = faster(
+        f"{what}, in float32", "positives", single, "plain loop", plain, counted=loss
     )
     return [speedup, in_float32, reached]

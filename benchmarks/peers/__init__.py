@@ -1,1 +1,0 @@
-"""Sides that run in the peers' own environment; nothing here may import the product."""
