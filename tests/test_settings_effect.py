@@ -260,6 +260,20 @@ def digest(arrays):
     return state.hexdigest()
 
 
+def once_for_each_config(observe):
+    """The base that a setting is held against is that of most others, and seen once."""
+    seen = {}
+
+    def look(config):
+        key = config.model_dump_json()
+        if key not in seen:
+            seen[key] = observe(config)
+        return seen[key]
+
+    return look
+
+
+@once_for_each_config
 def observe_prepared(config):
     prepared = prepare(config.data, config.experiment.seed)
     parts = (prepared.train, prepared.validation, prepared.test)
@@ -281,10 +295,12 @@ def prepared_of(config):
     return prepared_once(config.data.model_dump_json(), config.experiment.seed)
 
 
+@once_for_each_config
 def observe_stream(config):
     return list(build_trainer(config, prepared_of(config)).epochs())
 
 
+@once_for_each_config
 def observe_outcome(config):
     prepared = prepared_of(config)
     trainer = build_trainer(config, prepared)
