@@ -175,7 +175,7 @@ def data() -> None:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--out", type=PATH, default=Path("data/sample"), show_default=True)
 def sample(seed: int, out: Path) -> None:
-    """Generate the sample data."""
+    """Generate the sample bookshop."""
     from recsys.data.synthetic import write_sample
 
     shop = write_sample(out, seed)
@@ -245,6 +245,7 @@ def start(
 
     Any setting that does not vary can be given by its dotted name, as for 'bookends run'.
     """
+    from experiments.signals import Interrupted
     from experiments.sweep_console import SweepConsole
     from experiments.sweep_request import read_request
     from experiments.sweeper import sweep as sweep_job
@@ -254,7 +255,10 @@ def start(
     )
     console = SweepConsole()
     console.logging_to_console()
-    sweep_job(request, console)
+    try:
+        sweep_job(request, console)
+    except Interrupted as interrupted:
+        sys.exit(interrupted.exit_code)
 
 
 @sweep.command(context_settings=OVERRIDES)
@@ -277,9 +281,15 @@ def worker(
     Settings that differ here, such as --data.books_path, can be given by their dotted name.
     """
     from experiments.settings import parse_overrides
+    from experiments.signals import Interrupted
     from experiments.sweep_worker import Assignment, join
 
-    n_trials = join(Assignment(study, storage, stage, index, parent), parse_overrides(overrides))
+    try:
+        n_trials = join(
+            Assignment(study, storage, stage, index, parent), parse_overrides(overrides)
+        )
+    except Interrupted as interrupted:
+        sys.exit(interrupted.exit_code)
     click.echo(f"{n_trials} trials run; none is left")
 
 

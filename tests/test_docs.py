@@ -2,12 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import get_args
 
 import pytest
-
-from experiments.cli import import_data
-from recsys.data.importers import DumpKind
 
 ROOT = Path(__file__).parents[1]
 DOCS = [f"docs/{page.name}" for page in sorted((ROOT / "docs").glob("*.md"))]
@@ -25,8 +21,3 @@ def test_the_files_that_a_page_names_are_there(page):
 def test_the_pages_that_a_page_links_to_are_there(page):
     links = re.findall(r"\]\((?!http)([^)#]+)", (ROOT / page).read_text())
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
-
-
-def test_the_command_line_offers_every_importer():
-    (kind,) = (each for each in import_data.params if each.name == "kind")
-    assert set(kind.type.choices) == set(get_args(DumpKind))
