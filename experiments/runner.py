@@ -52,7 +52,7 @@ class _Run:
     trainer: Trainer
     console: RunConsole
     record: RunRecord
-    started: float = 0.0
+    started: float
     seconds_before: float = 0.0
     tracked: TrackedRun | None = None
     refit: Trainer | None = None
@@ -116,8 +116,7 @@ def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = No
             trainer.load_state_dict(state["trainer"])
         with directory.in_use():
             earlier = None if resume is None else directory.read_record()
-            current = _start(config, directory, prepared, trainer, console, earlier)
-            current.started = started
+            current = _start(config, directory, prepared, trainer, console, started, earlier)
             try:
                 _open_tracking(current)
                 _train(current)
@@ -188,6 +187,7 @@ def _start(
     prepared: Prepared,
     trainer: Trainer,
     console: RunConsole,
+    started: float,
     earlier: RunRecord | None,
 ) -> _Run:
     parameters, n_bytes = parameter_size(trainer.model)
@@ -210,6 +210,7 @@ def _start(
         trainer=trainer,
         console=console,
         record=record,
+        started=started,
         seconds_before=0.0 if earlier is None else earlier.seconds,
     )
     console.heading(f"run {directory.name}")
