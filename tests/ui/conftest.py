@@ -6,19 +6,12 @@ What the pages look like is kept in ``BOOKENDS_SCREENSHOTS``, else in ``artifact
 import dataclasses
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 SHOTS = Path(os.environ.get("BOOKENDS_SCREENSHOTS") or ROOT / "artifacts" / "screenshots")
@@ -86,13 +79,12 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory, tracking_server):
     """Three runs of different settings on the sample and a sweep, shown by an ``mlflow server``.
 
     Processes that share the suite share the store, and each has a server of its own over it.
     """
     _require_browser()
-    from recsys.artifacts import locked
     from tracking.store import connect
 
     base = tmp_path_factory.getbasetemp()
@@ -105,10 +97,9 @@ def world(tmp_path_factory):
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.chdir(directory)
         client = connect(f"sqlite:///{directory}/mlflow.db")
-        with _serving(directory) as (address, wait_until_up):  # it starts while runs are made
-            with locked(directory / "world.lock"):
-                made = _read(directory) or _fill(directory, client)
-            wait_until_up()
+        with FileLock(directory / "world.lock"):
+            made = _read(directory) or _fill(directory, client)
+        with tracking_server(f"sqlite:///{directory}/mlflow.db", directory) as address:
             yield dataclasses.replace(made, address=address)
 
 
@@ -169,29 +160,6 @@ def keep():
 def _require_browser():
     if not CHROMIUM.exists():
         pytest.skip(f"pages are seen with {CHROMIUM}, which is not here: apt-get install chromium")
-
-
-@contextmanager
-def _serving(directory):
-    """A server in a process group of its own, that is ended with it."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--port", str(port)]
-    command += ["--host", "127.0.0.1", "--backend-store-uri", f"sqlite:///{directory}/mlflow.db"]
-    command += ["--artifacts-destination", str(directory / "served")]
-    environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    log = directory / f"server-{port}.log"
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            command, cwd=directory, env=environ, stdout=out, stderr=out, start_new_session=True
-        )
-    try:
-        yield address, lambda: _wait_until_up(address, process, log)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _read(directory):
@@ -279,15 +247,3 @@ def _run_id(client, name):
     experiments = [found.experiment_id for found in client.search_experiments()]
     (run,) = client.search_runs(experiments, f"attributes.run_name = '{name}'")
     return run.info.run_id
-
-
-def _wait_until_up(address, process, log):
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)

@@ -15,6 +15,7 @@ expect = playwright.expect
 pytestmark = pytest.mark.slow
 VIEW = "viewStateShareKey=bookends"
 WIDE = "wide-towers"
+DIM = "cfg.model.user_encoder.id_embedding.params.embedding_dim"
 CHAMPION = re.compile(r"@\s*champion")
 
 
@@ -121,12 +122,7 @@ def test_the_runs_table_holds_the_figures_of_each_run(world, visit, client):
             shown = cell(page, run_id, "metrics", key)
             expect(shown).to_have_text(re.compile(r"^0\.\d+$"))
             assert float(shown.inner_text()) == pytest.approx(data.metrics[key])
-        dim = cell(
-            page, run_id, "params", "cfg.model.user_encoder.id_embedding.params.embedding_dim"
-        )
-        expect(dim).to_have_text(
-            data.params["cfg.model.user_encoder.id_embedding.params.embedding_dim"]
-        )
+        expect(cell(page, run_id, "params", DIM)).to_have_text(data.params[DIM])
 
 
 def test_a_sweep_unfolds_into_its_trials_and_folds_again(world, visit, keep, client):
@@ -195,16 +191,12 @@ def test_compared_runs_are_drawn_by_the_settings_that_differ(world, visit, keep)
         expect(page.get_by_role("cell", name=name, exact=True).first).to_be_visible()
     keep(page, "compare-parallel")
     row = page.get_by_role("row")
-    expect(
-        row.filter(has_text="cfg.model.user_encoder.id_embedding.params.embedding_dim")
-    ).to_have_class("diff-row")
+    expect(row.filter(has_text=DIM)).to_have_class("diff-row")
     expect(row.filter(has_text="cfg.model.item_encoder.fusion")).to_have_class("diff-row")
     expect(row.filter(has_text="cfg.training.batch_size")).not_to_have_class("diff-row")
     page.get_by_role("switch").first.click()
     expect(row.filter(has_text="cfg.training.batch_size")).to_have_count(0)
-    row.filter(
-        has_text="cfg.model.user_encoder.id_embedding.params.embedding_dim"
-    ).scroll_into_view_if_needed()
+    row.filter(has_text=DIM).scroll_into_view_if_needed()
     keep(page, "compare-differences")
 
 
@@ -256,7 +248,8 @@ def test_report_html_shows_text_and_charts_with_nothing_from_outside(world, visi
     page = visit(run_page(world, world.run_ids[WIDE], "/artifacts/report.html"))
     report = page.frame_locator("iframe")
     expect(report.get_by_role("heading", name=WIDE)).to_be_visible()
-    expect(report.get_by_text(f"{record.evaluation['n_users']:,} readers").first).to_be_visible()
+    n_users = re.compile(rf"{record.evaluation['n_users']:,} (users|readers)")
+    expect(report.get_by_text(n_users).first).to_be_visible()
     keep(page, "report-html")
     charts = report.locator("figure svg")
     assert charts.count() >= 5
@@ -289,12 +282,12 @@ def test_a_diagnostics_table_is_paged(world, visit, keep):
     )
 
 
-def test_the_readers_own_figures_are_shown_as_a_table(world, visit, keep):
-    reader = pd.read_parquet(world.run_dir / "per_user.parquet").iloc[0]
+def test_the_figures_of_each_user_are_shown_as_a_table(world, visit, keep):
+    user = pd.read_parquet(world.run_dir / "per_user.parquet").iloc[0]
     page = visit(run_page(world, world.run_ids[WIDE], "/artifacts/per_user_preview.csv"))
     expect(page.get_by_text("Previewing the first 200 rows")).to_be_visible()
-    row = page.get_by_role("row").filter(has_text=reader.user_id)
-    expect(row).to_contain_text(f"{reader.user_id}{reader.n_train}{reader.segment}")
+    row = page.get_by_role("row").filter(has_text=user.user_id)
+    expect(row).to_contain_text(f"{user.user_id}{user.n_train}{user.segment}")
     keep(page, "per-user")
 
 
