@@ -138,8 +138,8 @@ def _command(kind: str, bundle: Path, port: int, folder: Path) -> list[str]:
         return [*start, "--port", str(port), *["--ann"] * (kind == "ann")]
     from tracking.model import save_model
 
-    readers = Recommender.load(bundle).users.ids.slice(0, 2).to_pylist()
-    save_model(bundle, folder / "model", users=readers)
+    users = Recommender.load(bundle).users.ids.slice(0, 2).to_pylist()
+    save_model(bundle, folder / "model", users=users)
     start = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(folder / "model")]
     return [*start, "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
 

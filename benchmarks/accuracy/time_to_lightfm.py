@@ -9,17 +9,16 @@ evaluation counted. Both on all cores, one after the other.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.accuracy.time_to_ials import METRIC, goodbooks, timed, train_until
-from benchmarks.sides import PEER_PYTHON, ROOT, THREAD_VARIABLES, THREADS
+from benchmarks.sides import RunningSide, Side
 from benchmarks.worlds import save_for_peers
 from experiments.runner import keep_memory
 from recsys.config import Config
@@ -45,13 +44,17 @@ def main() -> None:
     config = goodbooks(chosen.data, chosen.cache)
     prepared = prepare_cached(config.data, 0)
     with tempfile.TemporaryDirectory() as folder:
-        arrays = Path(folder) / "arrays.npz"
-        save_for_peers(prepared, arrays)
+        save_for_peers(prepared, Path(folder) / "arrays.npz")
         reached = []
         for loss in chosen.losses:
-            arguments = [str(arrays), f"{folder}/vectors.npz", loss]
-            arguments += [str(chosen.dim), str(chosen.learning_rate)]
-            reached.append(best_of(prepared, config, arguments, chosen.most_epochs))
+            settings = {
+                "path": f"{folder}/arrays.npz",
+                "out": f"{folder}/vectors.npz",
+                "loss": loss,
+                "dim": chosen.dim,
+                "learning_rate": chosen.learning_rate,
+            }
+            reached.append(best_of(prepared, config, settings, chosen.most_epochs))
     wanted, theirs, their_cpu = max(reached)
     ours, our_cpu = timed(lambda: train_until(wanted, prepared, config))
     print(f"LightFM {METRIC} {wanted:.4f} after {theirs:.0f} s ({their_cpu:.0f} CPU s)")
@@ -60,39 +63,28 @@ def main() -> None:
 
 
 def best_of(
-    prepared: Prepared, config: Config, arguments: list[str], most_epochs: int
+    prepared: Prepared, config: Config, settings: dict[str, Any], most_epochs: int
 ) -> tuple[float, float, float]:
     """Best validation of one LightFM, and its wall and CPU seconds until there."""
     users = np.unique(prepared.validation.users)
-    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(THREADS))
     best = (0.0, 0.0, 0.0)
     seconds = cpu_seconds = 0.0
     without_gain = 0
-    with subprocess.Popen(
-        [PEER_PYTHON, "-m", "benchmarks.peers.lightfm_epochs", *arguments],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as peer:
-        assert peer.stdin is not None and peer.stdout is not None
+    with RunningSide(Side("benchmarks.peers:start_lightfm_epochs", settings, is_peer=True)) as peer:
         for epoch in range(1, most_epochs + 1):
-            peer.stdin.write("\n")
-            peer.stdin.flush()
-            said = json.loads(peer.stdout.readline())
-            seconds, cpu_seconds = seconds + said["seconds"], cpu_seconds + said["cpu_seconds"]
-            with np.load(arguments[1]) as arrays:
+            spent = peer.run()
+            seconds, cpu_seconds = seconds + spent["seconds"], cpu_seconds + spent["cpu_seconds"]
+            with np.load(settings["out"]) as arrays:
                 vectors = Vectors(arrays["users"], arrays["items"])
             value = validation_metrics(vectors, prepared, config=config.evaluation, users=users)
             print(
-                f"LightFM {arguments[2]} {epoch}: {value[METRIC]:.4f}, {seconds:.0f} s", flush=True
+                f"LightFM {settings['loss']} {epoch}: {value[METRIC]:.4f}, {seconds:.0f} s",
+                flush=True,
             )
             without_gain = 0 if value[METRIC] > best[0] else without_gain + 1
             best = max(best, (value[METRIC], seconds, cpu_seconds))
             if without_gain == PATIENCE:
                 break
-        peer.stdin.close()
     return best
 
 
