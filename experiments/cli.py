@@ -246,9 +246,9 @@ def start(
     Any setting that does not vary can be given by its dotted name, as for 'bookends run'.
     """
     from experiments.signals import Interrupted
-    from experiments.sweep_console import SweepConsole
-    from experiments.sweep_request import read_request
-    from experiments.sweeper import sweep as sweep_job
+    from experiments.sweep.console import SweepConsole
+    from experiments.sweep.opening import read_request
+    from experiments.sweep.parent import sweep as sweep_job
 
     request = read_request(
         space, config, overrides, options, name=name, storage=storage, sweeps_dir=sweeps_dir
@@ -282,7 +282,8 @@ def worker(
     """
     from experiments.settings import parse_overrides
     from experiments.signals import Interrupted
-    from experiments.sweep_worker import Assignment, join
+    from experiments.sweep.state import Assignment
+    from experiments.sweep.worker import join
 
     try:
         n_trials = join(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -28,26 +28,30 @@ class Interrupted(BaseException):
 
 
 @contextmanager
+def signals_to(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have SIGINT and SIGTERM handled within, and as before after it."""
+    before = {each: signal.signal(each, handler) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, held_before in before.items():
+            signal.signal(number, held_before)
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Make the first SIGINT or SIGTERM within raise :class:`Interrupted`.
 
     A second SIGINT ends the process at once. A SIGTERM after the first signal is ignored: ``mlflow
     run`` answers a Ctrl-C, which reached us too, with a SIGTERM of its own.
     """
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         _expect_no_more()
         raise Interrupted(number)
 
-    for number in numbers:
-        signal.signal(number, interrupt)
-    try:
+    with signals_to(interrupt):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

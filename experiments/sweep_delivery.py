@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.sweep_session import Session, describe, open_run, reopen
-from experiments.sweep_stages import progress_points
-from experiments.sweep_worker import LIMITS, Stage, tags_of, title_of
+from experiments.sweep.opening import reopen
+from experiments.sweep.session import Session, describe, open_run, progress_points
+from experiments.sweep.state import Stage, settings_of, tags_of, title_of
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from sweeps.record import SweepRecord, TrialRecord
 from sweeps.settings import COSTS
-from sweeps.study import DEFAULT, LOST, SweepStudy
+from sweeps.study import LOST, SweepStudy
 from tracking.mirror import mirror
 from tracking.store import STORE_ERRORS, explain, resolve_uri, without_password
 from tracking.sweep import SweepRun
@@ -98,8 +98,9 @@ def deliver_winner(session: Session, run_name: str | None) -> None:
 
 
 def _ended(session: Session) -> Iterator[EndedTrial]:
-    limits = session.main.attribute(LIMITS)
-    for stage in ("share", "search", "finalists"):
+    limits = session.state.limits
+    stages: tuple[Stage, ...] = ("share", "search", "finalists")
+    for stage in stages:
         if not limits[stage]:
             continue
         study = session.stage(stage)
@@ -113,11 +114,7 @@ def _told(
     session: Session, stage: Stage, study: SweepStudy, record: TrialRecord, trial: Any
 ) -> EndedTrial:
     settings = session.settings
-    params = record.params
-    if study.space is None:
-        params = trial.user_attrs["settings"]
-    elif DEFAULT not in trial.user_attrs:
-        params = study.space.settings(params)
+    params = settings_of(study, trial, record.params) or record.params
     tags = tags_of(study, trial, record.worker or "", is_share=stage == "share")
     said = {"bookends.stop_reason": record.stop_reason, "bookends.error": record.error or ""}
     return EndedTrial(

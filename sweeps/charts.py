@@ -25,7 +25,7 @@ from recsys.reporting.svg import (
     tick_text,
 )
 from sweeps.record import Finalists, Importances, SweepRecord, TrialRecord
-from sweeps.replica import label
+from sweeps.space import label
 
 FLOOR = HEIGHT - BOTTOM
 SHOWN_SLICES = 3

@@ -1,21 +1,22 @@
 """The last round: the best configurations on fresh seeds, and which of them can be told apart.
 
-A configuration that led the search was lucky as well as good. Trained again on several seeds its
-mean is a fair value, and two sources of chance are left, which are judged apart and together:
+A configuration that led the search did so by chance as well as by merit. Trained again on several
+seeds its mean is a fair value, and two sources of chance are left, tested apart and together:
 
-- *readers*: other readers might prefer another model. Each reader's values are averaged over the
-  seeds and compared in pairs, by a bootstrap interval and a randomisation test.
+- *users*: other users might prefer another model. Each user's values are averaged over the seeds
+  and compared in pairs, by a bootstrap interval and a randomisation test.
 - *seeds*: the same configuration might turn out otherwise. The error of a mean over seeds comes
-  from the spread within finalists, pooled; with the error from readers it makes a t-test
+  from the spread within finalists, pooled; with the error from users it makes a t-test
   (Satterthwaite's degrees of freedom).
 
-With many readers the first test alone calls two seeds of one configuration different, so a finding
-is clear only where both agree. All pairs are tested and corrected together (Holm), since the
+With many users the first test alone calls two seeds of one configuration different, so a finding is
+clear only where both agree. All pairs are tested and corrected together (Holm), since the
 winner was chosen by looking at all of them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,6 @@ from scipy import stats
 
 from recsys.data.arrays import FloatArray
 from recsys.errors import ConfigError
-from recsys.evaluation.significance import Comparison as Difference
 from recsys.evaluation.significance import compare, holm
 from recsys.reporting.formatting import interval, number
 from sweeps.optimism import estimate_optimism, pooled_std
@@ -42,41 +42,29 @@ DEFAULT_TRIAL = 0
 class Retraining:
     """One configuration, trained once on each seed of the last round.
 
-    Attributes:
-        trial: number of its trial in the search; 0 is the default configuration.
-        params: as in that trial.
-        search_value: what that trial reached; None where it was not completed.
-        per_user: one frame a seed, in the order of the seeds: ``user_id`` and a column of
-            validation values for the metric, NaN for a reader with nothing to find, as
-            ``Evaluation.per_user`` has them. None for a training that failed.
+    A frame of ``per_user`` has ``user_id`` and a column of validation values for the metric, NaN
+    for a user with nothing to find, as ``Evaluation.per_user`` has them.
     """
 
-    trial: int
+    trial: int  # in the search; 0 is the default configuration
     params: Mapping[str, Any]
-    search_value: float | None
-    per_user: tuple[pd.DataFrame | None, ...]
+    search_value: float | None  # what that trial reached, where it was completed
+    per_user: tuple[pd.DataFrame | None, ...]  # one a seed; None for a training that failed
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """How finalists are compared.
+class ComparisonRules:
+    """How finalists are compared."""
 
-    Attributes:
-        metric: a column of the frames.
-        direction: which way is better.
-        confidence: of intervals; one less it is the level of the tests.
-        n_samples: bootstrap resamples, and sign flips of the randomisation test.
-    """
-
-    metric: str
+    metric: str  # a column of the frames
     direction: Direction = "maximize"
-    confidence: float = 0.95
-    n_samples: int = 2000
+    confidence: float = 0.95  # of intervals; one less it is the level of the tests
+    n_samples: int = 2000  # bootstrap resamples, and sign flips of the randomisation test
 
 
-def judge_finalists(
+def compare_finalists(
     candidates: Sequence[Retraining],
-    judgement: Judgement,
+    rules: ComparisonRules,
     *,
     seeds: Sequence[int],
     search_values: Sequence[float],
@@ -86,37 +74,35 @@ def judge_finalists(
 
     Args:
         candidates: the finalists and the default configuration, each trial once, in any order.
-        judgement: how they are compared.
+        rules: how they are compared.
         seeds: of the last round, other than that of the search, or the estimate of optimism is
             worth nothing.
         search_values: first objective of every completed trial of the search.
         rng: for resamples and flips.
 
     Raises:
-        ConfigError: the metric has no value for each reader.
+        ConfigError: the metric has no value for each user.
     """
-    values = {each.trial: _reader_values(each, judgement.metric) for each in candidates}
-    sign = 1.0 if judgement.direction == "maximize" else -1.0
-    rows = [_row(each, judgement.metric) for each in candidates]
+    values = {each.trial: _user_values(each, rules.metric) for each in candidates}
+    sign = 1.0 if rules.direction == "maximize" else -1.0
+    rows = [_row(each, rules.metric) for each in candidates]
     rows.sort(key=lambda row: (math.inf if row.mean is None else -sign * row.mean, row.trial))
     ranked = [row for row in rows if row.mean is not None]
     winner = ranked[0] if ranked else None
-    others = [row for row in ranked[1:] if not row.is_default]
-    runner_up = others[0] if others else None
-    comparisons = _comparisons(ranked, values, judgement, rng)
+    runner_up = next((row for row in ranked[1:] if not row.is_default), None)
     roles = _roles(winner, runner_up, ranked)
-    named = [_with_role(found, roles, judgement) for found in comparisons]
-    named.sort(key=lambda found: not found.roles)  # stable: better pairs first among equals
+    comparisons = _comparisons(ranked, values, roles, rules, rng)
+    comparisons.sort(key=lambda found: not found.roles)  # stable: better pairs first among equals
     return Finalists(
-        metric=judgement.metric,
-        direction=judgement.direction,
+        metric=rules.metric,
+        direction=rules.direction,
         seeds=tuple(int(seed) for seed in seeds),
         rows=tuple(rows),
         winner=None if winner is None else winner.trial,
         runner_up=None if runner_up is None else runner_up.trial,
-        comparisons=tuple(named),
-        verdict=_verdict(winner, named),
-        optimism=estimate_optimism(search_values, rows, direction=judgement.direction, rng=rng),
+        comparisons=tuple(comparisons),
+        verdict=_verdict(winner, comparisons),
+        optimism=estimate_optimism(search_values, rows, direction=rules.direction, rng=rng),
     )
 
 
@@ -137,13 +123,13 @@ def _row(candidate: Retraining, metric: str) -> Finalist:
     )
 
 
-def _reader_values(candidate: Retraining, metric: str) -> pd.Series[float]:
-    """Each reader's value, averaged over the seeds; indexed by user id."""
+def _user_values(candidate: Retraining, metric: str) -> pd.Series[float]:
+    """Each user's value, averaged over the seeds; indexed by user id."""
     frames = [frame for frame in candidate.per_user if frame is not None]
     for frame in frames:
         if USER not in frame.columns or metric not in frame.columns:
             raise ConfigError(
-                "finalists must be judged by a metric that has a value for each reader, "
+                "finalists must be compared by a metric that has a value for each user, "
                 f"got '{metric}' (trial {candidate.trial})"
             )
     if not frames:
@@ -156,74 +142,62 @@ def _reader_values(candidate: Retraining, metric: str) -> pd.Series[float]:
 def _comparisons(
     ranked: Sequence[Finalist],
     values: Mapping[int, pd.Series[float]],
-    judgement: Judgement,
+    roles: Mapping[int, str],
+    rules: ComparisonRules,
     rng: np.random.Generator,
 ) -> list[Comparison]:
-    """Every two finalists, the better first, corrected together; no verdicts yet."""
+    """Every two finalists, the better first, corrected together."""
     noise, degrees = pooled_std(ranked)
-    pairs = list(itertools.combinations(ranked, 2))
-    found, errors, ps = [], [], []
-    for first, second in pairs:
+    found = []
+    for first, second in itertools.combinations(ranked, 2):
         paired = pd.concat([values[first.trial], values[second.trial]], axis=1)
         one, other = paired.to_numpy(dtype=np.float64).T
         difference = compare(
-            one, other, rng=rng, n_samples=judgement.n_samples, confidence=judgement.confidence
+            one, other, rng=rng, n_samples=rules.n_samples, confidence=rules.confidence
         )
-        error = None if noise is None else noise * math.sqrt(1 / _count(first) + 1 / _count(second))
-        found.append(difference)
-        errors.append(error)
-        ps.append(_p_with_seeds(one - other, error, degrees))
-    corrected = holm(np.array([each.p_value for each in found], dtype=np.float64))
-    corrected_seeds = holm(np.array(ps, dtype=np.float64))
+        error = None
+        if noise is not None:
+            error = noise * math.sqrt(1 / len(first.known) + 1 / len(second.known))
+        both = [roles.get(row.trial) for row in (first, second)]
+        comparison = Comparison(
+            first=first.trial,
+            second=second.trial,
+            roles=f"{both[0]} against {both[1]}" if all(both) else "",
+            difference=difference.difference,
+            low=difference.interval[0],
+            high=difference.interval[1],
+            confidence=rules.confidence,
+            p=difference.p_value,
+            p_holm=None,
+            seed_error=error,
+            p_seeds=_p_with_seeds(one - other, error, degrees),
+            p_seeds_holm=None,
+            n_users=difference.n,
+            is_clear=False,
+            verdict="",
+        )
+        found.append(comparison)
+    corrected = [
+        holm(np.array([getattr(each, name) for each in found], dtype=np.float64))
+        for name in ("p", "p_seeds")
+    ]
     return [
-        _comparison(pair, difference, judgement.confidence, error, chances)
-        for pair, difference, error, *chances in zip(
-            pairs, found, errors, corrected, ps, corrected_seeds, strict=True
-        )
+        _with_verdict(each, p_holm, p_seeds_holm, roles, rules)
+        for each, p_holm, p_seeds_holm in zip(found, *corrected, strict=True)
     ]
 
 
-def _comparison(
-    pair: tuple[Finalist, Finalist],
-    difference: Difference,
-    confidence: float,
-    seed_error: float | None,
-    chances: Sequence[float],
-) -> Comparison:
-    p_holm, p_seeds, p_seeds_holm = (float(p) for p in chances)
-    level = 1 - confidence
-    # a p that is not known (NaN: one seed) cannot speak against a finding, and the verdict says so
-    is_clear = p_holm <= level and not p_seeds_holm > level
-    return Comparison(
-        first=pair[0].trial,
-        second=pair[1].trial,
-        roles="",
-        difference=difference.difference,
-        low=difference.interval[0],
-        high=difference.interval[1],
-        confidence=confidence,
-        p=difference.p_value,
-        p_holm=p_holm,
-        seed_error=seed_error,
-        p_seeds=p_seeds,
-        p_seeds_holm=p_seeds_holm,
-        n_users=difference.n,
-        is_clear=is_clear,
-        verdict="",
-    )
-
-
 def _p_with_seeds(differences: FloatArray, seed_error: float | None, degrees: int) -> float:
-    """Two-sided p of the mean difference against its errors from readers and seeds; NaN unknown."""
+    """Two-sided p of the mean difference against its errors from users and seeds; NaN unknown."""
     kept = differences[~np.isnan(differences)]
     if seed_error is None or len(kept) < 2:
         return math.nan
-    reader_variance = float(kept.var(ddof=1)) / len(kept)
+    user_variance = float(kept.var(ddof=1)) / len(kept)
     seed_variance = seed_error**2
-    total = reader_variance + seed_variance
+    total = user_variance + seed_variance
     if total == 0:
         return 1.0 if kept.mean() == 0 else 0.0
-    freedom = total**2 / (reader_variance**2 / (len(kept) - 1) + seed_variance**2 / degrees)
+    freedom = total**2 / (user_variance**2 / (len(kept) - 1) + seed_variance**2 / degrees)
     return float(2 * stats.t.sf(abs(kept.mean()) / math.sqrt(total), freedom))
 
 
@@ -238,24 +212,30 @@ def _roles(
     return names
 
 
-def _with_role(found: Comparison, names: Mapping[int, str], judgement: Judgement) -> Comparison:
-    both = [names.get(trial) for trial in (found.first, found.second)]
-    roles = f"{both[0]} against {both[1]}" if all(both) else ""
-    other = names.get(found.second)
-    named = f"the {other}" if other else f"trial {found.second}"
-    content = {name: getattr(found, name) for name in found.__dataclass_fields__}
-    verdict = _words(found, named, judgement)
-    return Comparison(**content | {"roles": roles, "verdict": verdict})
+def _with_verdict(
+    found: Comparison,
+    p_holm: float,
+    p_seeds_holm: float,
+    roles: Mapping[int, str],
+    rules: ComparisonRules,
+) -> Comparison:
+    level = 1 - rules.confidence
+    # a p that is not known (NaN: one seed) cannot speak against a finding, and the verdict says so
+    is_clear = bool(p_holm <= level and not p_seeds_holm > level)
+    found = dataclasses.replace(found, p_holm=p_holm, p_seeds_holm=p_seeds_holm, is_clear=is_clear)
+    role = roles.get(found.second)
+    other = f"the {role}" if role else f"trial {found.second}"
+    return dataclasses.replace(found, verdict=_words(found, other, rules))
 
 
-def _words(found: Comparison, other: str, judgement: Judgement) -> str:
+def _words(found: Comparison, other: str, rules: ComparisonRules) -> str:
     """The finding in words, about the first."""
     if found.difference is None or found.p_holm is None:
-        return f"cannot be compared with {other}: no reader has a value under both"
-    # one size for both directions: how much better the first is
-    sign = 1.0 if judgement.direction == "maximize" else -1.0
-    ends = (found.low, found.high) if sign > 0 else (_negated(found.high), _negated(found.low))
-    by = f"{number(sign * found.difference)} {interval(*ends)}, {_chance(found.p_holm)}"
+        return f"cannot be compared with {other}: no user has a value under both"
+    sign = 1.0 if rules.direction == "maximize" else -1.0
+    ends = sorted(sign * end for end in (found.low, found.high) if end is not None)
+    low, high = ends if len(ends) == 2 else (None, None)
+    by = f"{number(sign * found.difference)} {interval(low, high)}, {_chance(found.p_holm)}"
     seeds = (
         "with one seed each, the noise between seeds is unknown"
         if found.p_seeds_holm is None
@@ -281,14 +261,6 @@ def _verdict(winner: Finalist | None, comparisons: Sequence[Comparison]) -> str:
     if not said:
         return f"{name} wins by the mean over seeds; there is nothing to compare it with."
     return f"{name} wins by the mean over seeds. It is {'. It is '.join(said)}."
-
-
-def _count(row: Finalist) -> int:
-    return sum(value is not None for value in row.values)
-
-
-def _negated(value: float | None) -> float | None:
-    return None if value is None else -value
 
 
 def _chance(p: float) -> str:

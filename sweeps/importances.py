@@ -7,8 +7,8 @@ import warnings
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
+from sweeps.memory_study import memory_study
 from sweeps.record import Importances, SweepRecord
-from sweeps.replica import replica
 
 EVALUATOR = "PED-ANOVA"
 FEWEST_TRIALS = 10
@@ -65,7 +65,7 @@ def _evaluate(record: SweepRecord, objective: int, n_trials: int) -> dict[str, f
         warnings.simplefilter("ignore", ExperimentalWarning)
         # Then all values are alike, and the report says that no setting told.
         warnings.filterwarnings("ignore", message="Target and region quantiles")
-        study = replica(record, objective)
+        study = memory_study(record, objective)
         found = get_param_importances(
             study,
             evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile),

@@ -1,22 +1,22 @@
 """By how much the best value of a search is too good to be true.
 
-The best of many trials was lucky as well as good: its noise is chosen together with its merit.
-Three numbers, from what is known to what is assumed:
+The best of many trials owes its value to chance as well: its noise is selected together with its
+merit (selection bias). Three numbers, from what is known to what is assumed:
 
 - *retrained*: the best value minus the mean of the same configuration on fresh seeds. It assumes
   nothing and is right on average, but rests on one configuration and a few seeds.
-- *modelled*: the expected luck of the best of n trials. The distribution of true values is
-  estimated from the values of the trials and the noise between seeds by nonparametric maximum
+- *modelled*: the expected selection bias of the best of n trials. The distribution of true values
+  is estimated from the values of the trials and the noise between seeds by nonparametric maximum
   likelihood (Kiefer and Wolfowitz 1956, by the EM of Laird 1978; for selection Efron 2011,
   "Tweedie's formula and selection bias"); n true values and n draws of noise then compete many
-  times, and the luck of the winners is averaged. In simulated worlds of 10 to 100 trials it is on
+  times, and the noise of the winners is averaged. In simulated worlds of 10 to 100 trials it is on
   average within 0.35 standard deviations of the noise: right where many trials are nearly as good
   as the best, and up to so much too high where few are.
 - *bound*: the same if all trials were equally good, the expected maximum of n draws of noise. No
   search by value can be more optimistic than that on average.
 
-All speak of the noise between seeds alone. The validation readers are the same for every seed, so
-what a configuration owes to these readers stays in all three; only the test split shows it.
+All speak of the noise between seeds alone. The validation users are the same for every seed, so
+what a configuration owes to these users stays in all three; only the test split shows it.
 """
 
 from __future__ import annotations
@@ -85,8 +85,7 @@ def pooled_std(rows: Sequence[Finalist]) -> tuple[float | None, int]:
     The squares of all deviations from each finalist's own mean, divided by the number of values
     less the number of finalists; None where no finalist has two values.
     """
-    groups = [np.array([v for v in row.values if v is not None]) for row in rows]
-    groups = [group for group in groups if len(group) > 1]
+    groups = [np.array(row.known) for row in rows if len(row.known) > 1]
     degrees = sum(len(group) - 1 for group in groups)
     if not degrees:
         return None, 0
@@ -103,7 +102,7 @@ def expected_maximum(n: int) -> float:
 
 
 def modelled_optimism(merits: FloatArray, noise: float, rng: np.random.Generator) -> float:
-    """Expected luck of the best of as many trials as there are merits.
+    """Expected selection bias of the best of as many trials as there are merits.
 
     Args:
         merits: values of trials, larger is better, (n,).
@@ -115,13 +114,13 @@ def modelled_optimism(merits: FloatArray, noise: float, rng: np.random.Generator
         return 0.0
     grid, weights = _true_merits(merits, noise)
     chunk = max(1, _CONTESTS_AT_ONCE // n)
-    lucks = []
+    won = []
     for start in range(0, CONTESTS, chunk):
         size = min(chunk, CONTESTS - start)
-        luck = noise * rng.standard_normal((size, n))
-        winners = (rng.choice(grid, size=(size, n), p=weights) + luck).argmax(axis=1)
-        lucks.append(luck[np.arange(size), winners])
-    return float(np.concatenate(lucks).mean())
+        drawn = noise * rng.standard_normal((size, n))
+        winners = (rng.choice(grid, size=(size, n), p=weights) + drawn).argmax(axis=1)
+        won.append(drawn[np.arange(size), winners])
+    return float(np.concatenate(won).mean())
 
 
 def _true_merits(merits: FloatArray, noise: float) -> tuple[FloatArray, FloatArray]:
@@ -142,17 +141,16 @@ def _retrained(
 ) -> tuple[float | None, float | None]:
     """Best value minus the mean of the same configuration on fresh seeds, and its error."""
     for row in rows:
-        kept = sum(value is not None for value in row.values)
         if row.search_value is None or row.mean is None or sign * row.search_value != best:
             continue
-        return best - sign * row.mean, None if noise is None else noise / math.sqrt(kept)
+        error = None if noise is None else noise / math.sqrt(len(row.known))
+        return best - sign * row.mean, error
     return None, None
 
 
 def _second_round(rows: Sequence[Finalist], noise: float) -> float | None:
     """Optimism of the winner's own mean, were all finalists equally good."""
-    counts = [sum(value is not None for value in row.values) for row in rows]
-    counts = [count for count in counts if count]
+    counts = [len(row.known) for row in rows if row.known]
     if not counts:
         return None
     return noise / math.sqrt(min(counts)) * expected_maximum(len(counts))
@@ -161,15 +159,15 @@ def _second_round(rows: Sequence[Finalist], noise: float) -> float | None:
 def _note(noise: float | None, degrees: int) -> str:
     scope = (
         "All speak of the noise between seeds alone: what a configuration owes to these very "
-        "validation readers stays, and shows only on test."
+        "validation users stays, and shows only on test."
     )
     if noise is None:
         return f"With one seed a finalist, the noise between seeds is not known. {scope}"
     return (
         "Retrained: the best value of the search minus the mean of its configuration on fresh "
-        "seeds; assumes nothing, but rests on few seeds. Modelled: expected luck of the best of as "
-        "many trials, from the values of all completed trials and the noise between seeds, taken "
-        f"as normal and alike everywhere ({degrees} degrees of freedom). At most: were all trials "
-        "equally good. Second round: the most by which the winner's mean over seeds may flatter, "
-        f"being the best of the finalists'. {scope}"
+        "seeds; assumes nothing, but rests on few seeds. Modelled: expected selection bias of the "
+        "best of as many trials, from the values of all completed trials and the noise between "
+        f"seeds, taken as normal and alike everywhere ({degrees} degrees of freedom). At most: "
+        "were all trials equally good. Second round: the most by which the winner's mean over "
+        f"seeds may flatter, being the best of the finalists'. {scope}"
     )

@@ -26,9 +26,10 @@ from recsys.reporting.formatting import metric_label, moment
 from recsys.reporting.record import write_text
 from sweeps.charts import best_so_far, last_value
 from sweeps.importances import importances_of
+from sweeps.memory_study import memory_study
 from sweeps.record import SweepRecord, TrialRecord
 from sweeps.record import TrialState as State
-from sweeps.replica import label, replica
+from sweeps.space import label
 
 PLOTS_DIR = "plots"
 PLOTS_FILE = "index.html"
@@ -325,7 +326,7 @@ def _per_objective(
         metric = metric_label(objective.metric)
         figure = None
         if has_params:
-            study = replica(record, place)
+            study = memory_study(record, place)
             figure = _by_optuna(partial(draw, study, target_name=metric))
         suffix = f"_{place}" if len(record.objectives) > 1 else ""
         reason = "no completed trial drew a setting"

@@ -37,11 +37,12 @@ def build_pruner(settings: SweepSettings, num_epochs: int) -> BasePruner:
     """
     first = settings.pruner_warmup_epochs + 1
     startup, factor = settings.pruner_startup_trials, settings.reduction_factor
+    median = MedianPruner(n_startup_trials=startup, n_warmup_steps=first)
     match settings.pruner:
-        case "none" | None:
+        case "none":
             return NopPruner()
         case "median":
-            return _median(settings)
+            return median
         case "percentile":
             return PercentilePruner(
                 settings.percentile, n_startup_trials=startup, n_warmup_steps=first
@@ -55,19 +56,12 @@ def build_pruner(settings: SweepSettings, num_epochs: int) -> BasePruner:
         case "patient":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                return PatientPruner(_median(settings), patience=settings.pruner_patience)
+                return PatientPruner(median, patience=settings.pruner_patience)
         case _:
             assert_never(settings.pruner)
 
 
 def describe_pruner(settings: SweepSettings) -> dict[str, Any]:
     """What a record says of the pruner: its name and the settings that it uses."""
-    name = settings.pruner or "none"
-    return {"name": name} | {used: getattr(settings, used) for used in _USES[name]}
-
-
-def _median(settings: SweepSettings) -> MedianPruner:
-    return MedianPruner(
-        n_startup_trials=settings.pruner_startup_trials,
-        n_warmup_steps=settings.pruner_warmup_epochs + 1,
-    )
+    used = {name: getattr(settings, name) for name in _USES[settings.pruner]}
+    return {"name": settings.pruner} | used

@@ -1,16 +1,27 @@
-"""What a sweep searched and found: the one value that its report and its tracker are made from."""
+"""What a sweep searched and found: the one value that its report and its tracker are made from.
+
+Whatever a record is given becomes what JSON gives back (paths and NumPy scalars text and numbers,
+NaN and infinities None), so that one read again equals the one written.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass
 
 from recsys.errors import ArtifactError
 from recsys.reporting.record import read_json, write_json
@@ -20,17 +31,45 @@ TrialState = Literal["running", "complete", "pruned", "failed"]
 Direction = Literal["maximize", "minimize"]
 FORMAT = 1
 RECORD_FILE = "study.json"
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-@dataclass(frozen=True)
+def _plain(value: object) -> Any:
+    """The value that JSON would give back."""
+    match value:
+        case np.generic():
+            return _plain(value.item())
+        case float():
+            return value if math.isfinite(value) else None
+        case None | bool() | int() | str():
+            return value
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_plain(item) for item in value]
+        case _:
+            return str(value)
+
+
+Number = Annotated[float | None, BeforeValidator(_plain)]
+Numbers = dict[str, Number]
+Tree = Annotated[dict[str, Any], BeforeValidator(_plain)]
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Objective:
     """What is searched for: a validation metric or a measure of cost, and which way is better."""
 
     metric: str
     direction: Direction = "maximize"
 
+    @property
+    def sign(self) -> int:
+        """What makes more better: 1, or -1 where less is."""
+        return 1 if self.direction == "maximize" else -1
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=_STRICT)
 class Constraint:
     """What a trial must keep to; a bound of None does not bind."""
 
@@ -47,348 +86,180 @@ class Constraint:
         return not (above or below)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class TrialRecord:
-    """One trial, judged on validation alone.
+    """One trial, evaluated on validation alone."""
 
-    Attributes:
-        number: as the study counts, from 0; trial 0 is the default configuration.
-        state: "complete", "pruned", "failed", or "running" while (or if for ever) unfinished.
-        params: {dotted setting: value} as drawn from the space; for the default configuration the
-            defaults. A setting that did not apply (``when``) is absent.
-        values: one an objective, in the order of the sweep's objectives, of the best epoch; None
-            unless complete.
-        metrics: every validation metric and measure of cost of the best epoch, by name.
-        constraints: {metric: measured value} of the constrained measures, not their violations.
-        intermediate: {epoch, from 1: value of the first objective} as reported to the pruner.
-        epochs: how many epochs were trained.
-        planned_epochs: how many it could have trained at most; None where not known.
-        seconds: wall time of the whole trial, with the overhead.
-        overhead_seconds: of these, time in tracking and in the study's storage.
-        worker: name of the worker process.
-        started: ISO 8601, UTC; None where it never started.
-        ended: ISO 8601, UTC; None while running.
-        retry_of: number of the trial whose worker died and that this one repeats.
-        stop_reason: why training ended, as the trainer says it; "pruned at epoch 3" and the like.
-        error: one line, where it failed.
-        share_of_users: of the train users that it was trained on; 1 is all of them.
-        mlflow_run_id: its run in the tracker, where one is used.
-    """
-
-    number: int
-    state: TrialState
-    params: dict[str, Any] = field(default_factory=dict)
-    values: tuple[float, ...] | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    constraints: dict[str, float | None] = field(default_factory=dict)
-    intermediate: dict[int, float | None] = field(default_factory=dict)
+    number: int  # as the study counts; trial 0 is the default configuration
+    state: TrialState  # running: while unfinished, or for ever
+    params: Tree = field(default_factory=dict)  # as drawn, or of the default its defaults
+    values: tuple[float, ...] | None = None  # of the objectives at the best epoch, where complete
+    metrics: Numbers = field(default_factory=dict)  # on validation at the best epoch, and costs
+    constraints: Numbers = field(default_factory=dict)  # measured values, not by how much broken
+    intermediate: dict[int, Number] = field(default_factory=dict)  # by epoch, as reported
     epochs: int = 0
-    planned_epochs: int | None = None
-    seconds: float = 0.0
-    overhead_seconds: float = 0.0
+    planned_epochs: int | None = None  # how many it could have trained at most
+    seconds: float = 0.0  # wall time, with the overhead
+    overhead_seconds: float = 0.0  # time in tracking and in the study's storage
     worker: str | None = None
-    started: str | None = None
+    started: str | None = None  # ISO 8601, UTC
     ended: str | None = None
-    retry_of: int | None = None
+    retry_of: int | None = None  # the trial whose worker was lost and that this one repeats
     stop_reason: str = ""
-    error: str | None = None
-    share_of_users: float = 1.0
+    error: str | None = None  # one line, where it failed
+    share_of_users: float = 1.0  # of the train users that it was trained on
     mlflow_run_id: str | None = None
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
-    def __post_init__(self) -> None:
-        _settle(self)
+def _by_number(trials: tuple[TrialRecord, ...]) -> tuple[TrialRecord, ...]:
+    return tuple(sorted(trials, key=lambda trial: trial.number))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Finalist:
-    """A configuration trained again on fresh seeds.
-
-    Attributes:
-        trial: number of its trial.
-        params: as in its trial.
-        is_default: whether it is the default configuration (trial 0).
-        search_value: what its one trial in the search reached; None where that was not completed.
-        values: validation metric on each seed, in the order of ``Finalists.seeds``; None where
-            that training failed.
-        mean: over the seeds.
-        std: between the seeds, divisor one less than their number; None for a single seed.
-    """
+    """A configuration trained again on fresh seeds."""
 
     trial: int
-    params: dict[str, Any]
+    params: Tree
     is_default: bool
-    search_value: float | None
-    values: tuple[float | None, ...]
-    mean: float | None
-    std: float | None
+    search_value: Number  # of its one trial in the search, where that was completed
+    values: tuple[Number, ...]  # on each seed; None where that training failed
+    mean: Number
+    std: Number  # divisor one less than the number of seeds; None for a single one
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    @property
+    def known(self) -> tuple[float, ...]:
+        """The values of the trainings that succeeded."""
+        return tuple(value for value in self.values if value is not None)
 
-    def __post_init__(self) -> None:
-        _settle(self)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Comparison:
-    """Two finalists compared reader by reader, the reader's values averaged over seeds.
+    """Two finalists compared user by user, a user's values averaged over seeds.
 
-    ``low``, ``high``, ``p`` and ``p_holm`` speak of these trained models: would other readers see
+    ``low``, ``high``, ``p`` and ``p_holm`` speak of these trained models: would other users see
     the same? ``seed_error``, ``p_seeds`` and ``p_seeds_holm`` ask besides whether the
-    configurations would differ on other seeds.
-
-    Attributes:
-        first: trial number of the one that is better by the mean.
-        second: trial number of the other.
-        roles: such as "winner against default".
-        difference: first minus second, mean over readers, in units of the metric.
-        low: lower end of the bootstrap interval over readers.
-        high: its upper end.
-        confidence: of that interval, such as 0.95.
-        p: of the paired randomisation test, two-sided.
-        p_holm: the same after Holm's correction for the number of comparisons.
-        seed_error: standard error of the difference from the noise between seeds, pooled over
-            the finalists; None with one seed.
-        p_seeds: of a t-test with the errors from readers and from seeds together, two-sided; None
-            with one seed.
-        p_seeds_holm: the same after Holm's correction.
-        n_users: readers that both have a value for.
-        is_clear: whether the first is better beyond chance, by every test there is.
-        verdict: the finding in words.
+    configurations would differ on other seeds; they are None with one seed.
     """
 
-    first: int
+    first: int  # the trial that is better by the mean
     second: int
-    roles: str
-    difference: float | None
-    low: float | None
-    high: float | None
-    confidence: float
-    p: float | None
-    p_holm: float | None
-    seed_error: float | None
-    p_seeds: float | None
-    p_seeds_holm: float | None
-    n_users: int
-    is_clear: bool
-    verdict: str
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    def __post_init__(self) -> None:
-        _settle(self)
+    roles: str  # such as "winner against default"
+    difference: Number  # first minus second, mean over users
+    low: Number  # bootstrap interval over users
+    high: Number
+    confidence: float  # of that interval, such as 0.95
+    p: Number  # paired randomisation test, two-sided
+    p_holm: Number  # the same after Holm's correction for all comparisons
+    seed_error: Number  # of the difference, from the noise between seeds, pooled over finalists
+    p_seeds: Number  # t-test with the errors from users and from seeds together, two-sided
+    p_seeds_holm: Number
+    n_users: int  # those that both have a value for
+    is_clear: bool  # better beyond chance, by every test there is
+    verdict: str  # in words
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Optimism:
     """By how much the best value of a search flatters its configuration, in units of the metric.
 
     Positive is too good, whichever way the objective points. See ``sweeps.optimism``.
-
-    Attributes:
-        n_trials: how many completed trials the best was chosen from.
-        best_value: the best value of the search.
-        seed_std: noise between seeds, pooled over the finalists; None with one seed.
-        retrained: best value of the search minus the mean of the same configuration on fresh
-            seeds; None where it was not trained again.
-        retrained_error: standard error of ``retrained``, from the mean over fresh seeds alone.
-        modelled: expected optimism of the best of ``n_trials`` under a model: true values with
-            the spread that the trials show beyond noise, noise normal with ``seed_std``.
-        bound: expected maximum of ``n_trials`` draws of noise alone: all trials equally good.
-        second_round: the same for the winner's mean over seeds among the finalists: the most by
-            which even that may flatter.
-        note: what each estimate assumes, and how they may err.
     """
 
-    n_trials: int
-    best_value: float | None
-    seed_std: float | None
-    retrained: float | None
-    retrained_error: float | None
-    modelled: float | None
-    bound: float | None
-    second_round: float | None
-    note: str
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    def __post_init__(self) -> None:
-        _settle(self)
+    n_trials: int  # completed ones, which the best was chosen from
+    best_value: Number
+    seed_std: Number  # noise between seeds, pooled over the finalists; None with one seed
+    retrained: Number  # best value minus the mean of the same configuration on fresh seeds
+    retrained_error: Number  # its standard error, from the mean over fresh seeds alone
+    modelled: Number  # expected of the best of n_trials, noise normal with seed_std
+    bound: Number  # expected maximum of n_trials draws of noise: all trials equally good
+    second_round: Number  # the most by which the winner's mean over seeds may flatter
+    note: str  # what each estimate assumes, and how they may err
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Finalists:
-    """The last round: a few configurations on fresh seeds, and what could be told apart.
+    """The last round: a few configurations on fresh seeds, and what could be told apart."""
 
-    Attributes:
-        metric: that of the first objective; everything here is on validation.
-        direction: which way is better.
-        seeds: one a training; each finalist was trained once on each.
-        rows: best mean first.
-        winner: trial number of the best mean; None where no training succeeded.
-        runner_up: the best mean among the others that are not the default; None without one.
-        comparisons: every two of them, Holm-corrected together, for the winner was chosen by
-            looking at all; those of winner, runner-up and default first and with ``roles``.
-        verdict: the outcome in one sentence.
-        optimism: None where nothing can be estimated.
-    """
-
-    metric: str
+    metric: str  # that of the first objective, on validation
     direction: Direction
     seeds: tuple[int, ...]
-    rows: tuple[Finalist, ...]
-    winner: int | None
-    runner_up: int | None
-    comparisons: tuple[Comparison, ...]
+    rows: tuple[Finalist, ...]  # best mean first
+    winner: int | None  # trial of the best mean; None where no training succeeded
+    runner_up: int | None  # the best mean among the others that are not the default
+    comparisons: tuple[Comparison, ...]  # every two; winner, runner-up and default first
     verdict: str
     optimism: Optimism | None
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class TestLook:
-    """One opening of the sealed test split.
-
-    Attributes:
-        opened: ISO 8601, UTC.
-        purpose: such as "winner, re-run in full".
-        trial: of the winner, named before; None for none.
-        run_name: the run of the main job that did it, where there is one.
-        metrics: {metric: mean} on test, of the winner.
-        baselines: {recommender: {metric: mean}} on test of what stands beside it: "default",
-            "popularity", other finalists.
-    """
+    """One opening of the sealed test split."""
 
     __test__ = False  # pytest: not a test class
 
-    opened: str
+    opened: str  # ISO 8601, UTC
     purpose: str
-    trial: int | None = None
-    run_name: str | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
-    baselines: dict[str, dict[str, float | None]] = field(default_factory=dict)
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    def __post_init__(self) -> None:
-        _settle(self)
+    trial: int | None = None  # of the winner, named before
+    run_name: str | None = None  # of the run that did it
+    metrics: Numbers = field(default_factory=dict)  # means of the winner
+    baselines: dict[str, Numbers] = field(default_factory=dict)  # means of what stands beside it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class Importances:
-    """Which settings the objective's value depended on.
-
-    Attributes:
-        evaluator: its name.
-        caveat: what the numbers do not say.
-        values: {dotted setting: share}, largest first, sum 1; empty where there are none.
-        reason: why there are none; None where there are.
-        metric: the objective.
-        n_trials: how many completed trials they rest on.
-    """
+    """Which settings the objective's value depended on."""
 
     evaluator: str
-    caveat: str
-    values: dict[str, float]
-    reason: str | None
+    caveat: str  # what the numbers do not say
+    values: dict[str, float]  # shares by dotted setting, largest first, sum 1
+    reason: str | None  # why there are none
     metric: str
-    n_trials: int
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    def __post_init__(self) -> None:
-        _settle(self)
+    n_trials: int  # completed ones, which they rest on
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class RankAgreement:
     """How alike two fidelities order the same configurations; see ``sweeps.agreement``."""
 
     low_fidelity: str
     high_fidelity: str
     n: int
-    kendall_tau: float | None
-    spearman: float | None
+    kendall_tau: Number
+    spearman: Number
     verdict: str
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
 
-    def __post_init__(self) -> None:
-        _settle(self)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=_STRICT)
 class SweepRecord:
-    """Everything about a sweep, as plain JSON values.
+    """Everything about a sweep."""
 
-    Whatever is given becomes what JSON gives back (paths and NumPy scalars text and numbers, NaN
-    and infinities None), so that a record read again equals the one written.
-
-    Attributes:
-        name: of the study and of its directory.
-        status: "running", "finished", "interrupted" or "failed".
-        created: start of the first session, ISO 8601, UTC.
-        seconds: wall time of all sessions together, finalists included.
-        seed: from which all draws of the sweep come.
-        base_config: the resolved settings that every trial starts from, nested.
-        space: {dotted setting: its specification, as in the space's YAML}.
-        sampler: settings of the sampler, with "name".
-        pruner: settings of the pruner, with "name" ("none" for none).
-        objectives: at least one; the first is the one that finalists are judged by.
-        constraints: bounds that a trial must keep to.
-        n_trials: how many trials were asked for.
-        workers: how many worker processes this machine started.
-        fingerprint: of the prepared data.
-        dataset: as in a run's record; empty where not known.
-        trials: by number.
-        baselines: {recommender: {metric: value}} on validation.
-        finalists: None before the last round.
-        importances: one an objective; empty before they were computed.
-        fidelity: agreement of a cheap first look at a share of the users with training on all.
-        test_looks: each opening of the test split.
-        best_run_name: the winner's run in full, where it was made.
-        settings: all settings of the sweep, as in sweep.yaml.
-        sessions: how often the sweep was started or resumed.
-        environment: python, platform, cpu_count, packages, git_commit, command.
-        error: one line, where the sweep failed.
-    """
-
-    name: str
+    name: str  # of the study and of its directory
     status: SweepStatus
-    created: str
-    base_config: dict[str, Any]
-    space: dict[str, Any]
-    objectives: tuple[Objective, ...]
-    n_trials: int
+    created: str  # start of the first session, ISO 8601, UTC
+    base_config: Tree  # the resolved settings that every trial starts from
+    space: Tree  # as in the space's YAML
+    objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]  # finalists go by the first
+    n_trials: int  # asked for
     seed: int = 0
-    seconds: float = 0.0
-    sampler: dict[str, Any] = field(default_factory=dict)
-    pruner: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0  # wall time of all sessions together, finalists included
+    sampler: Tree = field(default_factory=dict)  # its "name" and settings
+    pruner: Tree = field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
-    workers: int = 1
-    fingerprint: str = ""
-    dataset: dict[str, Any] = field(default_factory=dict)
-    trials: tuple[TrialRecord, ...] = ()
-    baselines: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    workers: int = 1  # processes on this machine
+    fingerprint: str = ""  # of the prepared data
+    dataset: Tree = field(default_factory=dict)  # as in a run's record
+    trials: Annotated[tuple[TrialRecord, ...], AfterValidator(_by_number)] = ()
+    baselines: dict[str, Numbers] = field(default_factory=dict)  # on validation
     finalists: Finalists | None = None
-    importances: tuple[Importances, ...] = ()
-    fidelity: RankAgreement | None = None
+    importances: tuple[Importances, ...] = ()  # one an objective, once they were computed
+    fidelity: RankAgreement | None = None  # of a share of the users with all of them
     test_looks: tuple[TestLook, ...] = ()
-    best_run_name: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
-    sessions: int = 1
-    environment: dict[str, Any] = field(default_factory=dict)
-    error: str | None = None
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    def __post_init__(self) -> None:
-        assert self.objectives, "a sweep has at least one objective"
-        _settle(self)
-        ordered = tuple(sorted(self.trials, key=lambda trial: trial.number))
-        object.__setattr__(self, "trials", ordered)
+    best_run_name: str | None = None  # the winner's run in full
+    settings: Tree = field(default_factory=dict)  # as in sweep.yaml
+    sessions: int = 1  # how often the sweep was started or resumed
+    environment: Tree = field(default_factory=dict)
+    error: str | None = None  # one line, where the sweep failed
 
     def in_state(self, state: TrialState) -> tuple[TrialRecord, ...]:
         """The trials in a state, by number."""
@@ -400,9 +271,8 @@ class SweepRecord:
 
     def ranked(self, objective: int = 0) -> tuple[TrialRecord, ...]:
         """Completed trials that keep to the constraints, best first; ties by number."""
-        sign = -1 if self.objectives[objective].direction == "maximize" else 1
         kept = [
-            (sign * trial.values[objective], trial.number, trial)
+            (-self._merits(trial)[objective], trial.number, trial)
             for trial in self.in_state("complete")
             if trial.values is not None and self.is_feasible(trial)
         ]
@@ -413,14 +283,10 @@ class SweepRecord:
 
         Ranked trials that no other is as good as in everything and better than in something.
         """
-        signs = [1 if objective.direction == "maximize" else -1 for objective in self.objectives]
-        merits = {
-            trial.number: tuple(s * v for s, v in zip(signs, trial.values or (), strict=True))
-            for trial in self.ranked()
-        }
+        ranked, merits = self.ranked(), {t.number: self._merits(t) for t in self.ranked()}
         return tuple(
             trial
-            for trial in self.ranked()
+            for trial in ranked
             if not any(
                 other != merits[trial.number]
                 and all(o >= m for o, m in zip(other, merits[trial.number], strict=True))
@@ -428,13 +294,18 @@ class SweepRecord:
             )
         )
 
+    def _merits(self, trial: TrialRecord) -> tuple[float, ...]:
+        """The trial's values, each such that more is better."""
+        pairs = zip(self.objectives, trial.values or (), strict=True)
+        return tuple(part.sign * value for part, value in pairs)
+
     def trial(self, number: int) -> TrialRecord | None:
         """The trial of a number."""
         return next((trial for trial in self.trials if trial.number == number), None)
 
     def to_json(self) -> dict[str, Any]:
         """What ``json.dumps`` can write: the fields, and the format's number."""
-        content = cast("dict[str, Any]", _plain(dataclasses.asdict(self)))
+        content: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
         return {"format": FORMAT} | content
 
     @classmethod
@@ -470,38 +341,3 @@ class SweepRecord:
             return cls.from_json(content)
         except ArtifactError as error:
             raise ArtifactError(f"{path}: {error}") from error
-
-
-_PARTS = (Objective, Constraint, TrialRecord, Finalists, Importances, RankAgreement, TestLook)
-
-
-def _settle(record: Any) -> None:
-    """Replace each field of a frozen record by what JSON would give back for it."""
-    for part in dataclasses.fields(record):
-        value = getattr(record, part.name)
-        if isinstance(value, tuple):
-            settled: Any = tuple(
-                item if isinstance(item, _PARTS) else _plain(item) for item in value
-            )
-        else:
-            settled = value if isinstance(value, _PARTS) else _plain(value)
-        if part.name == "intermediate":
-            settled = {int(epoch): _plain(item) for epoch, item in value.items()}
-        object.__setattr__(record, part.name, settled)
-
-
-def _plain(value: object) -> Any:
-    """The value that JSON would give back."""
-    match value:
-        case np.generic():
-            return _plain(value.item())
-        case float():
-            return value if math.isfinite(value) else None
-        case None | bool() | int() | str():
-            return value
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [_plain(item) for item in value]
-        case _:
-            return str(value)

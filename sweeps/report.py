@@ -19,7 +19,7 @@ from sweeps import charts
 from sweeps.importances import importances_of
 from sweeps.plots import PLOTS_DIR, PLOTS_FILE, write_plots
 from sweeps.record import SweepRecord
-from sweeps.replica import label
+from sweeps.space import label
 from sweeps.summary import key_figures, notices, summary
 from sweeps.tables import sweep_tables
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import numpy as np
@@ -13,7 +13,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.settings import SamplerName
+from sweeps.settings import SweepSettings
 
 SearchSpace = dict[str, BaseDistribution]
 
@@ -76,21 +76,24 @@ class SeededSampler(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
 
-def build_sampler(
-    name: SamplerName, *, seed: int, startup_trials: int, place_of: Callable[[FrozenTrial], int]
-) -> BaseSampler:
+def build_sampler(settings: SweepSettings, place_of: Callable[[FrozenTrial], int]) -> BaseSampler:
     """The sampler of a study.
 
     ``grid`` draws nothing: the cells of the grid are queued when the study is made.
+
+    Args:
+        settings: say which.
+        place_of: a trial's place among the configurations of the study.
     """
-    match name:
+    seed, startup = settings.seed, settings.startup_trials
+    match settings.sampler:
         case "tpe":
             return SeededSampler(
-                lambda each: TPESampler(seed=each, n_startup_trials=startup_trials), seed, place_of
+                lambda each: TPESampler(seed=each, n_startup_trials=startup), seed, place_of
             )
         case "gp":
             return SeededSampler(
-                lambda each: GPSampler(seed=each, n_startup_trials=startup_trials), seed, place_of
+                lambda each: GPSampler(seed=each, n_startup_trials=startup), seed, place_of
             )
         case "random" | "grid":
             return SeededSampler(lambda each: RandomSampler(seed=each), seed, place_of)
@@ -100,12 +103,10 @@ def build_sampler(
                 # One sequence for all workers, numbered in the study's storage.
                 return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
         case _:
-            assert_never(name)
+            assert_never(settings.sampler)
 
 
-def describe_sampler(name: SamplerName, *, seed: int, startup_trials: int) -> Mapping[str, Any]:
+def describe_sampler(settings: SweepSettings) -> dict[str, Any]:
     """What a record says of the sampler."""
-    described: dict[str, Any] = {"name": name, "seed": seed}
-    if name in ("tpe", "gp"):
-        described["startup_trials"] = startup_trials
-    return described
+    used = {"startup_trials": settings.startup_trials} if settings.sampler in ("tpe", "gp") else {}
+    return {"name": settings.sampler, "seed": settings.seed} | used

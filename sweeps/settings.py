@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from recsys.config import Section, require
 from recsys.errors import ConfigError
@@ -19,8 +20,17 @@ COSTS = ("train_seconds", "model_bytes", "model_parameters", "epochs")
 """Measures of what a trial costs; smaller is better."""
 SMALLER_IS_BETTER = (*COSTS, "popularity_lift")
 _COMPARISON = re.compile(r"\s*([\w@]+)\s*(<=|>=)\s*(\S+)\s*")
-MAY_CHANGE = ("n_trials", "workers", "finalists", "finalist_seeds", "final_run", "confidence")
+MAY_CHANGE = ("n_trials", "workers", "finalists", "finalist_seeds", "final_run")
 """What a later session of the same sweep may give otherwise."""
+
+
+def _can_prune(objectives: Sequence[Objective], epoch_metrics: Sequence[str]) -> bool:
+    return len(objectives) == 1 and objectives[0].metric in epoch_metrics
+
+
+def _usual_pruner(given: dict[str, Any]) -> PrunerName:
+    can_prune = _can_prune(given.get("objectives", ()), given.get("epoch_metrics", ()))
+    return "median" if can_prune else "none"
 
 
 class SweepSettings(Section):
@@ -40,9 +50,6 @@ class SweepSettings(Section):
     """How configurations are chosen."""
     startup_trials: Annotated[int, Field(ge=1)] = 10
     """tpe and gp: trials drawn at random before the sampler learns from them."""
-    pruner: PrunerName | None = None
-    """What ends hopeless trials early; null is median where there is one objective that each epoch
-    has a value of, else none."""
     pruner_startup_trials: Annotated[int, Field(ge=0)] = 5
     """median and percentile: complete trials to wait for before any is pruned."""
     pruner_warmup_epochs: Annotated[int, Field(ge=0)] = 1
@@ -55,38 +62,42 @@ class SweepSettings(Section):
     """asha and hyperband: one in so many trials goes on at each rung."""
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]
     """What is searched for; finalists are judged by the first."""
+    epoch_metrics: tuple[str, ...]
+    """Metrics that every epoch has a value of."""
+    pruner: Annotated[PrunerName, Field(default_factory=_usual_pruner)]
+    """What ends hopeless trials early: median where there is one objective that each epoch has a
+    value of, else none."""
     constraints: tuple[Constraint, ...] = ()
     """Bounds that a trial must keep to."""
     user_share: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Run all trials on this share of the readers first, and the best of them on all."""
+    """Run all trials on this share of the users first, and the best of them on all."""
     promoted: Annotated[int, Field(ge=1)] | None = None
-    """user_share: how many of the best are run on all readers (a third where not given)."""
+    """user_share: how many of the best are run on all users (a third where not given)."""
     finalists: Annotated[int, Field(ge=0)] = 3
     """How many of the best are trained again on fresh seeds; 0 leaves that out."""
     finalist_seeds: Annotated[int, Field(ge=1)] = 3
     """On how many."""
     final_run: bool = True
     """Run the winner in full at the end."""
-    epoch_metrics: tuple[str, ...]
-    """Metrics that every epoch has a value of."""
+
+    @field_validator("promoted")
+    @classmethod
+    def _promote_some(cls, given: int | None, info: ValidationInfo) -> int | None:
+        n_trials: int = info.data.get("n_trials", 1)
+        if info.data.get("user_share") is None:
+            require(given is None, "'promoted' has a meaning only with 'user_share'")
+            return None
+        return min(given or -(-n_trials // 3), n_trials)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [objective.metric for objective in self.objectives]
         require(len(set(names)) == len(names), f"'objective' must name a metric once, got {names}")
-        can_prune = len(names) == 1 and names[0] in self.epoch_metrics
-        if self.pruner is None:
-            object.__setattr__(self, "pruner", "median" if can_prune else "none")
         require(
-            can_prune or self.pruner == "none",
+            self.pruner == "none" or _can_prune(self.objectives, self.epoch_metrics),
             f"'pruner' must be none with objectives {names}: pruning needs a single one that every "
             f"epoch has a value of, got '{self.pruner}'",
         )
-        if self.user_share is not None:
-            promoted = self.promoted or -(-self.n_trials // 3)
-            object.__setattr__(self, "promoted", min(promoted, self.n_trials))
-        else:
-            require(self.promoted is None, "'promoted' has a meaning only with 'user_share'")
         return self
 
     @property

@@ -31,14 +31,14 @@ MOST_CORNERS = 4096
 KINDS = ("choice", "int", "float")
 _KEYS = {"choice": {"with"}, "int": {"step", "log", "with"}, "float": {"step", "log", "with"}}
 FIXED = {
-    "data.": "trials must be judged on the same held-out interactions",
-    "evaluation.": "trials must be judged alike",
+    "data.": "trials must be compared on the same held-out interactions",
+    "evaluation.": "trials must be compared alike",
     "diagnostics.": "it has no effect on a trial",
-    "experiment.": "a better seed is luck, and the rest has no effect on a trial",
+    "experiment.": "a better seed is chance, and the rest has no effect on a trial",
     "model.device": "it has no effect on the value of a trial",
     "training.num_threads": "it has no effect on the value of a trial",
     "training.refit": "trials are trained on train alone",
-    "training.early_stopping.monitor": "trials must be judged alike",
+    "training.early_stopping.monitor": "trials must be compared alike",
 }
 """Settings that may not vary, by prefix, and why not."""
 _MAY_VARY = ("data.feature_params.",)
@@ -46,26 +46,16 @@ _MAY_VARY = ("data.feature_params.",)
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that varies.
+    """One setting that varies."""
 
-    Attributes:
-        name: dotted name of the setting.
-        kind: "choice", "int" or "float".
-        values: the choices; for a range its two ends.
-        log: draw the logarithm evenly (ranges).
-        step: distance of the values of a range, from its lower end; None for any value (floats).
-        when: the dimension exists only where each of these other dimensions, by name, has one of
-            the given values; empty for always.
-        also: further settings that take the same value.
-    """
-
-    name: str
-    kind: str
-    values: tuple[Value, ...]
-    log: bool = False
-    step: float | None = None
+    name: str  # dotted
+    kind: str  # choice, int or float
+    values: tuple[Value, ...]  # the choices; for a range its two ends
+    log: bool = False  # ranges: draw the logarithm evenly
+    step: float | None = None  # ranges: from the lower end; None for any value (floats)
     when: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    also: tuple[str, ...] = ()
+    """It exists only where each of these other dimensions has one of the given values."""
+    also: tuple[str, ...] = ()  # further settings that take the same value
 
     @property
     def distribution(self) -> BaseDistribution:
@@ -73,7 +63,7 @@ class Dimension:
         low, high = self.values[0], self.values[-1]
         match self.kind:
             case "choice":
-                return CategoricalDistribution([_label(value) for value in self.values])
+                return CategoricalDistribution([label(value) for value in self.values])
             case "int":
                 return IntDistribution(low, high, log=self.log, step=int(self.step or 1))
             case _:
@@ -111,20 +101,27 @@ class Dimension:
             return value in self.values
         if isinstance(value, bool) or not isinstance(value, int | float):
             return False
-        return self.distribution._contains(float(value))
+        low, high = self.values
+        step = self.step or (1 if self.kind == "int" else None)
+        steps = 0.0 if step is None else (value - low) / step
+        return bool(low <= value <= high and abs(steps - round(steps)) < 1e-8)
 
     def suggest(self, trial: optuna.Trial) -> Value:
         """The trial's value, drawn where it has none yet."""
-        low, high = self.values[0], self.values[-1]
-        match self.kind:
-            case "choice":
-                labels = [_label(value) for value in self.values]
-                return self.values[labels.index(trial.suggest_categorical(self.name, labels))]
-            case "int":
-                step = int(self.step or 1)
-                return trial.suggest_int(self.name, low, high, log=self.log, step=step)
-            case _:
-                return trial.suggest_float(self.name, low, high, log=self.log, step=self.step)
+        match self.distribution:
+            case CategoricalDistribution(choices=choices):
+                return self.value(trial.suggest_categorical(self.name, choices))
+            case IntDistribution(low=low, high=high, log=log, step=step):
+                return trial.suggest_int(self.name, low, high, log=log, step=step)
+            case FloatDistribution(low=low, high=high, log=log, step=step):
+                return trial.suggest_float(self.name, low, high, log=log, step=step)
+        raise AssertionError
+
+    def value(self, kept: Value) -> Value:
+        """The value that Optuna keeps as ``kept``: that of the label, where it is a choice."""
+        if self.kind != "choice":
+            return kept
+        return self.values[[label(value) for value in self.values].index(kept)]
 
     def applies(self, params: Mapping[str, Value]) -> bool:
         """Whether the dimension exists beside the given values of the others."""
@@ -135,11 +132,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Space:
-    """All that may vary.
-
-    Attributes:
-        dimensions: each after those that its condition names.
-    """
+    """All that may vary: dimensions, each after those that its condition names."""
 
     dimensions: tuple[Dimension, ...]
 
@@ -173,18 +166,18 @@ class Space:
             only: leave out all dimensions but these; None leaves out none.
         """
         params: Params = {}
-        for dimension in self.dimensions:
-            if (only is None or dimension.name in only) and dimension.applies(params):
+        for dimension in self._wanted(only):
+            if dimension.applies(params):
                 params[dimension.name] = dimension.suggest(trial)
         return params
 
     def is_whole(self, params: Mapping[str, Value], only: Sequence[str] | None = None) -> bool:
         """Whether these are all the values that :meth:`suggest` gives a trial."""
-        return all(
-            dimension.name in params
-            for dimension in self.dimensions
-            if (only is None or dimension.name in only) and dimension.applies(params)
-        )
+        wanted = [each for each in self._wanted(only) if each.applies(params)]
+        return all(dimension.name in params for dimension in wanted)
+
+    def _wanted(self, only: Sequence[str] | None) -> list[Dimension]:
+        return [each for each in self.dimensions if only is None or each.name in only]
 
     def settings(self, params: Mapping[str, Value]) -> Params:
         """The settings that a trial's values stand for, by dotted name."""
@@ -197,16 +190,12 @@ class Space:
 
     def labels(self, params: Mapping[str, Value]) -> Params:
         """The values as Optuna keeps them."""
-        kinds = {dimension.name: dimension.kind for dimension in self.dimensions}
-        return {
-            name: _label(value) if kinds[name] == "choice" else value
-            for name, value in params.items()
-        }
+        return {name: label(value) for name, value in params.items()}
 
     def values(self, labels: Mapping[str, Value]) -> Params:
         """The values that Optuna keeps under these labels; the inverse of :meth:`labels`."""
         return {
-            dimension.name: _unlabel(dimension, labels[dimension.name])
+            dimension.name: dimension.value(labels[dimension.name])
             for dimension in self.dimensions
             if dimension.name in labels
         }
@@ -295,15 +284,14 @@ def _dimension(name: str, spec: object) -> Dimension:
     if unknown:
         allowed = ", ".join(sorted(_KEYS[kind] | {"when"}))
         raise ConfigError(f"space: '{name}' must have only {kind}, {allowed}, got '{unknown[0]}'")
-    log = spec.get("log", False)
     step = None if spec.get("step") is None else _number(name, kind, spec["step"])
-    is_choice = kind == "choice"
-    values = _choices(name, spec[kind]) if is_choice else _range(name, kind, spec[kind], step)
     dimension = Dimension(
         name=name,
         kind=kind,
-        values=values,
-        log=bool(log),
+        values=_choices(name, spec[kind])
+        if kind == "choice"
+        else _range(name, kind, spec[kind], step),
+        log=bool(spec.get("log", False)),
         step=step,
         when=_condition(name, spec.get("when", {})),
         also=_names(name, spec.get("with", ())),
@@ -318,7 +306,7 @@ def _dimension(name: str, spec: object) -> Dimension:
 def _choices(name: str, given: object) -> tuple[Value, ...]:
     if not isinstance(given, list) or not given:
         raise ConfigError(f"space: '{name}.choice' must be a list of values, got {given!r}")
-    labels = [_label(value) for value in given]
+    labels = [label(value) for value in given]
     if len({(type(label), label) for label in labels}) < len(labels):
         raise ConfigError(f"space: '{name}.choice' must name a value once, got {given!r}")
     return tuple(given)
@@ -406,15 +394,9 @@ def _in_order(dimensions: Mapping[str, Dimension]) -> list[Dimension]:
     return list(ordered.values())
 
 
-def _label(value: Value) -> Value:
+def label(value: Value) -> Value:
+    """A value as Optuna keeps it: lists and mappings as their JSON text."""
     return json.dumps(value) if isinstance(value, list | tuple | Mapping) else value
-
-
-def _unlabel(dimension: Dimension, label: Value) -> Value:
-    if dimension.kind != "choice":
-        return label
-    labels = [_label(value) for value in dimension.values]
-    return dimension.values[labels.index(label)]
 
 
 def _plain(value: Value) -> Value:

@@ -2,55 +2,28 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import logging
-import os
-import re
-import threading
 import warnings
-import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from io import FileIO
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import optuna
 import sqlalchemy
 from optuna.exceptions import OptunaError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
-from optuna.storages.journal._storage import JournalOperation, JournalStorageReplayResult
-from optuna.trial import TrialState
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, fail_stale_trials
 from sqlalchemy.exc import SQLAlchemyError
 
 from recsys.addresses import hide_passwords, is_ambiguous, lacks_password, without_password
 from recsys.errors import ConfigError, TrackingError
+from sweeps.journal import Journal, locked
 
-logger = logging.getLogger(__name__)
 STORAGE_ERRORS = (OptunaError, SQLAlchemyError, OSError)
-SURPLUS = "surplus"
-"""Note of a trial that counts for nothing."""
 HEARTBEAT_SECONDS = 60
 """Shorter ones take trials for dead that a busy machine only held up."""
 _DATABASES = ("sqlite", "postgresql", "mysql")
 _JOURNAL = "journal:///"
-_FORCED = (
-    JournalOperation.CREATE_STUDY,
-    JournalOperation.SET_STUDY_USER_ATTR,
-    JournalOperation.SET_TRIAL_STATE_VALUES,
-)
-_NOTHING = {
-    "op_code": JournalOperation.SET_STUDY_USER_ATTR,
-    "worker_id": "",
-    "study_id": -1,
-    "user_attr": {},
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +44,7 @@ class Storage:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep other processes from acting, where they can be kept."""
-        with _turn(self.lock_path):
+        with locked(self.lock_path):
             yield
 
     @property
@@ -79,249 +52,25 @@ class Storage:
         """Whether running trials say so from time to time."""
         return isinstance(self.backend, RDBStorage)
 
-    def beat(self, trial_id: int) -> None:
+    def beat(self, study: str, number: int) -> None:
         """Say that a trial is alive, where the storage has a heartbeat."""
         if isinstance(self.backend, RDBStorage):
+            study_id = self.backend.get_study_id_from_name(study)
+            trial_id = self.backend.get_trial_id_from_study_id_trial_number(study_id, number)
             self.backend.record_heartbeat(trial_id)
 
-    def silent_trials(self, study_id: int) -> list[int]:
-        """Ids of running trials that have not said so for too long."""
-        if isinstance(self.backend, RDBStorage):
-            return list(self.backend._get_stale_trial_ids(study_id))
-        return []
+    def fail_silent(self, study: optuna.Study) -> None:
+        """Fail the running trials that have not said so for too long."""
+        if self.has_heartbeat:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it is experimental
+                fail_stale_trials(study)
 
     def close(self) -> None:
         """Let go of connections."""
         if isinstance(self.backend, RDBStorage):
             self.backend.remove_session()
             self.backend.engine.dispose()
-
-
-class FileLock(BaseJournalFileLock):
-    """A lock that the system takes back when its process dies, however it dies.
-
-    Optuna's own locks stay behind, and all others wait half a minute for them.
-
-    Args:
-        path: the file to lock; made where absent.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._among_threads = threading.Lock()
-        self._descriptor = -1
-
-    def acquire(self) -> bool:
-        """Wait for the lock."""
-        self._among_threads.acquire()
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        """Give the lock back."""
-        os.close(self._descriptor)
-        self._among_threads.release()
-
-
-class Journal(JournalFileBackend):
-    """A journal file that is forced to the disk when a study is made or changed or a trial ends.
-
-    Optuna forces every entry, each report of an epoch included, which takes milliseconds. What was
-    written outlives a killed process anyway; only a power failure loses what was not forced, and
-    that is part of a trial that is then run again.
-
-    An entry carries a checksum; one that does not agree with it, or that Optuna could not replay,
-    is damaged. What is lost of a trial fails it, so that none counts with half its values.
-
-    Args:
-        path: of the file.
-        lock: taken for every entry.
-    """
-
-    def __init__(self, path: Path, lock: FileLock) -> None:
-        super().__init__(str(path), lock_obj=lock)
-        self._path = path
-        self._file_lock = lock
-        self._replayed = JournalStorageReplayResult("")
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Add entries, all of them or none.
-
-        Raises:
-            OSError: the disk did not take them; the journal is as it was.
-        """
-        text = "".join(_line(log) for log in logs)
-        self._file_lock.acquire()
-        try:
-            with open(self._path, "r+b", buffering=0) as file:
-                size = self._cut_unfinished(file)
-                try:
-                    _write_all(file, text.encode())
-                    if any(log["op_code"] in _FORCED for log in logs):
-                        os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(size)
-                    raise
-        except OSError as error:
-            reason = f"its disk must take an entry ({error.strerror}); all before it is kept"
-            raise OSError(error.errno, reason, str(self._path)) from error
-        finally:
-            self._file_lock.release()
-
-    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
-        """Entries from a number on; a damaged one is named, and only its trial suffers.
-
-        Raises:
-            TrackingError: it is lost which study or trial the entries that follow belong to.
-        """
-        number, end = log_number_from, self._log_number_offset[log_number_from]
-        if number == 0:
-            self._replayed = JournalStorageReplayResult("")
-        self._file_lock.acquire()  # what is being written may be taken back
-        try:
-            with open(self._path, "rb") as file:
-                file.seek(end)
-                lines = file.readlines()
-        finally:
-            self._file_lock.release()
-        for line in lines:
-            if not line.endswith(b"\n"):
-                return
-            number, end = number + 1, end + len(line)
-            self._log_number_offset[number] = end
-            yield self._entry(line, number)
-
-    def _entry(self, line: bytes, number: int) -> dict[str, Any]:
-        """The entry in a line, or what is left of it."""
-        for part in (line, line[line.rfind(b'{"op_code"') :]):
-            entry = self._replayed_as(_parse(part), number)
-            if entry is not None:
-                if part != line:
-                    self._warn(number, "the entry at its end is kept")
-                return entry
-        self._warn(number, "the other lines are kept")
-        remains = _remains(line)
-        if remains is None:
-            raise self._lost(number, "a study")
-        return self._replayed_as(remains, number) or _NOTHING
-
-    def _replayed_as(self, entry: dict[str, Any] | None, number: int) -> dict[str, Any] | None:
-        """The entry, once Optuna has replayed it; None where it cannot."""
-        try:
-            if entry is not None:
-                entry = self._placed(entry, number)
-                self._replayed.apply_logs([entry])
-        except (LookupError, ValueError, TypeError, AttributeError, AssertionError):
-            return None
-        return entry
-
-    def _placed(self, entry: dict[str, Any], number: int) -> dict[str, Any]:
-        """The entry, or where the one that made its trial is lost, one that makes it."""
-        if entry.get("study_id", -1) >= self._replayed._next_study_id:
-            raise self._lost(number - 1, "a study")
-        if entry.get("trial_id", -1) < len(self._replayed._trials):
-            return entry
-        if len(self._replayed._studies) != 1:
-            raise self._lost(number - 1, "a trial")
-        return _making(entry, *self._replayed._studies)
-
-    def _warn(self, number: int, kept: str) -> None:
-        logger.warning("%s: line %d is damaged; %s", self._path, number, kept)
-
-    def _lost(self, number: int, what: str) -> TrackingError:
-        return TrackingError(
-            f"{self._path}: the entry that made {what} must be whole, it is lost in line {number} "
-            "or before; mend it, or give another --name"
-        )
-
-    @staticmethod
-    def _cut_unfinished(file: FileIO) -> int:
-        """Cut off a last line that a power failure left unfinished; gives the size."""
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 1, 0))
-        if file.read(1) in (b"\n", b""):
-            return size
-        file.seek(0)
-        end = file.readall().rfind(b"\n") + 1
-        file.truncate(end)
-        logger.warning("%s: the last entry was unfinished and is left out", file.name)
-        return file.seek(end)
-
-
-def _write_all(file: FileIO, content: bytes) -> None:
-    """Write to the end: a disk that is nearly full takes a part and says no error."""
-    rest = memoryview(content)
-    while rest:
-        rest = rest[file.write(rest) :]
-
-
-def _line(entry: dict[str, Any]) -> str:
-    """The entry with a checksum at its end."""
-    text = json.dumps(entry, separators=(",", ":"))
-    return f'{text[:-1]},"crc32":{zlib.crc32(text.encode())}}}\n'
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """The entry in a line; None where it is damaged. Older ones have no checksum."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(entry, dict) or "op_code" not in entry:
-        return None
-    whole = "crc32" not in entry or _line({k: entry[k] for k in entry if k != "crc32"})
-    return entry if whole is True or whole == line.decode() else None
-
-
-def _remains(line: bytes) -> dict[str, Any] | None:
-    """An entry in place of a damaged one: a trial keeps its number, but fails; None for a study."""
-    now = datetime.now(UTC).isoformat()
-    if b'"study_name"' in line:
-        return None
-    made = re.search(rb'"op_code":4\b.*?"study_id":(\d+)|"study_id":(\d+),"datetime_start"', line)
-    if made is not None:
-        op, study_id = JournalOperation.CREATE_TRIAL, int(made[1] or made[2])
-        return {
-            "op_code": op,
-            "worker_id": "",
-            "study_id": study_id,
-            "state": TrialState.FAIL,
-            "user_attrs": {SURPLUS: True},
-            "datetime_start": now,
-            "datetime_complete": now,
-        }
-    told = re.search(rb'"trial_id":(\d+),', line)
-    if told is None:
-        return _NOTHING
-    return {
-        "op_code": JournalOperation.SET_TRIAL_STATE_VALUES,
-        "worker_id": "",
-        "trial_id": int(told[1]),
-        "state": TrialState.FAIL,
-        "values": None,
-        "datetime_complete": now,
-    }
-
-
-def _making(entry: dict[str, Any], study_id: int) -> dict[str, Any]:
-    """An entry that makes the trial, and holds what the given one says of it."""
-    held: dict[str, Any] = {
-        key: entry[key] for key in ("state", "values", "datetime_complete") if key in entry
-    }
-    held |= {f"{key}s": entry[key] for key in ("user_attr", "system_attr") if key in entry}
-    if "param_name" in entry:
-        name = entry["param_name"]
-        held["distributions"] = {name: entry["distribution"]}
-        held["params"] = {name: entry["param_value_internal"]}
-    if "step" in entry:
-        held["intermediate_values"] = {entry["step"]: entry["intermediate_value"]}
-    return held | {
-        "op_code": JournalOperation.CREATE_TRIAL,
-        "worker_id": entry["worker_id"],
-        "study_id": study_id,
-        "datetime_start": datetime.now(UTC).isoformat(),
-    }
 
 
 def open_storage(url: str) -> Storage:
@@ -349,8 +98,7 @@ def open_storage(url: str) -> Storage:
             f"mysql://, got '{without_password(url)}'"
         )
     path = _in_directory(Path(url.removeprefix(_JOURNAL)))
-    lock = FileLock(path.with_name(path.name + ".lock"))
-    backend = JournalStorage(Journal(path, lock))
+    backend = JournalStorage(Journal(path))
     return Storage(journal_url(path), backend, path.with_name(path.name + ".turn"))
 
 
@@ -404,7 +152,7 @@ def _open_database(url: str, scheme: str) -> Storage:
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # heartbeats are experimental
-            with _turn(lock_path):
+            with locked(lock_path):
                 backend = _connect(url)
     except (*STORAGE_ERRORS, RuntimeError) as error:
         head = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -416,16 +164,6 @@ def _open_database(url: str, scheme: str) -> Storage:
     finally:
         engine.dispose()
     return Storage(url, backend, lock_path)
-
-
-@contextmanager
-def _turn(path: Path | None) -> Iterator[None]:
-    if path is None:
-        yield
-        return
-    with open(path, "ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _connect(url: str) -> RDBStorage:

@@ -1,4 +1,4 @@
-"""A study whose trials are told out, judged, lost and found again by any number of processes.
+"""A study whose trials any number of processes ask for, end, lose and run again.
 
 Of each trial the study keeps two notes: one when it begins (which process runs it) and one when it
 ends. A trial that ended without the second lost its process, or was interrupted: it is marked as
@@ -8,12 +8,13 @@ the study to be whole.
 
 from __future__ import annotations
 
-import logging
+import dataclasses
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -23,14 +24,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recsys.addresses import without_password
 from recsys.errors import ConfigError
-from sweeps.record import Constraint, TrialRecord
+from sweeps.journal import SURPLUS
+from sweeps.record import Constraint, Numbers, TrialRecord
 from sweeps.samplers import build_sampler
 from sweeps.settings import SweepSettings
 from sweeps.space import Params, Space
-from sweeps.stopwatch import Stopwatch
-from sweeps.storage import SURPLUS, Storage
-
-logger = logging.getLogger(__name__)
+from sweeps.storage import Storage
 
 MOST_RETRIES = 2
 MOST_EARLY_FAILURES = 5
@@ -39,41 +38,50 @@ RETRY_OF, DEFAULT = "retry_of", "default"
 SETTINGS_KEY = "settings"
 LOST = "its process was lost"
 _HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-_STATES = {
+_STATES: dict[TrialState, Literal["complete", "pruned", "failed", "running"]] = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
 }
+_OPTUNA_STATES = {word: state for state, word in _STATES.items()}
 
 
-@dataclass(frozen=True)
+class Stopwatch:
+    """Adds up the wall time of all blocks within ``with stopwatch:``; they may be nested."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._started = 0.0
+        self._depth = 0
+
+    def __enter__(self) -> None:
+        if self._depth == 0:
+            self._started = time.perf_counter()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.seconds += time.perf_counter() - self._started
+
+    def take(self) -> float:
+        """The seconds so far; it starts again from none."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+
+@dataclass
 class Notes:
-    """What is known of a trial when it ends.
+    """What is known of a trial when it ends, as in its :class:`TrialRecord`."""
 
-    Attributes:
-        metrics: of the best epoch, by name, and what it cost.
-        epochs: how many were trained.
-        planned_epochs: how many could have been.
-        seconds: wall time.
-        overhead_seconds: of these, time in tracking and in the study's storage.
-        stop_reason: why training ended.
-        error: one line, where it failed.
-    """
-
-    metrics: Mapping[str, float | None]
-    epochs: int
-    planned_epochs: int
-    seconds: float
-    overhead_seconds: float
+    metrics: Numbers = field(default_factory=dict)
+    epochs: int = 0
+    planned_epochs: int | None = None
+    seconds: float = 0.0
+    overhead_seconds: float = 0.0
     stop_reason: str = ""
     error: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__} | {
-            "metrics": dict(self.metrics)
-        }
 
 
 @dataclass(eq=False)
@@ -85,6 +93,7 @@ class SweepStudy:
         storage: where it is kept.
         space: what its trials draw from; None where they are all queued with what they need.
         limit: how many trials it may have.
+        defaults: what the default configuration has for each dimension, as its record shows.
         stopwatch: time in the storage and the sampler.
     """
 
@@ -92,7 +101,8 @@ class SweepStudy:
     storage: Storage
     space: Space | None
     limit: int
-    stopwatch: Stopwatch
+    defaults: Params = field(default_factory=dict)
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @property
     def name(self) -> str:
@@ -103,15 +113,15 @@ class SweepStudy:
         """All trials, by number."""
         return self.study.get_trials(deepcopy=False)
 
-    def attribute(self, name: str) -> Any:
-        """Something that the study keeps beside its trials; None where it has none."""
-        return self.study.user_attrs.get(name)
+    def kept(self) -> dict[str, Any]:
+        """What the study keeps beside its trials."""
+        return self.study.user_attrs
 
     def keep(self, name: str, value: Any) -> None:
         """Let the study keep something beside its trials: plain values."""
         self.study.set_user_attr(name, value)
 
-    # Telling trials out ---------------------------------------------------------------------------
+    # Giving trials out ----------------------------------------------------------------------------
 
     def queue(self, params: Params, **notes: Any) -> None:
         """Queue a trial with given values, drawn no more; ``notes`` stay with it."""
@@ -121,7 +131,7 @@ class SweepStudy:
     def next_trial(self) -> optuna.Trial | None:
         """The next trial to run; None where all places are taken."""
         with self.stopwatch, self.storage.exclusive():
-            if self.n_free(queued=False) <= 0 or self._is_hopeless():
+            if self.n_free() <= 0 or self._is_hopeless():
                 return None
             trial = self._ask()
             if self._is_surplus(trial.number):
@@ -138,11 +148,9 @@ class SweepStudy:
                 return {}
             return self.space.suggest(trial, only=trial.user_attrs.get(DEFAULT))
 
-    def n_free(self, *, queued: bool = True) -> int:
-        """Places that no trial holds, nor (``queued``) will hold."""
-        held = _held(self.trials())
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return self.limit - len(held) - (len(waiting) if queued else 0)
+    def n_free(self) -> int:
+        """Places that no trial holds yet, queued ones left out."""
+        return self.limit - len(_held(self.trials()))
 
     def is_done(self) -> bool:
         """Whether every place is held by a trial that ended."""
@@ -174,7 +182,11 @@ class SweepStudy:
             trial.state == TrialState.FAIL for trial in held
         )
 
-    # Hearing how they end -------------------------------------------------------------------------
+    def beat(self, trial: optuna.Trial) -> None:
+        """Say that a trial is alive."""
+        self.storage.beat(self.name, trial.number)
+
+    # How they end ---------------------------------------------------------------------------------
 
     def report(self, trial: optuna.Trial, epoch: int, value: float | None) -> bool:
         """Tell the pruner of an epoch; gives whether the trial is to end."""
@@ -196,23 +208,17 @@ class SweepStudy:
                 if value is not None and rule.minimum is not None:
                     trial.set_constraint(f"{rule.metric}>=", rule.minimum - value)
 
-    def complete(self, trial: optuna.Trial, values: Sequence[float], notes: Notes) -> None:
-        """End a trial that came to its end."""
+    def end(
+        self,
+        trial: optuna.Trial,
+        state: Literal["complete", "pruned", "failed"],
+        notes: Notes,
+        values: Sequence[float] | None = None,
+    ) -> None:
+        """End a trial for good: complete with its values, pruned, or one that would fail again."""
         with self.stopwatch:
-            trial.set_user_attr(END, notes.to_json())
-            self.study.tell(trial, list(values))
-
-    def prune(self, trial: optuna.Trial, notes: Notes) -> None:
-        """End a trial that the pruner gave up."""
-        with self.stopwatch:
-            trial.set_user_attr(END, notes.to_json())
-            self.study.tell(trial, state=TrialState.PRUNED)
-
-    def fail(self, trial: optuna.Trial, notes: Notes) -> None:
-        """End a trial that would fail again."""
-        with self.stopwatch:
-            trial.set_user_attr(END, notes.to_json())
-            self.study.tell(trial, state=TrialState.FAIL)
+            trial.set_user_attr(END, dataclasses.asdict(notes))
+            self.study.tell(trial, values, state=_OPTUNA_STATES[state])
 
     def lose(self, number: int) -> bool:
         """End a trial whose process was lost and queue it again; False where it had ended."""
@@ -223,27 +229,37 @@ class SweepStudy:
         self.queue_lost()
         return True
 
-    def queue_lost(self) -> list[int]:
-        """Queue what was lost and not yet queued again; gives the numbers of those given up."""
-        given_up = list[int]()
+    def end_lost(self, is_dead: Callable[[FrozenTrial], bool]) -> list[FrozenTrial]:
+        """End the running trials whose process is gone and queue them again; gives them.
+
+        Args:
+            is_dead: whether the process that the trial's first note names is known to be dead; one
+                of another machine counts as dead by its silence, where the storage has a heartbeat.
+        """
+        running = [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
+        lost = [trial for trial in running if is_dead(trial) and self.lose(trial.number)]
+        if running and self.storage.has_heartbeat:
+            self.storage.fail_silent(self.study)
+            now, known = self.trials(), {trial.number for trial in lost}
+            silent = [trial for trial in running if _is_lost(now[trial.number])]
+            lost += [trial for trial in silent if trial.number not in known]
+        self.queue_lost()
+        return lost
+
+    def queue_lost(self) -> None:
+        """Queue what was lost and not yet queued again, but for what was so too often."""
         with self.storage.exclusive():
             trials = self.trials()
-            taken_up = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+            repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
             for trial in trials:
-                if not _is_lost(trial) or trial.number in taken_up:
-                    continue
-                if _retries(trial, trials) >= MOST_RETRIES:
-                    given_up.append(trial.number)
-                    continue
-                notes = {k: v for k, v in trial.user_attrs.items() if k not in (BEGIN, END)}
-                drawn = trial.system_attrs.get("fixed_params", {}) | trial.params
-                self.study.enqueue_trial(drawn, user_attrs=notes | {RETRY_OF: trial.number})
-        return given_up
-
-    def silent(self) -> list[FrozenTrial]:
-        """Running trials whose process, wherever it is, has been silent for too long."""
-        ids = set(self.storage.silent_trials(self.study._study_id))
-        return [trial for trial in self.trials() if trial._trial_id in ids]
+                if (
+                    _is_lost(trial)
+                    and trial.number not in repeated
+                    and _retries(trial, trials) < MOST_RETRIES
+                ):
+                    notes = {k: v for k, v in trial.user_attrs.items() if k not in (BEGIN, END)}
+                    drawn = trial.system_attrs.get("fixed_params", {}) | trial.params
+                    self.study.enqueue_trial(drawn, user_attrs=notes | {RETRY_OF: trial.number})
 
     # Reading --------------------------------------------------------------------------------------
 
@@ -268,34 +284,29 @@ class SweepStudy:
     def _record(
         self, trial: FrozenTrial, rules: Sequence[Constraint], share_of_users: float
     ) -> TrialRecord:
-        begin, end = trial.user_attrs.get(BEGIN, {}), trial.user_attrs.get(END, {})
-        error = LOST if _is_lost(trial) else end.get("error")
-        state, values = _STATES[trial.state], None
-        if state == "complete" and self._is_whole(trial):
-            values = trial.values
-        elif state == "complete":
-            state, error = "failed", "the storage lost a part of what it drew"
-        metrics = end.get("metrics", {})
+        begin = trial.user_attrs.get(BEGIN, {})
+        notes = {"epochs": len(trial.intermediate_values)} | trial.user_attrs.get(END, {})
+        state, values = _STATES[trial.state], trial.values
+        if _is_lost(trial):
+            notes["error"] = LOST
+        if state == "complete" and not self._is_whole(trial):
+            state, values = "failed", None
+            notes["error"] = "the storage lost a part of what it drew"
+        metrics = notes.get("metrics", {})
         return TrialRecord(
             number=trial.number,
-            state=state,  # type: ignore[arg-type]
-            params=self.values_of(trial),
-            values=None if values is None else tuple(values),
-            metrics=metrics,
+            state=state,
+            params=self.defaults if DEFAULT in trial.user_attrs else self.values_of(trial),
+            values=tuple(values) if values is not None and state == "complete" else None,
             constraints={rule.metric: metrics.get(rule.metric) for rule in rules},
             intermediate=dict(trial.intermediate_values),
-            epochs=end.get("epochs", len(trial.intermediate_values)),
-            planned_epochs=end.get("planned_epochs"),
-            seconds=end.get("seconds", 0.0),
-            overhead_seconds=end.get("overhead_seconds", 0.0),
             worker=begin.get("worker"),
             started=_iso(trial.datetime_start),
             ended=_iso(trial.datetime_complete),
             retry_of=trial.user_attrs.get(RETRY_OF),
-            stop_reason=end.get("stop_reason", ""),
-            error=error,
             share_of_users=share_of_users,
             mlflow_run_id=begin.get("run_id"),
+            **notes,
         )
 
 
@@ -307,6 +318,7 @@ def open_study(
     space: Space | None,
     pruner: BasePruner,
     limit: int,
+    defaults: Params | None = None,
 ) -> SweepStudy:
     """The study of this name, made where there is none.
 
@@ -332,16 +344,13 @@ def open_study(
             f"but it was made by another program to {found}; give another --name"
         )
     study.sampler = build_sampler(
-        settings.sampler,
-        seed=settings.seed,
-        startup_trials=settings.startup_trials,
-        place_of=lambda trial: _place(trial, study.get_trials(deepcopy=False)),
+        settings, lambda trial: _place(trial, study.get_trials(deepcopy=False))
     )
-    return SweepStudy(study, storage, space, limit, Stopwatch())
+    return SweepStudy(study, storage, space, limit, defaults or {})
 
 
-def load_settings(storage: Storage, name: str) -> tuple[SweepSettings, dict[str, Any]]:
-    """The settings of a study that another process made, and all else that it keeps.
+def load_kept(storage: Storage, name: str) -> dict[str, Any]:
+    """What a study keeps that another process made for a sweep.
 
     Raises:
         ConfigError: there is no such study, or no sweep made it.
@@ -354,23 +363,9 @@ def load_settings(storage: Storage, name: str) -> tuple[SweepSettings, dict[str,
             f"the storage {without_password(storage.url)} has no study '{name}'; it has "
             f"{', '.join(known) or 'none at all'}"
         ) from None
-    kept = dict(study.user_attrs)
-    if SETTINGS_KEY not in kept:
+    if SETTINGS_KEY not in study.user_attrs:
         raise ConfigError(f"the study '{name}' was not made by a sweep")
-    return SweepSettings.model_validate(kept[SETTINGS_KEY]), kept
-
-
-def lost_trials(study: SweepStudy, is_dead: Callable[[FrozenTrial], bool]) -> list[FrozenTrial]:
-    """Running trials whose process is gone.
-
-    Args:
-        study: to look through.
-        is_dead: whether the process that the trial's first note names is known to be dead; one of
-            another machine is judged by its silence, where the storage has a heartbeat.
-    """
-    running = [trial for trial in study.trials() if trial.state == TrialState.RUNNING]
-    silent = {trial.number for trial in study.silent()} if running else set()
-    return [trial for trial in running if trial.number in silent or is_dead(trial)]
+    return study.user_attrs
 
 
 def _held(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

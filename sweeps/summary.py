@@ -5,7 +5,7 @@ from __future__ import annotations
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import duration, metric_label, number
-from sweeps.outcome import default_value, savings, time_use
+from sweeps.costs import default_value, savings, time_use
 from sweeps.record import SweepRecord
 from sweeps.tables import gain_over_default
 

@@ -8,10 +8,10 @@ from typing import Any
 from recsys.config import RANKING_METRICS
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import decimals, metric_label, moment, number
+from sweeps.costs import default_trial, default_value, gains, savings, time_use
 from sweeps.importances import importances_of
-from sweeps.outcome import default_trial, default_value, gains, savings, time_use
 from sweeps.record import Comparison, Finalists, Importances, Optimism, SweepRecord, TrialRecord
-from sweeps.replica import label
+from sweeps.space import label
 
 SHOWN_BEST = 10
 OTHERS_NOTE = "Further metrics are in study.json."

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.sweep_console import SweepConsole
-from experiments.sweep_request import read_request
-from experiments.sweep_session import begin
-from experiments.sweep_worker import Assignment, join
+from experiments.sweep.console import SweepConsole
+from experiments.sweep.opening import begin, read_request
+from experiments.sweep.state import Assignment
+from experiments.sweep.worker import join
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {
@@ -60,10 +60,10 @@ def open_sweep(sweep_shop):
     """Begins a sweep without a tracker, in this process, as the command line would."""
     sessions = []
 
-    def build(*overrides, tracking=False, **options):
+    def build(*overrides, tracking=False, space=None, name=None, storage=None, **options):
+        if space is not None:
+            (sweep_shop / "space.yaml").write_text(yaml.safe_dump(space))
         options = {"n_trials": 6, "startup_trials": 3, "finalists": 0, "final_run": False} | options
-        name = options.pop("name", None)
-        storage = options.pop("storage", None)
         request = read_request(
             sweep_shop / "space.yaml",
             sweep_shop / "config.yaml",
@@ -108,3 +108,16 @@ def bookends(sweep_shop):
         )
 
     return run
+
+
+@pytest.fixture
+def outcome():
+    """What must be the same of a sweep's trials when it is the same sweep."""
+
+    def of(session):
+        return [
+            (trial.number, trial.state, trial.params, trial.values, trial.intermediate)
+            for trial in session.trials(session.main)
+        ]
+
+    return of

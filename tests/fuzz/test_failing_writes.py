@@ -16,7 +16,7 @@ from recsys.errors import BookendsError
 from recsys.recommender.bundle import Bundle, write_bundle
 from recsys.reporting.record import write_json
 from recsys.training.checkpoint import save_checkpoint
-from sweeps.storage import FileLock, Journal
+from sweeps.journal import Journal
 
 ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EIO]
 
@@ -115,7 +115,7 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path, writer, inputs, tally):
 
 def test_a_journal_holds_what_it_took_and_nothing_else(tmp_path, inputs, tally):
     path = tmp_path / "journal.log"
-    journal, taken = Journal(path, FileLock(tmp_path / "lock")), []
+    journal, taken = Journal(path), []
     nothing = {"op_code": 2, "worker_id": "", "study_id": -1}
     for number, rng in enumerate(inputs):
         logs = [nothing | {"user_attr": {"x" * rng.choice([1, 9999]): number}}] * rng.choice([1, 3])
@@ -127,7 +127,7 @@ def test_a_journal_holds_what_it_took_and_nothing_else(tmp_path, inputs, tally):
         except OSError as error:
             assert "must take an entry" in str(error)
             tally["refused"] += 1
-        found = list(Journal(path, FileLock(tmp_path / "lock")).read_logs(0))
+        found = list(Journal(path).read_logs(0))
         assert [{key: log[key] for key in log if key != "crc32"} for log in found][-50:] == taken
         if len(found) > 100:
             path.write_bytes(b"")

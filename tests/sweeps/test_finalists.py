@@ -5,7 +5,7 @@ from pytest import approx
 
 from recsys.errors import ConfigError
 from recsys.evaluation.significance import holm
-from sweeps.finalists import Judgement, Retraining, judge_finalists
+from sweeps.finalists import ComparisonRules, Retraining, compare_finalists
 
 METRIC = "ndcg@10"
 N_USERS = 300
@@ -21,15 +21,15 @@ def candidate(trial, per_seed, search_value=0.5):
     return Retraining(trial, {"a": trial}, search_value, frames)
 
 
-def world(merits, rng, *, n_seeds=3, seed_noise=0.0, reader_noise=0.02):
-    """Candidates of the given true merits, for the same readers, whose tastes they share."""
+def world(merits, rng, *, n_seeds=3, seed_noise=0.0, user_noise=0.02):
+    """Candidates of the given true merits, for the same users, whose tastes they share."""
     taste = rng.normal(0, 0.1, N_USERS)
     taste -= taste.mean()
     return [
         candidate(
             trial,
             [
-                merit + rng.normal(0, seed_noise) + taste + rng.normal(0, reader_noise, N_USERS)
+                merit + rng.normal(0, seed_noise) + taste + rng.normal(0, user_noise, N_USERS)
                 for _ in range(n_seeds)
             ],
         )
@@ -37,10 +37,10 @@ def world(merits, rng, *, n_seeds=3, seed_noise=0.0, reader_noise=0.02):
     ]
 
 
-def judge(candidates, *, seed=0, search_values=(0.5, 0.6), **judgement):
-    settings = Judgement(METRIC, **{"n_samples": 200} | judgement)
+def judge(candidates, *, seed=0, search_values=(0.5, 0.6), **rules):
+    settings = ComparisonRules(METRIC, **{"n_samples": 200} | rules)
     n_seeds = len(candidates[0].per_user)
-    return judge_finalists(
+    return compare_finalists(
         candidates,
         settings,
         seeds=range(100, 100 + n_seeds),
@@ -101,18 +101,18 @@ def test_a_real_difference_is_clear_and_said_so():
 def test_two_seeds_of_one_configuration_are_rarely_told_apart():
     """Equal merits, noise between seeds: at the level of 5 % above 9 of 60 has odds of 1:500."""
     rng = np.random.default_rng(0)
-    by_readers = clear = 0
+    by_users = clear = 0
     for _ in range(60):
         found = judge(world({1: 0.3, 0: 0.3}, rng, seed_noise=0.01), n_samples=100)
-        by_readers += found.comparisons[0].p_holm <= 0.05
+        by_users += found.comparisons[0].p_holm <= 0.05
         clear += found.comparisons[0].is_clear
-    assert by_readers > 30  # readers alone would take every other pair for different
+    assert by_users > 30  # users alone would take every other pair for different
     assert clear <= 9
 
 
 def test_a_difference_within_the_noise_between_seeds_is_not_claimed():
     rng = np.random.default_rng(3)
-    found = judge(world({1: 0.31, 0: 0.3}, rng, seed_noise=0.02, reader_noise=0.001))
+    found = judge(world({1: 0.31, 0: 0.3}, rng, seed_noise=0.02, user_noise=0.001))
     assert "not distinguishable from" in found.verdict
     assert "within what other seeds do" in found.verdict
 
@@ -133,7 +133,7 @@ def test_winner_runner_up_and_default_come_first():
     assert roles == [*expected, "", "", ""]
 
 
-def test_readers_are_matched_by_id_not_by_row():
+def test_users_are_matched_by_id_not_by_row():
     rng = np.random.default_rng(0)
     one, other = world({1: 0.31, 0: 0.3}, rng)
     shuffled = tuple(f.iloc[rng.permutation(N_USERS)] for f in other.per_user)
@@ -143,13 +143,13 @@ def test_readers_are_matched_by_id_not_by_row():
     assert crossed.comparisons[0].p == approx(straight.comparisons[0].p)
 
 
-def test_a_reader_counts_by_the_mean_over_seeds():
-    """Readers' means are 0.3 and 0.5 under the first, 0.2 and 0.2 under the second."""
+def test_a_user_counts_by_the_mean_over_seeds():
+    """The users' means are 0.3 and 0.5 under the first, 0.2 and 0.2 under the second."""
     found = judge([candidate(1, [[0.1, 0.4], [0.5, 0.6]]), candidate(0, [[0.2, 0.2]] * 2)])
     assert found.comparisons[0].difference == approx((0.1 + 0.3) / 2)
 
 
-def test_readers_with_nothing_to_find_do_not_count():
+def test_users_with_nothing_to_find_do_not_count():
     values = np.linspace(0.2, 0.4, 10)
     gaps = values.copy()
     gaps[:4] = np.nan
@@ -177,11 +177,11 @@ def test_with_one_seed_the_verdict_says_what_is_unknown():
     assert "the noise between seeds is unknown" in found.verdict
 
 
-def test_a_metric_without_a_value_for_each_reader_is_refused():
-    with pytest.raises(ConfigError, match="a value for each reader, got 'coverage@10'"):
-        judge_finalists(
+def test_a_metric_without_a_value_for_each_user_is_refused():
+    with pytest.raises(ConfigError, match="a value for each user, got 'coverage@10'"):
+        compare_finalists(
             [candidate(1, [[0.1, 0.2]])],
-            Judgement("coverage@10"),
+            ComparisonRules("coverage@10"),
             seeds=[1],
             search_values=[0.1],
             rng=np.random.default_rng(0),

@@ -71,10 +71,10 @@ def test_a_damaged_file_is_named(tmp_path):
 
 
 def test_the_file_is_strict_json(make_sweep, tmp_path):
-    path = make_sweep(seconds=float("nan")).write(tmp_path)
+    path = make_sweep(dataset={"rate": float("nan")}).write(tmp_path)
     text = path.read_text(encoding="utf-8")
     assert "NaN" not in text
-    assert json.loads(text)["seconds"] is None
+    assert json.loads(text)["dataset"] == {"rate": None}
 
 
 def test_trials_are_ordered_by_number(make_sweep):

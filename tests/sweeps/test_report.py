@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from recsys.evaluation.tables import Table
-from sweeps.finalists import Judgement, Retraining, judge_finalists
-from sweeps.outcome import default_trial, gains, savings, time_use
+from sweeps.costs import default_trial, gains, savings, time_use
+from sweeps.finalists import ComparisonRules, Retraining, compare_finalists
 from sweeps.record import RankAgreement, TestLook
 from sweeps.report import build_sweep_report, write_sweep_report
 from sweeps.tables import short_names, sweep_tables
@@ -28,8 +28,8 @@ def with_finalists(record):
         )
         candidates.append(Retraining(trial.number, trial.params, trial.values[0], frames))
     values = [trial.values[0] for trial in record.in_state("complete")]
-    judgement = Judgement("ndcg@10", n_samples=100)
-    found = judge_finalists(candidates, judgement, seeds=[7, 8], search_values=values, rng=rng)
+    rules = ComparisonRules("ndcg@10", n_samples=100)
+    found = compare_finalists(candidates, rules, seeds=[7, 8], search_values=values, rng=rng)
     return dataclasses.replace(record, finalists=found)
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from experiments.settings import flatten
-from experiments.trial import trial_config
+from experiments.sweep.trial import trial_config
 from recsys.config import Config
 from recsys.errors import ConfigError
 from sweeps import space as space_module
@@ -224,10 +224,10 @@ def test_a_default_that_differs_between_tied_settings_cannot_be_drawn():
             },
             "'model.user_encoder.fusion' must be set by one entry, got two",
         ),
-        ({"experiment.seed": {"int": [0, 9]}}, "must not vary: a better seed is luck"),
+        ({"experiment.seed": {"int": [0, 9]}}, "must not vary: a better seed is chance"),
         (
             {"evaluation.metrics_k": {"choice": [[5], [10]]}},
-            "must not vary: trials must be judged alike",
+            "must not vary: trials must be compared alike",
         ),
         ({"data.min_user_interactions": {"int": [1, 5]}}, "the same held-out interactions"),
     ],

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from recsys.errors import ConfigError
 from sweeps.pruners import build_pruner, describe_pruner
 from sweeps.record import Constraint, Objective
-from sweeps.settings import build_settings
+from sweeps.settings import SweepSettings, build_settings
 from sweeps.space import Space
 from sweeps.storage import open_storage
 from sweeps.study import (
@@ -17,8 +17,7 @@ from sweeps.study import (
     RETRY_OF,
     SETTINGS_KEY,
     Notes,
-    load_settings,
-    lost_trials,
+    load_kept,
     open_study,
 )
 
@@ -27,7 +26,7 @@ SPACE = {
     "kind": {"choice": ["a", "b"]},
     "y": {"int": [1, 9], "when": {"kind": "b"}},
 }
-NOTES = Notes(metrics={"m": 0.5}, epochs=2, planned_epochs=3, seconds=1.0, overhead_seconds=0.1)
+NOTES = Notes({"m": 0.5}, epochs=2, planned_epochs=3, seconds=1.0, overhead_seconds=0.1)
 
 
 def settings(**given):
@@ -37,16 +36,23 @@ def settings(**given):
 
 @pytest.fixture
 def studies(tmp_path):
-    """Opens the same study again, each time as another process would."""
+    """Opens the study of a place again, each time as another process would."""
 
-    def build(limit=8, directory=tmp_path, **given):
+    def build(limit=8, place="one", **given):
         wanted = settings(**given)
-        storage = open_storage(str(directory / "journal.log"))
+        storage = open_storage(str(tmp_path / place / "journal.log"))
         pruner = build_pruner(wanted, 5)
         space = Space.of(SPACE)
         return open_study(storage, "s", wanted, space=space, pruner=pruner, limit=limit)
 
     return build
+
+
+def begun(study):
+    """The next trial, as a worker begins it."""
+    trial = study.next_trial()
+    study.begin(trial, {})
+    return trial
 
 
 def run_one(study, value=None, owner=None):
@@ -55,7 +61,7 @@ def run_one(study, value=None, owner=None):
     if trial is None:
         return None
     params = study.begin(trial, {"worker": "w", "owner": owner})
-    study.complete(trial, [params["x"] if value is None else value], NOTES)
+    study.end(trial, "complete", NOTES, [params["x"] if value is None else value])
     return params
 
 
@@ -75,7 +81,7 @@ def test_a_trial_that_completed_without_all_that_it_drew_counts_as_failed(studie
     study = studies()
     trial = study.next_trial()
     trial.suggest_float("x", 0.0, 1.0)
-    study.complete(trial, [0.5], NOTES)
+    study.end(trial, "complete", NOTES, [0.5])
     run_one(study)
     records = study.records(())
     assert [record.state for record in records] == ["failed", "complete"]
@@ -97,39 +103,31 @@ def test_the_default_is_trial_0_and_draws_nothing(studies):
     assert study.begin(trial, {}) == {"x": 0.25}  # 'kind' of the default cannot be drawn
 
 
+def run_all(study):
+    """Runs what is left of a study; gives it."""
+    while run_one(study) is not None:
+        pass
+    return study
+
+
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
-def test_one_worker_and_one_seed_draw_the_same(studies, tmp_path, sampler):
-    drawings = []
-    for place in ("one", "two"):
-        (tmp_path / place).mkdir()
-        study = studies(directory=tmp_path / place, sampler=sampler)
-        while run_one(study) is not None:
-            pass
-        drawings.append(drawn(study))
-    assert drawings[0] == drawings[1]
-    assert len({repr(each) for each in drawings[0]}) == 8
+def test_one_worker_and_one_seed_draw_the_same(studies, sampler):
+    one, two = (drawn(run_all(studies(place=place, sampler=sampler))) for place in ("one", "two"))
+    assert one == two
+    assert len({repr(each) for each in one}) == 8
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
-def test_a_study_that_is_opened_anew_for_every_trial_draws_as_if_it_never_was(
-    studies, tmp_path, sampler
-):
-    (tmp_path / "whole").mkdir()
-    whole = studies(directory=tmp_path / "whole", sampler=sampler)
-    while run_one(whole) is not None:
+def test_a_study_that_is_opened_anew_for_every_trial_draws_as_if_it_never_was(studies, sampler):
+    whole = run_all(studies(place="whole", sampler=sampler))
+    while run_one(studies(place="torn", sampler=sampler)) is not None:
         pass
-    (tmp_path / "torn").mkdir()
-    while run_one(studies(directory=tmp_path / "torn", sampler=sampler)) is not None:
-        pass
-    assert drawn(studies(directory=tmp_path / "torn")) == drawn(whole)
+    assert drawn(studies(place="torn")) == drawn(whole)
 
 
-def test_another_seed_draws_otherwise(studies, tmp_path):
-    for place, seed in (("one", 1), ("two", 2)):
-        (tmp_path / place).mkdir()
-        run_one(studies(directory=tmp_path / place, seed=seed))
-    one, two = (drawn(studies(directory=tmp_path / place)) for place in ("one", "two"))
-    assert one != two
+def test_another_seed_draws_otherwise(studies):
+    one, two = studies(place="one", seed=1), studies(place="two", seed=2)
+    assert run_one(one) != run_one(two)
 
 
 def test_a_lost_trial_is_failed_and_queued_again_with_what_it_drew(studies):
@@ -143,32 +141,25 @@ def test_a_lost_trial_is_failed_and_queued_again_with_what_it_drew(studies):
     assert study.begin(retry, {"worker": "v"}) == params
 
 
-def test_a_trial_lost_before_it_drew_draws_what_it_would_have(studies, tmp_path):
-    (tmp_path / "whole").mkdir()
-    whole = studies(directory=tmp_path / "whole")
+def test_a_trial_lost_before_it_drew_draws_what_it_would_have(studies):
+    whole = studies(place="whole")
     run_one(whole), run_one(whole)
     study = studies()
     run_one(study)
-    lost = study.next_trial()
-    assert study.lose(lost.number)
+    assert study.lose(study.next_trial().number)
     run_one(study)
     assert drawn(study) == drawn(whole)
 
 
-def test_a_loss_takes_no_place_and_no_draw_from_the_others(studies, tmp_path):
+def test_a_loss_takes_no_place_and_no_draw_from_the_others(studies):
     """The same configurations come out, whichever trial was lost and when it was noticed."""
-    (tmp_path / "whole").mkdir()
-    whole = studies(directory=tmp_path / "whole", sampler="random", limit=6)
-    while run_one(whole) is not None:
-        pass
+    whole = run_all(studies(place="whole", sampler="random", limit=6))
     study = studies(sampler="random", limit=6)
     run_one(study)
-    lost = study.next_trial()
-    study.begin(lost, {})
+    lost = begun(study)
     run_one(study)
     study.lose(lost.number)
-    while run_one(study) is not None:
-        pass
+    run_all(study)
 
     def key(params):
         return sorted(params.items())
@@ -178,11 +169,10 @@ def test_a_loss_takes_no_place_and_no_draw_from_the_others(studies, tmp_path):
 
 def test_a_loss_that_was_not_queued_again_is_found_later(studies):
     study = studies()
-    trial = study.next_trial()
-    study.begin(trial, {})
+    trial = begun(study)
     study.study.tell(trial.number, state=TrialState.FAIL)  # and then the power went
     study = studies()
-    assert study.queue_lost() == []
+    study.queue_lost()
     assert [t.user_attrs.get(RETRY_OF) for t in study.trials()] == [None, 0]
     study.queue_lost()
     assert len(study.trials()) == 2
@@ -198,19 +188,18 @@ def test_a_trial_that_ended_cannot_be_lost(studies):
 def test_a_configuration_that_kills_its_workers_is_given_up(studies):
     study = studies(limit=1)
     for _ in range(MOST_RETRIES + 1):
-        trial = study.next_trial()
-        study.begin(trial, {})
+        trial = begun(study)
         study.lose(trial.number)
     assert study.next_trial() is None
     assert study.is_done()
-    assert study.queue_lost() == [MOST_RETRIES]
+    study.queue_lost()
+    assert len(study.trials()) == MOST_RETRIES + 1
 
 
 def test_a_trial_that_failed_by_itself_holds_its_place(studies):
     study = studies(limit=2)
-    trial = study.next_trial()
-    study.begin(trial, {})
-    study.fail(trial, NOTES)
+    trial = begun(study)
+    study.end(trial, "failed", NOTES)
     run_one(study)
     assert study.next_trial() is None and study.is_done()
     assert [record.state for record in study.records(())] == ["failed", "complete"]
@@ -219,9 +208,8 @@ def test_a_trial_that_failed_by_itself_holds_its_place(studies):
 def test_a_study_in_which_everything_fails_ends_early(studies):
     study = studies(limit=100)
     for _ in range(MOST_EARLY_FAILURES):
-        trial = study.next_trial()
-        study.begin(trial, {})
-        study.fail(trial, NOTES)
+        trial = begun(study)
+        study.end(trial, "failed", NOTES)
     assert study.next_trial() is None and study.is_done()
 
 
@@ -229,17 +217,16 @@ def test_two_workers_that_ask_for_the_last_place_get_it_once(studies, monkeypatc
     """Without a common lock, as between machines: the later one gives its trial up."""
     first, second = studies(limit=1), studies(limit=1)
     trial = first.next_trial()
-    monkeypatch.setattr(second, "n_free", lambda **_: 1)  # as it saw the study a moment before
+    monkeypatch.setattr(second, "n_free", lambda: 1)  # as it saw the study a moment before
     assert second.next_trial() is None
     first.begin(trial, {})
-    first.complete(trial, [0.5], NOTES)
+    first.end(trial, "complete", NOTES, [0.5])
     assert len(first.records(())) == 1 and first.is_done()
 
 
 def test_a_retry_that_was_queued_twice_is_run_once(studies):
     study = studies(limit=2)
-    trial = study.next_trial()
-    study.begin(trial, {})
+    trial = begun(study)
     study.lose(trial.number)
     study.queue({}, **{RETRY_OF: 0})
     values = []
@@ -252,21 +239,20 @@ def test_only_trials_whose_process_is_gone_are_lost(studies):
     study = studies()
     for owner in ("dead", "alive"):
         study.begin(study.next_trial(), {"owner": owner})
-    found = lost_trials(study, lambda trial: trial.user_attrs["begin"]["owner"] == "dead")
+    found = study.end_lost(lambda trial: trial.user_attrs["begin"]["owner"] == "dead")
     assert [trial.number for trial in found] == [0]
+    assert [trial.state.name for trial in study.trials()] == ["FAIL", "RUNNING", "WAITING"]
 
 
 def test_hopeless_trials_are_pruned_at_their_epochs(studies):
     study = studies(pruner="median", pruner_startup_trials=2, pruner_warmup_epochs=1)
     for value in (0.5, 0.6):
-        trial = study.next_trial()
-        study.begin(trial, {})
+        trial = begun(study)
         assert not any(study.report(trial, epoch, value) for epoch in (1, 2, 3))
-        study.complete(trial, [value], NOTES)
-    trial = study.next_trial()
-    study.begin(trial, {})
+        study.end(trial, "complete", NOTES, [value])
+    trial = begun(study)
     assert [study.report(trial, epoch, 0.1) for epoch in (1, 2)] == [False, True]
-    study.prune(trial, NOTES)
+    study.end(trial, "pruned", NOTES)
     record = study.records(())[2]
     assert (record.state, record.values, record.intermediate) == ("pruned", None, {1: 0.1, 2: 0.1})
 
@@ -283,14 +269,13 @@ def test_every_pruner_ends_the_hopeless_and_not_the_best(studies, name):
     study = studies(pruner=name, limit=40, sampler="random", percentile=25, pruner_startup_trials=3)
     states = {}
     for number in range(40):
-        trial = study.next_trial()
-        study.begin(trial, {})
+        trial = begun(study)
         value = 1.0 if number % 4 == 0 else 0.1 - number / 1000
         if any(study.report(trial, epoch, value) for epoch in range(1, 6)):
-            study.prune(trial, NOTES)
+            study.end(trial, "pruned", NOTES)
             states.setdefault(value == 1.0, []).append("pruned")
         else:
-            study.complete(trial, [value], NOTES)
+            study.end(trial, "complete", NOTES, [value])
             states.setdefault(value == 1.0, []).append("complete")
     assert states[True].count("complete") > states[True].count("pruned")
     assert states[False].count("pruned") >= 10
@@ -300,10 +285,9 @@ def test_a_broken_constraint_leaves_a_trial_infeasible(studies):
     rules = (Constraint("cost", maximum=2.0), Constraint("cover", minimum=0.5))
     study = studies(constraints=rules, limit=3)
     for x, cost in ((0.9, 3.0), (0.4, 1.0), (0.3, 1.0)):
-        trial = study.next_trial()
-        study.begin(trial, {})
+        trial = begun(study)
         study.constrain(trial, rules, {"cost": cost, "cover": 0.7})
-        study.complete(trial, [x], NOTES)
+        study.end(trial, "complete", NOTES, [x])
     assert study.study.best_trial.value == 0.4
     assert study.study.best_trial.constraints == pytest.approx({"cost<=": -1.0, "cover>=": -0.2})
 
@@ -311,24 +295,22 @@ def test_a_broken_constraint_leaves_a_trial_infeasible(studies):
 def test_settings_are_read_back_by_whoever_joins(studies):
     study = studies()
     study.keep(SETTINGS_KEY, settings().model_dump(mode="json"))
-    found, kept = load_settings(study.storage, "s")
-    assert found == settings()
-    assert SETTINGS_KEY in kept
+    assert SweepSettings(**load_kept(study.storage, "s")[SETTINGS_KEY]) == settings()
 
 
 def test_joining_a_study_that_is_not_there_names_those_that_are(studies):
     study = studies()
     with pytest.raises(ConfigError, match="has no study 'other'; it has s"):
-        load_settings(study.storage, "other")
+        load_kept(study.storage, "other")
     with pytest.raises(ConfigError, match="was not made by a sweep"):
-        load_settings(study.storage, "s")
+        load_kept(study.storage, "s")
 
 
 def test_a_record_says_what_is_known_of_a_trial(studies):
     study = studies()
     trial = study.next_trial()
     study.begin(trial, {"worker": "worker-3", "run_id": "abc"})
-    study.complete(trial, [0.25], NOTES)
+    study.end(trial, "complete", NOTES, [0.25])
     (record,) = study.records((Constraint("m", minimum=0.1),), share_of_users=0.5)
     assert (record.worker, record.mlflow_run_id) == ("worker-3", "abc")
     assert (record.values, record.metrics, record.constraints) == ((0.25,), {"m": 0.5}, {"m": 0.5})
@@ -340,16 +322,13 @@ def test_multiple_objectives_are_kept_in_their_order(studies):
     pair = [Objective("m"), Objective("model_bytes", "minimize")]
     study = studies(objectives=pair, limit=3)
     for values in ([0.1, 5.0], [0.2, 9.0], [0.1, 7.0]):
-        trial = study.next_trial()
-        study.begin(trial, {})
-        study.complete(trial, values, NOTES)
+        trial = begun(study)
+        study.end(trial, "complete", NOTES, values)
     front = {trial.number for trial in study.study.best_trials}
     assert front == {0, 1}
 
 
 def test_the_gaussian_process_draws_within_the_space(studies):
-    study = studies(sampler="gp", limit=7, startup_trials=3)
-    while run_one(study) is not None:
-        pass
+    study = run_all(studies(sampler="gp", limit=7, startup_trials=3))
     assert all(0 <= params["x"] <= 1 for params in drawn(study))
     assert np.unique([params["x"] for params in drawn(study)]).size >= 3

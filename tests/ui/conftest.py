@@ -226,9 +226,9 @@ def _settings(directory, uri):
 
 
 def _sweep(directory):
-    from experiments.sweep_console import SweepConsole
-    from experiments.sweep_request import read_request
-    from experiments.sweeper import sweep
+    from experiments.sweep.console import SweepConsole
+    from experiments.sweep.opening import read_request
+    from experiments.sweep.parent import sweep
 
     (directory / "space.yaml").write_text(yaml.safe_dump(SPACE))
     options = {"n_trials": 3, "startup_trials": 2, "finalists": 0, "final_run": False}

@@ -28,9 +28,7 @@ class SweepConsole(RunConsole):
     """
 
     def __init__(self, console: Console | None = None) -> None:
-        console = console or Console()
         super().__init__(console)
-        self._terminal = console
         self._live: Live | None = None
         self._bar: Progress | None = None
         self._told = set[int]()
@@ -45,14 +43,14 @@ class SweepConsole(RunConsole):
         self._objectives, self._title = objectives, title
         self._told = {trial.number for trial in known if trial.state != "running"}
         self.heading(title)
-        if not self._terminal.is_terminal:
+        if not self._console.is_terminal:
             yield
             return
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         )
         self._bar.add_task("trials", total=None)
-        with Live(console=self._terminal, transient=True, refresh_per_second=4) as self._live:
+        with Live(console=self._console, transient=True, refresh_per_second=4) as self._live:
             yield
         self._live = None
 
@@ -79,18 +77,16 @@ class SweepConsole(RunConsole):
             table.add_row(
                 name + star, _number(row.mean), _number(row.std), _number(row.search_value)
             )
-        self._terminal.print(table)
+        self._console.print(table)
         self.say(finalists.verdict)
 
-    def outcome(
-        self, sweep_dir: Path, best_path: Path | None, report: Path | None, ui_command: str | None
+    def where_all_is(
+        self, sweep_dir: Path, best_path: Path, report: Path, ui_command: str | None
     ) -> None:
         """Print where everything lies."""
         self.say(f"sweep       {sweep_dir}")
-        if report is not None:
-            self.say(f"report      {report}")
-        if best_path is not None:
-            self.say(f"best        {best_path}, to be run with 'bookends run --config {best_path}'")
+        self.say(f"report      {report}")
+        self.say(f"best        {best_path}, to be run with 'bookends run --config {best_path}'")
         if ui_command is not None:
             self.say(f"MLflow UI   {ui_command}")
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from experiments.sweep_directory import SweepDirectory
-from experiments.sweep_worker import STORAGE_VARIABLE, TRACKING_VARIABLE, Stage
+from experiments.sweep.directory import SweepDirectory
+from experiments.sweep.state import STORAGE_VARIABLE, TRACKING_VARIABLE, Assignment
 
 MOST_REPLACEMENTS = 5
 """Per worker: one that cannot live is not to be started for ever."""
@@ -26,16 +26,14 @@ class WorkerPool:
     """The workers of one stage, in a session of their own: a Ctrl-C reaches them through us.
 
     Attributes:
+        assignment: what they work on.
         directory: of the sweep.
-        stage: to work on.
-        storage: the study's address.
         tracking_uri: the tracker's; None for none.
         n_workers: how many.
     """
 
+    assignment: Assignment
     directory: SweepDirectory
-    stage: Stage
-    storage: str
     tracking_uri: str | None
     n_workers: int
     _running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -53,21 +51,19 @@ class WorkerPool:
             if index not in self._running:
                 self._running[index] = self._start(index)
 
-    def collect(self) -> list[int]:
-        """Forget the workers that ended; gives the exit codes of those that died."""
-        died = []
+    def collect(self) -> bool:
+        """Forget the workers that ended; gives whether any of them died."""
+        before = self._replaced
         for index, process in list(self._running.items()):
             code = process.poll()
             if code is None:
                 continue
             del self._running[index]
             if code != 0:
-                died.append(code)
                 self._replaced += 1
-                logger.warning(
-                    "worker %d ended with %s%s", index, _how(code), self._last_words(index)
-                )
-        return died
+                how = f"signal {-code}" if code < 0 else f"exit code {code}"
+                logger.warning("worker %d ended with %s%s", index, how, self._last_words(index))
+        return self._replaced > before
 
     @property
     def n_running(self) -> int:
@@ -94,17 +90,18 @@ class WorkerPool:
         self._running.clear()
 
     def _start(self, index: int) -> subprocess.Popen[bytes]:
+        stage = self.assignment.stage or "search"
         command = [
             *(sys.executable, "-m", "experiments", "sweep", "worker"),
-            *("--study", self.directory.name, "--stage", self.stage),
+            *("--study", self.assignment.study, "--stage", stage),
             *("--index", str(index), "--parent", str(os.getpid())),
         ]
         # The address goes by the environment: it may hold a password, which a command shows.
         environment = os.environ | worker_environment(self.n_workers, os.environ)
-        environment[STORAGE_VARIABLE] = self.storage
+        environment[STORAGE_VARIABLE] = self.assignment.storage
         if self.tracking_uri is not None:
             environment[TRACKING_VARIABLE] = self.tracking_uri
-        with open(self.directory.worker_log(self.stage, index), "ab") as log:
+        with open(self.directory.worker_log(stage, index), "ab") as log:
             return subprocess.Popen(
                 command,
                 env=environment,
@@ -115,8 +112,8 @@ class WorkerPool:
             )
 
     def _last_words(self, index: int) -> str:
-        text = self.directory.worker_log(self.stage, index).read_text(errors="replace")
-        lines = text.strip().splitlines()
+        path = self.directory.worker_log(self.assignment.stage or "search", index)
+        lines = path.read_text(errors="replace").strip().splitlines()
         return f": {lines[-1]}" if lines else ""
 
 
@@ -125,17 +122,8 @@ def worker_environment(n_workers: int, environ: Mapping[str, str]) -> dict[str, 
 
     Threads that spin while they wait take the cores from the other workers.
     """
-    n_threads = str(max(1, n_cores() // n_workers))
+    has_affinity = hasattr(os, "sched_getaffinity")
+    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    n_threads = str(max(1, n_cores // n_workers))
     wanted = dict.fromkeys(_THREAD_VARIABLES, n_threads) | {"OMP_WAIT_POLICY": "passive"}
     return {name: value for name, value in wanted.items() if name not in environ}
-
-
-def n_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _how(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit code {code}"

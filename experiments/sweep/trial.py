@@ -1,4 +1,4 @@
-"""One training of a sweep, judged on validation: what a trial and a finalist have in common.
+"""One training of a sweep, evaluated on validation: what trials and finalists have in common.
 
 Nothing here is ever given the test split: the data set that a trial sees has an empty one.
 """
@@ -14,30 +14,30 @@ from typing import Any
 import numpy as np
 
 from experiments.settings import Tree, check_config
-from recsys.config import Config, EvaluationConfig
+from recsys.config import Config
 from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.errors import ConfigError
-from recsys.evaluation.evaluation import Evaluation, evaluate
+from recsys.evaluation.evaluation import Evaluation, HeldOutSplit, evaluate
 from recsys.evaluation.ranking import Scorer, Vectors
 from recsys.models.two_tower import TwoTower
-from recsys.pipeline import build_trainer, model_vectors
+from recsys.pipeline import model_vectors
 from recsys.training.optimizers import parameter_size
 from recsys.training.trainer import EpochResult, Step, Trainer
+from sweeps.record import Numbers
 from sweeps.settings import COSTS
 
-Metrics = dict[str, float | None]
 MOST_PREPARED = 4
 """Data sets that a worker keeps at hand, where the space varies features."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trainer whose epochs were read, to the end or until the reader had enough.
+    """A trainer after its last epoch, or after the one at which the trial was pruned.
 
     Attributes:
         trainer: with its history and the best weights.
-        is_pruned: whether the reader stopped it.
+        is_pruned: whether it was.
     """
 
     trainer: Trainer
@@ -54,7 +54,7 @@ class SealedData:
 
     Args:
         seed: of the split, the same for all trials.
-        user_share: share of the readers to keep; 1 keeps all.
+        user_share: share of the users to keep; 1 keeps all.
     """
 
     def __init__(self, seed: int, user_share: float = 1.0) -> None:
@@ -121,7 +121,7 @@ def train(
     keep_going: Callable[[EpochResult], bool],
     on_step: Callable[[Step], None] | None = None,
 ) -> Trained:
-    """Read a trainer's epochs until there are no more, or the reader has enough."""
+    """Train until the epochs are over, or one is not to be followed by another."""
     with closing(trainer.epochs(on_step=on_step)) as epochs:  # type: ignore[type-var]
         for result in epochs:
             if not keep_going(result):
@@ -129,19 +129,19 @@ def train(
     return Trained(trainer, is_pruned=False)
 
 
-def measure(trained: Trained, prepared: Prepared, config: Config, wanted: Sequence[str]) -> Metrics:
+def measure(trained: Trained, prepared: Prepared, config: Config, wanted: Sequence[str]) -> Numbers:
     """The metrics of the best epoch, what training cost, and what else is wanted of validation.
 
     Args:
         trained: what to measure; its model is given its best weights where lists are looked at.
         prepared: what it was trained on.
         config: its settings.
-        wanted: names; those that neither an epoch nor a cost gives need all lists to be judged.
+        wanted: names; those that neither an epoch nor a cost gives need all lists to be evaluated.
     """
     trainer = trained.trainer
     parameters, n_bytes = parameter_size(trainer.model)
     best = trainer.history[(trainer.best_epoch or trained.epochs) - 1]
-    metrics: Metrics = dict(best.validation)
+    metrics: Numbers = dict(best.validation)
     metrics |= {
         "train_seconds": sum(result.seconds for result in trainer.history),
         "model_bytes": n_bytes,
@@ -151,34 +151,39 @@ def measure(trained: Trained, prepared: Prepared, config: Config, wanted: Sequen
     if any(name not in metrics for name in wanted) and not trained.is_pruned:
         trainer.restore_best()
         vectors = validation_vectors(trainer.model, prepared)
-        evaluation = judge_lists(vectors, prepared, config)
-        metrics = list_metrics(evaluation) | metrics
+        metrics = list_metrics(evaluate_on_validation(vectors, prepared, config)) | metrics
     return metrics
 
 
 def validation_vectors(model: TwoTower, prepared: Prepared) -> Vectors:
-    """All vectors as validation judges them: histories hold train items alone."""
+    """All vectors as validation asks for them: histories hold train items alone."""
     return model_vectors(model, prepared, known=(prepared.train,))
 
 
-def judge_lists(scorer: Scorer, prepared: Prepared, config: Config) -> Evaluation:
+def evaluate_on_validation(scorer: Scorer, prepared: Prepared, config: Config) -> Evaluation:
     """The lists of a scorer on validation, looked at from all sides but intervals."""
-    settings: EvaluationConfig = config.evaluation.model_copy(
-        update={"bootstrap_samples": 100, "candidate_samples": 0}
-    )
+    return evaluate_split(scorer, prepared, config, "validation")
+
+
+def evaluate_split(
+    scorer: Scorer, prepared: Prepared, config: Config, split: HeldOutSplit
+) -> Evaluation:
+    """The lists of a scorer on a split, without intervals of any use and without candidates."""
     return evaluate(
         scorer,
         prepared,
-        split="validation",
-        config=settings,
+        split=split,
+        config=config.evaluation.model_copy(
+            update={"bootstrap_samples": 100, "candidate_samples": 0}
+        ),
         seed=config.experiment.seed,
         baselines={},
     )
 
 
-def list_metrics(evaluation: Evaluation) -> Metrics:
+def list_metrics(evaluation: Evaluation) -> Numbers:
     """Means of all metrics, and those of segments under names such as ``cold_items_ndcg@10``."""
-    metrics: Metrics = dict(evaluation.model.means)
+    metrics: Numbers = dict(evaluation.model.means)
     columns = evaluation.segments.columns
     for row in evaluation.segments.rows:
         cells = dict(zip(columns, row, strict=True))
@@ -190,8 +195,8 @@ def list_metrics(evaluation: Evaluation) -> Metrics:
     return metrics
 
 
-def check_measures(measures: Sequence[str], known: Metrics) -> None:
-    """Refuse what no trial could be judged by.
+def check_measures(measures: Sequence[str], known: Numbers) -> None:
+    """Refuse what no trial could be compared by.
 
     Args:
         measures: names of metrics and costs.
@@ -209,8 +214,3 @@ def check_measures(measures: Sequence[str], known: Metrics) -> None:
         raise ConfigError(
             f"an objective or constraint must be one of {', '.join(names)}, got '{name}'"
         )
-
-
-def new_trainer(config: Config, prepared: Prepared) -> Trainer:
-    """A trainer at its start."""
-    return build_trainer(config, prepared)

@@ -14,41 +14,22 @@ POINT = 0.01
 
 @dataclass(frozen=True)
 class Savings:
-    """Epochs that pruning spared.
-
-    Attributes:
-        n_pruned: how many trials were pruned.
-        trained: epochs that all trials trained.
-        usual: mean epochs of a completed trial; None without one.
-        spared: epochs that the pruned trials would still have trained, had they been as long as
-            ``usual``; no less than 0 a trial. None without a completed trial.
-        at_most: the same had they trained all that they could; None where that is not known.
-    """
+    """Epochs that pruning spared."""
 
     n_pruned: int
-    trained: int
-    usual: float | None
-    spared: float | None
-    at_most: int | None
+    trained: int  # epochs of all trials
+    usual: float | None  # mean epochs of a completed trial; None without one
+    spared: float | None  # of the pruned trials, had each been as long as ``usual``
+    at_most: int | None  # had they trained all that they could; None where that is not known
 
 
 @dataclass(frozen=True)
 class TimeUse:
-    """Where the wall time of the ended trials went.
-
-    Attributes:
-        n_trials: how many ended and took time.
-        seconds: of all trials, added up over workers.
-        overhead: of these, time in tracking and storage.
-        mean: seconds a trial; None without trials, as those below.
-        median_overhead: seconds of overhead of the trial in the middle.
-        mean_overhead: seconds of overhead a trial.
-        largest_overhead: seconds of overhead in the worst trial.
-    """
+    """Where the wall time of the ended trials went, in seconds; means are None without trials."""
 
     n_trials: int
-    seconds: float
-    overhead: float
+    seconds: float  # of all trials, added up over workers
+    overhead: float  # of these, time in tracking and storage
     mean: float | None
     median_overhead: float | None
     mean_overhead: float | None
@@ -62,19 +43,12 @@ class TimeUse:
 
 @dataclass(frozen=True)
 class Gain:
-    """One improvement of the best value.
-
-    Attributes:
-        trial: that brought it.
-        value: of the first objective.
-        gained: over the default configuration, better is positive; None without a default value.
-        spent: seconds of all trials up to it by number, itself included.
-    """
+    """One improvement of the best value of the first objective."""
 
     trial: int
     value: float
-    gained: float | None
-    spent: float
+    gained: float | None  # over the default, better is positive; None without a default value
+    spent: float  # seconds of all trials up to it by number, itself included
 
     @property
     def seconds_a_point(self) -> float | None:
@@ -114,8 +88,7 @@ def time_use(record: SweepRecord) -> TimeUse:
 
 def gains(record: SweepRecord) -> tuple[Gain, ...]:
     """Each improvement of the best value, in the order of trials; the first value is the first."""
-    sign = 1 if record.objectives[0].direction == "maximize" else -1
-    default = default_value(record)
+    sign, default = record.objectives[0].sign, default_value(record)
     found: list[Gain] = []
     for number, value in best_so_far(record):
         if found and value == found[-1].value:

@@ -1,0 +1,1 @@
+"""Sweeps: a parent process, its workers, and the end of it."""

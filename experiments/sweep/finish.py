@@ -1,0 +1,249 @@
+"""The end of a sweep: finalists on fresh seeds, the winner, one look at test, the run in full."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.console import RunConsole
+from experiments.runner import run as run_job
+from experiments.settings import check_config, merge, write_yaml
+from experiments.sweep.session import Session, track
+from experiments.sweep.state import Stage, settings_of
+from experiments.sweep.trial import evaluate_split, nest
+from experiments.sweep_delivery import deliver_sweep
+from recsys.baselines.tuning import tuned_baselines
+from recsys.config import Config
+from recsys.errors import BookendsError
+from recsys.evaluation.ranking import Scorer, Vectors
+from recsys.reporting.record import write_json, write_text
+from sweeps.finalists import DEFAULT_TRIAL, ComparisonRules, Retraining, compare_finalists
+from sweeps.importances import importances_of
+from sweeps.record import Finalists, TestLook, TrialRecord
+from sweeps.report import write_sweep_report
+from sweeps.study import DEFAULT, SweepStudy
+
+RunStage = Callable[[Session, Stage, SweepStudy, str], None]
+"""Has the trials of a stage run that are left, under a title."""
+FIRST_FRESH_SEED = 1
+logger = logging.getLogger(__name__)
+
+
+def finish(session: Session, run_stage: RunStage) -> None:
+    """Name the winner, look at test, write what there is to be read; nothing is done twice."""
+    candidates = choose(session)
+    if not candidates:
+        raise BookendsError(
+            "no trial was completed that keeps to the constraints, so that nothing can win; "
+            f"see {session.directory.path / 'study.json'}"
+        )
+    winner = candidates[0].number
+    if session.settings.finalists:
+        retrain(session, candidates, run_stage)
+        session.finalists = compare(session, candidates)
+        session.console.finalists(session.finalists)
+        if session.finalists.winner is not None:
+            winner = session.finalists.winner
+    tree = merge(session.settings.base, nest(trial_settings(session, winner)))
+    chosen = "the mean over fresh seeds" if session.finalists is not None else "its one trial"
+    head = (
+        f"# Trial {winner} of the sweep {session.directory.name}, chosen by {chosen} on "
+        f"validation.\n# Data {session.prepared.fingerprint}.\n"
+    )
+    write_text(session.directory.best_path, head + write_yaml(tree))
+    look_for = (winner, tuple(trial.number for trial in candidates))
+    if session.finalists is not None and session.state.tested != look_for:
+        look_at_test(session, session.finalists, winner)
+        session.keep(tested=look_for)
+    if session.settings.final_run and session.state.repeated != winner:
+        run_winner(session, tree, winner)
+        session.keep(repeated=winner)
+    _report(session)
+
+
+def choose(session: Session) -> list[TrialRecord]:
+    """The best trials, best first: of several objectives, of those that no other one beats."""
+    record = session.record("running")
+    ranked = record.front() if len(record.objectives) > 1 else record.ranked()
+    unlike: dict[str, TrialRecord] = {}
+    for trial in ranked:
+        unlike.setdefault(repr(sorted(trial.params.items())), trial)
+    return list(unlike.values())[: max(1, session.settings.finalists)]
+
+
+def fresh_seeds(session: Session) -> list[int]:
+    """Seeds of the last round, other than that of the search."""
+    first = session.base.experiment.seed + FIRST_FRESH_SEED
+    return list(range(first, first + session.settings.finalist_seeds))
+
+
+def with_default(session: Session, candidates: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The candidates and the default configuration, where it is not among them."""
+    default = _default_number(session)
+    others = [trial for trial in session.trials(session.main) if trial.number == default]
+    known = {trial.number for trial in candidates}
+    return [*candidates, *(trial for trial in others if trial.number not in known)]
+
+
+def _default_number(session: Session) -> int:
+    """The last trial of the default configuration: an earlier one was lost."""
+    numbers = [trial.number for trial in session.main.trials() if DEFAULT in trial.user_attrs]
+    return numbers[-1] if numbers else DEFAULT_TRIAL
+
+
+def trial_settings(session: Session, number: int) -> dict[str, Any]:
+    """The dotted settings of a trial of the search."""
+    trial = session.main.trials()[number]
+    return settings_of(session.main, trial, session.main.values_of(trial))
+
+
+def retrain(session: Session, candidates: Sequence[TrialRecord], run_stage: RunStage) -> None:
+    """Train finalists on fresh seeds; what an earlier session has done is kept."""
+    chosen, seeds = with_default(session, candidates), fresh_seeds(session)
+    study = session.stage("finalists")
+    notes = [trial.user_attrs for trial in study.trials()]
+    # an entry that the storage lost names no trial
+    known = {(note["trial"], note["seed"]) for note in notes if "trial" in note}
+    wanted = [(trial.number, seed) for trial in chosen for seed in seeds]
+    for number, seed in wanted:
+        if (number, seed) not in known:
+            settings = trial_settings(session, number) | {"experiment.seed": seed}
+            study.queue({}, trial=number, seed=seed, settings=settings)
+    session.set_limit("finalists", study, len(known.union(wanted)))
+    title = f"{len(chosen)} finalists, each on {len(seeds)} fresh seeds"
+    run_stage(session, "finalists", study, title)
+
+
+def compare(session: Session, candidates: Sequence[TrialRecord]) -> Finalists:
+    """Compare the finalists on validation, user by user."""
+    objective, evaluation = session.settings.objectives[0], session.base.evaluation
+    default, seeds = _default_number(session), fresh_seeds(session)
+    retrained = [
+        Retraining(
+            trial=DEFAULT_TRIAL if trial.number == default else trial.number,
+            params=trial.params,
+            search_value=None if trial.values is None else trial.values[0],
+            per_user=tuple(
+                pd.read_parquet(path) if path.is_file() else None
+                for path in (session.directory.per_user_path(trial.number, s) for s in seeds)
+            ),
+        )
+        for trial in with_default(session, candidates)
+    ]
+    return compare_finalists(
+        retrained,
+        ComparisonRules(
+            metric=objective.metric,
+            direction=objective.direction,
+            confidence=evaluation.confidence,
+            n_samples=evaluation.bootstrap_samples,
+        ),
+        seeds=seeds,
+        search_values=[t.values[0] for t in session.trials(session.main) if t.values is not None],
+        rng=np.random.default_rng([session.settings.seed, 30]),
+    )
+
+
+def look_at_test(session: Session, finalists: Finalists, winner: int) -> None:
+    """Evaluate the finalists on test, all in this one look; the winner is named already."""
+    looks = session.state.test_looks
+    purpose = "finalists, the winner having been named"
+    look = TestLook(datetime.now(UTC).isoformat(), purpose, trial=winner)
+    session.keep(test_looks=[*looks, look])  # first, so that one that is cut short counts as well
+    means: dict[str, dict[str, float | None]] = {}
+    for row in finalists.rows:
+        # trial 0 may have been run again
+        number = _default_number(session) if row.trial == DEFAULT_TRIAL else row.trial
+        found = [_finalist_on_test(session, number, seed) for seed in finalists.seeds]
+        kept = pd.DataFrame([each for each in found if each is not None])
+        if len(kept):
+            name = "default" if row.is_default else f"trial {row.trial}"
+            name = "winner" if row.trial == winner else name
+            means[name] = {str(metric): float(kept[metric].mean(skipna=False)) for metric in kept}
+    means |= _baselines_on_test(session)
+    look = dataclasses.replace(look, metrics=means.pop("winner", {}), baselines=means)
+    session.keep(test_looks=[*looks, look])
+
+
+def _finalist_on_test(session: Session, trial: int, seed: int) -> Mapping[str, Any] | None:
+    """Means on test of one training; what an earlier look has shown is read."""
+    path = session.directory.vectors_path(trial, seed)
+    seen = path.with_suffix(".test.json")
+    if not seen.is_file():
+        if not path.is_file():
+            return None
+        with np.load(path) as arrays:
+            vectors = Vectors(arrays["users"], arrays["items"], str(arrays["combine"]))  # type: ignore[arg-type]
+        means = _means_on_test(session, vectors)
+        if means is None:
+            return None
+        write_json(seen, means)
+        path.unlink()
+    return _read(seen)
+
+
+def _baselines_on_test(session: Session) -> dict[str, dict[str, float | None]]:
+    """Means on test of the baselines, tuned on validation; what an earlier look showed is read."""
+    seen = session.directory.finalists_dir / "baselines.test.json"
+    if not seen.is_file():
+        tuned = tuned_baselines(session.prepared, session.base, split="test")
+        found = {name: _means_on_test(session, scorer) for name, scorer in tuned.scorers.items()}
+        write_json(seen, {name: values for name, values in found.items() if values is not None})
+    return _read(seen)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _means_on_test(session: Session, scorer: Scorer) -> dict[str, float] | None:
+    """Means on test of all metrics; None where nothing is held out."""
+    evaluation = evaluate_split(scorer, session.prepared, session.base, "test")
+    return None if evaluation.skipped is not None else evaluation.model.means
+
+
+def run_winner(session: Session, tree: dict[str, Any], winner: int) -> None:
+    """Run the winning configuration in full, as any other run."""
+    looks = session.state.test_looks
+    record = run_job(_winner_config(session, tree, len(looks)), RunConsole())
+    look = TestLook(
+        datetime.now(UTC).isoformat(),
+        "winner, re-run in full",
+        trial=winner,
+        run_name=record.run_name,
+        metrics=(record.evaluation or {}).get("model", {}).get("means", {}),
+    )
+    session.keep(test_looks=[*looks, look], best_run_name=record.run_name)
+
+
+def _winner_config(session: Session, tree: dict[str, Any], number: int) -> Config:
+    """The winner's configuration, with a run name of its own."""
+    name = f"{session.directory.name}-best" + (f"-{number}" if number > 1 else "")
+    while (session.base.experiment.runs_dir / name).exists():
+        name += "-again"
+    return check_config(tree, {"experiment": {"run_name": name}}, origin="best.yaml")
+
+
+def _report(session: Session) -> None:
+    """Write what there is to be read, and send it to the tracker; the sweep is finished then."""
+    directory, record = session.directory, session.record("finished")
+    record = dataclasses.replace(record, importances=importances_of(record))
+    record.write(directory.path)
+    report, _ = write_sweep_report(directory.path)
+    track(session)  # the store was away when the sweep began
+    deliver_sweep(session, record)
+    session.close("finished")
+    if session.base.experiment.tracking and (session.tracked is None or session.tracked.failures):
+        logger.warning(
+            "MLflow lacks some of this sweep; send it later with: bookends track %s",
+            directory.path,
+        )
+    session.console.where_all_is(directory.path, directory.best_path, report, session.ui_command())

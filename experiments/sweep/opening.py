@@ -1,0 +1,296 @@
+"""From the command line to a session: what was asked for, checked; the study, opened or made."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.runner import check_sources, configure_torch, describe_dataset
+from experiments.settings import (
+    check_config,
+    flatten,
+    merge,
+    parse_overrides,
+    read_yaml,
+    write_yaml,
+)
+from experiments.sweep.console import SweepConsole
+from experiments.sweep.directory import SweepDirectory
+from experiments.sweep.session import Session, track
+from experiments.sweep.state import Stage, load_state, open_stage
+from experiments.sweep.trial import (
+    check_measures,
+    evaluate_on_validation,
+    list_metrics,
+    trial_config,
+)
+from recsys.artifacts import locked
+from recsys.baselines.popularity import Popularity
+from recsys.baselines.tuning import tuned_baselines
+from recsys.config import Config
+from recsys.data.dataset import Prepared, prepare_cached
+from recsys.data.histories import Histories
+from recsys.errors import ConfigError
+from recsys.evaluation.evaluation import Evaluation
+from recsys.evaluation.ranking import Scorer
+from recsys.reporting.record import write_text
+from sweeps.record import Numbers, Objective, SweepRecord
+from sweeps.settings import COSTS, SweepSettings, build_settings, parse_constraint, parse_objective
+from sweeps.space import Params, Space
+from sweeps.storage import open_storage, refuse_shared
+from sweeps.study import DEFAULT, RETRY_OF, SETTINGS_KEY, SweepStudy
+from tracking.store import resolve_uri, without_password
+
+COUNTS = ("n_users", "n_items", "train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """What the user asked for.
+
+    Attributes:
+        settings: of the sweep.
+        space_name: of the space.
+        name: of the sweep; None makes one from the space's and the settings' digest.
+        storage: address of the study; None takes a journal file in the sweep's directory.
+        sweeps_dir: where sweep directories are made.
+    """
+
+    settings: SweepSettings
+    space_name: str
+    name: str | None = None
+    storage: str | None = None
+    sweeps_dir: Path = Path("artifacts/sweeps")
+
+
+def read_request(
+    space: Path,
+    config: Path | None,
+    overrides: Sequence[str],
+    options: Mapping[str, Any],
+    **where: Any,
+) -> SweepRequest:
+    """What the user asked for, read and checked.
+
+    Args:
+        space: YAML with what may vary.
+        config: YAML with differences from the defaults; None for none.
+        overrides: dotted settings, as for a run.
+        options: settings of the sweep by name; None where not given.
+        **where: ``name``, ``storage`` and ``sweeps_dir`` of the :class:`SweepRequest`.
+
+    Raises:
+        ConfigError: an unknown or impossible setting.
+    """
+    base = merge({} if config is None else read_yaml(config), parse_overrides(overrides))
+    resolved = check_config(base, {}, origin=str(config or "defaults"))
+    name = where.get("name")
+    if name is not None and not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+        raise ConfigError(
+            f"'--name' must be made of letters, digits, '-', '_' and '.', got '{name}'"
+        )
+    objectives = [parse_objective(text) for text in options.get("objectives") or ()]
+    given = {key: value for key, value in options.items() if value is not None} | {
+        "objectives": objectives or [Objective(resolved.training.early_stopping.monitor)],
+        "constraints": [parse_constraint(text) for text in options.get("constraints") or ()],
+        "space": read_yaml(space),
+        "base": base,
+        "epoch_metrics": resolved.evaluation.metric_names,
+    }
+    return SweepRequest(build_settings(**given), space.stem, **where)
+
+
+def begin(request: SweepRequest, console: SweepConsole) -> Session:
+    """Check everything, prepare the data, open or make the study and its run."""
+    started, settings = time.monotonic(), request.settings
+    base = check_config(settings.base, {}, origin="base configuration")
+    space = Space.of(settings.space)
+    space.check(lambda given: trial_config(settings.base, given, request.space_name))
+    if request.storage is not None:
+        refuse_shared(request.storage, resolve_uri(base.experiment.tracking_uri))
+    configure_torch(base)
+    check_sources(base)
+    console.say(f"reading {' and '.join(map(str, base.data.source_paths.values()))}")
+    prepared = prepare_cached(base.data, base.experiment.seed)
+    popularity = _check_measures(settings, prepared, base)
+    name = request.name or f"{request.space_name}-{settings.digest(prepared.fingerprint)}"
+    directory = SweepDirectory.of(request.sweeps_dir, name)
+    with locked(directory.lock_path):
+        storage = open_storage(request.storage or directory.default_storage)
+        main = open_stage(storage, name, "search", settings, base, settings.n_trials)
+        session = Session(settings, base, prepared, directory, storage, main, console, started)
+        _open_study(session)
+        _tune_baselines_once(session, popularity)
+        track(session)
+        session.record("running").write(directory.path)
+    return session
+
+
+def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session:
+    """A session of a sweep that was begun, to read from: nothing of the study changes.
+
+    Raises:
+        ConfigError: there is no such study, or the address of its database lacks the password.
+    """
+    directory = SweepDirectory.of(sweep_dir.parent, sweep_dir.name)
+    if storage is None and directory.journal_path.is_file():
+        storage = directory.default_storage
+    opened = open_storage(storage or read_yaml(directory.settings_path)["storage"])
+    settings = load_state(opened, record.name).settings
+    base = check_config(settings.base, {}, origin="base configuration")
+    return Session(
+        settings,
+        base,
+        prepare_cached(base.data, base.experiment.seed),
+        directory,
+        opened,
+        open_stage(opened, record.name, "search", settings, base, record.n_trials),
+        SweepConsole(),
+        environment=record.environment,
+    )
+
+
+def _check_measures(settings: SweepSettings, prepared: Prepared, base: Config) -> Numbers:
+    """Refuse measures that no trial has a value of; gives what popularity scores on validation."""
+    counted = Histories.of(prepared.train)
+    evaluation = _evaluate(Popularity().fit(counted).scorer(counted, None), prepared, base)
+    known = list_metrics(evaluation)
+    check_measures(settings.measures, known)
+    metric = settings.objectives[0].metric
+    if settings.finalists and (metric in COSTS or metric not in evaluation.per_user.columns):
+        raise ConfigError(
+            "the first objective must have a value for each user, so that finalists can be "
+            f"compared, got '{metric}'; name another one first, or give --finalists 0"
+        )
+    return known
+
+
+def _evaluate(scorer: Scorer, prepared: Prepared, base: Config) -> Evaluation:
+    evaluation = evaluate_on_validation(scorer, prepared, base)
+    if evaluation.skipped is not None:
+        raise ConfigError(
+            "a sweep compares trials on validation, but there is none: "
+            f"{evaluation.skipped}; see 'data.split'"
+        )
+    return evaluation
+
+
+def _tune_baselines_once(session: Session, popularity: Numbers) -> None:
+    """Let the study keep what the baselines score on validation, tuned by it as trials are."""
+    if session.state.baselines:
+        return
+    session.console.say("tuning the baselines")
+    tuned = tuned_baselines(session.prepared, session.base, split="validation")
+    for note in tuned.notes:
+        session.console.say(note)
+    found = {
+        name: list_metrics(_evaluate(scorer, session.prepared, session.base))
+        for name, scorer in tuned.scorers.items()
+        if name != "popularity"
+    }
+    session.keep(baselines={"popularity": popularity} | found)
+
+
+def _open_study(session: Session) -> None:
+    """Make the study what the settings say, or check that it is; queue what comes first."""
+    main, settings, directory = session.main, session.settings, session.directory
+    first: Stage = "search" if settings.user_share is None else "share"
+    if SETTINGS_KEY in main.kept():
+        _check_same(session)
+    elif main.trials():
+        raise ConfigError(
+            f"the study '{main.name}' must be a sweep's, but another program made its "
+            f"{len(main.trials())} trials; give another --name"
+        )
+    else:
+        session.keep(
+            created=datetime.now(UTC).isoformat(),
+            fingerprint=session.prepared.fingerprint,
+            dataset=describe_dataset(session.prepared),
+            sweep_dir=directory.path,
+            stage=first,
+        )
+    cells = _grid(session) if settings.sampler == "grid" else None
+    asked = settings.n_trials if cells is None else min(settings.n_trials, 1 + len(cells))
+    limits = {first: asked}
+    if first == "share":
+        limits["search"] = 1 + (settings.promoted or 0)
+    main.limit = limits["search"]
+    sessions = main.kept().get("sessions", 0) + 1
+    session.keep(limits={"share": 0, "finalists": 0} | limits, sessions=sessions, settings=settings)
+    study = session.stage(first)
+    n_known = queue_default(session, study)
+    for cell in (cells or [])[n_known - 1 : study.limit - 1]:
+        study.queue(cell)
+    head = {"name": directory.name, "storage": without_password(session.storage.url)}
+    write_text(directory.settings_path, write_yaml(head | settings.model_dump(mode="json")))
+
+
+def queue_default(session: Session, study: SweepStudy) -> int:
+    """Queue the default configuration as trial 0; gives how many configurations there are."""
+    assert study.space is not None
+    n_known = sum(RETRY_OF not in trial.user_attrs for trial in study.trials())
+    if n_known == 0:
+        params = study.space.within(flatten(session.base.model_dump(mode="json")))
+        study.queue(params, **{DEFAULT: list(params)})
+    return max(1, n_known)
+
+
+def _grid(session: Session) -> list[Params]:
+    """The grid without the default configuration, in the order in which it is gone through.
+
+    Cells that come to the same configuration, as one that fills in a default does, are one.
+    """
+    space = Space.of(session.settings.space)
+    cells, seen = list[Params](), {session.base.model_dump_json()}
+    for cell in space.grid(np.random.default_rng(session.settings.seed)):
+        config = trial_config(session.settings.base, space.settings(cell), "base")
+        if config.model_dump_json() not in seen:
+            seen.add(config.model_dump_json())
+            cells.append(cell)
+    return cells
+
+
+def _check_same(session: Session) -> None:
+    state, name = session.state, session.directory.name
+    old, new = flatten(state.settings.identity()), flatten(session.settings.identity())
+    for setting in [*old, *(new.keys() - old.keys())]:
+        if old.get(setting) != new.get(setting):
+            raise ConfigError(
+                f"the sweep '{name}' must keep '{setting}': it was "
+                f"{old.get(setting)!r:.200}, got {new.get(setting)!r:.200}; give another --name"
+            )
+    if state.fingerprint != session.prepared.fingerprint:
+        before = state.dataset or {"fingerprint": state.fingerprint}
+        raise ConfigError(
+            f"the sweep '{name}' must go on with the data that it was begun on, but "
+            f"{_data_changes(before, describe_dataset(session.prepared))}; give another --name "
+            "for a new sweep"
+        )
+
+
+def _data_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What is not as it was: files by name, counts with both values."""
+    old, new = before.get("sources", {}), now["sources"]
+    files = [Path(path).name for path in new if path in old and old[path] != new[path]]
+    changes = [f"the content of {' and '.join(files)} has changed"] if files else []
+    changes += [
+        f"'{path}' is {what}"
+        for what, paths in (("new", new.keys() - old.keys()), ("gone", old.keys() - new.keys()))
+        for path in sorted(paths)
+        if old
+    ]
+    changes += [
+        f"{name.removeprefix('n_')} were {before[name]:,}, now {now[name]:,}"
+        for name in COUNTS
+        if name in before and before[name] != now[name]
+    ]
+    # Same files and counts: what prepares them has changed.
+    return ", ".join(changes) or f"it was {before['fingerprint']}, now {now['fingerprint']}"

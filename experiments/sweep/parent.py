@@ -1,0 +1,216 @@
+"""The parent of a sweep: keeps workers alive, has lost trials run again, brings it to its end.
+
+A sweep goes through its stages (a share of the users, all users, finalists); each of them, done
+again, goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from experiments.signals import Interrupted, interruptible
+from experiments.sweep.console import SweepConsole
+from experiments.sweep.finish import finish
+from experiments.sweep.opening import SweepRequest, begin, queue_default
+from experiments.sweep.pool import WorkerPool
+from experiments.sweep.session import Session, progress_points
+from experiments.sweep.state import Assignment, Stage
+from experiments.sweep_delivery import deliver_trials
+from recsys.addresses import hide_passwords
+from recsys.artifacts import locked
+from recsys.errors import BookendsError
+from sweeps.agreement import rank_agreement
+from sweeps.record import RankAgreement, SweepRecord, SweepStatus
+from sweeps.study import BEGIN, DEFAULT, SweepStudy
+from tracking.processes import Owner
+
+POLL_SECONDS = 0.25
+TELL_SECONDS = 1.0
+"""The record and the tracker follow the study at most so often: workers need the cores."""
+MEND_SECONDS = 5.0
+UNCLAIMED_SECONDS = 30.0
+"""A trial that nobody has said to run for so long was lost before that could be said."""
+
+
+def sweep(request: SweepRequest, console: SweepConsole) -> SweepRecord:
+    """Do a whole sweep, or what is left of it.
+
+    Returns:
+        The finished sweep.
+
+    Raises:
+        Interrupted: a signal ended it; the same command goes on.
+        BookendsError: something the user can mend.
+    """
+    with interruptible():
+        session = begin(request, console)
+        try:
+            deliver_trials(session)  # what an earlier session could not send
+            run_trials(session)
+            with locked(session.directory.lock_path):
+                finish(session, run_stage)
+        except BaseException as error:
+            _end_early(session, error)
+            raise
+        finally:
+            session.storage.close()
+    return SweepRecord.read(session.directory.path)
+
+
+def _end_early(session: Session, error: BaseException) -> None:
+    status: SweepStatus = "failed"
+    if isinstance(error, Interrupted):
+        status = "interrupted"
+        n_ended = sum(trial.state.is_finished() for trial in session.main.trials())
+        session.console.say(f"{error}: {n_ended} trials are kept; the same command goes on")
+    line = (hide_passwords(str(error)).splitlines() or [""])[0] or type(error).__name__
+    with contextlib.suppress(BookendsError):
+        session.record(status, line).write(session.directory.path)
+        session.close(status, line)
+
+
+def run_trials(session: Session) -> None:
+    """Run the trials: on a share of the users first where that was asked for, then on all."""
+    share = session.settings.user_share
+    if share is None:
+        run_stage(session, "search", session.main, f"sweep {session.directory.name}")
+        return
+    cheap = session.stage("share")
+    run_stage(session, "share", cheap, f"trials on {share:.0%} of the users")
+    with locked(session.directory.lock_path):
+        promote(session, cheap)
+        session.keep(stage="search")
+    run_stage(session, "search", session.main, f"sweep {session.directory.name}")
+    session.fidelity = agreement(session, cheap)
+
+
+def run_stage(session: Session, stage: Stage, study: SweepStudy, title: str) -> None:
+    """Let workers run the trials of a stage until every place is held by one that ended."""
+    tracked, n_workers = session.tracked, session.settings.workers
+    pool = WorkerPool(
+        Assignment(session.directory.name, session.storage.url, stage),
+        session.directory,
+        tracking_uri=None if tracked is None else tracked.uri,
+        n_workers=n_workers,
+    )
+    with session.console.trials(title, session.settings.objectives, session.trials(study)), pool:
+        mend(session, study)
+        _mend_tracker(session)
+        for _ in _supervise(session, study, pool):
+            trials = session.trials(study)
+            session.console.show(trials, study.limit)
+            if stage == "search":
+                session.record("running").write(session.directory.path)
+                if tracked is not None:
+                    tracked.send_progress(progress_points(session.settings, trials))
+    mend(session, study)
+
+
+def _supervise(session: Session, study: SweepStudy, pool: WorkerPool) -> Iterator[None]:
+    """Keep workers alive while there is something to do; yields now and then, and at the end."""
+    mended = told = time.monotonic()
+    ended = -1
+    while not study.is_done():
+        died = pool.collect()
+        if died or time.monotonic() - mended > MEND_SECONDS:
+            mend(session, study)
+            mended = time.monotonic()
+        if pool.is_exhausted:
+            raise BookendsError(
+                "workers die again and again; the last words of each are in "
+                f"{session.directory.path / 'logs'}"
+            )
+        n_free = study.n_free()
+        if n_free > 0:
+            pool.start(pool.n_running + n_free)
+        elif pool.n_running == 0 and not _is_awaited(study):
+            break
+        n_ended = sum(trial.state.is_finished() for trial in study.trials())
+        if n_ended != ended and time.monotonic() - told > TELL_SECONDS:
+            ended, told = n_ended, time.monotonic()
+            yield
+        time.sleep(POLL_SECONDS)
+    yield
+
+
+def _is_awaited(study: SweepStudy) -> bool:
+    """Whether a trial runs that this machine can tell to be alive, or will in time."""
+    owners = [_owner(trial) for trial in study.trials() if trial.state.name == "RUNNING"]
+    return any(
+        owner is None or owner.life() == "alive" or study.storage.has_heartbeat for owner in owners
+    )
+
+
+def mend(session: Session, study: SweepStudy) -> None:
+    """Mark the trials whose process is gone, in the study and in the tracker, and queue them."""
+    now = datetime.now(UTC)
+
+    def is_dead(trial: FrozenTrial) -> bool:
+        owner = _owner(trial)
+        if owner is None:
+            assert trial.datetime_start is not None  # it runs
+            age = now - trial.datetime_start.astimezone(UTC)
+            return age.total_seconds() > UNCLAIMED_SECONDS
+        return owner.life() == "dead"
+
+    for trial in study.end_lost(is_dead):
+        note = trial.user_attrs.get(BEGIN, {})
+        reason = f"worker {note.get('worker', '?')} was lost"
+        session.console.say(f"trial {trial.number} is run again: {reason}")
+        if session.tracked is not None:
+            session.tracked.end_lost(note.get("run_id"), reason)
+
+
+def _mend_tracker(session: Session) -> None:
+    """End the runs of trials whose process died before the study could learn of them."""
+    if session.tracked is None:
+        return
+    for run_id, number, owner in session.tracked.running_trials():
+        if owner is not None and owner.life() == "dead":
+            session.tracked.end_lost(run_id, f"the process of trial {number} is gone")
+
+
+def promote(session: Session, share: SweepStudy) -> None:
+    """Queue the default and the best configurations of the first stage to be run on all users."""
+    study = session.main
+    if study.trials():
+        return
+    trials = session.trials(share, session.settings.user_share or 1.0)
+    by_number = {trial.number: trial for trial in share.trials()}
+    ranked = dataclasses.replace(session.record("running"), trials=trials).ranked()
+    best = [trial for trial in ranked if DEFAULT not in by_number[trial.number].user_attrs]
+    chosen = best[: session.settings.promoted]
+    queue_default(session, study)
+    for trial in chosen:
+        study.queue(trial.params, promoted_from=trial.number)
+    session.set_limit("search", study, 1 + len(chosen))
+
+
+def agreement(session: Session, share: SweepStudy) -> RankAgreement:
+    """How alike both fidelities rank the configurations that were run on both."""
+    default = next((t.number for t in share.trials() if DEFAULT in t.user_attrs), -1)
+    origins = {t.number: t.user_attrs.get("promoted_from", default) for t in session.main.trials()}
+    low = {t.number: t.values[0] if t.values else None for t in session.trials(share)}
+    high = {
+        origins[trial.number]: trial.values[0]
+        for trial in session.trials(session.main)
+        if trial.values is not None
+    }
+    return rank_agreement(
+        low,
+        high,
+        low_fidelity=f"{session.settings.user_share:.0%} of the users",
+        high_fidelity="all users",
+    )
+
+
+def _owner(trial: FrozenTrial) -> Owner | None:
+    note: dict[str, Any] = trial.user_attrs.get(BEGIN, {})
+    return Owner(**note["owner"]) if note.get("owner") else None

@@ -1,0 +1,228 @@
+"""A sweep under way in this process: its study and its record, and what MLflow is told of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from experiments.environment import describe_environment
+from experiments.runner import MLFLOW, describe_dataset
+from experiments.sweep.console import SweepConsole
+from experiments.sweep.directory import SweepDirectory
+from experiments.sweep.state import Stage, SweepState, open_stage
+from recsys.config import Config
+from recsys.data.dataset import Prepared
+from recsys.evaluation.tables import Cell
+from recsys.reporting.formatting import number
+from sweeps.pruners import describe_pruner
+from sweeps.record import Finalists, RankAgreement, SweepRecord, SweepStatus, TrialRecord
+from sweeps.samplers import describe_sampler
+from sweeps.settings import SweepSettings
+from sweeps.storage import Storage
+from sweeps.study import SweepStudy
+from sweeps.summary import findings, key_table, searched
+from tracking.payload import baseline_group, baseline_metrics, markdown_table
+from tracking.store import STORE_ERRORS, explain, resolve_uri, without_password
+from tracking.sweep import SweepRun, open_sweep
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Session:
+    """A sweep under way in this process: what all of its steps need."""
+
+    settings: SweepSettings
+    base: Config
+    prepared: Prepared
+    directory: SweepDirectory
+    storage: Storage
+    main: SweepStudy
+    """The study of the trials on all users, which keeps the sweep's state too."""
+    console: SweepConsole
+    started: float = field(default_factory=time.monotonic)
+    environment: dict[str, Any] = field(default_factory=describe_environment)
+    tracked: SweepRun | None = None
+    finalists: Finalists | None = None
+    fidelity: RankAgreement | None = None
+
+    @property
+    def state(self) -> SweepState:
+        """What the study keeps beside its trials, as it is now."""
+        return SweepState.model_validate(self.main.kept())
+
+    def keep(self, **values: Any) -> None:
+        """Let the study keep fields of its state."""
+        for name, value in values.items():
+            self.main.keep(name, to_jsonable_python(value))
+
+    @property
+    def baselines(self) -> dict[str, dict[str, float | None]]:
+        """What tuned baselines score on validation."""
+        return self.state.baselines
+
+    def stage(self, stage: Stage) -> SweepStudy:
+        """The study of a stage."""
+        if stage == "search":
+            return self.main
+        limit = self.state.limits[stage]
+        return open_stage(self.storage, self.directory.name, stage, self.settings, self.base, limit)
+
+    def set_limit(self, stage: Stage, study: SweepStudy, limit: int) -> None:
+        """Let a stage have so many trials."""
+        study.limit = limit
+        self.keep(limits=self.state.limits | {stage: limit})
+
+    def trials(self, study: SweepStudy, share: float = 1.0) -> tuple[TrialRecord, ...]:
+        """The trials of a study; the default configuration shows its defaults."""
+        return study.records(self.settings.constraints, share_of_users=share)
+
+    def record(self, status: SweepStatus, error: str | None = None) -> SweepRecord:
+        """All that is known now."""
+        settings, state = self.settings, self.state
+        return SweepRecord(
+            name=self.directory.name,
+            status=status,
+            created=state.created,
+            base_config=self.base.model_dump(mode="json"),
+            space=settings.space,
+            objectives=settings.objectives,
+            n_trials=self.main.limit,
+            seed=settings.seed,
+            seconds=state.seconds + time.monotonic() - self.started,
+            sampler=describe_sampler(settings),
+            pruner=describe_pruner(settings),
+            constraints=settings.constraints,
+            workers=settings.workers,
+            fingerprint=self.prepared.fingerprint,
+            dataset=describe_dataset(self.prepared),
+            trials=self.trials(self.main),
+            baselines=state.baselines,
+            finalists=self.finalists,
+            fidelity=self.fidelity,
+            test_looks=state.test_looks,
+            best_run_name=state.best_run_name,
+            settings=settings.model_dump(mode="json"),
+            sessions=state.sessions,
+            environment=self.environment,
+            error=error,
+        )
+
+    def close(self, status: SweepStatus, error: str | None = None) -> None:
+        """Put down how the session ended, and for how long it went on."""
+        self.keep(seconds=self.state.seconds + time.monotonic() - self.started)
+        self.started = time.monotonic()
+        if self.tracked is not None:
+            note = describe(self.record(status, error))
+            self.tracked.send_tags({"mlflow.note.content": note})
+            self.tracked.finish(status, error)
+
+    def ui_command(self) -> str | None:
+        """How to look at the sweep in MLflow; None where it is not tracked."""
+        if self.tracked is None:
+            return None
+        return f"{MLFLOW} ui --backend-store-uri {without_password(self.tracked.uri)}"
+
+
+def track(session: Session) -> None:
+    """Open the sweep's run, where the sweep is to be tracked and the store answers."""
+    if session.tracked is not None or not session.base.experiment.tracking:
+        return
+    try:
+        session.tracked = open_run(session)
+    except STORE_ERRORS as error:
+        why = explain(error, resolve_uri(session.base.experiment.tracking_uri))
+        logger.warning("the tracking store is away (%s); the sweep goes on", why)
+
+
+def open_run(session: Session, tracking_uri: str | None = None) -> SweepRun:
+    """The sweep's run in MLflow, made where there is none.
+
+    Args:
+        session: of the sweep.
+        tracking_uri: another store than that of the settings.
+
+    Raises:
+        STORE_ERRORS: the store is away.
+    """
+    settings, state, name = session.settings, session.state, session.directory.name
+    configured = tracking_uri or session.base.experiment.tracking_uri
+    usual = configured or os.environ.get("MLFLOW_TRACKING_URI")
+    held = state.tracking
+    dumped = settings.model_dump(mode="json", exclude={"base", "epoch_metrics"})
+    tracked = open_sweep(
+        # a sweep goes on in its store, wherever one stands
+        usual or (None if held is None else held.uri),
+        experiment=session.base.experiment.name,
+        name=name,
+        created=state.created,
+        params={"cfg": session.base.model_dump(mode="json"), "sweep": dumped},
+        tags={
+            "bookends.kind": "sweep",
+            "bookends.sweep_dir": str(session.directory.path),
+            "bookends.dataset": session.prepared.fingerprint,
+            "optuna.study": name,
+            "optuna.storage": without_password(session.storage.url),
+        },
+        run_id=None if held is None else held.run_id,
+    )
+    own = {"run_id": tracked.run_id, "experiment_id": tracked.experiment_id}
+    session.keep(tracking={"uri": without_password(tracked.uri)} | own)
+    steps = [dataclasses.asdict(step) for step in session.prepared.filter_steps]
+    tracked.send_origin(session.environment, describe_dataset(session.prepared), steps)
+    tracked.send_tags({"mlflow.note.content": describe(session.record("running"))})
+    for baseline, values in state.baselines.items():
+        names = baseline_metrics(
+            baseline, session.base.evaluation.metric_names, settings.objectives[0].metric
+        )
+        row = {name: values.get(name) for name in names}
+        tracked.send_metrics(baseline_group(baseline, "validation"), row)
+    return tracked
+
+
+def describe(record: SweepRecord) -> str:
+    """Markdown for the head of the sweep's page: what was searched, key figures, what was found."""
+    table = key_table(record)
+    rows = [[_figure(cell) for cell in row] for row in table.rows]
+    parts = [searched(record), "\n".join(markdown_table(table.columns, rows))]
+    parts.insert(1, f"Failed: {record.error}" if record.status == "failed" else "")
+    parts.append("" if record.status == "running" else findings(record))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _figure(cell: Cell) -> str:
+    """A cell of the key table; costs, which are large, without decimals."""
+    if isinstance(cell, int | float):
+        return number(float(cell), 4 if abs(cell) < 100 else 0)
+    return cell or ""
+
+
+def progress_points(
+    settings: SweepSettings, trials: Sequence[TrialRecord]
+) -> list[dict[str, float]]:
+    """The series of a sweep: what was known after each trial, in the order in which they ended."""
+    ended = sorted(
+        (trial for trial in trials if trial.ended is not None and trial.state != "running"),
+        key=lambda trial: (trial.ended or "", trial.number),
+    )
+    better = max if settings.objectives[0].direction == "maximize" else min
+    counts = dict.fromkeys(("complete", "pruned", "failed"), 0)
+    best: float | None = None
+    points = []
+    for trial in ended:
+        counts[trial.state] += 1
+        feasible = all(
+            rule.is_met(trial.constraints.get(rule.metric)) for rule in settings.constraints
+        )
+        if trial.values is not None and feasible:
+            best = trial.values[0] if best is None else better(best, trial.values[0])
+        point = {f"n_{state}": float(count) for state, count in counts.items()}
+        points.append(point if best is None else point | {"best_so_far": best})
+    return points

@@ -1,0 +1,152 @@
+"""What the parent and the workers of a sweep share: its stages, and what its study keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.trial import FrozenTrial
+from pydantic import BaseModel, ConfigDict
+
+from experiments.settings import flatten
+from recsys.config import Config
+from sweeps.pruners import build_pruner
+from sweeps.record import Numbers, TestLook
+from sweeps.settings import SweepSettings
+from sweeps.space import Space
+from sweeps.storage import Storage
+from sweeps.study import DEFAULT, RETRY_OF, SweepStudy, load_kept, open_study
+
+Stage = Literal["share", "search", "finalists"]
+"""Trials on a share of the users, trials on all, and the best of them on fresh seeds."""
+STORAGE_VARIABLE, TRACKING_VARIABLE = "BOOKENDS_STORAGE", "BOOKENDS_TRACKING_URI"
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is given; all else it reads from the study.
+
+    Attributes:
+        study: name of the sweep's study.
+        storage: its address.
+        stage: the part of the sweep to work on; None for the one that is under way.
+        index: number of the worker on its machine.
+        parent: process that started it; the worker ends with it. None for one that joined.
+    """
+
+    study: str
+    storage: str
+    stage: Stage | None = None
+    index: int = 0
+    parent: int | None = None
+
+
+class Tracking(BaseModel):
+    """The sweep's run in MLflow."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str
+    """Without a password."""
+    run_id: str
+    experiment_id: str
+
+
+class SweepState(BaseModel):
+    """What the study keeps beside its trials, each field one of its attributes."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    settings: SweepSettings
+    created: str
+    """Start of the first session, ISO 8601, UTC."""
+    sweep_dir: Path
+    fingerprint: str
+    """Of the prepared data."""
+    dataset: dict[str, Any] = {}
+    """The data as a record describes them."""
+    stage: Stage
+    """The one that is under way, finalists left out."""
+    limits: dict[Stage, int]
+    """How many trials each stage may have."""
+    sessions: int = 0
+    """How often the sweep was started or resumed."""
+    seconds: float = 0.0
+    """Wall time of all sessions that ended."""
+    tracking: Tracking | None = None
+    baselines: dict[str, Numbers] = {}
+    """What tuned baselines score on validation."""
+    test_looks: tuple[TestLook, ...] = ()
+    """Each opening of the test split."""
+    tested: tuple[int, tuple[int, ...]] | None = None
+    """Winner and finalists that test was opened for."""
+    repeated: int | None = None
+    """The winner that was run in full."""
+    best_run_name: str | None = None
+    """The run that was."""
+
+
+def load_state(storage: Storage, name: str) -> SweepState:
+    """What the study of a sweep keeps.
+
+    Raises:
+        ConfigError: there is no such study, or no sweep made it.
+    """
+    return SweepState.model_validate(load_kept(storage, name))
+
+
+def open_stage(
+    storage: Storage, name: str, stage: Stage, settings: SweepSettings, base: Config, limit: int
+) -> SweepStudy:
+    """The Optuna study of a stage of a sweep, made where there is none.
+
+    Finalists are all queued with what they need, and none is pruned.
+    """
+    space, defaults = None, {}
+    if stage == "finalists":
+        update = {"pruner": "none", "objectives": settings.objectives[:1]}
+        settings = settings.model_copy(update=update)
+    else:
+        space, resolved = Space.of(settings.space), flatten(base.model_dump(mode="json"))
+        names = [dimension.name for dimension in space.dimensions]
+        defaults = {name: resolved[name] for name in names if resolved.get(name) is not None}
+    return open_study(
+        storage,
+        name if stage == "search" else f"{name}.{stage}",
+        settings,
+        space=space,
+        pruner=build_pruner(settings, base.training.num_epochs),
+        limit=limit,
+        defaults=defaults,
+    )
+
+
+def settings_of(
+    study: SweepStudy, trial: optuna.Trial | FrozenTrial, params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The dotted settings that a trial changes; those of the default configuration are none."""
+    if study.space is None:
+        return dict(trial.user_attrs["settings"])
+    return {} if DEFAULT in trial.user_attrs else study.space.settings(params)
+
+
+def title_of(study: SweepStudy, trial: optuna.Trial | FrozenTrial) -> str:
+    """The name of a trial's run."""
+    if study.space is None:
+        return f"finalist trial {trial.user_attrs['trial']} seed {trial.user_attrs['seed']}"
+    return f"trial {trial.number}" + (" default" if DEFAULT in trial.user_attrs else "")
+
+
+def tags_of(
+    study: SweepStudy, trial: optuna.Trial | FrozenTrial, worker: str, *, is_share: bool
+) -> dict[str, str]:
+    """The tags of a trial's run that say which it is."""
+    stage = "finalists" if study.space is None else "search"
+    tags = {"bookends.stage": "share" if is_share else stage}
+    tags |= {"optuna.study": study.name, "bookends.worker": worker}
+    if RETRY_OF in trial.user_attrs:
+        tags["optuna.retry_of"] = str(trial.user_attrs[RETRY_OF])
+    return tags

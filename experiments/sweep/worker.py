@@ -1,0 +1,311 @@
+"""A process that runs trials of a study until none is left; any number of them may."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from types import FrameType
+from typing import Literal
+
+import numpy as np
+import optuna
+
+from experiments.runner import configure_torch
+from experiments.settings import Tree, check_config, flatten, merge
+from experiments.signals import Interrupted, signals_to
+from experiments.sweep.directory import SweepDirectory
+from experiments.sweep.state import (
+    TRACKING_VARIABLE,
+    Assignment,
+    load_state,
+    open_stage,
+    settings_of,
+    tags_of,
+    title_of,
+)
+from experiments.sweep.trial import (
+    SealedData,
+    Trained,
+    evaluate_on_validation,
+    list_metrics,
+    measure,
+    train,
+    trial_config,
+    validation_vectors,
+)
+from recsys.config import Config
+from recsys.errors import ArtifactError, BookendsError, ConfigError
+from recsys.evaluation.segments import main_k
+from recsys.pipeline import build_trainer, model_vectors
+from recsys.training.trainer import EpochResult, Step
+from sweeps.settings import COSTS
+from sweeps.storage import HEARTBEAT_SECONDS, Storage, open_storage
+from sweeps.study import Notes
+from tracking.processes import Owner
+from tracking.store import resolve_uri
+from tracking.sweep import TrialTracker
+
+End = Literal["complete", "pruned", "failed"]
+FAILURES = (BookendsError, RuntimeError, MemoryError, ArithmeticError)
+"""What training may end in that would end it again: torch's errors are RuntimeErrors."""
+logger = logging.getLogger(__name__)
+
+
+def join(assignment: Assignment, changes: Tree) -> int:
+    """Take part in a sweep until none of its trials is left; gives how many were run.
+
+    Args:
+        assignment: where.
+        changes: settings that differ on this machine, such as paths of the data.
+
+    Raises:
+        ConfigError: there is no such study, or its data are not what this machine has.
+        Interrupted: a signal ended the worker, or its parent is gone; its trial is queued again.
+    """
+    storage = open_storage(assignment.storage)
+    stop = StopCheck(assignment.parent)
+    try:
+        with stop.on_signals():
+            return Worker(assignment, changes, storage, stop).run()
+    finally:
+        storage.close()
+
+
+class StopCheck:
+    """Ends a worker at a safe point: when a signal came, or its parent is gone.
+
+    Args:
+        parent: process that the worker must not outlive; None for none.
+    """
+
+    def __init__(self, parent: int | None) -> None:
+        self._parent = parent
+        self._signal: int | None = None
+        self._last_beat = time.monotonic()
+        self.beat: Callable[[], None] | None = None
+        """Called about once a minute, to say that the worker lives."""
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Take note of the first SIGINT or SIGTERM within; a second ends the process at once."""
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            self._signal = number
+            for each in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(each, signal.SIG_DFL)
+
+        with signals_to(note):
+            yield
+
+    def check(self, _step: Step | None = None) -> None:
+        """Raise Interrupted where the worker is to end."""
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+        if self._parent is not None and os.getppid() != self._parent:
+            raise Interrupted(signal.SIGTERM)
+        if self.beat is not None and time.monotonic() - self._last_beat > HEARTBEAT_SECONDS:
+            self._last_beat = time.monotonic()
+            self.beat()
+
+
+class Worker:
+    """Runs trials of one stage of a sweep, one at a time.
+
+    Args:
+        assignment: which.
+        changes: settings that differ on this machine.
+        storage: of the study.
+        stop: asked at every step whether to go on.
+
+    Raises:
+        ConfigError: there is no such study, or its data are not what this machine has.
+    """
+
+    def __init__(
+        self, assignment: Assignment, changes: Tree, storage: Storage, stop: StopCheck
+    ) -> None:
+        state = load_state(storage, assignment.study)
+        stage = assignment.stage or state.stage
+        tree = merge(state.settings.base, changes)
+        self._base = check_config(tree, {}, origin="base")
+        self._settings = state.settings.model_copy(update={"base": tree})
+        configure_torch(self._base)
+        share = self._settings.user_share if stage == "share" else None
+        self._data = SealedData(self._base.experiment.seed, share or 1.0)
+        found = self._data.of(self._base).fingerprint
+        if found != state.fingerprint:
+            raise ConfigError(
+                f"the study '{assignment.study}' was begun on the data set {state.fingerprint}, "
+                f"this machine has {found}"
+            )
+        self._study = open_stage(
+            storage, assignment.study, stage, self._settings, self._base, state.limits[stage]
+        )
+        self._tracker = None
+        if state.tracking is not None:
+            uri = os.environ.get(TRACKING_VARIABLE) or resolve_uri(state.tracking.uri)
+            held = state.tracking
+            self._tracker = TrialTracker(uri, held.experiment_id, held.run_id)
+        joined = "" if assignment.parent is not None else f"{platform.node()}-{os.getpid()}-"
+        self._name = f"{joined}worker-{assignment.index}"
+        self._directory = SweepDirectory(state.sweep_dir)
+        self._stop = stop
+        self._last_tell = 0.0
+        self._shown = dict.fromkeys([*self._settings.measures, *COSTS])
+
+    def run(self) -> int:
+        """Run trials until no place is left; gives how many."""
+        if self._tracker is not None:
+            self._tracker.connect()
+        self._study.stopwatch.take()
+        done = 0
+        while True:
+            self._stop.check()
+            trial = self._study.next_trial()
+            if trial is None:
+                return done
+            self._run_trial(trial)
+            done += 1
+
+    def _run_trial(self, trial: optuna.Trial) -> None:
+        """Run one trial; whatever interrupts it, it is queued again."""
+        started, notes = time.monotonic(), Notes()
+        self._stop.beat = lambda: self._study.beat(trial)
+        try:
+            self._study.beat(trial)
+            try:
+                values = self._train(trial, self._begin(trial), notes)
+                how: End = "pruned" if values is None else "complete"
+            except ArtifactError:  # a full disk: nothing that speaks against the trial
+                raise
+            except FAILURES as error:
+                line = (str(error).splitlines() or [""])[0] or type(error).__name__
+                name = "" if isinstance(error, BookendsError) else f"{type(error).__name__}: "
+                notes.error, values, how = f"{name}{line}", None, "failed"
+            self._end(trial, how, notes, values, started)
+        except BaseException as error:
+            self._give_back(trial, error)
+            raise
+        finally:
+            self._stop.beat = None
+
+    def _begin(self, trial: optuna.Trial) -> Config:
+        """Say that the trial runs here; gives its configuration."""
+        run_id = None
+        if self._tracker is not None:
+            with self._study.stopwatch:
+                tags = tags_of(self._study, trial, self._name, is_share=self._data.user_share != 1)
+                self._tracker.begin(trial.number, title_of(self._study, trial), tags)
+                run_id = self._tracker.run_id
+        note = {"worker": self._name, "owner": asdict(Owner.current()), "run_id": run_id}
+        settings = settings_of(self._study, trial, self._study.begin(trial, note))
+        config = trial_config(self._settings.base, settings, "base")
+        if self._tracker is not None:
+            resolved = flatten(config.model_dump(mode="json"))
+            names = settings or (() if self._study.space is None else self._study.space.names)
+            self._tracker.params({name: resolved[name] for name in names if name in resolved})
+        return config
+
+    def _train(self, trial: optuna.Trial, config: Config, notes: Notes) -> list[float] | None:
+        """The values of the objectives; None where the trial was pruned.
+
+        Raises:
+            BookendsError: an objective has no value.
+        """
+        prepared = self._data.of(config)
+        is_finalist = self._study.space is None
+        metric = None if is_finalist else self._settings.pruning_metric
+        notes.planned_epochs = config.training.num_epochs
+
+        def keep_going(result: EpochResult) -> bool:
+            notes.epochs = result.number
+            if self._tracker is not None:
+                with self._study.stopwatch:
+                    self._tracker.log_epoch(self._for_tracker(result))
+            value = None if metric is None else result.validation.get(metric)
+            return not self._study.report(trial, result.number, value)
+
+        trainer = build_trainer(config, prepared)
+        trained = train(trainer, keep_going=keep_going, on_step=self._stop.check)
+        wanted = () if is_finalist else self._settings.measures
+        notes.metrics = measure(trained, prepared, config, wanted)
+        known = notes.metrics
+        objectives = [part.metric for part in self._settings.objectives]
+        if is_finalist:
+            known = self._keep_finalist(trial, trained, config) | known
+            objectives = objectives[:1]
+        else:
+            self._study.constrain(trial, self._settings.constraints, known)
+        if trained.is_pruned:
+            notes.stop_reason = f"pruned after epoch {trained.epochs}"
+            return None
+        values = [known.get(name) for name in objectives]
+        for name, value in zip(objectives, values, strict=True):
+            if value is None or not np.isfinite(value):
+                raise BookendsError(f"'{name}' has no value")
+        notes.stop_reason = trainer.stop_reason or ""
+        return [float(value) for value in values if value is not None]
+
+    def _keep_finalist(
+        self, trial: optuna.Trial, trained: Trained, config: Config
+    ) -> dict[str, float | None]:
+        """Keep a finalist's values of each user, and its vectors for the one look at test."""
+        prepared, model = self._data.of(config), trained.trainer.model
+        trained.trainer.restore_best()
+        evaluation = evaluate_on_validation(validation_vectors(model, prepared), prepared, config)
+        for_test = model_vectors(model, prepared)  # histories hold validation items as well
+        notes = trial.user_attrs
+        self._directory.keep_finalist(notes["trial"], notes["seed"], evaluation, for_test)
+        return list_metrics(evaluation)
+
+    def _end(
+        self,
+        trial: optuna.Trial,
+        how: End,
+        notes: Notes,
+        values: list[float] | None,
+        started: float,
+    ) -> None:
+        stopwatch = self._study.stopwatch
+        if self._tracker is not None:
+            tags = {"bookends.stop_reason": notes.stop_reason, "bookends.error": notes.error or ""}
+            if how == "pruned":
+                tags["optuna.pruned_at"] = str(notes.epochs)
+            with stopwatch:
+                self._tracker.end(
+                    how,
+                    summary={name: notes.metrics.get(name) for name in self._shown},
+                    tags={name: value for name, value in tags.items() if value},
+                )
+        # What ending takes can be measured only after the trial can no longer be told.
+        notes.overhead_seconds = stopwatch.take() + self._last_tell
+        notes.seconds = time.monotonic() - started
+        self._study.end(trial, how, notes, values)
+        self._last_tell = stopwatch.take()
+
+    def _for_tracker(self, result: EpochResult) -> EpochResult:
+        """The epoch with the metrics to draw: those at the main k and those that trials are for.
+
+        All of them would double what a trial costs in the tracker; the record has them.
+        """
+        end = f"@{main_k(self._base.evaluation.metrics_k)}"
+        shown = {
+            name: value
+            for name, value in result.validation.items()
+            if name.endswith(end) or name in self._shown
+        }
+        return replace(result, validation=shown)
+
+    def _give_back(self, trial: optuna.Trial, error: BaseException) -> None:
+        """Queue an interrupted trial again, as far as that can still be done."""
+        logger.warning("trial %d was interrupted and is queued again", trial.number)
+        self._study.lose(trial.number)
+        if self._tracker is not None:
+            reason = str(error) or type(error).__name__
+            self._tracker.end("interrupted", summary={}, tags={"bookends.reason": reason})
