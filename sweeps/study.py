@@ -152,6 +152,10 @@ class SweepStudy:
         """Places that no trial holds yet, queued ones left out."""
         return self.limit - len(_held(self.trials()))
 
+    def n_configurations(self) -> int:
+        """How many were queued or drawn; one that is run again counts once."""
+        return sum(not _is_extra(trial) for trial in self.trials())
+
     def is_done(self) -> bool:
         """Whether every place is held by a trial that ended."""
         held = _held(self.trials())
@@ -404,8 +408,7 @@ def _place(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
     number = trial.number
     while (original := trials[number].user_attrs.get(RETRY_OF)) is not None:
         number = original
-    earlier = [each for each in trials[:number] if not _is_extra(each)]
-    return len(earlier)
+    return sum(not _is_extra(each) for each in trials[:number])
 
 
 def _is_extra(trial: FrozenTrial) -> bool:

@@ -18,7 +18,7 @@ from experiments.runner import run as run_job
 from experiments.settings import check_config, merge, write_yaml
 from experiments.sweep.session import Session, track
 from experiments.sweep.state import Stage, settings_of
-from experiments.sweep.trial import evaluate_split, nest
+from experiments.sweep.trial import evaluate_lists, nest
 from experiments.sweep_delivery import deliver_sweep
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
@@ -206,7 +206,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _means_on_test(session: Session, scorer: Scorer) -> dict[str, float] | None:
     """Means on test of all metrics; None where nothing is held out."""
-    evaluation = evaluate_split(scorer, session.prepared, session.base, "test")
+    evaluation = evaluate_lists(scorer, session.prepared, session.base, "test")
     return None if evaluation.skipped is not None else evaluation.model.means
 
 

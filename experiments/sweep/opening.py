@@ -27,7 +27,7 @@ from experiments.sweep.session import Session, track
 from experiments.sweep.state import Stage, load_state, open_stage
 from experiments.sweep.trial import (
     check_measures,
-    evaluate_on_validation,
+    evaluate_lists,
     list_metrics,
     trial_config,
 )
@@ -53,21 +53,13 @@ COUNTS = ("n_users", "n_items", "train", "validation", "test")
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What the user asked for.
-
-    Attributes:
-        settings: of the sweep.
-        space_name: of the space.
-        name: of the sweep; None makes one from the space's and the settings' digest.
-        storage: address of the study; None takes a journal file in the sweep's directory.
-        sweeps_dir: where sweep directories are made.
-    """
+    """What the user asked for."""
 
     settings: SweepSettings
     space_name: str
-    name: str | None = None
-    storage: str | None = None
-    sweeps_dir: Path = Path("artifacts/sweeps")
+    name: str | None  # of the sweep; None makes one from the space's and the settings' digest
+    storage: str | None  # of the study; None takes a journal file in the sweep's directory
+    sweeps_dir: Path
 
 
 def read_request(
@@ -75,7 +67,10 @@ def read_request(
     config: Path | None,
     overrides: Sequence[str],
     options: Mapping[str, Any],
-    **where: Any,
+    *,
+    name: str | None = None,
+    storage: str | None = None,
+    sweeps_dir: Path = Path("artifacts/sweeps"),
 ) -> SweepRequest:
     """What the user asked for, read and checked.
 
@@ -84,14 +79,15 @@ def read_request(
         config: YAML with differences from the defaults; None for none.
         overrides: dotted settings, as for a run.
         options: settings of the sweep by name; None where not given.
-        **where: ``name``, ``storage`` and ``sweeps_dir`` of the :class:`SweepRequest`.
+        name: of the sweep.
+        storage: address of the study.
+        sweeps_dir: where sweep directories are made.
 
     Raises:
         ConfigError: an unknown or impossible setting.
     """
     base = merge({} if config is None else read_yaml(config), parse_overrides(overrides))
     resolved = check_config(base, {}, origin=str(config or "defaults"))
-    name = where.get("name")
     if name is not None and not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
         raise ConfigError(
             f"'--name' must be made of letters, digits, '-', '_' and '.', got '{name}'"
@@ -104,7 +100,7 @@ def read_request(
         "base": base,
         "epoch_metrics": resolved.evaluation.metric_names,
     }
-    return SweepRequest(build_settings(**given), space.stem, **where)
+    return SweepRequest(build_settings(**given), space.stem, name, storage, sweeps_dir)
 
 
 def begin(request: SweepRequest, console: SweepConsole) -> Session:
@@ -173,7 +169,7 @@ def _check_measures(settings: SweepSettings, prepared: Prepared, base: Config) -
 
 
 def _evaluate(scorer: Scorer, prepared: Prepared, base: Config) -> Evaluation:
-    evaluation = evaluate_on_validation(scorer, prepared, base)
+    evaluation = evaluate_lists(scorer, prepared, base)
     if evaluation.skipped is not None:
         raise ConfigError(
             "a sweep compares trials on validation, but there is none: "

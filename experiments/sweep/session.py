@@ -63,11 +63,6 @@ class Session:
         for name, value in values.items():
             self.main.keep(name, to_jsonable_python(value))
 
-    @property
-    def baselines(self) -> dict[str, dict[str, float | None]]:
-        """What tuned baselines score on validation."""
-        return self.state.baselines
-
     def stage(self, stage: Stage) -> SweepStudy:
         """The study of a stage."""
         if stage == "search":

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,24 +28,6 @@ from sweeps.settings import COSTS
 
 MOST_PREPARED = 4
 """Data sets that a worker keeps at hand, where the space varies features."""
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A trainer after its last epoch, or after the one at which the trial was pruned.
-
-    Attributes:
-        trainer: with its history and the best weights.
-        is_pruned: whether it was.
-    """
-
-    trainer: Trainer
-    is_pruned: bool
-
-    @property
-    def epochs(self) -> int:
-        """How many were trained."""
-        return len(self.trainer.history)
 
 
 class SealedData:
@@ -120,38 +101,37 @@ def train(
     *,
     keep_going: Callable[[EpochResult], bool],
     on_step: Callable[[Step], None] | None = None,
-) -> Trained:
-    """Train until the epochs are over, or one is not to be followed by another."""
+) -> bool:
+    """Train until an epoch is not to be followed by another; gives whether any was left."""
     with closing(trainer.epochs(on_step=on_step)) as epochs:  # type: ignore[type-var]
         for result in epochs:
             if not keep_going(result):
-                return Trained(trainer, is_pruned=trainer.stop_reason is None)
-    return Trained(trainer, is_pruned=False)
+                return trainer.stop_reason is None
+    return False
 
 
-def measure(trained: Trained, prepared: Prepared, config: Config, wanted: Sequence[str]) -> Numbers:
+def measure(trainer: Trainer, prepared: Prepared, config: Config, wanted: Sequence[str]) -> Numbers:
     """The metrics of the best epoch, what training cost, and what else is wanted of validation.
 
     Args:
-        trained: what to measure; its model is given its best weights where lists are looked at.
+        trainer: what to measure; it goes back to its best weights where lists are looked at.
         prepared: what it was trained on.
         config: its settings.
         wanted: names; those that neither an epoch nor a cost gives need all lists to be evaluated.
     """
-    trainer = trained.trainer
     parameters, n_bytes = parameter_size(trainer.model)
-    best = trainer.history[(trainer.best_epoch or trained.epochs) - 1]
+    best = trainer.history[(trainer.best_epoch or len(trainer.history)) - 1]
     metrics: Numbers = dict(best.validation)
     metrics |= {
         "train_seconds": sum(result.seconds for result in trainer.history),
         "model_bytes": n_bytes,
         "model_parameters": parameters,
-        "epochs": trained.epochs,
+        "epochs": len(trainer.history),
     }
-    if any(name not in metrics for name in wanted) and not trained.is_pruned:
+    if any(name not in metrics for name in wanted):
         trainer.restore_best()
         vectors = validation_vectors(trainer.model, prepared)
-        metrics = list_metrics(evaluate_on_validation(vectors, prepared, config)) | metrics
+        metrics = list_metrics(evaluate_lists(vectors, prepared, config)) | metrics
     return metrics
 
 
@@ -160,25 +140,15 @@ def validation_vectors(model: TwoTower, prepared: Prepared) -> Vectors:
     return model_vectors(model, prepared, known=(prepared.train,))
 
 
-def evaluate_on_validation(scorer: Scorer, prepared: Prepared, config: Config) -> Evaluation:
-    """The lists of a scorer on validation, looked at from all sides but intervals."""
-    return evaluate_split(scorer, prepared, config, "validation")
-
-
-def evaluate_split(
-    scorer: Scorer, prepared: Prepared, config: Config, split: HeldOutSplit
+def evaluate_lists(
+    scorer: Scorer, prepared: Prepared, config: Config, split: HeldOutSplit = "validation"
 ) -> Evaluation:
-    """The lists of a scorer on a split, without intervals of any use and without candidates."""
-    return evaluate(
-        scorer,
-        prepared,
-        split=split,
-        config=config.evaluation.model_copy(
-            update={"bootstrap_samples": 100, "candidate_samples": 0}
-        ),
-        seed=config.experiment.seed,
-        baselines={},
+    """The lists of a scorer, looked at from all sides but intervals and candidates."""
+    settings = config.evaluation.model_copy(
+        update={"bootstrap_samples": 100, "candidate_samples": 0}
     )
+    seed = config.experiment.seed
+    return evaluate(scorer, prepared, split=split, config=settings, seed=seed, baselines={})
 
 
 def list_metrics(evaluation: Evaluation) -> Numbers:

@@ -31,8 +31,7 @@ from experiments.sweep.state import (
 )
 from experiments.sweep.trial import (
     SealedData,
-    Trained,
-    evaluate_on_validation,
+    evaluate_lists,
     list_metrics,
     measure,
     train,
@@ -43,7 +42,7 @@ from recsys.config import Config
 from recsys.errors import ArtifactError, BookendsError, ConfigError
 from recsys.evaluation.segments import main_k
 from recsys.pipeline import build_trainer, model_vectors
-from recsys.training.trainer import EpochResult, Step
+from recsys.training.trainer import EpochResult, Step, Trainer
 from sweeps.settings import COSTS
 from sweeps.storage import HEARTBEAT_SECONDS, Storage, open_storage
 from sweeps.study import Notes
@@ -232,18 +231,18 @@ class Worker:
             return not self._study.report(trial, result.number, value)
 
         trainer = build_trainer(config, prepared)
-        trained = train(trainer, keep_going=keep_going, on_step=self._stop.check)
-        wanted = () if is_finalist else self._settings.measures
-        notes.metrics = measure(trained, prepared, config, wanted)
+        is_pruned = train(trainer, keep_going=keep_going, on_step=self._stop.check)
+        wanted = () if is_finalist or is_pruned else self._settings.measures
+        notes.metrics = measure(trainer, prepared, config, wanted)
         known = notes.metrics
         objectives = [part.metric for part in self._settings.objectives]
         if is_finalist:
-            known = self._keep_finalist(trial, trained, config) | known
+            known = self._keep_finalist(trial, trainer, config) | known
             objectives = objectives[:1]
         else:
             self._study.constrain(trial, self._settings.constraints, known)
-        if trained.is_pruned:
-            notes.stop_reason = f"pruned after epoch {trained.epochs}"
+        if is_pruned:
+            notes.stop_reason = f"pruned after epoch {notes.epochs}"
             return None
         values = [known.get(name) for name in objectives]
         for name, value in zip(objectives, values, strict=True):
@@ -253,12 +252,12 @@ class Worker:
         return [float(value) for value in values if value is not None]
 
     def _keep_finalist(
-        self, trial: optuna.Trial, trained: Trained, config: Config
+        self, trial: optuna.Trial, trainer: Trainer, config: Config
     ) -> dict[str, float | None]:
         """Keep a finalist's values of each user, and its vectors for the one look at test."""
-        prepared, model = self._data.of(config), trained.trainer.model
-        trained.trainer.restore_best()
-        evaluation = evaluate_on_validation(validation_vectors(model, prepared), prepared, config)
+        prepared, model = self._data.of(config), trainer.model
+        trainer.restore_best()
+        evaluation = evaluate_lists(validation_vectors(model, prepared), prepared, config)
         for_test = model_vectors(model, prepared)  # histories hold validation items as well
         notes = trial.user_attrs
         self._directory.keep_finalist(notes["trial"], notes["seed"], evaluation, for_test)

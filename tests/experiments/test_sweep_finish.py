@@ -123,13 +123,13 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, clie
 def test_the_sweeps_run_shows_its_origin_and_what_is_known_from_the_start(open_sweep, client):
     session = open_sweep(tracking=True, name="told")
     run = client.get_run(session.tracked.run_id)
-    popular = session.baselines["popularity"]["ndcg@10"]
+    popular = session.state.baselines["popularity"]["ndcg@10"]
     assert run.data.tags["mlflow.source.name"] == "bookends sweep"
     assert [i.dataset.digest for i in run.inputs.dataset_inputs] == [session.prepared.fingerprint]
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("The sweep searched 2 settings (learning rate and warmup steps)")
     assert f"| ndcg@10 on validation |  |  | {number(popular)} |" in note
-    assert {"popularity", "item_knn", "ease"} == set(session.baselines)
+    assert {"popularity", "item_knn", "ease"} == set(session.state.baselines)
     # on validation, which cannot be taken for a run's popularity on test
     assert run.data.metrics["popularity_val/ndcg_at_10"] == popular
     assert not [key for key in run.data.metrics if key.startswith("popularity/")]

@@ -124,33 +124,22 @@ def test_a_sweep_outlives_a_worker_that_is_killed(start, sweep_shop, whole):
     assert {trial.retry_of for trial in record.trials} - {None} == {trial.number for trial in lost}
 
 
-def test_a_sweep_of_which_all_was_killed_goes_on(start, sweep_shop, whole):
+@pytest.mark.parametrize("with_workers", [True, False])
+def test_a_sweep_whose_parent_was_killed_goes_on(start, sweep_shop, whole, with_workers):
     process = start()
     wait_for(sweep_shop, process, some_complete)
-    doomed = [*workers_of(process), psutil.Process(process.pid)]
-    for each in reversed(doomed):  # the parent first, so that it mends nothing
+    workers = workers_of(process)
+    process.kill()  # the parent first, so that it mends nothing
+    for each in workers if with_workers else ():
         each.kill()
     process.wait()
-    psutil.wait_procs(doomed, timeout=30)
     again = start()
     output = again.communicate(timeout=250)[0].decode()
     assert again.returncode == 0, output
-    record = check_whole(sweep_shop, whole, n_sessions=2)
-    assert record.in_state("failed")
-
-
-def test_a_sweep_whose_parent_was_killed_goes_on(start, sweep_shop, whole):
-    process = start()
-    wait_for(sweep_shop, process, some_complete)
-    orphans = workers_of(process)
-    process.kill()
-    process.wait()
-    again = start()
-    output = again.communicate(timeout=250)[0].decode()
-    assert again.returncode == 0, output
-    _, alive = psutil.wait_procs(orphans, timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
-    check_whole(sweep_shop, whole, n_sessions=2)
+    record = check_whole(sweep_shop, whole, n_sessions=2)
+    assert record.in_state("failed") or not with_workers
 
 
 def test_a_sweep_that_was_interrupted_goes_on(start, sweep_shop, whole):

@@ -73,8 +73,9 @@ def test_the_default_configuration_is_trial_0(open_sweep, work):
         "training.learning_rate": session.base.training.learning_rate,
         "training.warmup_steps": session.base.training.warmup_steps,
     }
-    trained = train(build_trainer(session.base, seal(session.prepared)), keep_going=lambda _: True)
-    assert default.values == (measure(trained, session.prepared, session.base, ())["ndcg@10"],)
+    trainer = build_trainer(session.base, seal(session.prepared))
+    train(trainer, keep_going=lambda _: True)
+    assert default.values == (measure(trainer, session.prepared, session.base, ())["ndcg@10"],)
 
 
 def test_the_default_is_run_even_where_the_space_does_not_hold_it(open_sweep, work):
@@ -223,9 +224,9 @@ def test_data_that_are_looked_for_in_the_wrong_place_are_told(open_sweep, tmp_pa
 
 
 def test_baselines_are_tuned_once_a_study(open_sweep, monkeypatch):
-    first = open_sweep(name="again").baselines
+    first = open_sweep(name="again").state.baselines
     monkeypatch.setattr("experiments.sweep.opening.tuned_baselines", None)
-    assert open_sweep(name="again").baselines == first
+    assert open_sweep(name="again").state.baselines == first
 
 
 def test_a_worker_on_other_data_is_refused(open_sweep, sweep_shop, board_settings, work):
@@ -285,6 +286,22 @@ def test_a_share_of_the_users_first_and_the_best_on_all(open_sweep, work, monkey
     assert [t.params for t in high] == [low[0].params, ranked[0].params, ranked[1].params]
     found = agreement(session, share)
     assert found.n == 3 and found.low_fidelity == "50% of the users"
+
+
+def test_a_grid_on_a_share_of_the_users_promotes_the_best_alone(open_sweep, work):
+    """Three cells and the default on half of the users; what is promoted is the best of them."""
+    space = {"training.warmup_steps": {"choice": [1, 2, 3, 4]}}
+    options = {"sampler": "grid", "user_share": 0.5, "n_trials": 9, "promoted": 2}
+    session = open_sweep(space=space, name="grid", **options)
+    share = session.stage("share")
+    assert work(session, "share") == 4
+    for again in (session, open_sweep(name="grid", **options)):
+        promote(again, share)
+        assert again.main.limit == again.state.limits["search"] == 3
+    assert work(session) == 3
+    low, high = session.trials(share), session.trials(session.main)
+    ranked = sorted(low[1:], key=lambda trial: (-trial.values[0], trial.number))
+    assert [trial.params for trial in high[1:]] == [trial.params for trial in ranked[:2]]
 
 
 def test_the_series_of_a_sweep_follow_the_order_in_which_trials_ended(open_sweep):

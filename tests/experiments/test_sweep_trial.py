@@ -5,7 +5,7 @@ import pytest
 
 from experiments.sweep.trial import (
     SealedData,
-    evaluate_on_validation,
+    evaluate_lists,
     keep_users,
     measure,
     nest,
@@ -18,11 +18,13 @@ from recsys.pipeline import build_trainer
 
 @pytest.fixture
 def trained(board_prepared, board_config):
-    """Trains to the end, or as long as it is to go on; gives the configuration too."""
+    """Trains to the end; gives the configuration and the trainer."""
 
-    def build(changes=None, keep_going=lambda _: True):
+    def build(changes=None):
         config = board_config(changes) if changes else board_config()
-        return config, train(build_trainer(config, board_prepared), keep_going=keep_going)
+        trainer = build_trainer(config, board_prepared)
+        assert not train(trainer, keep_going=lambda _: True)
+        return config, trainer
 
     return build
 
@@ -45,9 +47,9 @@ def test_keeping_a_share_of_users_drops_all_of_the_others(board_prepared):
 
 
 def test_metrics_are_those_of_the_best_epoch(board_prepared, trained):
-    config, done = trained()
-    metrics = measure(done, board_prepared, config, ["ndcg@10"])
-    values = [result.validation["ndcg@10"] for result in done.trainer.history]
+    config, trainer = trained()
+    metrics = measure(trainer, board_prepared, config, ["ndcg@10"])
+    values = [result.validation["ndcg@10"] for result in trainer.history]
     assert metrics["ndcg@10"] == max(values)
     assert metrics["epochs"] == len(values) == 3
     assert metrics["model_parameters"] > 0 and metrics["train_seconds"] > 0
@@ -57,25 +59,24 @@ def test_metrics_are_those_of_the_best_epoch(board_prepared, trained):
 def test_lists_are_evaluated_as_epochs_are_with_histories_of_train_items_alone(
     board_prepared, trained
 ):
-    config, done = trained()
-    done.trainer.restore_best()
-    model, best = done.trainer.model, done.trainer.history[done.trainer.best_epoch - 1]
-    lists = evaluate_on_validation(
-        validation_vectors(model, board_prepared), board_prepared, config
-    )
+    config, trainer = trained()
+    trainer.restore_best()
+    model, best = trainer.model, trainer.history[trainer.best_epoch - 1]
+    lists = evaluate_lists(validation_vectors(model, board_prepared), board_prepared, config)
     for name, value in best.validation.items():
         assert lists.model.means[name] == pytest.approx(value, rel=1e-12), name
 
 
 @pytest.mark.parametrize(("last", "is_pruned"), [(1, True), (3, False)])
-def test_ending_before_the_last_epoch_is_pruning(trained, last, is_pruned):
-    _, done = trained(keep_going=lambda result: result.number < last)
-    assert (done.epochs, done.is_pruned) == (last, is_pruned)
+def test_ending_before_the_last_epoch_is_pruning(board_prepared, board_config, last, is_pruned):
+    trainer = build_trainer(board_config(), board_prepared)
+    assert train(trainer, keep_going=lambda result: result.number < last) == is_pruned
+    assert len(trainer.history) == last
 
 
 def test_segment_metrics_are_had_where_they_are_asked_for(board_prepared, trained):
-    config, done = trained({"evaluation": {"segments": {"cold_max": 40}}})
-    asked = measure(done, seal(board_prepared), config, ["cold_items_ndcg@10"])
+    config, trainer = trained({"evaluation": {"segments": {"cold_max": 40}}})
+    asked = measure(trainer, seal(board_prepared), config, ["cold_items_ndcg@10"])
     assert 0 <= asked["cold_items_ndcg@10"] <= 1
     assert asked["head_users_ndcg@10"] is None  # all users are alike
 
