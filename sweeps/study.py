@@ -289,7 +289,9 @@ class SweepStudy:
         self, trial: FrozenTrial, rules: Sequence[Constraint], share_of_users: float
     ) -> TrialRecord:
         begin = trial.user_attrs.get(BEGIN, {})
-        notes = {"epochs": len(trial.intermediate_values)} | trial.user_attrs.get(END, {})
+        kept = trial.user_attrs.get(END, {})
+        notes = {name: kept[name] for name in Notes.__dataclass_fields__ if name in kept}
+        notes.setdefault("epochs", len(trial.intermediate_values))
         state, values = _STATES[trial.state], trial.values
         if _is_lost(trial):
             notes["error"] = LOST

@@ -111,9 +111,9 @@ class SweepConsole(RunConsole):
         return table
 
     def _best(self, trials: tuple[TrialRecord, ...]) -> list[TrialRecord]:
-        sign = -1 if self._objectives[0].direction == "maximize" else 1
+        sign = self._objectives[0].sign
         complete = [trial for trial in trials if trial.values is not None]
-        return sorted(complete, key=lambda t: sign * t.values[0] if t.values else 0.0)
+        return sorted(complete, key=lambda t: -sign * t.values[0] if t.values else 0.0)
 
     def _line(self, trial: TrialRecord, n_ended: int, limit: int) -> str:
         names = [objective.metric for objective in self._objectives]

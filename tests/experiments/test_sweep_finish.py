@@ -65,6 +65,15 @@ def test_finalists_are_named_on_validation_and_test_is_opened_once(open_sweep, w
         assert values["ndcg@10"].mean() == pytest.approx(trained.value, rel=1e-12)
 
 
+def test_a_configuration_that_was_run_twice_is_one_finalist(open_sweep, work):
+    session = open_sweep(n_trials=4, finalists=3)
+    for _ in range(3):
+        session.main.queue({"training.learning_rate": 0.01, "training.warmup_steps": 1})
+    assert work(session) == 4
+    rates = [trial.params["training.learning_rate"] for trial in choose(session)]
+    assert sorted(rates) == [0.01, session.base.training.learning_rate]
+
+
 def test_a_new_winner_opens_test_again_and_that_is_counted(open_sweep, work):
     options = {"finalists": 1, "finalist_seeds": 1, "name": "mine"}
     assert len(end(open_sweep(n_trials=1, **options), work).test_looks) == 1

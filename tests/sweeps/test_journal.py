@@ -137,19 +137,19 @@ def change_journal(path, number, change):
     path.write_text("".join(lines))
 
 
-def test_a_digit_that_changed_is_found_by_the_checksum(tmp_path, caplog):
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [
+        (7, lambda line: line.replace('"values":[1.0]', '"values":[9.0]')),  # by its checksum
+        (6, lambda line: line[:150] + "\n"),  # what it drew
+    ],
+)
+def test_a_trial_with_a_damaged_line_is_not_complete(tmp_path, caplog, number, change):
     path = tmp_path / "journal.log"
     journal_of_three(path)
-    change_journal(path, 7, lambda line: line.replace('"values":[1.0]', '"values":[9.0]'))
+    change_journal(path, number, change)
     assert values_of(path) == {0: 0.0, 1: None, 2: 2.0}
-    assert "line 7 is damaged" in caplog.text
-
-
-def test_a_trial_that_lost_what_it_drew_is_not_complete(tmp_path):
-    path = tmp_path / "journal.log"
-    journal_of_three(path)
-    change_journal(path, 6, lambda line: line[:150] + "\n")
-    assert values_of(path) == {0: 0.0, 1: None, 2: 2.0}
+    assert f"line {number} is damaged" in caplog.text
 
 
 def test_a_trial_whose_first_entry_is_gone_keeps_its_number_and_all_others(tmp_path):

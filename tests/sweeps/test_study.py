@@ -257,6 +257,21 @@ def test_hopeless_trials_are_pruned_at_their_epochs(studies):
     assert (record.state, record.values, record.intermediate) == ("pruned", None, {1: 0.1, 2: 0.1})
 
 
+@pytest.mark.parametrize("warmup", [0, 1, 3])
+@pytest.mark.parametrize("name", ["median", "percentile", "asha", "hyperband"])
+def test_a_hopeless_trial_is_pruned_right_after_its_warm_up(studies, name, warmup):
+    given = {"pruner_warmup_epochs": warmup, "pruner_startup_trials": 3}
+    study = studies(pruner=name, limit=20, sampler="random", **given)
+    for _ in range(9):
+        trial = begun(study)
+        for epoch in range(1, 6):
+            study.report(trial, epoch, 0.9)
+        study.end(trial, "complete", NOTES, [0.9])
+    trial = begun(study)
+    ends = [study.report(trial, epoch, 0.1) for epoch in range(1, warmup + 2)]
+    assert ends == [False] * warmup + [True]
+
+
 @pytest.mark.parametrize("name", ["none", "median", "percentile", "asha", "hyperband", "patient"])
 def test_every_pruner_is_built_and_described(name):
     wanted = settings(pruner=name)
