@@ -25,11 +25,12 @@ from recsys.config import Config
 from recsys.errors import BookendsError
 from recsys.evaluation.ranking import Scorer, Vectors
 from recsys.reporting.record import write_json, write_text
+from sweeps.costs import default_trial
 from sweeps.finalists import DEFAULT_TRIAL, ComparisonRules, Retraining, compare_finalists
 from sweeps.importances import importances_of
-from sweeps.record import Finalists, TestLook, TrialRecord
+from sweeps.record import Finalists, SweepRecord, TestLook, TrialRecord
 from sweeps.report import write_sweep_report
-from sweeps.study import DEFAULT, SweepStudy
+from sweeps.study import SweepStudy
 
 RunStage = Callable[[Session, Stage, SweepStudy, str], None]
 """Has the trials of a stage run that are left, under a title."""
@@ -39,7 +40,8 @@ logger = logging.getLogger(__name__)
 
 def finish(session: Session, run_stage: RunStage) -> None:
     """Name the winner, look at test, write what there is to be read; nothing is done twice."""
-    candidates = choose(session)
+    record = session.record("running")
+    candidates = choose(record, session.settings.finalists)
     if not candidates:
         raise BookendsError(
             "no trial was completed that keeps to the constraints, so that nothing can win; "
@@ -47,8 +49,8 @@ def finish(session: Session, run_stage: RunStage) -> None:
         )
     winner = candidates[0].number
     if session.settings.finalists:
-        retrain(session, candidates, run_stage)
-        session.finalists = compare(session, candidates)
+        retrain(session, with_default(record, candidates), run_stage)
+        session.finalists = compare(session, record, with_default(record, candidates))
         session.console.finalists(session.finalists)
         if session.finalists.winner is not None:
             winner = session.finalists.winner
@@ -69,14 +71,19 @@ def finish(session: Session, run_stage: RunStage) -> None:
     _report(session)
 
 
-def choose(session: Session) -> list[TrialRecord]:
+def choose(record: SweepRecord, n_finalists: int) -> list[TrialRecord]:
     """The best trials, best first: of several objectives, of those that no other one beats."""
-    record = session.record("running")
     ranked = record.front() if len(record.objectives) > 1 else record.ranked()
     unlike: dict[str, TrialRecord] = {}
     for trial in ranked:
         unlike.setdefault(repr(sorted(trial.params.items())), trial)
-    return list(unlike.values())[: max(1, session.settings.finalists)]
+    return list(unlike.values())[: max(1, n_finalists)]
+
+
+def with_default(record: SweepRecord, candidates: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """The candidates and the default configuration, where it is not among them."""
+    default = default_trial(record)
+    return [*candidates, *([default] if default and default not in candidates else ())]
 
 
 def fresh_seeds(session: Session) -> list[int]:
@@ -85,30 +92,15 @@ def fresh_seeds(session: Session) -> list[int]:
     return list(range(first, first + session.settings.finalist_seeds))
 
 
-def with_default(session: Session, candidates: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The candidates and the default configuration, where it is not among them."""
-    default = _default_number(session)
-    others = [trial for trial in session.trials(session.main) if trial.number == default]
-    known = {trial.number for trial in candidates}
-    return [*candidates, *(trial for trial in others if trial.number not in known)]
-
-
-def _default_number(session: Session) -> int:
-    """The last trial of the default configuration: an earlier one was lost."""
-    numbers = [trial.number for trial in session.main.trials() if DEFAULT in trial.user_attrs]
-    return numbers[-1] if numbers else DEFAULT_TRIAL
-
-
 def trial_settings(session: Session, number: int) -> dict[str, Any]:
     """The dotted settings of a trial of the search."""
     trial = session.main.trials()[number]
     return settings_of(session.main, trial, session.main.values_of(trial))
 
 
-def retrain(session: Session, candidates: Sequence[TrialRecord], run_stage: RunStage) -> None:
+def retrain(session: Session, chosen: Sequence[TrialRecord], run_stage: RunStage) -> None:
     """Train finalists on fresh seeds; what an earlier session has done is kept."""
-    chosen, seeds = with_default(session, candidates), fresh_seeds(session)
-    study = session.stage("finalists")
+    study, seeds = session.stage("finalists"), fresh_seeds(session)
     notes = [trial.user_attrs for trial in study.trials()]
     # an entry that the storage lost names no trial
     known = {(note["trial"], note["seed"]) for note in notes if "trial" in note}
@@ -122,13 +114,13 @@ def retrain(session: Session, candidates: Sequence[TrialRecord], run_stage: RunS
     run_stage(session, "finalists", study, title)
 
 
-def compare(session: Session, candidates: Sequence[TrialRecord]) -> Finalists:
+def compare(session: Session, record: SweepRecord, chosen: Sequence[TrialRecord]) -> Finalists:
     """Compare the finalists on validation, user by user."""
     objective, evaluation = session.settings.objectives[0], session.base.evaluation
-    default, seeds = _default_number(session), fresh_seeds(session)
+    default, seeds = default_trial(record), fresh_seeds(session)
     retrained = [
         Retraining(
-            trial=DEFAULT_TRIAL if trial.number == default else trial.number,
+            trial=DEFAULT_TRIAL if trial == default else trial.number,
             params=trial.params,
             search_value=None if trial.values is None else trial.values[0],
             per_user=tuple(
@@ -136,7 +128,7 @@ def compare(session: Session, candidates: Sequence[TrialRecord]) -> Finalists:
                 for path in (session.directory.per_user_path(trial.number, s) for s in seeds)
             ),
         )
-        for trial in with_default(session, candidates)
+        for trial in chosen
     ]
     return compare_finalists(
         retrained,
@@ -147,7 +139,7 @@ def compare(session: Session, candidates: Sequence[TrialRecord]) -> Finalists:
             n_samples=evaluation.bootstrap_samples,
         ),
         seeds=seeds,
-        search_values=[t.values[0] for t in session.trials(session.main) if t.values is not None],
+        search_values=[trial.values[0] for trial in record.trials if trial.values is not None],
         rng=np.random.default_rng([session.settings.seed, 30]),
     )
 
@@ -159,9 +151,10 @@ def look_at_test(session: Session, finalists: Finalists, winner: int) -> None:
     look = TestLook(datetime.now(UTC).isoformat(), purpose, trial=winner)
     session.keep(test_looks=[*looks, look])  # first, so that one that is cut short counts as well
     means: dict[str, dict[str, float | None]] = {}
+    default = default_trial(session.record("running"))
     for row in finalists.rows:
         # trial 0 may have been run again
-        number = _default_number(session) if row.trial == DEFAULT_TRIAL else row.trial
+        number = default.number if default and row.is_default else row.trial
         found = [_finalist_on_test(session, number, seed) for seed in finalists.seeds]
         kept = pd.DataFrame([each for each in found if each is not None])
         if len(kept):

@@ -70,7 +70,9 @@ def test_a_configuration_that_was_run_twice_is_one_finalist(open_sweep, work):
     for _ in range(3):
         session.main.queue({"training.learning_rate": 0.01, "training.warmup_steps": 1})
     assert work(session) == 4
-    rates = [trial.params["training.learning_rate"] for trial in choose(session)]
+    rates = [
+        trial.params["training.learning_rate"] for trial in choose(session.record("running"), 3)
+    ]
     assert sorted(rates) == [0.01, session.base.training.learning_rate]
 
 
@@ -209,7 +211,8 @@ def test_what_the_store_missed_of_trials_is_delivered_and_what_is_there_stays(
 ):
     session = open_sweep(tracking=True, n_trials=4, finalists=1, finalist_seeds=1)
     work(session)
-    retrain(session, choose(session), lambda of, stage, *_: work(of, stage))
+    chosen = choose(session.record("running"), 1)
+    retrain(session, chosen, lambda of, stage, *_: work(of, stage))
     before = shown(client, session)
     assert {study for study, _ in before} == {session.main.name, f"{session.main.name}.finalists"}
     missed, hanging, killed, *_ = [
