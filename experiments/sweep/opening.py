@@ -88,9 +88,10 @@ def read_request(
     """
     base = merge({} if config is None else read_yaml(config), parse_overrides(overrides))
     resolved = check_config(base, {}, origin=str(config or "defaults"))
-    if name is not None and not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+    if name is not None and not re.fullmatch(r"(?!\.+$)[\w.-]+", name):
         raise ConfigError(
-            f"'--name' must be made of letters, digits, '-', '_' and '.', got '{name}'"
+            "'--name' must be made of letters, digits, '-', '_' and '.', not of dots alone, got "
+            f"'{name}'"
         )
     objectives = [parse_objective(text) for text in options.get("objectives") or ()]
     given = {key: value for key, value in options.items() if value is not None} | {

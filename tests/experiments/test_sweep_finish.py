@@ -310,6 +310,8 @@ def test_a_trial_whose_process_died_is_marked_in_the_study_and_in_the_tracker(
         (("--sampler", "tpee"), "'sampler': input should be 'tpe'"),
         (("--objective", "ndcg@7"), "got 'ndcg@7'"),
         (("--trainig.num_epochs", "3"), "did you mean 'training.num_epochs'?"),
+        (("--name", ".."), "not of dots alone, got '..'"),
+        (("--name", "a/b"), "'--name' must be made of letters"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line_and_exit_code_2(sweep_shop, arguments, message):
