@@ -28,18 +28,11 @@ _JOURNAL = "journal:///"
 
 @dataclass(frozen=True)
 class Storage:
-    """A study's storage.
+    """A study's storage."""
 
-    Attributes:
-        url: its address; ``journal:///PATH`` for a journal file.
-        backend: what Optuna writes to.
-        lock_path: a file that processes of this machine lock to act one at a time; None where
-            other machines may take part.
-    """
-
-    url: str
+    url: str  # journal:///PATH for a journal file
     backend: BaseStorage
-    lock_path: Path | None
+    lock_path: Path | None  # locked to act one at a time; None where other machines may take part
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:

@@ -86,23 +86,14 @@ class Notes:
 
 @dataclass(eq=False)
 class SweepStudy:
-    """One Optuna study and how a sweep uses it; made by :func:`open_study`.
-
-    Attributes:
-        study: Optuna's.
-        storage: where it is kept.
-        space: what its trials draw from; None where they are all queued with what they need.
-        limit: how many trials it may have.
-        defaults: what the default configuration has for each dimension, as its record shows.
-        stopwatch: time in the storage and the sampler.
-    """
+    """One Optuna study and how a sweep uses it; made by :func:`open_study`."""
 
     study: optuna.Study
     storage: Storage
-    space: Space | None
-    limit: int
-    defaults: Params = field(default_factory=dict)
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    space: Space | None  # what its trials draw from; None where each is queued with what it needs
+    limit: int  # how many trials it may have
+    defaults: Params = field(default_factory=dict)  # the default configuration's, for its record
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)  # time in the storage and the sampler
 
     @property
     def name(self) -> str:

@@ -15,11 +15,7 @@ from sweeps.storage import journal_url
 
 @dataclass(frozen=True)
 class SweepDirectory:
-    """Paths of one sweep.
-
-    Attributes:
-        path: the directory.
-    """
+    """Paths of one sweep."""
 
     path: Path
 

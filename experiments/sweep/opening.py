@@ -72,16 +72,7 @@ def read_request(
     storage: str | None = None,
     sweeps_dir: Path = Path("artifacts/sweeps"),
 ) -> SweepRequest:
-    """What the user asked for, read and checked.
-
-    Args:
-        space: YAML with what may vary.
-        config: YAML with differences from the defaults; None for none.
-        overrides: dotted settings, as for a run.
-        options: settings of the sweep by name; None where not given.
-        name: of the sweep.
-        storage: address of the study.
-        sweeps_dir: where sweep directories are made.
+    """What the user asked for, read and checked; ``options`` are settings of the sweep by name.
 
     Raises:
         ConfigError: an unknown or impossible setting.

@@ -229,18 +229,11 @@ def _owner(trial: FrozenTrial) -> Owner | None:
 
 @dataclass
 class WorkerPool:
-    """The workers of one stage, in a session of their own: a Ctrl-C reaches them through us.
-
-    Attributes:
-        assignment: what they work on.
-        directory: of the sweep.
-        tracking_uri: the tracker's; None for none.
-        n_workers: how many.
-    """
+    """The workers of one stage, in a session of their own: a Ctrl-C reaches them through us."""
 
     assignment: Assignment
     directory: SweepDirectory
-    tracking_uri: str | None
+    tracking_uri: str | None  # None for no tracker
     n_workers: int
     _running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _replaced: int = 0

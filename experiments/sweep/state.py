@@ -27,21 +27,13 @@ STORAGE_VARIABLE, TRACKING_VARIABLE = "BOOKENDS_STORAGE", "BOOKENDS_TRACKING_URI
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is given; all else it reads from the study.
+    """What a worker is given; all else it reads from the study."""
 
-    Attributes:
-        study: name of the sweep's study.
-        storage: its address.
-        stage: the part of the sweep to work on; None for the one that is under way.
-        index: number of the worker on its machine.
-        parent: process that started it; the worker ends with it. None for one that joined.
-    """
-
-    study: str
-    storage: str
-    stage: Stage | None = None
-    index: int = 0
-    parent: int | None = None
+    study: str  # its name
+    storage: str  # its address
+    stage: Stage | None = None  # None for the one that is under way
+    index: int = 0  # of the worker on its machine
+    parent: int | None = None  # process that the worker ends with; None for one that joined
 
 
 class Tracking(BaseModel):

@@ -31,12 +31,7 @@ MOST_PREPARED = 4
 
 
 class SealedData:
-    """Prepared data sets of which the test split stays behind, each prepared once.
-
-    Args:
-        seed: of the split, the same for all trials.
-        user_share: share of the users to keep; 1 keeps all.
-    """
+    """Prepared data sets of a share of the users, without their test split, each prepared once."""
 
     def __init__(self, seed: int, user_share: float = 1.0) -> None:
         self._seed = seed
@@ -166,11 +161,7 @@ def list_metrics(evaluation: Evaluation) -> Numbers:
 
 
 def check_measures(measures: Sequence[str], known: Numbers) -> None:
-    """Refuse what no trial could be compared by.
-
-    Args:
-        measures: names of metrics and costs.
-        known: what popularity scores under the protocol.
+    """Refuse what no trial could be compared by: what popularity, which is known, has no value of.
 
     Raises:
         ConfigError: a name that no metric has, or whose segment is empty on validation.

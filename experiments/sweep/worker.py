@@ -77,11 +77,7 @@ def join(assignment: Assignment, changes: Tree) -> int:
 
 
 class StopCheck:
-    """Ends a worker at a safe point: when a signal came, or its parent is gone.
-
-    Args:
-        parent: process that the worker must not outlive; None for none.
-    """
+    """Ends a worker at a safe point: when a signal came, or its parent is gone."""
 
     def __init__(self, parent: int | None) -> None:
         self._parent = parent
@@ -114,17 +110,7 @@ class StopCheck:
 
 
 class Worker:
-    """Runs trials of one stage of a sweep, one at a time.
-
-    Args:
-        assignment: which.
-        changes: settings that differ on this machine.
-        storage: of the study.
-        stop: asked at every step whether to go on.
-
-    Raises:
-        ConfigError: there is no such study, or its data are not what this machine has.
-    """
+    """Runs trials of one stage of a sweep, one at a time; see :func:`join`."""
 
     def __init__(
         self, assignment: Assignment, changes: Tree, storage: Storage, stop: StopCheck
