@@ -176,7 +176,7 @@ def data() -> None:
 @click.option("--out", type=PATH, default=Path("data/sample"), show_default=True)
 def sample(seed: int, out: Path) -> None:
     """Generate the sample bookshop."""
-    from recsys.data.synthetic import write_sample
+    from recsys.data.sample.bookshop import write_sample
 
     shop = write_sample(out, seed)
     click.echo(f"{out}: {shop.books.num_rows:,} books, {shop.interactions.num_rows:,} interactions")
@@ -187,13 +187,12 @@ def sample(seed: int, out: Path) -> None:
 @click.argument("source", type=PATH)
 @click.argument("destination", type=PATH)
 def import_data(kind: str, source: Path, destination: Path) -> None:
-    """Turn a public dump in SOURCE into books.csv and users.csv in DESTINATION."""
+    """Turn a published data set in SOURCE into books.csv and users.csv in DESTINATION."""
     from typing import cast
 
-    from recsys.data.importers import import_dump
-    from recsys.data.importers.dump import DumpKind
+    from recsys.data.importers import DatasetKind, import_dataset
 
-    click.echo(import_dump(cast("DumpKind", kind), source, destination))
+    click.echo(import_dataset(cast("DatasetKind", kind), source, destination))
 
 
 class _StartByDefault(click.Group):

@@ -23,7 +23,7 @@ from recsys.addresses import hide_passwords
 from recsys.artifacts import make_folder
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
-from recsys.data.synthetic import load_world
+from recsys.data.sample.bookshop import load_world
 from recsys.errors import BookendsError, ConfigError
 from recsys.evaluation.evaluation import Evaluation
 from recsys.pipeline import build_refit_trainer, build_trainer, judge

@@ -18,7 +18,7 @@ from recsys.config import Config, TrainingConfig
 from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories
-from recsys.data.world import World
+from recsys.data.sample.world import World
 from recsys.errors import DataError, shown
 from recsys.evaluation.correlations import correlation_table
 from recsys.evaluation.diagnostics import Embeddings, diagnose
@@ -281,7 +281,7 @@ def judge(
     )
     oracle = None
     if world is not None and evaluation.skipped is None:
-        oracle = world.expected_ndcg(prepared, config.evaluation.metrics_k, "test")
+        oracle = world.expected_ndcg(prepared, config.evaluation.metrics_k)
     tables = (
         *evaluation.tables,
         *(() if evaluation.skipped else (tuned.table,)),

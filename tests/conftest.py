@@ -23,8 +23,8 @@ import torch
 from hypothesis import settings
 
 from recsys.config import Config
-from recsys.data.checkerboard import checkerboard
 from recsys.data.dataset import prepare
+from recsys.data.sample.checkerboard import checkerboard
 
 # The first example may compile loops or import a library.
 settings.register_profile("untimed", deadline=None)

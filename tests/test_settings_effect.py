@@ -14,7 +14,7 @@ from experiments.settings import flatten, merge
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config, DataConfig
 from recsys.data.dataset import prepare, prepare_cached
-from recsys.data.synthetic import write_sample
+from recsys.data.sample.bookshop import write_sample
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import ranking
 from recsys.pipeline import build_trainer, judge

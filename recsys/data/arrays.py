@@ -19,6 +19,13 @@ IntArray = npt.NDArray[np.integer]
 BoolArray = npt.NDArray[np.bool_]
 
 
+def offsets_of(lengths: IntArray) -> IntArray:
+    """Where each of several ragged rows begins, and the end; (n + 1,) int64."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
 @dataclass(frozen=True, eq=False)
 class Bags:
     """Ragged rows of column indices: a CSR matrix, its values implied to be 1 where not given.
@@ -39,10 +46,18 @@ class Bags:
     def from_pairs(cls, rows: IntArray, columns: IntArray, *, n_rows: int, n_columns: int) -> Bags:
         """Bags that hold the given (row, column) pairs, each row's in their given order."""
         order = np.argsort(rows, kind="stable")
-        counts = np.bincount(rows, minlength=n_rows)
-        offsets = np.zeros(n_rows + 1, dtype=np.int64)
-        np.cumsum(counts, out=offsets[1:])
+        offsets = offsets_of(np.bincount(rows, minlength=n_rows))
         return cls(offsets, np.asarray(columns)[order].astype(np.int32), n_columns)
+
+    @classmethod
+    def from_set(cls, rows: IntArray, columns: IntArray, *, n_rows: int, n_columns: int) -> Bags:
+        """Bags that hold each of the given (row, column) pairs once, columns ascending."""
+        pairs = rows * max(n_columns, 1) + columns
+        pairs.sort()
+        is_first = np.append(True, pairs[1:] != pairs[:-1])[: len(pairs)]
+        rows, columns = np.divmod(pairs[is_first], max(n_columns, 1))
+        offsets = offsets_of(np.bincount(rows, minlength=n_rows))
+        return cls(offsets, columns.astype(np.int32), n_columns)
 
     @property
     def n_rows(self) -> int:
@@ -54,6 +69,11 @@ class Bags:
         """Entries in each row, (n,)."""
         return np.diff(self.offsets)
 
+    @property
+    def owners(self) -> IntArray:
+        """The row of each entry, (nnz,) int64."""
+        return np.repeat(np.arange(self.n_rows), self.lengths)
+
     def row(self, index: int) -> IntArray:
         """The columns of one row."""
         return self.indices[self.offsets[index] : self.offsets[index + 1]]
@@ -61,11 +81,9 @@ class Bags:
     def union(self, other: Bags) -> Bags:
         """Each row's entries followed by the other's, without weights; an entry in both twice."""
         assert (self.n_rows, self.n_columns) == (other.n_rows, other.n_columns)
-        rows = [np.repeat(np.arange(bags.n_rows), bags.lengths) for bags in (self, other)]
+        rows = np.concatenate([self.owners, other.owners])
         columns = np.concatenate([self.indices, other.indices])
-        return Bags.from_pairs(
-            np.concatenate(rows), columns, n_rows=self.n_rows, n_columns=self.n_columns
-        )
+        return Bags.from_pairs(rows, columns, n_rows=self.n_rows, n_columns=self.n_columns)
 
     def take(self, rows: IntArray) -> Bags:
         """The bags of the given rows, in the given order."""
@@ -83,15 +101,13 @@ class Bags:
         """(place in ``indices`` of every entry of the given rows, offsets of the rows taken)."""
         starts = self.offsets[rows]
         lengths = self.offsets[np.asarray(rows) + 1] - starts
-        offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-        np.cumsum(lengths, out=offsets[1:])
+        offsets = offsets_of(lengths)
         positions = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
         return positions, offsets
 
     @cached_property
     def _keys(self) -> IntArray:
-        rows = np.repeat(np.arange(self.n_rows, dtype=np.int64), self.lengths)
-        keys = rows * self.n_columns + self.indices
+        keys = self.owners * self.n_columns + self.indices
         keys.sort()
         return keys
 
@@ -131,6 +147,8 @@ class Interactions:
         n_users: how many users there are, those without interactions included.
         n_items: the same for items.
         ratings: (N,) float32, or None where the data has none.
+        parts: before a ready-made split is made, which part each is of: 0 train, 1 validation,
+            2 test, (N,) int8; else None.
     """
 
     users: IntArray
@@ -139,6 +157,7 @@ class Interactions:
     n_users: int
     n_items: int
     ratings: FloatArray | None = None
+    parts: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -164,11 +183,14 @@ class Interactions:
         return np.bincount(self.users, minlength=self.n_users)
 
     def select(self, rows: IntArray | BoolArray) -> Interactions:
-        """The interactions of the given rows."""
+        """The interactions of the given rows, or those for which ``rows`` is true."""
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)  # found once, which is faster than by each of the arrays
         return replace(
             self,
             users=self.users[rows],
             items=self.items[rows],
             times=None if self.times is None else self.times[rows],
             ratings=None if self.ratings is None else self.ratings[rows],
+            parts=None if self.parts is None else self.parts[rows],
         )

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from recsys.config import BookField, DataConfig, InteractionField
+import pyarrow as pa
+
+from recsys.config import DataConfig, InteractionField
 from recsys.errors import ConfigError, DataError, cut, shown
 
-USER_ID = "user_id"
-ITEM_ID = "item_id"
-RATING = "rating"
-TIMESTAMP = "timestamp"
-TITLE = "title"
-AUTHOR = "author"
-CATEGORIES = "categories"
+USER_ID: Final = "user_id"
+ITEM_ID: Final = "item_id"
+RATING: Final = "rating"
+TIMESTAMP: Final = "timestamp"
+TITLE: Final = "title"
+AUTHOR: Final = "author"
+CATEGORIES: Final = "categories"
 TEXT_FIELDS = (TITLE, AUTHOR, CATEGORIES)
 
 NUMERIC_SETTING = "data.feature_params.numeric_columns"
@@ -28,11 +32,28 @@ SEPARATORS = {AUTHOR: AUTHOR_SEPARATOR, CATEGORIES: CATEGORY_SEPARATOR}
 
 # What stands for a missing number in a CSV file.
 MISSING_NUMBERS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.IGNORECASE)
 
 MAX_NUMBER = 1e15
 """Numbers larger in size are no plausible values, and their squares leave the range of float32."""
 
 ColumnKind = Literal["id", "text", "rating", "time", "number"]
+
+_ARROW_TYPES: dict[ColumnKind, pa.DataType] = {
+    "id": pa.string(),
+    "text": pa.string(),
+    "rating": pa.float32(),
+    "time": pa.int64(),
+    "number": pa.float64(),
+}
+_RANGE = f"must be a number between {-MAX_NUMBER:g} and {MAX_NUMBER:g}"
+_REQUIREMENTS: dict[ColumnKind, str] = {
+    "id": "must not be empty",
+    "text": "must be text",
+    "rating": _RANGE,
+    "time": "must be seconds or milliseconds since 1970",
+    "number": f"{_RANGE}, or empty",
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +75,41 @@ class Column:
     required: bool
     setting: str
 
+    @property
+    def arrow_type(self) -> pa.DataType:
+        """The type in which a column of a CSV file is held."""
+        return _ARROW_TYPES[self.kind]
+
+    @property
+    def requirement(self) -> str:
+        """What a value must be, in words."""
+        return _REQUIREMENTS[self.kind]
+
+    @property
+    def fault(self) -> str:
+        """The reason under which rows with a bad value are counted."""
+        return f"bad '{self.source}'"
+
+    def parse(self, text: str) -> str | float | int | None:
+        """The value of a CSV field; None where a number is missing.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if self.kind in ("id", "text"):
+            return text
+        text = text.strip()
+        if text in MISSING_NUMBERS:
+            return None
+        if not NUMBER.fullmatch(text):  # float() also takes 1_000
+            raise ValueError(text)
+        number = float(text)
+        if self.kind != "time":
+            return number
+        if not math.isfinite(number) or abs(number) >= 2**62:
+            raise ValueError(text)
+        return int(number)
+
 
 def book_columns(config: DataConfig) -> tuple[Column, ...]:
     """The columns of the books file that the settings ask for; texts may be absent."""
@@ -61,17 +117,15 @@ def book_columns(config: DataConfig) -> tuple[Column, ...]:
     clash = sorted({ITEM_ID, *TEXT_FIELDS} & set(features.numeric_columns))
     if clash:
         raise ConfigError(f"'{NUMERIC_SETTING}' must name numeric columns, got '{clash[0]}'")
+    mapped: dict[str, str] = {str(field): name for field, name in config.book_columns.items()}
     columns = []
-    names: tuple[BookField, ...] = ("item_id", "title", "author", "categories")
-    for name in names:
-        source = config.book_columns.get(name, name)
+    for name in (ITEM_ID, *TEXT_FIELDS):
         kind: ColumnKind = "id" if name == ITEM_ID else "text"
-        required = name == ITEM_ID or name in config.book_columns
-        columns.append(Column(name, source, kind, required, "data.book_columns"))
-    sources: dict[str, str] = {str(field): name for field, name in config.book_columns.items()}
+        required = name == ITEM_ID or name in mapped
+        columns.append(Column(name, mapped.get(name, name), kind, required, "data.book_columns"))
     for number in features.numeric_columns:
-        source = sources.get(number, number)
-        required = features.needs_numeric_columns or number in sources
+        required = features.needs_numeric_columns or number in mapped
+        source = mapped.get(number, number)
         columns.append(Column(number, source, "number", required, NUMERIC_SETTING))
     return tuple(columns)
 
@@ -82,25 +136,18 @@ def interaction_columns(config: DataConfig) -> tuple[Column, ...]:
     A rating may be empty unless ``min_rating`` needs it; the timestamp is read only where it is the
     order.
     """
-    by_time = config.split.order == "timestamp"
     needs_rating = config.min_rating is not None
-    decays = config.feature_params.user_aggregation == "time_decayed_mean"
     wanted: list[tuple[InteractionField, ColumnKind, bool]] = [
-        ("user_id", "id", True),
-        ("item_id", "id", True),
-        ("rating", "number" if config.min_rating is None else "rating", needs_rating),
+        (USER_ID, "id", True),
+        (ITEM_ID, "id", True),
+        (RATING, "rating" if needs_rating else "number", needs_rating),
     ]
-    if by_time:
-        wanted.append(("timestamp", "time", decays))
-    mapped = config.interaction_columns
+    if config.split.order == "timestamp":
+        decays = config.feature_params.user_aggregation == "time_decayed_mean"
+        wanted.append((TIMESTAMP, "time", decays))
+    mapped, setting = config.interaction_columns, "data.interaction_columns"
     return tuple(
-        Column(
-            name,
-            mapped.get(name, name),
-            kind,
-            required or name in mapped,
-            "data.interaction_columns",
-        )
+        Column(name, mapped.get(name, name), kind, required or name in mapped, setting)
         for name, kind, required in wanted
     )
 

@@ -16,14 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.config import DataConfig
-from recsys.data.arrays import Bags, BoolArray, IntArray, Interactions
+from recsys.data.arrays import Bags, IntArray, Interactions
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
-from recsys.data.features import (
-    Features,
-    ItemFeaturizer,
-    aggregate_user_features,
-    featurize_items,
-)
+from recsys.data.features import Features, ItemFeaturizer, featurize_items
 from recsys.data.files import content_sha256, file_format, file_state
 from recsys.data.filtering import FilterStep, filter_interactions
 from recsys.data.splitting import (
@@ -34,6 +29,7 @@ from recsys.data.splitting import (
 )
 from recsys.data.storage import Content, read_directory, write_directory
 from recsys.data.tables import Tables, read_tables
+from recsys.data.user_features import aggregate_user_features
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError, DataError
 
@@ -53,7 +49,7 @@ class Prepared:
 
     Attributes:
         users: raw ids of users, by index.
-        items: raw ids of items, by index; the catalogue is the books left after filtering.
+        items: raw ids of items, by index; the catalogue is what is left of them after filtering.
         n_warm_users: users from this index on have no train interaction.
         n_warm_items: items from this index on have no train interaction.
         train: sorted by user, then time, ties at random.
@@ -61,7 +57,7 @@ class Prepared:
         test: in the same order.
         user_features: fitted on train, (U, ...).
         item_features: fitted on train, (I, ...).
-        item_featurizer: what made ``item_features``, for further books.
+        item_featurizer: what made ``item_features``, for further items.
         books: item_id, title, author, categories as in the file, by index.
         filter_steps: what was left after each step of filtering.
         split: how the interactions were split.
@@ -156,40 +152,6 @@ def prepare(config: DataConfig, seed: int) -> Prepared:
     return _prepare(config, seed, None)
 
 
-def _prepare(config: DataConfig, seed: int, known: _Known | None) -> Prepared:
-    tables, hashes = _read_unchanging(config, known)
-    books = tables.books
-    log, steps = _keep_and_order(tables, config)
-    del tables  # frees what filtering left out
-    rng = np.random.default_rng(seed)
-    split = split_interactions(log.interactions, config.split, rng, log.parts)
-    interactions, users, items = _warm_first(log.interactions, split.train)
-    train = interactions.select(split.train)
-    books = books.take(pa.array(log.book_rows[items.order])).combine_chunks()
-    if config.books_path is None:
-        featurizer = ItemFeaturizer((), {})
-        item_features = featurizer.transform(books)
-    else:
-        featurizer, item_features = featurize_items(books, items.n_warm, config.feature_params)
-    return Prepared(
-        users=Vocabulary(log.user_ids.take(pa.array(users.order))),
-        items=Vocabulary(books[ITEM_ID].combine_chunks()),
-        n_warm_users=users.n_warm,
-        n_warm_items=items.n_warm,
-        train=train,
-        validation=interactions.select(split.validation),
-        test=interactions.select(split.test),
-        user_features=aggregate_user_features(item_features, train, config.feature_params),
-        item_features=item_features,
-        item_featurizer=featurizer,
-        books=books.select([ITEM_ID, *TEXT_FIELDS]),
-        filter_steps=steps,
-        split=split.summary(config.split, log.n_tied),
-        fingerprint=fingerprint(config, hashes, seed),
-        sources=_sources(config, hashes),
-    )
-
-
 def prepare_cached(config: DataConfig, seed: int) -> Prepared:
     """The same, memory-mapped from ``config.cache_dir``, where it is put unless it is there.
 
@@ -200,7 +162,7 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
     """
     known = None
     if any(config.cache_dir.glob("sha256-*")):  # else the files are hashed while they are read
-        known = _Known.of(config)
+        known = _Hashed(_states(config), source_hashes(config))
         path = _cache_path(config, fingerprint(config, known.hashes, seed))
         if path.exists():
             try:
@@ -216,17 +178,50 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
     return replace(Prepared.load(path), sources=prepared.sources)
 
 
+def _prepare(config: DataConfig, seed: int, known: _Hashed | None) -> Prepared:
+    tables, hashes = _read_unchanging(config, known)
+    books, user_ids, ticks = tables.books, tables.user_ids, tables.ticks
+    log, steps = filter_interactions(tables, config)
+    del tables  # frees what filtering left out
+    users = _sorted_by_id(log.users, user_ids)
+    items = _sorted_by_id(log.items, books[ITEM_ID])
+    log, n_tied = _in_order(_renumbered(log, users, items), ticks)
+    split = split_interactions(log, config.split, np.random.default_rng(seed))
+    warm_users, n_warm_users = _warm_first(log.users[split.train], log.n_users)
+    warm_items, n_warm_items = _warm_first(log.items[split.train], log.n_items)
+    log = replace(_renumbered(log, warm_users, warm_items), parts=None)
+    books = books.take(pa.array(items[warm_items])).combine_chunks()
+    if config.books_path is None:
+        featurizer = ItemFeaturizer((), {})
+        item_features = featurizer.transform(books)
+    else:
+        featurizer, item_features = featurize_items(books, n_warm_items, config.feature_params)
+    train = log.select(split.train)
+    return Prepared(
+        users=Vocabulary(user_ids.take(pa.array(users[warm_users]))),
+        items=Vocabulary(books[ITEM_ID].combine_chunks()),
+        n_warm_users=n_warm_users,
+        n_warm_items=n_warm_items,
+        train=train,
+        validation=log.select(split.validation),
+        test=log.select(split.test),
+        user_features=aggregate_user_features(item_features, train, config.feature_params),
+        item_features=item_features,
+        item_featurizer=featurizer,
+        books=books.select([ITEM_ID, *TEXT_FIELDS]),
+        filter_steps=steps,
+        split=split.summary(config.split, n_tied),
+        fingerprint=fingerprint(config, hashes, seed),
+        sources=_sources(config, hashes),
+    )
+
+
 @dataclass(frozen=True)
-class _Known:
+class _Hashed:
     """The hashes of all files, and the state that the files were in before they were taken."""
 
     states: tuple[tuple[int, int], ...]
     hashes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, config: DataConfig) -> _Known:
-        states = _states(config)
-        return cls(states, source_hashes(config))
 
 
 def _states(config: DataConfig) -> tuple[tuple[int, int], ...]:
@@ -240,7 +235,7 @@ def _cache_path(config: DataConfig, name: str) -> Path:
     return config.cache_dir / name.replace(":", "-")
 
 
-def _read_unchanging(config: DataConfig, known: _Known | None) -> tuple[Tables, tuple[str, ...]]:
+def _read_unchanging(config: DataConfig, known: _Hashed | None) -> tuple[Tables, tuple[str, ...]]:
     """All files and their hashes, of one and the same content."""
     before = _states(config)
     if known is not None and known.states == before:
@@ -261,110 +256,70 @@ def _sources(config: DataConfig, hashes: Sequence[str]) -> dict[str, str]:
     return dict(zip(map(str, config.source_paths.values()), hashes, strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class _OrderedLog:
-    """The interactions that are kept, sorted by user, then time, ties at random.
-
-    Users and items are numbered by their raw ids, sorted as text.
-    """
-
-    interactions: Interactions
-    user_ids: pa.Array  # (U,)
-    book_rows: IntArray  # (I,) row of each item in the books table
-    parts: IntArray | None  # (N,) of a ready-made split
-    n_tied: int  # at the same time as another of their user
+# Numbering and order ------------------------------------------------------------------------------
 
 
-def _keep_and_order(
-    tables: Tables, config: DataConfig
-) -> tuple[_OrderedLog, tuple[FilterStep, ...]]:
-    log, steps = filter_interactions(tables, config)
-    kept_users, users = _renumber(log.users, tables.user_ids)
-    kept_items, items = _renumber(log.items, tables.books[ITEM_ID])
-    order, n_tied = break_ties(order_by_user_and_time(users, log.times), users, log.times, items)
+def _sorted_by_id(numbers: IntArray, ids: pa.Array) -> IntArray:
+    """The numbers in use, sorted by their raw id as text, (n,)."""
+    used = np.flatnonzero(np.bincount(numbers, minlength=len(ids)))
+    order: IntArray = used[pc.sort_indices(ids.take(pa.array(used))).to_numpy()]
+    return order
+
+
+def _warm_first(train: IntArray, n: int) -> tuple[IntArray, int]:
+    """The numbers below ``n``, those in train first, otherwise in their order; how many are."""
+    is_cold = np.bincount(train, minlength=n) == 0
+    return np.argsort(is_cold, kind="stable"), n - int(np.count_nonzero(is_cold))
+
+
+def _renumbered(log: Interactions, users: IntArray, items: IntArray) -> Interactions:
+    """The interactions with new numbers: the places of the old ones in ``users`` and ``items``."""
+
+    def places(numbers: IntArray, order: IntArray, n: int) -> IntArray:
+        new = np.zeros(n, dtype=np.int32)
+        new[order] = np.arange(len(order), dtype=np.int32)
+        return new[numbers]
+
+    return replace(
+        log,
+        users=places(log.users, users, log.n_users),
+        items=places(log.items, items, log.n_items),
+        n_users=len(users),
+        n_items=len(items),
+    )
+
+
+def _in_order(log: Interactions, ticks: int) -> tuple[Interactions, int]:
+    """Sorted by user, then time, ties at random, with times in seconds; and how many are tied."""
+    order = order_by_user_and_time(log.users, log.times)
+    order, n_tied = break_ties(order, log.users, log.times, log.items)
+    log = log.select(order)
     if log.times is None:
-        n_tied = 0  # nothing says that they are
-    elif n_tied:
+        return log, 0  # nothing says that they are tied
+    if n_tied:
         logger.warning(
             "%d interactions have the same time as another of their user; their order is random",
             n_tied,
         )
-    times = None if log.times is None else log.times[order]
-    if times is not None and tables.ticks > 1:
-        times //= tables.ticks
-    ratings = None if log.ratings is None else log.ratings[order]
-    sizes = len(kept_users), len(kept_items)
-    interactions = Interactions(users[order], items[order], times, *sizes, ratings)
-    parts = None if log.parts is None else log.parts[order]
-    user_ids = tables.user_ids.take(pa.array(kept_users))
-    return _OrderedLog(interactions, user_ids, kept_items, parts, n_tied), steps
-
-
-def _renumber(codes: IntArray, ids: pa.Array) -> tuple[IntArray, IntArray]:
-    """The codes in use, sorted by their raw id, and the place among them of each of ``codes``."""
-    used = np.flatnonzero(np.bincount(codes, minlength=len(ids)))
-    used = used[pc.sort_indices(ids.take(pa.array(used))).to_numpy()]
-    places = np.zeros(len(ids), dtype=np.int32)
-    places[used] = np.arange(len(used), dtype=np.int32)
-    return used, places[codes]
-
-
-@dataclass(frozen=True, eq=False)
-class _WarmFirst:
-    """A numbering that puts what is in train first, otherwise in the old order."""
-
-    order: IntArray  # (n,) old number of each new one
-    n_warm: int
-
-    @classmethod
-    def of(cls, train: IntArray, n: int) -> _WarmFirst:
-        is_warm = np.zeros(n, dtype=bool)
-        is_warm[train] = True
-        order = np.concatenate([np.flatnonzero(is_warm), np.flatnonzero(~is_warm)])
-        return cls(order, int(np.count_nonzero(is_warm)))
-
-    def apply(self, numbers: IntArray) -> IntArray:
-        new = np.zeros(len(self.order), dtype=np.int32)
-        new[self.order] = np.arange(len(self.order), dtype=np.int32)
-        return new[numbers]
-
-
-def _warm_first(
-    interactions: Interactions, train: BoolArray
-) -> tuple[Interactions, _WarmFirst, _WarmFirst]:
-    """The interactions renumbered, and the numberings of users and items."""
-    users = _WarmFirst.of(interactions.users[train], interactions.n_users)
-    items = _WarmFirst.of(interactions.items[train], interactions.n_items)
-    renumbered = replace(
-        interactions,
-        users=users.apply(interactions.users),
-        items=items.apply(interactions.items),
-    )
-    return renumbered, users, items
+    return replace(log, times=log.times // ticks if ticks > 1 else log.times), n_tied
 
 
 # To and from files -------------------------------------------------------------------------------
 
 
 def _to_content(prepared: Prepared) -> Content:
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray | None] = {}
     values: dict[str, Any] = {}
     for part in PARTS:
         interactions: Interactions = getattr(prepared, part)
-        arrays[f"{part}_users"] = interactions.users
-        arrays[f"{part}_items"] = interactions.items
-        if interactions.times is not None:
-            arrays[f"{part}_times"] = interactions.times
-        if interactions.ratings is not None:
-            arrays[f"{part}_ratings"] = interactions.ratings
+        for name in ("users", "items", "times", "ratings"):
+            arrays[f"{part}_{name}"] = getattr(interactions, name)
     for side in SIDES:
         features: Features = getattr(prepared, f"{side}_features")
         arrays[f"{side}_dense"] = features.dense
-        for name, bags in features.bags.items():
-            arrays[f"{side}_{name}_offsets"] = bags.offsets
-            arrays[f"{side}_{name}_indices"] = bags.indices
-            if bags.weights is not None:
-                arrays[f"{side}_{name}_weights"] = bags.weights
+        for bag, bags in features.bags.items():
+            for name in ("offsets", "indices", "weights"):
+                arrays[f"{side}_{bag}_{name}"] = getattr(bags, name)
         values[f"{side}_features"] = {
             "dense_names": features.dense_names,
             "bag_labels": features.bag_labels,
@@ -380,33 +335,32 @@ def _to_content(prepared: Prepared) -> Content:
         "sources": prepared.sources,
     }
     tables = {"users": pa.table({USER_ID: prepared.users.ids}), "books": prepared.books}
-    return Content(arrays, tables, values)
+    present = {name: array for name, array in arrays.items() if array is not None}
+    return Content(present, tables, values)
 
 
 def _from_content(content: Content) -> Prepared:
-    values = content.values
+    arrays, values = content.arrays, content.values
     users = Vocabulary(content.tables["users"][USER_ID].combine_chunks())
     books = content.tables["books"]
     items = Vocabulary(books[ITEM_ID].combine_chunks())
-    train, validation, test = (
-        Interactions(
-            content.arrays[f"{part}_users"],
-            content.arrays[f"{part}_items"],
-            content.arrays.get(f"{part}_times"),
+    parts = {
+        part: Interactions(
+            arrays[f"{part}_users"],
+            arrays[f"{part}_items"],
+            arrays.get(f"{part}_times"),
             len(users),
             len(items),
-            content.arrays.get(f"{part}_ratings"),
+            arrays.get(f"{part}_ratings"),
         )
         for part in PARTS
-    )
+    }
     return Prepared(
         users=users,
         items=items,
         n_warm_users=values["n_warm_users"],
         n_warm_items=values["n_warm_items"],
-        train=train,
-        validation=validation,
-        test=test,
+        **parts,
         user_features=_features(content, "user"),
         item_features=_features(content, "item"),
         item_featurizer=ItemFeaturizer.from_json(values["item_featurizer"]),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.config import DataConfig
-from recsys.data.arrays import BoolArray, FloatArray, IntArray
+from recsys.data.arrays import IntArray, Interactions
 from recsys.data.columns import ITEM_ID
 from recsys.data.tables import PARTS, Tables
 from recsys.data.vocabulary import near_match
@@ -38,71 +38,38 @@ class FilterStep:
     items: int
     interactions: int
 
-
-@dataclass(frozen=True, eq=False)
-class Log:
-    """Interactions by code, in file order.
-
-    Attributes:
-        users: code of each interaction's user, (N,) int32, below ``n_users``.
-        items: row of each interaction's book in the books table, (N,) int32, below ``n_items``.
-        ratings: (N,) float32 or None.
-        times: (N,) int64, what the order is by, or None where the data has no order.
-        n_users: bound of the user codes.
-        n_items: bound of the item codes.
-        parts: of a ready-made split, as in :class:`recsys.data.tables.Tables`; (N,) int8 or None.
-    """
-
-    users: IntArray
-    items: IntArray
-    ratings: FloatArray | None
-    times: IntArray | None
-    n_users: int
-    n_items: int
-    parts: IntArray | None = None
-
-    def __len__(self) -> int:
-        return len(self.users)
-
-    def select(self, keep: BoolArray) -> Log:
-        """The interactions for which ``keep`` is true."""
-        rows = np.flatnonzero(keep)  # found once, which is faster than by each of the arrays
-        return replace(
-            self,
-            users=self.users[rows],
-            items=self.items[rows],
-            ratings=None if self.ratings is None else self.ratings[rows],
-            times=None if self.times is None else self.times[rows],
-            parts=None if self.parts is None else self.parts[rows],
-        )
-
-    def step(self, name: str) -> FilterStep:
-        """The sizes of this log, as what a step called ``name`` left."""
-        users = np.bincount(self.users, minlength=self.n_users)
-        items = np.bincount(self.items, minlength=self.n_items)
-        return FilterStep(
-            name, int(np.count_nonzero(users)), int(np.count_nonzero(items)), len(self)
-        )
+    @classmethod
+    def of(cls, name: str, left: Interactions) -> FilterStep:
+        """The sizes of what a step left."""
+        users, items = np.count_nonzero(left.user_counts), np.count_nonzero(left.item_counts)
+        return cls(name, int(users), int(items), len(left))
 
 
-def filter_interactions(tables: Tables, config: DataConfig) -> tuple[Log, tuple[FilterStep, ...]]:
+def filter_interactions(
+    tables: Tables, config: DataConfig
+) -> tuple[Interactions, tuple[FilterStep, ...]]:
     """The interactions that are kept, and what each step left.
 
-    Steps, in this order: interactions whose book is known; the latest of several of the same user
-    with the same book (by time, ties by rating; by row where there are no times); those rated
+    Steps, in this order: interactions whose item is known; the latest of several of the same user
+    with the same item (by time, ties by rating; by row where there are no times); those rated
     ``min_rating`` or better; the k-core, a step a round. A ready-made split ends after the second
     step, and a pair in several of its parts stays in the first of them.
+
+    Returns:
+        Interactions with users as in ``tables`` and items as rows of ``tables.books``, in file
+        order, their times what the order is by, and the steps.
 
     Raises:
         DataError: nothing is left; the message says which setting to lower and what would survive.
     """
-    log, read = _of_known_books(tables, config)
-    steps = [read, log.step("known books")]
+    steps = [FilterStep.of("read", tables.interactions)]
+    log = _of_known_items(tables, config)
+    steps.append(FilterStep.of("known items", log))
     log = _latest_of_pairs(log)
-    steps.append(log.step("latest of each pair"))
+    steps.append(FilterStep.of("latest of each pair", log))
     if log.parts is None:
-        log, thinned = _thin_out(log, config)
-        steps += thinned
+        log, further = _well_rated_core(log, config)
+        steps += further
     for step in steps:
         logger.info(
             "%s: %d interactions of %d users with %d items left",
@@ -114,55 +81,49 @@ def filter_interactions(tables: Tables, config: DataConfig) -> tuple[Log, tuple[
     return log, tuple(steps)
 
 
-def _thin_out(log: Log, config: DataConfig) -> tuple[Log, list[FilterStep]]:
+def _well_rated_core(
+    log: Interactions, config: DataConfig
+) -> tuple[Interactions, list[FilterStep]]:
     """The interactions that are rated well enough and in the k-core."""
     steps = []
     if config.min_rating is not None and log.ratings is not None:
         best = float(log.ratings.max())
         log = log.select(log.ratings >= config.min_rating)
-        steps.append(log.step("min_rating"))
+        steps.append(FilterStep.of("min_rating", log))
         if not len(log):
             raise DataError(
                 f"nothing is left after min_rating={config.min_rating:g}; the highest is {best:g}"
             )
-    before = log
-    log, rounds = k_core(log, **_minimums(config))
-    steps.extend(rounds)
-    if not len(log):
-        raise DataError(_nothing_left(before, config))
-    return log, steps
+    minimums = {
+        "min_user_interactions": config.min_user_interactions or 1,
+        "min_item_interactions": config.min_item_interactions or 1,
+    }
+    core, rounds = k_core(log, **minimums)
+    if not len(core):
+        raise DataError(_nothing_left(log, minimums))
+    return core, [*steps, *rounds]
 
 
-def _minimums(config: DataConfig) -> dict[str, int]:
-    user, item = config.min_user_interactions, config.min_item_interactions
-    assert user is not None and item is not None  # filled in by the settings
-    return {"min_user_interactions": user, "min_item_interactions": item}
-
-
-def _of_known_books(tables: Tables, config: DataConfig) -> tuple[Log, FilterStep]:
-    """The interactions whose book is in the books table, and what was read."""
-    n_users = len(tables.user_ids)
-    # distinct ids may include some that only rows had that were left out
-    users_read = np.count_nonzero(np.bincount(tables.users, minlength=n_users))
-    items_read = np.count_nonzero(np.bincount(tables.items, minlength=len(tables.item_ids)))
-    read = FilterStep("read", int(users_read), int(items_read), len(tables.users))
+def _of_known_items(tables: Tables, config: DataConfig) -> Interactions:
+    """The interactions whose item is in the books table."""
     found = pc.index_in(tables.item_ids, value_set=tables.books[ITEM_ID])
-    book_rows = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
-    items = book_rows[tables.items]
-    times = tables.times
+    items = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)[tables.interactions.items]
+    log = replace(tables.interactions, items=items, n_items=len(tables.books))
     if config.split.order == "rows":
-        times = np.arange(1, len(items) + 1) if tables.rows is None else tables.rows
-    log = Log(tables.users, items, tables.ratings, times, n_users, len(tables.books), tables.parts)
+        rows = np.arange(1, len(items) + 1) if tables.rows is None else tables.rows
+        log = replace(log, times=rows)
     known = items >= 0
     if known.all():
-        return log, read
-    first = int(np.argmin(known))
-    unknown = tables.item_ids.take(pa.array(np.unique(tables.items[~known])))
+        return log
+    raw = tables.interactions.items
+    unknown = tables.item_ids.take(pa.array(np.unique(raw[~known])))
     hint = near_match(unknown, tables.books[ITEM_ID].combine_chunks())
+    first = int(np.argmin(known))
+    first_id = shown(tables.item_ids[int(raw[first])])
     if not known.any():
         raise DataError(
             f"no item_id of {config.interactions_path} is in {config.books_path}, the first is "
-            f"{shown(tables.item_ids[int(tables.items[first])])}{hint}"
+            f"{first_id}{hint}"
         )
     path, row = _place(tables, config, first)
     logger.warning(
@@ -170,24 +131,24 @@ def _of_known_books(tables: Tables, config: DataConfig) -> tuple[Log, FilterStep
         path,
         len(items) - int(np.count_nonzero(known)),
         config.books_path,
-        shown(tables.item_ids[int(tables.items[first])]),
+        first_id,
         row,
         hint,
     )
-    return log.select(known), read
+    return log.select(known)
 
 
 def _place(tables: Tables, config: DataConfig, interaction: int) -> tuple[Path, int]:
     """The file that an interaction is from, and the number of its row there."""
-    if tables.parts is None:
+    parts = tables.interactions.parts
+    if parts is None:
         row = interaction + 1 if tables.rows is None else int(tables.rows[interaction])
         return config.interactions_path, row
-    part = tables.parts[interaction]
-    start = int(np.argmax(tables.parts == part))
-    return config.source_paths[PARTS[part]], interaction - start + 1
+    part = parts[interaction]
+    return config.source_paths[PARTS[part]], interaction - int(np.argmax(parts == part)) + 1
 
 
-def _latest_of_pairs(log: Log) -> Log:
+def _latest_of_pairs(log: Interactions) -> Interactions:
     """Without all but the latest interaction of each (user, item) pair.
 
     Of those at the same time it is the best rated; without times, the one in the last row.
@@ -213,7 +174,7 @@ def _latest_of_pairs(log: Log) -> Log:
     return log.select(keep)
 
 
-def _rows_of_repeated_pairs(log: Log) -> tuple[IntArray, IntArray]:
+def _rows_of_repeated_pairs(log: Interactions) -> tuple[IntArray, IntArray]:
     """(row, pair as a number) of each interaction whose user has another with the same item."""
     in_order = _pair_numbers(log, slice(None))
     in_order.sort()
@@ -230,7 +191,7 @@ def _rows_of_repeated_pairs(log: Log) -> tuple[IntArray, IntArray]:
     return rows[found], pairs[found]
 
 
-def _pair_numbers(log: Log, rows: IntArray | slice) -> IntArray:
+def _pair_numbers(log: Interactions, rows: IntArray | slice) -> IntArray:
     """The (user, item) pair of each of the rows as one number, int64."""
     pairs: IntArray = log.users[rows].astype(np.int64)
     pairs *= log.n_items
@@ -239,101 +200,67 @@ def _pair_numbers(log: Log, rows: IntArray | slice) -> IntArray:
 
 
 def k_core(
-    log: Log, *, min_user_interactions: int, min_item_interactions: int
-) -> tuple[Log, tuple[FilterStep, ...]]:
+    log: Interactions, *, min_user_interactions: int, min_item_interactions: int
+) -> tuple[Interactions, tuple[FilterStep, ...]]:
     """The largest part in which every user and item has enough interactions.
 
     Each round leaves out all users and items with too few at once; a round that leaves out nothing
     ends it and is not recorded, unless it is the first. The result does not depend on the order in
     which users and items are left out (Seidman 1983, Network structure and minimum degree).
     """
-    users = _Counts.of(log.users, log.n_users, min_user_interactions)
-    items = _Counts.of(log.items, log.n_items, min_item_interactions)
+    user_counts = np.bincount(log.users, minlength=log.n_users)
+    item_counts = np.bincount(log.items, minlength=log.n_items)
     is_left, n_left = np.ones(len(log), dtype=bool), len(log)
     steps: list[FilterStep] = []
     while True:
-        out = users.too_few(log.users)
-        out |= items.too_few(log.items)
+        out = (user_counts < min_user_interactions)[log.users]
+        out |= (item_counts < min_item_interactions)[log.items]
         out &= is_left
         rows = np.flatnonzero(out)
         is_left[rows] = False
         n_left -= len(rows)
-        users.leave_out(log.users[rows])
-        items.leave_out(log.items[rows])
+        user_counts -= np.bincount(log.users[rows], minlength=log.n_users)
+        item_counts -= np.bincount(log.items[rows], minlength=log.n_items)
         if len(rows) or not steps:
-            name = f"k-core round {len(steps) + 1}"
-            steps.append(FilterStep(name, users.n_present, items.n_present, n_left))
+            n_users, n_items = (int(np.count_nonzero(n)) for n in (user_counts, item_counts))
+            steps.append(FilterStep(f"k-core round {len(steps) + 1}", n_users, n_items, n_left))
         if not len(rows):
             return log if n_left == len(log) else log.select(is_left), tuple(steps)
         if n_left < _COMPACT_BELOW * len(log):  # later rounds leave out little, so seldom
             log, is_left = log.select(is_left), np.ones(n_left, dtype=bool)
 
 
-@dataclass(frozen=True, eq=False)
-class _Counts:
-    """How many interactions each user, or each item, has left, (n,), and how many it must have."""
-
-    counts: IntArray
-    minimum: int
-
-    @classmethod
-    def of(cls, codes: IntArray, n_codes: int, minimum: int) -> _Counts:
-        return cls(np.bincount(codes, minlength=n_codes), minimum)
-
-    @property
-    def n_present(self) -> int:
-        """How many have any."""
-        return int(np.count_nonzero(self.counts))
-
-    def too_few(self, codes: IntArray) -> BoolArray:
-        """Whether each of the codes has too few, but some."""
-        few = self.counts < self.minimum
-        few &= self.counts > 0
-        marked: BoolArray = few[codes]
-        return marked
-
-    def leave_out(self, codes: IntArray) -> None:
-        """Count down, in place, by one for each of the codes."""
-        self.counts[:] -= np.bincount(codes, minlength=len(self.counts))
-
-
-def _nothing_left(before: Log, config: DataConfig) -> str:
-    """Which threshold to lower, and what would then survive."""
-    given = _minimums(config)
-    offers = [_offer(before, given, (name,)) for name in sorted(given)]
+def _nothing_left(log: Interactions, minimums: dict[str, int]) -> str:
+    """Which minimum to lower, and what would then survive."""
+    offers = [_offer(log, minimums, (name,)) for name in sorted(minimums)]
     if not any(offers):  # neither alone is enough
-        offers = [_offer(before, given, tuple(given))]
-    settings = ", ".join(f"{name}={value}" for name, value in given.items())
+        offers = [_offer(log, minimums, tuple(minimums))]
+    settings = ", ".join(f"{name}={value}" for name, value in minimums.items())
     return f"nothing is left after {settings}; {'; '.join(offer for offer in offers if offer)}"
 
 
-def _offer(log: Log, given: dict[str, int], names: tuple[str, ...]) -> str:
-    """What the highest value of the named thresholds with which something survives would leave.
+def _offer(log: Interactions, minimums: dict[str, int], names: tuple[str, ...]) -> str:
+    """What the highest value of the named minimums with which something survives would leave.
 
-    Empty where even 1 leaves nothing. What survives shrinks as a threshold grows, so halving the
+    Empty where even 1 leaves nothing. What survives shrinks as a minimum grows, so halving the
     range finds the value.
     """
-    low, high = 0, max(given[name] for name in names)
+
+    def lowered(value: int) -> dict[str, int]:
+        return minimums | {name: min(value, minimums[name]) for name in names}
+
+    low, high = 0, max(minimums[name] for name in names)
     while high - low > 1:
         middle = (low + high) // 2
-        if _survivors(log, _lowered(given, names, middle)).interactions:
+        if len(k_core(log, **lowered(middle))[0]):
             low = middle
         else:
             high = middle
     if not low:
         return ""
-    lowered = _lowered(given, names, low)
-    left = _survivors(log, lowered)
-    settings = " and ".join(f"{name}={lowered[name]}" for name in names)
+    left = k_core(log, **lowered(low))[1][-1]
+    settings = " and ".join(f"{name}={lowered(low)[name]}" for name in names)
     return (
         f"with {settings} there would be {left.users} users, {left.items} items, "
         f"{left.interactions} interactions"
     )
-
-
-def _lowered(given: dict[str, int], names: tuple[str, ...], value: int) -> dict[str, int]:
-    return given | {name: min(value, given[name]) for name in names}
-
-
-def _survivors(log: Log, thresholds: dict[str, int]) -> FilterStep:
-    return k_core(log, **thresholds)[1][-1]

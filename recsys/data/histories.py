@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 from scipy import sparse
 
-from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray, Interactions
+from recsys.data.arrays import (
+    Bags,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Interactions,
+    offsets_of,
+)
 from recsys.data.splitting import order_by_user_and_time
 
 
@@ -42,19 +49,12 @@ class Histories:
         """
         first = parts[0]
         users = np.concatenate([part.users for part in parts])
-        items = np.concatenate([part.items for part in parts])
+        items = np.concatenate([part.items for part in parts]).astype(np.int32, copy=False)
         times = _joined([part.times for part in parts])
         ratings = _joined([part.ratings for part in parts])
-        offsets = np.zeros(first.n_users + 1, dtype=np.int64)
-        np.cumsum(np.bincount(users, minlength=first.n_users), out=offsets[1:])
-        order = order_by_user_and_time(users, times)
-        return cls(
-            offsets,
-            items[order].astype(np.int32, copy=False),
-            None if times is None else times[order],
-            None if ratings is None else ratings[order],
-            first.n_items,
-        )
+        offsets = offsets_of(np.bincount(users, minlength=first.n_users))
+        merged = cls(offsets, items, times, ratings, first.n_items)
+        return merged._at(order_by_user_and_time(users, times), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -98,33 +98,29 @@ class Histories:
         if scale is None:
             return self.bags
         positions = np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.items))
-        weights: FloatArray = np.exp(-positions / scale).astype(np.float32)
-        return Bags(self.offsets, self.items, self.n_items, weights)
+        return replace(self.bags, weights=np.exp(-positions / scale).astype(np.float32))
 
     def row(self, user: int) -> IntArray:
         """The items of one user."""
-        return self.items[self.offsets[user] : self.offsets[user + 1]]
+        return self.bags.row(user)
 
-    def take(self, users: IntArray) -> Histories:
+    def take(self, users: IntArray) -> Self:
         """The histories of the given users, in the given order; a user may be there twice."""
-        positions, offsets = self.bags.positions(users)
-        return Histories(
-            offsets,
-            self.items[positions],
-            None if self.times is None else self.times[positions],
-            None if self.ratings is None else self.ratings[positions],
-            self.n_items,
-        )
+        return self._at(*self.bags.positions(users))
 
-    def without(self, users: BoolArray) -> Histories:
+    def without(self, users: BoolArray) -> Self:
         """The same users, those for whom ``users`` (U,) is true with no items."""
-        kept = np.repeat(~users, self.lengths)
-        return Histories(
-            np.append(0, np.cumsum(np.where(users, 0, self.lengths))),
-            self.items[kept],
-            None if self.times is None else self.times[kept],
-            None if self.ratings is None else self.ratings[kept],
-            self.n_items,
+        kept = np.flatnonzero(np.repeat(~users, self.lengths))
+        return self._at(kept, offsets_of(np.where(users, 0, self.lengths)))
+
+    def _at(self, positions: IntArray, offsets: IntArray) -> Self:
+        """What is at the given positions, as rows with the given offsets."""
+        return replace(
+            self,
+            offsets=offsets,
+            items=self.items[positions],
+            times=None if self.times is None else self.times[positions],
+            ratings=None if self.ratings is None else self.ratings[positions],
         )
 
 

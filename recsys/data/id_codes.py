@@ -7,8 +7,6 @@ times as fast as a hash table of their texts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -49,37 +47,21 @@ def _hashed(ids: pa.ChunkedArray) -> tuple[pa.Array, pa.Array]:
     return codes, distinct
 
 
-def _counted(numbers: _Numbers) -> tuple[pa.Array, pa.Array]:
+def _counted(numbers: IntArray) -> tuple[pa.Array, pa.Array]:
     """(code of each row, distinct ids)."""
-    distinct = np.flatnonzero(numbers.counts)
-    codes = np.zeros(len(numbers.counts), dtype=np.int32)
+    counts = np.bincount(numbers)
+    distinct = np.flatnonzero(counts)
+    codes = np.zeros(len(counts), dtype=np.int32)
     codes[distinct] = np.arange(len(distinct), dtype=np.int32)
-    return pa.array(codes[numbers.values]), pa.array(distinct)
+    return pa.array(codes[numbers]), pa.array(distinct)
 
 
-@dataclass(frozen=True, eq=False)
-class _Numbers:
-    """Ids that are whole numbers from 0, (n,) int32, and how often each number is among them."""
-
-    values: IntArray
-    counts: IntArray
-
-    @property
-    def n_digits(self) -> int:
-        """How many digits they have together, without leading zeros."""
-        total, power = len(self.values), 10
-        while power < len(self.counts):
-            total += int(self.counts[power:].sum())
-            power *= 10
-        return total
-
-
-def _plain_numbers(ids: pa.ChunkedArray) -> _Numbers | None:
-    """The ids as numbers; None unless each is written as its number is."""
+def _plain_numbers(ids: pa.ChunkedArray) -> IntArray | None:
+    """The ids as numbers from 0, (n,) int32; None unless each is written as its number is."""
     textual = pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)
     if ids.null_count or not (textual or pa.types.is_integer(ids.type)):
         return None
-    values, start = np.empty(len(ids), dtype=np.int32), 0
+    numbers, start = np.empty(len(ids), dtype=np.int32), 0
     limit = min(_NUMBERS_A_ROW * len(ids), 2**31)
     for chunk in ids.chunks:
         try:
@@ -88,10 +70,11 @@ def _plain_numbers(ids: pa.ChunkedArray) -> _Numbers | None:
             return None
         if len(part) and (part.min() < 0 or part.max() >= limit):
             return None
-        values[start : start + len(part)] = part
+        numbers[start : start + len(part)] = part
         start += len(part)
-    numbers = _Numbers(values, np.bincount(values))
-    # "007" is not "7". No number of this size has a shorter text, so one sum tells of all.
-    if textual and pc.sum(pc.binary_length(ids)).as_py() != numbers.n_digits:
-        return None
+    if textual:
+        # "007" is not "7". No number of this size has a shorter text, so one sum tells of all.
+        n_longer = (int(np.count_nonzero(numbers >= 10**power)) for power in range(1, 10))
+        if pc.sum(pc.binary_length(ids)).as_py() != len(numbers) + sum(n_longer):
+            return None
     return numbers

@@ -68,9 +68,10 @@ class Split:
             config: the strategy and its shares.
             n_tied: interactions at the same time as another of their user.
         """
-        validation, test = (int(np.count_nonzero(p)) for p in (self.validation, self.test))
-        train = len(self.test) - validation - test
         assert config.strategy is not None
+        train, validation, test = (
+            int(np.count_nonzero(part)) for part in (self.train, self.validation, self.test)
+        )
         notes = []
         if config.strategy == "given" and config.validation_fraction is not None:
             share = f"{100 * config.validation_fraction:g} %"
@@ -82,9 +83,10 @@ class Split:
                 f"{n_tied} of {len(self.test)} interactions have the same time as another of their "
                 "user; these are in a random order that does not depend on the order of the rows"
             )
-        sizes = (train, validation, test)
         note = "; ".join(notes) or None
-        return SplitSummary(config.strategy, config.order, self.skipped, *sizes, note)
+        return SplitSummary(
+            config.strategy, config.order, self.skipped, train, validation, test, note
+        )
 
 
 def order_by_user_and_time(users: IntArray, times: IntArray | None) -> IntArray:
@@ -149,24 +151,20 @@ def _stable_order(keys: IntArray) -> IntArray:
 
 
 def split_interactions(
-    interactions: Interactions,
-    config: SplitConfig,
-    rng: np.random.Generator,
-    parts: IntArray | None = None,
+    interactions: Interactions, config: SplitConfig, rng: np.random.Generator
 ) -> Split:
     """What is held out of interactions that are sorted by user, then time, then row.
 
     Args:
         interactions: where they have no times, ``leave_latest_out`` and ``global_time`` hold out
-            nothing and say so.
+            nothing and say so; where the split is ready-made, they have ``parts``.
         config: the strategy and its shares.
         rng: draws for the strategies that are drawn; the others draw nothing.
-        parts: of a ready-made split, 0 for train, 1 for validation, 2 for test; (N,).
 
     Raises:
         DataError: nothing is left for train.
     """
-    split = _split(interactions, config, rng, parts)
+    split = _split(interactions, config, rng)
     if not split.train.any():
         raise DataError(
             f"the split '{config.strategy}' must leave something to train on, "
@@ -175,28 +173,23 @@ def split_interactions(
     return split
 
 
-def _split(
-    interactions: Interactions,
-    config: SplitConfig,
-    rng: np.random.Generator,
-    parts: IntArray | None,
-) -> Split:
+def _split(interactions: Interactions, config: SplitConfig, rng: np.random.Generator) -> Split:
     users, times, strategy = interactions.users, interactions.times, config.strategy
     assert strategy is not None
     match strategy:
         case "leave_latest_out":
-            return _skip(users, config) if times is None else _leave_latest_out(users)
+            return _skip(users, config) if times is None else _last_two(users)
         case "global_time":
             return _skip(users, config) if times is None else _cut_in_time(times, config)
         case "random":
             return _draw(users, *_shares(config), rng)
         case "leave_random_out":
-            return _leave_random_out(users, rng)
+            return _last_two(users, np.lexsort((rng.random(len(users)), users)))
         case "cold_items":
             return _hold_out_items(interactions, config, rng)
         case "given":
-            assert parts is not None
-            return _ready_made(users, parts, config.validation_fraction, rng)
+            assert interactions.parts is not None
+            return _ready_made(users, interactions.parts, config.validation_fraction, rng)
         case _:
             assert_never(strategy)
 
@@ -210,34 +203,21 @@ def _skip(users: IntArray, config: SplitConfig) -> Split:
     return Split(np.zeros(len(users), dtype=bool), np.zeros(len(users), dtype=bool), why)
 
 
-def _leave_latest_out(users: IntArray) -> Split:
-    """Each user's latest for test, the second latest for validation.
-
-    Users with fewer than 3 interactions keep all of them in train.
-    """
-    return _last_two(users, np.arange(len(users)))
-
-
-def _leave_random_out(users: IntArray, rng: np.random.Generator) -> Split:
-    """Of each user one at random for test, another for validation.
-
-    Users with fewer than 3 interactions keep all of them in train.
-    """
-    return _last_two(users, np.lexsort((rng.random(len(users)), users)))
-
-
-def _last_two(users: IntArray, order: IntArray) -> Split:
+def _last_two(users: IntArray, order: IntArray | slice = slice(None)) -> Split:
     """Each user's last in the given order for test, the one before for validation.
+
+    Users with fewer than 3 interactions keep all of them in train.
 
     Args:
         users: (N,) not decreasing.
-        order: the rows, users in their order, (N,).
+        order: the rows, users in their order, (N,); as they are where not given.
     """
     counts = np.bincount(users)
     ends = np.cumsum(counts)[counts >= LEAVE_OUT_MINIMUM]
+    rows = np.arange(len(users))[order]
     validation, test = np.zeros((2, len(users)), dtype=bool)
-    test[order[ends - 1]] = True
-    validation[order[ends - 2]] = True
+    test[rows[ends - 1]] = True
+    validation[rows[ends - 2]] = True
     return Split(validation, test)
 
 

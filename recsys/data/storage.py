@@ -7,7 +7,6 @@ last, holds the size of every file; a directory whose files do not agree with it
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import time
@@ -21,8 +20,6 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.errors import ArtifactError
-
-logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 VALUES = "values.json"
@@ -47,22 +44,36 @@ class Content:
 def write_directory(path: Path, content: Content) -> None:
     """Write a directory in one step, in place of what is not whole there.
 
-    Where another process has written a whole one meanwhile, that one stays.
+    Where another process has written a whole one meanwhile, that one stays. What processes that
+    were killed while writing left behind a day ago or earlier is removed.
 
     Raises:
         ArtifactError: it cannot be written.
     """
-    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    temporary = _temporary(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
+        for left in path.parent.glob(f".{path.name}.*.tmp"):
+            if _age(left) > ABANDONED_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
         _write_files(temporary, content)
         _move_into_place(temporary, path)
     except OSError as error:
         raise ArtifactError(f"{path}: must be writable ({error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+
+
+def _age(path: Path) -> float:
+    """Seconds since the last change; 0 where it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _write_files(directory: Path, content: Content) -> None:
@@ -74,9 +85,7 @@ def _write_files(directory: Path, content: Content) -> None:
     values = json.dumps(dict(content.values), allow_nan=False)
     (directory / VALUES).write_text(values, encoding="utf-8")
     sizes = {file.name: file.stat().st_size for file in sorted(directory.iterdir())}
-    manifest = {
-        "arrays": list(content.arrays), "tables": list(content.tables), "sizes": sizes
-    }  # fmt: skip
+    manifest = {"arrays": [*content.arrays], "tables": [*content.tables], "sizes": sizes}
     (directory / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
@@ -90,23 +99,12 @@ def _move_into_place(temporary: Path, path: Path) -> None:
                 raise
         if is_whole(path):
             return
-        damaged = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+        damaged = _temporary(path)
         try:
             os.replace(path, damaged)
         except FileNotFoundError:  # another process has just moved it away
             continue
         shutil.rmtree(damaged, ignore_errors=True)
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Remove what processes that were killed while writing left behind a day ago or earlier."""
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        try:
-            old = time.time() - left.stat().st_mtime > ABANDONED_SECONDS
-        except FileNotFoundError:
-            continue
-        if old:
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def is_whole(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The text fields of a books table: which values each book has."""
+"""The text fields of a books table: which values each item has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recsys.data.arrays import Bags
+from recsys.data.arrays import Bags, offsets_of
 from recsys.data.columns import (
     AUTHOR,
     AUTHOR_SEPARATOR,
@@ -20,7 +20,7 @@ from recsys.data.value_bags import ValueLists, split_values
 
 TextField = Literal["categories", "authors", "series", "title_words", "title_ngrams"]
 TEXT_BAGS: tuple[TextField, ...] = get_args(TextField)
-"""Names of the bags that the texts of a book become, in order."""
+"""Names of the bags that the texts of an item become, in order."""
 LEAST_WORD = 2
 """Characters of a word of the title."""
 NGRAM = 3
@@ -40,7 +40,7 @@ def source_column(field: TextField) -> str:
 
 
 def field_values(field: TextField, texts: pa.ChunkedArray) -> ValueLists:
-    """The values of a field in each book.
+    """The values of a field in each item.
 
     Args:
         field: which one.
@@ -78,17 +78,7 @@ def title_words(titles: pa.ChunkedArray) -> ValueLists:
     spaced = pc.replace_substring_regex(lower, r"[^\pL\pM\pN]+", " ")
     lists = split_values(spaced, " ")
     is_word = pc.greater_equal(pc.utf8_length(lists.values), LEAST_WORD)
-    return _only(lists, is_word.to_numpy(zero_copy_only=False))
-
-
-def _only(lists: ValueLists, keep: np.ndarray) -> ValueLists:
-    """Without the values for which ``keep`` (m,) is false."""
-    entries = keep[lists.bags.indices]
-    counted = np.concatenate([[0], np.cumsum(entries)])
-    places = (np.cumsum(keep) - 1).astype(np.int32)
-    indices = places[lists.bags.indices[entries]]
-    bags = Bags(counted[lists.bags.offsets], indices, int(np.count_nonzero(keep)))
-    return ValueLists(lists.values.filter(pa.array(keep)), bags)
+    return lists.only(is_word.to_numpy(zero_copy_only=False))
 
 
 def title_ngrams(titles: pa.ChunkedArray) -> ValueLists:
@@ -97,18 +87,12 @@ def title_ngrams(titles: pa.ChunkedArray) -> ValueLists:
     "fire" has "<fi", "fir", "ire" and "re>".
     """
     words = title_words(titles)
-    of_word = [_ngrams(f"<{word}>") for word in words.values.to_pylist()]
-    numbers = {gram: 0 for grams in of_word for gram in grams}
-    numbers = {gram: number for number, gram in enumerate(numbers)}
-    flat = np.fromiter((numbers[gram] for grams in of_word for gram in grams), np.int32)
-    offsets = np.concatenate([[0], np.cumsum([len(grams) for grams in of_word])]).astype(np.int64)
-    spelled, ends = Bags(offsets, flat, len(numbers)).positions(words.bags.indices)
-    lengths = np.diff(ends[words.bags.offsets])
-    pairs = np.repeat(np.arange(len(lengths)), lengths) * max(len(numbers), 1) + flat[spelled]
-    rows, columns = np.divmod(np.unique(pairs), max(len(numbers), 1))
-    bags = Bags.from_pairs(rows, columns, n_rows=len(lengths), n_columns=len(numbers))
-    return ValueLists(pa.array(list(numbers), pa.string()), bags)
-
-
-def _ngrams(text: str) -> list[str]:
-    return [text[start : start + NGRAM] for start in range(len(text) - NGRAM + 1)]
+    texts = [f"<{word}>" for word in words.values.to_pylist()]
+    grams = [[text[at : at + NGRAM] for at in range(len(text) - NGRAM + 1)] for text in texts]
+    encoded = pa.array([gram for of in grams for gram in of], pa.string()).dictionary_encode()
+    values, codes = encoded.dictionary, encoded.indices.to_numpy()
+    of_word = Bags(offsets_of(np.array([*map(len, grams)], np.int64)), codes, len(values))
+    owners, columns = of_word.entries(words.bags.indices)
+    rows = words.bags.owners[owners]
+    bags = Bags.from_set(rows, columns, n_rows=words.bags.n_rows, n_columns=len(values))
+    return ValueLists(values, bags)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, assert_never
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.config import BagKind
-from recsys.data.arrays import Bags, FloatArray, IntArray
+from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray, offsets_of
 
 CHUNK_ROWS = 1 << 16
 
@@ -28,6 +28,21 @@ class ValueLists:
     values: pa.Array
     bags: Bags
 
+    def head(self, n_rows: int) -> ValueLists:
+        """The first rows; values that none of them has stay."""
+        offsets = self.bags.offsets[: n_rows + 1]
+        indices = self.bags.indices[: offsets[-1]]
+        return ValueLists(self.values, Bags(offsets, indices, self.bags.n_columns))
+
+    def only(self, keep: BoolArray) -> ValueLists:
+        """Without the values for which ``keep`` (m,) is false."""
+        entries = keep[self.bags.indices]
+        offsets = np.append(0, np.cumsum(entries))[self.bags.offsets]
+        places = (np.cumsum(keep) - 1).astype(np.int32)
+        indices = places[self.bags.indices[entries]]
+        bags = Bags(offsets, indices, int(np.count_nonzero(keep)))
+        return ValueLists(self.values.filter(pa.array(keep)), bags)
+
 
 def split_values(column: pa.ChunkedArray, separator: str) -> ValueLists:
     """The values of a text field, without the white space around them.
@@ -35,47 +50,23 @@ def split_values(column: pa.ChunkedArray, separator: str) -> ValueLists:
     Empty values count as none, and a value that a row repeats counts once. Rows are worked on a
     chunk at a time, so that the working memory does not grow with their number.
     """
-    values = pa.array([], pa.string())
-    codes: list[IntArray] = []
-    lengths: list[IntArray] = []
-    for start in range(0, len(column), CHUNK_ROWS):
-        distinct, rows, columns = _split_chunk(column.slice(start, CHUNK_ROWS), separator)
-        known = pc.index_in(distinct, value_set=values)
-        new = distinct.filter(known.is_null())
-        places = pc.fill_null(known, -1).to_numpy(zero_copy_only=False).astype(np.int32)
-        places[places < 0] = len(values) + np.arange(len(new))
-        values = pa.concat_arrays([values, new])
-        codes.append(places[columns])
-        lengths.append(np.bincount(rows, minlength=min(CHUNK_ROWS, len(column) - start)))
-    offsets = np.zeros(len(column) + 1, dtype=np.int64)
-    if codes:
-        np.cumsum(np.concatenate(lengths), out=offsets[1:])
-    indices = np.concatenate(codes) if codes else np.zeros(0, dtype=np.int32)
-    return ValueLists(values, Bags(offsets, indices, len(values)))
-
-
-def _split_chunk(column: pa.ChunkedArray, separator: str) -> tuple[pa.Array, IntArray, IntArray]:
-    """(distinct values, row of each value, its place among the distinct), row by row."""
-    lists = pc.split_pattern(column, separator).combine_chunks()
-    encoded = lists.flatten().dictionary_encode()
-    trimmed = pc.utf8_trim_whitespace(encoded.dictionary).dictionary_encode()
-    codes = trimmed.indices.to_numpy()[encoded.indices.to_numpy()]
-    distinct = trimmed.dictionary
-    rows = np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))
-    is_value = pc.greater(pc.utf8_length(distinct), 0).to_numpy(zero_copy_only=False)
-    places = np.cumsum(is_value) - 1
-    kept = is_value[codes]
-    pairs = _sorted_once(rows[kept] * max(len(distinct), 1) + places[codes[kept]])
-    rows, columns = np.divmod(pairs, max(len(distinct), 1))
-    return distinct.filter(pa.array(is_value)), rows, columns
-
-
-def _sorted_once(numbers: IntArray) -> IntArray:
-    """The distinct numbers, ascending; sorts in place, which is faster than ``np.unique``."""
-    numbers.sort()
-    first = np.ones(len(numbers), dtype=bool)
-    np.not_equal(numbers[1:], numbers[:-1], out=first[1:])
-    return numbers if first.all() else numbers[first]
+    parts, lengths = [], []
+    for start in range(0, max(len(column), 1), CHUNK_ROWS):
+        lists = pc.split_pattern(column.slice(start, CHUNK_ROWS), separator).combine_chunks()
+        encoded = lists.flatten().dictionary_encode()
+        trimmed = pc.utf8_trim_whitespace(encoded.dictionary).dictionary_encode()
+        codes = trimmed.indices.to_numpy()[encoded.indices.to_numpy()]
+        is_value = pc.not_equal(trimmed.dictionary, "").to_numpy(zero_copy_only=False)[codes]
+        rows = np.repeat(np.arange(len(lists)), np.diff(lists.offsets.to_numpy()))[is_value]
+        sizes = {"n_rows": len(lists), "n_columns": len(trimmed.dictionary)}
+        bags = Bags.from_set(rows, codes[is_value], **sizes)
+        parts.append(pa.DictionaryArray.from_arrays(bags.indices, trimmed.dictionary))
+        lengths.append(bags.lengths)
+    values = pa.chunked_array(parts).unify_dictionaries()
+    distinct = values.chunk(0).dictionary
+    indices = np.concatenate([chunk.indices.to_numpy() for chunk in values.chunks])
+    lists = ValueLists(distinct, Bags(offsets_of(np.concatenate(lengths)), indices, len(distinct)))
+    return lists.only(pc.not_equal(distinct, "").to_numpy(zero_copy_only=False))
 
 
 @dataclass(frozen=True)
@@ -85,9 +76,9 @@ class BagColumns:
     Attributes:
         kind: top_k or hashed.
         labels: what each column stands for, (size,): the value itself, or "bucket 7".
-        counts: train books that have each column, (size,).
-        n_books: number of train books.
-        min_count: columns that fewer train books have are in no bag.
+        counts: train items that have each column, (size,).
+        n_books: number of train items.
+        min_count: columns that fewer train items have are in no bag.
         idf: whether an entry weighs log(n_books / count), each row scaled to length 1.
     """
 
@@ -102,23 +93,22 @@ class BagColumns:
     def fit(
         cls, train: ValueLists, kind: BagKind, size: int, *, min_count: int = 1, idf: bool = False
     ) -> BagColumns:
-        """Columns chosen from the values of the train books.
+        """Columns chosen from the values of the train items.
 
-        top_k takes the values that most train books have, ties by name, and fewer than ``size``
-        where not as many are had by ``min_count`` books; hashed always has ``size`` columns.
+        top_k takes the values that most train items have, ties by name, and fewer than ``size``
+        where not as many are had by ``min_count`` items; hashed always has ``size`` columns.
         """
         n_books = train.bags.n_rows
         match kind:
             case "top_k":
                 labels, counts = _most_frequent(train, size, min_count)
-                return cls("top_k", labels, counts, n_books, min_count, idf)
             case "hashed":
-                labels = tuple(f"bucket {number}" for number in range(size))
+                labels = _bucket_names(size)
                 seen = cls("hashed", labels, (1,) * size, n_books).bags(train).indices
                 counts = tuple(np.bincount(seen, minlength=size).tolist())
-                return cls("hashed", labels, counts, n_books, min_count, idf)
             case _:
                 assert_never(kind)
+        return cls(kind, labels, counts, n_books, min_count, idf)
 
     @property
     def size(self) -> int:
@@ -129,21 +119,19 @@ class BagColumns:
         """The columns of each row, each once, ascending; values without a column are left out."""
         columns = self._columns(lists.values)
         columns[np.isin(columns, np.flatnonzero(np.array(self.counts) < self.min_count))] = -1
-        owners = np.repeat(np.arange(lists.bags.n_rows), lists.bags.lengths)
         chosen = columns[lists.bags.indices]
         kept = chosen >= 0
-        pairs = owners[kept] * max(self.size, 1) + chosen[kept]
-        rows, indices = np.divmod(_sorted_once(pairs), max(self.size, 1))
-        offsets = np.zeros(lists.bags.n_rows + 1, dtype=np.int64)
-        np.cumsum(np.bincount(rows, minlength=lists.bags.n_rows), out=offsets[1:])
-        weights = self._weights(rows, indices, lists.bags.n_rows) if self.idf else None
-        return Bags(offsets, indices.astype(np.int32), self.size, weights)
+        sizes = {"n_rows": lists.bags.n_rows, "n_columns": self.size}
+        bags = Bags.from_set(lists.bags.owners[kept], chosen[kept], **sizes)
+        if not self.idf:
+            return bags
+        return Bags(bags.offsets, bags.indices, self.size, self._weights(bags))
 
-    def _weights(self, rows: IntArray, columns: IntArray, n_rows: int) -> FloatArray:
-        """The weight of each entry; 0 where every train book has all that a row has."""
+    def _weights(self, bags: Bags) -> FloatArray:
+        """The weight of each entry; 0 where every train item has all that a row has."""
         rarity = np.log(max(self.n_books, 1) / np.maximum(np.array(self.counts, dtype=np.int64), 1))
-        weights = rarity[columns]
-        lengths = np.sqrt(np.bincount(rows, weights**2, minlength=n_rows))
+        weights, rows = rarity[bags.indices], bags.owners
+        lengths = np.sqrt(np.bincount(rows, weights**2, minlength=bags.n_rows))
         lengths[lengths == 0] = 1
         scaled: FloatArray = (weights / lengths[rows]).astype(np.float32)
         return scaled
@@ -166,29 +154,18 @@ class BagColumns:
     def to_json(self) -> dict[str, Any]:
         """A form that JSON can hold."""
         labels = list(self.labels) if self.kind == "top_k" else None
-        return {
-            "kind": self.kind,
-            "labels": labels,
-            "counts": list(self.counts),
-            "n_books": self.n_books,
-            "min_count": self.min_count,
-            "idf": self.idf,
-        }
+        return asdict(self) | {"labels": labels, "counts": list(self.counts)}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> BagColumns:
         """The columns that :meth:`to_json` wrote."""
-        counts, labels = saved["counts"], saved["labels"]
-        if labels is None:
-            labels = [f"bucket {number}" for number in range(len(counts))]
-        return cls(
-            saved["kind"],
-            tuple(labels),
-            tuple(counts),
-            saved["n_books"],
-            saved["min_count"],
-            saved["idf"],
-        )
+        counts = tuple(saved["counts"])
+        labels = _bucket_names(len(counts)) if saved["labels"] is None else tuple(saved["labels"])
+        return cls(**(saved | {"labels": labels, "counts": counts}))
+
+
+def _bucket_names(size: int) -> tuple[str, ...]:
+    return tuple(f"bucket {number}" for number in range(size))
 
 
 def _most_frequent(

@@ -14,8 +14,9 @@ from torch import Tensor
 from recsys.config import Config, ModelConfig
 from recsys.data.arrays import Bags, FloatArray
 from recsys.data.dataset import Prepared
-from recsys.data.features import Features, ItemFeaturizer, UserFeaturizer, user_side
+from recsys.data.features import Features, ItemFeaturizer
 from recsys.data.histories import Histories
+from recsys.data.user_features import UserFeaturizer, user_side
 from recsys.errors import ArtifactError, DataError
 from recsys.models.feature_table import FeatureTable
 from recsys.models.two_tower import TwoTower, assemble

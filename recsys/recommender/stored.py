@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from recsys.config import BagKind, FeatureParams, ModelConfig, UserAggregation
 from recsys.data.arrays import Bags
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
-from recsys.data.features import Features, ItemFeaturizer, UserFeaturizer
+from recsys.data.features import Features, ItemFeaturizer
+from recsys.data.user_features import UserFeaturizer
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError, BookendsError
 from recsys.evaluation.ranking import Combine, Vectors

@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.csv_source import QuoteCheckedFile
+from recsys.data.csv_file import QuoteCheckedFile
 
 FIELD = r'(?:"(?:[^"]|"")*"|[^",\n]*)'
 REGULAR = re.compile(rf"{FIELD}(?:[,\n]{FIELD})*")

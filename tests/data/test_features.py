@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from recsys.config import FeatureParams
-from recsys.data import features as features_module
+from recsys.data import user_features as module
 from recsys.data.arrays import Bags, Interactions
 from recsys.data.features import (
     Features,
     ItemFeaturizer,
-    aggregate_user_features,
     featurize_items,
     skewness,
     title_statistics,
 )
+from recsys.data.user_features import aggregate_user_features
 from recsys.errors import ConfigError, DataError
 
 PLAIN = FeatureParams(title=False)
@@ -247,7 +247,7 @@ def test_a_book_of_which_only_the_id_is_known_has_features():
 def test_a_new_book_with_an_absurd_number_is_refused():
     featurizer = ItemFeaturizer.fit(books_of(price=[1.0, 2.0]), PLAIN)
     for number in (1e308, -np.inf):
-        with pytest.raises(DataError, match="'price' of a book must be between"):
+        with pytest.raises(DataError, match="'price' of an item must be between"):
             featurizer.transform(pa.table({"price": [number]}))
 
 
@@ -315,7 +315,7 @@ def test_aggregates_are_those_of_each_users_items(aggregate, triples, block, wei
         one_hot[one_hot > 0] = weights
     train = interactions_of(triples, n_users=5, n_items=5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features_module, "BLOCK_ENTRIES", block)
+        patch.setattr(module, "BLOCK_ENTRIES", block)
         features = aggregate_user_features(
             item_features_of(heights, bags, weights), train, config_of(aggregate)
         )

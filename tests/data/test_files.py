@@ -37,8 +37,12 @@ def write_parts(folder, *tables):
 
 def pairs_of(config):
     tables = read_tables(config)
-    users, items = tables.user_ids.to_pylist(), tables.item_ids.to_pylist()
-    return [(users[u], items[i]) for u, i in zip(tables.users, tables.items, strict=True)]
+    log, users, items = (
+        tables.interactions,
+        tables.user_ids.to_pylist(),
+        tables.item_ids.to_pylist(),
+    )
+    return [(users[u], items[i]) for u, i in zip(log.users, log.items, strict=True)]
 
 
 @pytest.mark.parametrize("limit", [None, 3, 12])

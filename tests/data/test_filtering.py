@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from recsys.config import DataConfig
 from recsys.data import filtering
-from recsys.data.filtering import FilterStep, Log, filter_interactions, k_core
+from recsys.data.arrays import Interactions
+from recsys.data.filtering import FilterStep, filter_interactions, k_core
 from recsys.data.tables import Tables
 from recsys.errors import DataError
 
@@ -24,10 +25,14 @@ def tables_of(pairs, *, books, ratings=None, times=None) -> Tables:
         books=pa.table({"item_id": pa.array(books, pa.string())}),
         user_ids=pa.array(user_ids),
         item_ids=pa.array(item_ids),
-        users=np.array([user_ids.index(user) for user, _ in pairs], dtype=np.int32),
-        items=np.array([item_ids.index(item) for _, item in pairs], dtype=np.int32),
-        ratings=None if ratings is None else np.array(ratings, dtype=np.float32),
-        times=None if times is None else np.array(times, dtype=np.int64),
+        interactions=Interactions(
+            users=np.array([user_ids.index(user) for user, _ in pairs], dtype=np.int32),
+            items=np.array([item_ids.index(item) for _, item in pairs], dtype=np.int32),
+            times=None if times is None else np.array(times, dtype=np.int64),
+            n_users=len(user_ids),
+            n_items=len(item_ids),
+            ratings=None if ratings is None else np.array(ratings, dtype=np.float32),
+        ),
         ticks=1,
         rows=None,
     )
@@ -37,12 +42,12 @@ def config_of(users=1, items=1, **settings) -> DataConfig:
     return DataConfig(min_user_interactions=users, min_item_interactions=items, **settings)
 
 
-def log_of(pairs) -> Log:
+def log_of(pairs) -> Interactions:
     users, items = (np.array(column, dtype=np.int32) for column in zip(*pairs, strict=True))
-    return Log(users, items, None, None, int(users.max()) + 1, int(items.max()) + 1)
+    return Interactions(users, items, None, int(users.max()) + 1, int(items.max()) + 1)
 
 
-def pairs_of(log: Log) -> list[tuple[int, int]]:
+def pairs_of(log: Interactions) -> list[tuple[int, int]]:
     return list(zip(log.users.tolist(), log.items.tolist(), strict=True))
 
 
@@ -130,7 +135,7 @@ def test_interactions_without_a_book_are_left_out_counted_and_the_first_is_named
     with caplog.at_level(logging.WARNING):
         log, steps = filter_interactions(tables_of(pairs, books=["b0", "b1"]), config_of())
     assert pairs_of(log) == [(0, 1), (1, 1)]
-    assert steps[:2] == (FilterStep("read", 3, 3, 5), FilterStep("known books", 2, 1, 2))
+    assert steps[:2] == (FilterStep("read", 3, 3, 5), FilterStep("known items", 2, 1, 2))
     assert "3 values missing from data/sample/books.csv, first 'gone' in row 2" in caplog.text
 
 
@@ -192,7 +197,7 @@ def test_what_is_kept_of_repeated_pairs_is_what_a_dictionary_keeps(rows):
     log, _ = filter_interactions(tables, config_of())
     kept = sorted(latest.values())
     assert log.times.tolist() == [times[row] for row in kept]
-    assert log.users.tolist() == tables.users[kept].tolist()
+    assert log.users.tolist() == tables.interactions.users[kept].tolist()
     assert log.items.tolist() == [int(pairs[row][1][1:]) for row in kept]
 
 

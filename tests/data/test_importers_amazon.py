@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recsys.data.importers import import_dump
+from recsys.data.importers import import_dataset
 from recsys.errors import DataError
 
 REVIEW = {
@@ -60,7 +60,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def import_book(tmp_path: Path, **changes: object) -> dict[str, str]:
     write_jsonl(tmp_path / "dump" / "meta_Books.jsonl", [BOOK | changes])
     write_jsonl(tmp_path / "dump" / "Books.jsonl", [REVIEW])
-    summary = import_dump("amazon-2023", tmp_path / "dump", tmp_path / "out")
+    summary = import_dataset("amazon-2023", tmp_path / "dump", tmp_path / "out")
     return rows_of(summary.books.path)[0]
 
 
@@ -114,7 +114,7 @@ def test_a_book_with_nothing_but_an_id_is_kept(tmp_path):
 def test_reviews_become_interactions_with_times_in_milliseconds(tmp_path):
     write_jsonl(tmp_path / "raw/meta_categories/meta_Books.jsonl.gz", [BOOK])
     write_jsonl(tmp_path / "raw/review_categories/Books.jsonl.gz", [REVIEW, REVIEW | {"rating": 2}])
-    summary = import_dump("amazon-2023", tmp_path, tmp_path / "out")
+    summary = import_dataset("amazon-2023", tmp_path, tmp_path / "out")
     assert rows_of(summary.interactions.path) == [
         {
             "user_id": "AFKZENTNBQ7A7V7UXW5JJI6UGRYQ",
@@ -134,7 +134,7 @@ def test_the_rating_only_csv_is_read_rather_than_the_reviews(tmp_path, name):
     path.parent.mkdir(parents=True, exist_ok=True)
     content = b"user_id,parent_asin,rating,timestamp\nAG1,0061122416,4.0,1446304000000\n"
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    summary = import_dump("amazon-2023", tmp_path, tmp_path / "out", compress=True)
+    summary = import_dataset("amazon-2023", tmp_path, tmp_path / "out", compress=True)
     assert summary.interactions.source == path
     assert summary.interactions.path.name == "users.csv.gz"
     assert list(rows_of(summary.interactions.path)[0].values()) == [
@@ -148,7 +148,7 @@ def test_the_rating_only_csv_is_read_rather_than_the_reviews(tmp_path, name):
 def test_one_broken_line_in_a_hundred_is_counted_and_named(tmp_path):
     write_jsonl(tmp_path / "meta_Books.jsonl", [BOOK])
     write_jsonl(tmp_path / "Books.jsonl", [*[REVIEW] * 49, '{"rating": 5.0, "ti', *[REVIEW] * 50])
-    summary = import_dump("amazon-2023", tmp_path, tmp_path / "out").interactions
+    summary = import_dataset("amazon-2023", tmp_path, tmp_path / "out").interactions
     assert (summary.read, summary.written, summary.dropped) == (100, 99, {"not JSON": 1})
     assert summary.first_fault == "line 50: not JSON"
 
@@ -161,13 +161,13 @@ def test_more_than_one_broken_line_in_a_hundred_ends_the_import_and_leaves_no_fi
     with pytest.raises(
         DataError, match=r"Books\.jsonl: at most 1% .* got 2 of 100, .* line 2: not a JSON"
     ):
-        import_dump("amazon-2023", tmp_path, tmp_path / "out")
+        import_dataset("amazon-2023", tmp_path, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_folder_without_the_files_is_refused_with_what_was_looked_for(tmp_path):
     with pytest.raises(DataError, match=r"must hold the books' metadata.*meta_Books\.jsonl.*\.gz"):
-        import_dump("amazon-2023", tmp_path, tmp_path / "out")
+        import_dataset("amazon-2023", tmp_path, tmp_path / "out")
 
 
 def test_a_gzip_that_breaks_off_is_refused(tmp_path):
@@ -175,7 +175,7 @@ def test_a_gzip_that_breaks_off_is_refused(tmp_path):
     whole = gzip.compress("".join(f"{json.dumps(REVIEW)}\n" for _ in range(2000)).encode())
     (tmp_path / "Books.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="must be a whole, readable file"):
-        import_dump("amazon-2023", tmp_path, tmp_path / "out")
+        import_dataset("amazon-2023", tmp_path, tmp_path / "out")
 
 
 def test_memory_does_not_grow_with_the_reviews(tmp_path):
@@ -185,7 +185,7 @@ def test_memory_does_not_grow_with_the_reviews(tmp_path):
     (tmp_path / "Books.jsonl").write_text(line * 4000, encoding="utf-8")
     tracemalloc.start()
     try:
-        summary = import_dump("amazon-2023", tmp_path, tmp_path / "out")
+        summary = import_dataset("amazon-2023", tmp_path, tmp_path / "out")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -5,7 +5,7 @@ import pytest
 
 from recsys.config import DataConfig
 from recsys.data.dataset import prepare
-from recsys.data.importers import import_dump
+from recsys.data.importers import import_dataset
 from recsys.data.importers.goodbooks import TAGS_PER_BOOK
 from recsys.errors import DataError
 
@@ -54,7 +54,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_books_get_authors_numbers_and_year_and_no_price(dump, tmp_path):
-    rows = rows_of(import_dump("goodbooks", dump, tmp_path / "out").books.path)
+    rows = rows_of(import_dataset("goodbooks", dump, tmp_path / "out").books.path)
     assert rows[0] == {
         "item_id": "1",
         "title": "The Hunger Games (The Hunger Games, #1)",
@@ -71,7 +71,7 @@ def test_books_get_authors_numbers_and_year_and_no_price(dump, tmp_path):
 
 
 def test_categories_are_tags_by_use_without_personal_shelves_and_negative_counts(dump, tmp_path):
-    rows = rows_of(import_dump("goodbooks", dump, tmp_path / "out").books.path)
+    rows = rows_of(import_dataset("goodbooks", dump, tmp_path / "out").books.path)
     assert [row["categories"] for row in rows] == ["young-adult|fantasy", "magic|ya"]
 
 
@@ -81,13 +81,13 @@ def test_of_many_tags_the_most_used_are_kept_in_whatever_order_they_come(dump, t
     book_tags = "".join(f"3,{n},{count}\n" for n, count in enumerate(counts))
     (dump / "tags.csv").write_text(f"tag_id,tag_name\n{tags}", encoding="utf-8")
     (dump / "book_tags.csv").write_text(f"goodreads_book_id,tag_id,count\n{book_tags}")
-    rows = rows_of(import_dump("goodbooks", dump, tmp_path / "out").books.path)
+    rows = rows_of(import_dataset("goodbooks", dump, tmp_path / "out").books.path)
     best = sorted(range(100), key=lambda n: -counts[n])[:TAGS_PER_BOOK]
     assert rows[1]["categories"].split("|") == [f"tag{n}" for n in best]
 
 
 def test_ratings_keep_their_order_and_have_no_timestamp(dump, tmp_path):
-    summary = import_dump("goodbooks", dump, tmp_path / "out")
+    summary = import_dataset("goodbooks", dump, tmp_path / "out")
     assert summary.interactions.path.read_text() == "user_id,item_id,rating\n7,2,5\n1,1,4\n7,1,3\n"
 
 
@@ -95,7 +95,7 @@ def test_the_first_release_names_its_ids_otherwise(dump, tmp_path):
     first = BOOKS.replace("book_id,goodreads_book_id,best", "id,book_id,best", 1)
     (dump / "books.csv").write_text(first, encoding="utf-8")
     (dump / "ratings.csv").write_text("book_id,user_id,rating\n1,314,5\n")
-    summary = import_dump("goodbooks", dump, tmp_path / "out")
+    summary = import_dataset("goodbooks", dump, tmp_path / "out")
     assert [row["item_id"] for row in rows_of(summary.books.path)] == ["1", "2"]
     assert rows_of(summary.books.path)[0]["categories"] == "young-adult|fantasy"
     assert rows_of(summary.interactions.path) == [{"user_id": "314", "item_id": "1", "rating": "5"}]
@@ -103,37 +103,37 @@ def test_the_first_release_names_its_ids_otherwise(dump, tmp_path):
 
 def test_without_book_tags_books_have_no_categories(dump, tmp_path):
     (dump / "book_tags.csv").unlink()
-    rows = rows_of(import_dump("goodbooks", dump, tmp_path / "out").books.path)
+    rows = rows_of(import_dataset("goodbooks", dump, tmp_path / "out").books.path)
     assert [row["categories"] for row in rows] == ["", ""]
 
 
 def test_a_missing_column_is_named(dump, tmp_path):
     (dump / "ratings.csv").write_text("user,book_id,rating\n1,1,4\n")
     with pytest.raises(DataError, match=r"ratings\.csv: column 'user_id' is missing; the file has"):
-        import_dump("goodbooks", dump, tmp_path / "out")
+        import_dataset("goodbooks", dump, tmp_path / "out")
 
 
 def test_a_refused_import_leaves_the_files_of_an_earlier_one(dump, tmp_path):
-    before = import_dump("goodbooks", dump, tmp_path / "out")
+    before = import_dataset("goodbooks", dump, tmp_path / "out")
     content = before.books.path.read_bytes()
     (dump / "books.csv").write_text(BOOKS.replace("Suzanne", "Susan"), encoding="utf-8")
     (dump / "ratings.csv").write_text("user_id,book_id,rating\n1,1,good\n")
     with pytest.raises(DataError, match=r"got 1 of 1, the first at line 2: bad 'rating'"):
-        import_dump("goodbooks", dump, tmp_path / "out")
+        import_dataset("goodbooks", dump, tmp_path / "out")
     assert before.books.path.read_bytes() == content
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["books.csv", "users.csv"]
 
 
 def test_the_dump_itself_is_never_overwritten(dump):
-    with pytest.raises(DataError, match="must not be the folder that the dump lies in"):
-        import_dump("goodbooks", dump, dump)
+    with pytest.raises(DataError, match="must not be the folder that the data set lies in"):
+        import_dataset("goodbooks", dump, dump)
     assert (dump / "books.csv").read_text(encoding="utf-8") == BOOKS
 
 
 def test_an_imported_dump_can_be_prepared(dump, tmp_path):
     ratings = "".join(f"{user},{book},5\n" for user in range(3) for book in (1, 2))
     (dump / "ratings.csv").write_text(f"user_id,book_id,rating\n{ratings}")
-    summary = import_dump("goodbooks", dump, tmp_path / "out")
+    summary = import_dataset("goodbooks", dump, tmp_path / "out")
     config = DataConfig(
         books_path=summary.books.path,
         interactions_path=summary.interactions.path,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.data.item_lines import read_item_lines
+from recsys.data.reading import read_item_lines
 from recsys.errors import DataError
 
 IDS = st.text(alphabet="0123456789aé", min_size=1, max_size=4)

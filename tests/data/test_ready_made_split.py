@@ -70,7 +70,7 @@ def test_the_parts_are_as_given(tmp_path, write, make):
     assert (prepared.users.id_of([3])[0], prepared.items.id_of([5])[0]) == ("u4", "b6")
     assert [step.name for step in prepared.filter_steps] == [
         "read",
-        "known books",
+        "known items",
         "latest of each pair",
     ]
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import DataConfig, SegmentConfig
-from recsys.data.checkerboard import checkerboard
 from recsys.data.dataset import Prepared, prepare
-from recsys.data.draws import NAT, exponential_weights, pick, stream
-from recsys.data.synthetic import Bookshop, generate_bookshop, load_world, write_sample
-from recsys.data.world import World
+from recsys.data.sample.bookshop import Bookshop, generate_bookshop, load_world, write_sample
+from recsys.data.sample.checkerboard import checkerboard
+from recsys.data.sample.draws import NAT, exponential_weights, pick, stream
+from recsys.data.sample.world import World, slots_of
 from recsys.errors import DataError
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -98,13 +98,13 @@ def test_nobody_reads_a_book_twice_or_before_its_release(shop):
     history = shop.world.history
     pairs = history.users * history.n_items + history.items
     assert len(np.unique(pairs)) == len(pairs)
-    slots = shop.world.calendar.slots(history.times)
+    slots = slots_of(history.times)
     assert (shop.world.season[slots, history.items] >= 0).all()
 
 
 def test_better_matches_get_better_ratings(shop):
     world, history = shop.world, shop.world.history
-    slots = world.calendar.slots(history.times)
+    slots = slots_of(history.times)
     utilities = world.utilities(history.users, slots)[np.arange(len(history)), history.items]
     ratings = shop.interactions["rating"].to_numpy()
     means = [utilities[ratings == stars].mean() for stars in range(1, 6)]
@@ -112,7 +112,7 @@ def test_better_matches_get_better_ratings(shop):
 
 
 def test_too_small_a_shop_is_refused():
-    with pytest.raises(DataError, match="got 5 readers and 10 books"):
+    with pytest.raises(DataError, match="got 5 users and 10 items"):
         generate_bookshop(0, n_users=5, n_items=10)
 
 
@@ -196,17 +196,16 @@ def test_oracle_and_expectation_do_not_depend_on_what_the_order_is_taken_from(tm
         np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("split", ["validation", "test"])
-def test_the_oracle_scores_are_the_true_utilities_when_the_held_out_book_was_read(tmp_path, split):
+def test_the_oracle_scores_are_the_true_utilities_when_the_held_out_item_was_chosen(tmp_path):
     prepared, world = prepare_shop(tmp_path)
-    users, items = world.oracle(prepared, split)
+    users, items = world.oracle(prepared)
     scores = users @ items.T
-    held_out = getattr(prepared, split)
+    held_out = prepared.test
     everyone = prepared.users.ids.to_pylist()
     columns = [world.item_ids.index(item_id) for item_id in prepared.items.ids.to_pylist()]
     for user, time in zip(held_out.users, held_out.times, strict=True):
         row = np.array([world.user_ids.index(everyone[user])])
-        slot = world.calendar.slots(np.array([time]))
+        slot = slots_of(np.array([time]))
         utilities = world.utilities(row, slot)[0, columns]
         np.testing.assert_array_equal(scores[user], utilities / NAT)
 

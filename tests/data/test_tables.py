@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import DataConfig
-from recsys.data.csv_records import MAX_FIELD
+from recsys.data.csv_file import MAX_FIELD
 from recsys.data.tables import Tables, read_books, read_tables
 from recsys.errors import BookendsError, ConfigError, DataError
 
@@ -41,8 +41,12 @@ def config_of(tmp_path: Path, books=BOOKS, users=USERS, **settings) -> DataConfi
 
 
 def raw_ids(tables: Tables) -> list[tuple[str, str]]:
-    users, items = tables.user_ids.to_pylist(), tables.item_ids.to_pylist()
-    pairs = zip(tables.users.tolist(), tables.items.tolist(), strict=True)
+    users, items, log = (
+        tables.user_ids.to_pylist(),
+        tables.item_ids.to_pylist(),
+        tables.interactions,
+    )
+    pairs = zip(log.users.tolist(), log.items.tolist(), strict=True)
     return [(users[user], items[item]) for user, item in pairs]
 
 
@@ -62,8 +66,8 @@ def message_of(config: DataConfig) -> str:
 def test_both_files_are_read_as_they_are(tmp_path):
     tables = read_tables(config_of(tmp_path))
     assert raw_ids(tables) == [("u1", "b1"), ("u2", "b1"), ("u1", "b2")]
-    assert tables.ratings.tolist() == [5, 4.5, 1]
-    assert tables.times.tolist() == [1500000000, 1500000001, 1500000002]
+    assert tables.interactions.ratings.tolist() == [5, 4.5, 1]
+    assert tables.interactions.times.tolist() == [1500000000, 1500000001, 1500000002]
     assert tables.ticks == 1
     assert tables.rows is None
     assert tables.books.to_pylist() == [
@@ -101,8 +105,8 @@ def test_gzip_and_parquet_hold_the_same_as_csv(tmp_path, suffix):
             paths[name].write_bytes(gzip.compress(path.read_bytes()))
     tables = read_tables(DataConfig(books_path=paths["books"], interactions_path=paths["users"]))
     assert raw_ids(tables) == raw_ids(expected)
-    assert tables.ratings.tolist() == expected.ratings.tolist()
-    assert tables.times.tolist() == expected.times.tolist()
+    assert tables.interactions.ratings.tolist() == expected.interactions.ratings.tolist()
+    assert tables.interactions.times.tolist() == expected.interactions.times.tolist()
     assert tables.books.equals(expected.books)
 
 
@@ -200,13 +204,13 @@ def test_limits_take_the_first_rows(tmp_path):
 
 def test_limits_do_not_look_at_later_rows(tmp_path):
     config = config_of(tmp_path, users=with_row("broken"), interactions_limit=3)
-    assert len(read_tables(config).users) == 3
+    assert len(read_tables(config).interactions) == 3
 
 
 def test_rating_and_timestamp_are_optional(tmp_path):
     tables = read_tables(config_of(tmp_path, users="user_id,item_id\nu1,b1\n"))
-    assert tables.ratings is None
-    assert tables.times is None
+    assert tables.interactions.ratings is None
+    assert tables.interactions.times is None
 
 
 def test_all_columns_of_books_but_the_id_may_be_absent_and_are_named_at_once(tmp_path, caplog):
@@ -225,12 +229,12 @@ def test_a_mapped_text_column_must_be_there(tmp_path):
 def test_timestamps_may_be_milliseconds(tmp_path):
     tables = read_tables(config_of(tmp_path, users=USERS.replace("150000000", "150000000000")))
     assert tables.ticks == 1000
-    assert tables.times.tolist() == [1500000000000, 1500000000001, 1500000000002]
+    assert tables.interactions.times.tolist() == [1500000000000, 1500000000001, 1500000000002]
 
 
 def test_timestamps_may_be_written_as_decimals(tmp_path):
     users = USERS.replace("1500000001", "1500000001.0")
-    assert read_tables(config_of(tmp_path, users=users)).times[1] == 1500000001
+    assert read_tables(config_of(tmp_path, users=users)).interactions.times[1] == 1500000001
 
 
 def test_parquet_timestamps_may_be_of_a_timestamp_type(tmp_path):
@@ -239,7 +243,7 @@ def test_parquet_timestamps_may_be_of_a_timestamp_type(tmp_path):
     times = pa.array([1500000000123456], pa.timestamp("us"))
     pq.write_table(pa.table({"user_id": ["u"], "item_id": ["b1"], "timestamp": times}), path)
     tables = read_tables(config.model_copy(update={"interactions_path": path}))
-    assert (tables.times.tolist(), tables.ticks) == ([1500000000123], 1000)
+    assert (tables.interactions.times.tolist(), tables.ticks) == ([1500000000123], 1000)
 
 
 DAYS = [0, 500, 1200]  # 1970, May 1971, and April 1973, from when milliseconds exceed 1e11
@@ -263,7 +267,7 @@ def test_the_type_of_a_parquet_time_says_its_unit(tmp_path, type_, a_day):
     columns = {"user_id": ["u"] * 3, "item_id": ["b1"] * 3, "timestamp": times}
     pq.write_table(pa.table(columns), path)
     tables = read_tables(config_of(tmp_path).model_copy(update={"interactions_path": path}))
-    assert (tables.times // tables.ticks).tolist() == [86_400 * day for day in DAYS]
+    assert (tables.interactions.times // tables.ticks).tolist() == [86_400 * day for day in DAYS]
 
 
 @pytest.mark.parametrize("odd", [None, float("nan"), float("inf"), -1.0, 1e300])
@@ -280,7 +284,7 @@ def test_the_first_of_repeated_books_is_kept_and_the_others_counted(tmp_path, ca
     with caplog.at_level(logging.WARNING):
         table = books_of(config_of(tmp_path, books))
     assert table["title"].to_pylist() == ["Ham, Eggs", "Tea"]
-    assert "2 rows repeat a book's id" in caplog.text
+    assert "2 rows repeat an item's id" in caplog.text
 
 
 def test_an_empty_category_or_title_is_no_fault(tmp_path):
@@ -491,8 +495,10 @@ def test_ratings_may_be_empty_where_none_is_needed(tmp_path, broken):
     users = with_row("u3,b1,,1500000003", with_row("u3,b2,nan,1500000004"))
     users = with_row("x", users) if broken else users
     tables = read_tables(config_of(tmp_path, users=users, bad_rows="drop"))
-    assert tables.ratings.dtype == np.float32
-    np.testing.assert_array_equal(tables.ratings, np.float32([5, 4.5, 1, np.nan, np.nan]))
+    assert tables.interactions.ratings.dtype == np.float32
+    np.testing.assert_array_equal(
+        tables.interactions.ratings, np.float32([5, 4.5, 1, np.nan, np.nan])
+    )
 
 
 def test_ratings_may_be_null_in_parquet_where_none_is_needed(tmp_path):
@@ -500,7 +506,7 @@ def test_ratings_may_be_null_in_parquet_where_none_is_needed(tmp_path):
     columns = {"user_id": ["u", "v"], "item_id": ["b1"] * 2, "rating": [4, None]}
     pq.write_table(pa.table(columns), path)
     tables = read_tables(config_of(tmp_path).model_copy(update={"interactions_path": path}))
-    np.testing.assert_array_equal(tables.ratings, [4, np.nan])
+    np.testing.assert_array_equal(tables.interactions.ratings, [4, np.nan])
 
 
 @pytest.mark.parametrize("rating", ["", "nan"])
@@ -616,8 +622,8 @@ def test_reading_line_by_line_gives_what_reading_at_once_gives(tmp_path):
     good = read_tables(config_of(tmp_path / "good", users=users))
     broken = read_tables(config_of(tmp_path, users=with_row("x", users), bad_rows="drop"))
     assert raw_ids(broken) == raw_ids(good)
-    assert broken.ratings.tolist() == good.ratings.tolist()
-    assert broken.times.tolist() == good.times.tolist()
+    assert broken.interactions.ratings.tolist() == good.interactions.ratings.tolist()
+    assert broken.interactions.times.tolist() == good.interactions.times.tolist()
 
 
 def test_a_field_longer_than_a_block_is_read(tmp_path):

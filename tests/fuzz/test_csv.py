@@ -1,4 +1,4 @@
-"""Random CSV files: read as a plain reader reads them, or refused in one line."""
+"""Random CSV files: read as Python's own csv module reads them, or refused in one line."""
 
 import csv
 import io
@@ -55,8 +55,9 @@ def test_a_random_file_is_read_as_python_reads_it_or_refused_in_one_line(tmp_pat
             assert len(str(error)) < 1000
             tally["refused"] += 1
             continue
-        users, items = tables.user_ids.to_pylist(), tables.item_ids.to_pylist()
-        found = [(users[u], items[i]) for u, i in zip(tables.users, tables.items, strict=True)]
+        log, users = tables.interactions, tables.user_ids.to_pylist()
+        items = tables.item_ids.to_pylist()
+        found = [(users[u], items[i]) for u, i in zip(log.users, log.items, strict=True)]
         assert found == plain_rows(raw), raw
         tally["read"] += 1
     assert tally["read"] > tally.total() // 10

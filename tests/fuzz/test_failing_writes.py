@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from recsys.data.csv_output import replace_file
+from recsys.data.csv_file import replace_csv
 from recsys.errors import BookendsError
 from recsys.recommender.bundle import Bundle, write_bundle
 from recsys.reporting.record import write_json
@@ -80,7 +80,7 @@ def save_bundle(path, content):
 
 WRITERS = {
     "json": lambda path, content: write_json(path, content.tolist()),
-    "csv": lambda path, content: replace_file(path, content.tobytes()),
+    "csv": lambda path, content: replace_csv(path, pa.table({"a": content})),
     "checkpoint": lambda path, content: save_checkpoint(path, {"x": torch.from_numpy(content)}),
     "bundle": save_bundle,
 }

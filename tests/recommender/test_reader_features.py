@@ -8,7 +8,8 @@ import pytest
 
 from recsys.config import FeatureParams
 from recsys.data.arrays import Bags, Interactions
-from recsys.data.features import Features, UserFeaturizer, aggregate_user_features
+from recsys.data.features import Features
+from recsys.data.user_features import UserFeaturizer, aggregate_user_features
 
 N_USERS, N_ITEMS = 50, 30
 DAY = 86_400

@@ -5,7 +5,7 @@ import pytest
 from experiments.settings import load_config, merge
 from recsys.config import Config
 from recsys.data.dataset import prepare
-from recsys.data.synthetic import write_sample
+from recsys.data.sample.bookshop import write_sample
 
 FORMS = {
     "softmax": {},

@@ -1,6 +1,6 @@
-"""From published dumps to books.csv and users.csv."""
+"""From published data sets to books.csv and users.csv."""
 
-from recsys.data.importers.dump import DumpKind, FileSummary, ImportSummary
-from recsys.data.importers.importing import import_dump
+from recsys.data.importers.importing import DatasetKind, ImportSummary, import_dataset
+from recsys.data.importers.source import FileSummary
 
-__all__ = ["DumpKind", "FileSummary", "ImportSummary", "import_dump"]
+__all__ = ["DatasetKind", "FileSummary", "ImportSummary", "import_dataset"]

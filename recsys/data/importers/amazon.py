@@ -9,29 +9,24 @@ from __future__ import annotations
 import json
 import math
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recsys.data.csv_source import open_binary
-from recsys.data.importers.dump import (
+from recsys.data.importers.source import (
     BOOK_COLUMNS,
     INTERACTION_COLUMNS,
-    Dump,
-    Rows,
+    FileSummary,
+    Records,
     Source,
-    Tally,
-    Unreadable,
     clean_text,
+    csv_fields,
+    filled_lines,
     find_file,
+    interaction,
     join_values,
-    rating_text,
-    read_columns,
     required_id,
-    time_text,
 )
-from recsys.errors import DataError
 
 META_FILES = ("meta_Books.jsonl", "raw/meta_categories/meta_Books.jsonl")
 INTERACTION_FILES = (
@@ -43,6 +38,7 @@ INTERACTION_FILES = (
     "Books.jsonl",
     "raw/review_categories/Books.jsonl",
 )
+_INTERACTION_FIELDS = ("user_id", "parent_asin", "rating", "timestamp")
 _ROOT = "Books"
 _PRICE = re.compile(
     r"(?:from\s+)?(?:[$€£¥]|[A-Z]{3}\b)?\s*(\d[\d.,]*(?:\s\d{3}(?!\d)[\d.,]*)*)", re.IGNORECASE
@@ -53,7 +49,7 @@ _YEAR = re.compile(r"\b(1[5-9]\d\d|20\d\d)\b")
 _ROLE = re.compile(r"\s*\([^()]*\)")
 
 
-def open_amazon(source: Path) -> Dump:
+def open_amazon(folder: Path) -> tuple[Source, Source]:
     """The Books category below a folder, flat or in the folders of the publication.
 
     Where several interaction files are there, the first of ``INTERACTION_FILES`` is read.
@@ -61,70 +57,34 @@ def open_amazon(source: Path) -> Dump:
     Raises:
         DataError: a file is not found.
     """
-    books = find_file(source, META_FILES, "books' metadata")
-    interactions = find_file(source, INTERACTION_FILES, "ratings or reviews")
-    is_csv = ".csv" in interactions.suffixes
-    read = _read_ratings if is_csv else _read_reviews
-    return Dump(
-        Source(books, BOOK_COLUMNS, _read_books), Source(interactions, INTERACTION_COLUMNS, read)
-    )
+    books = find_file(folder, META_FILES, "books' metadata")
+    interactions = find_file(folder, INTERACTION_FILES, "ratings or reviews")
+    if ".csv" in interactions.suffixes:
+        records = csv_fields(*_INTERACTION_FIELDS)
+        convert = partial(interaction, _INTERACTION_FIELDS[:2])
+        ratings = Source(interactions, INTERACTION_COLUMNS, records, convert)
+    else:
+        ratings = Source(interactions, INTERACTION_COLUMNS, _json_records, _review)
+    return Source(books, BOOK_COLUMNS, _json_records, _book), ratings
 
 
-def _read_books(tally: Tally) -> Rows:
-    return _read_json(tally, _book)
-
-
-def _read_reviews(tally: Tally) -> Rows:
-    return _read_json(tally, _review)
-
-
-def _read_ratings(tally: Tally) -> Rows:
-    columns = ("user_id", "parent_asin", "rating", "timestamp")
-    for line, (user_id, item_id, rating, timestamp) in read_columns(tally, columns):
-        try:
-            yield (
-                required_id(user_id, "user_id"),
-                required_id(item_id, "parent_asin"),
-                rating_text(rating),
-                time_text(timestamp),
-            )
-        except Unreadable as error:
-            tally.drop(line, str(error))
-
-
-def _read_json(tally: Tally, convert: Callable[[dict[str, Any]], tuple[str, ...]]) -> Rows:
-    """The records of a JSON Lines file, one at a time; what cannot be read is counted."""
-    for line, text in _lines(tally.path):
-        tally.read += 1
+def _json_records(summary: FileSummary) -> Records:
+    """The objects of a JSON Lines file; what is none is counted and left out."""
+    for line, text in filled_lines(summary):
         try:
             record = json.loads(text)
-            if not isinstance(record, dict):
-                raise Unreadable("not a JSON object")
-            yield convert(record)
-        except Unreadable as error:
-            tally.drop(line, str(error))
         except ValueError:  # not JSON, or not UTF-8
-            tally.drop(line, "not JSON")
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, with their numbers."""
-    try:
-        with open_binary(path) as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{path}: must be a whole, readable file ({error})") from error
+            summary.drop(line, "not JSON")
+            continue
+        if isinstance(record, dict):
+            yield line, record
+        else:
+            summary.drop(line, "not a JSON object")
 
 
 def _review(record: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        required_id(_text(record.get("user_id")), "user_id"),
-        required_id(_text(record.get("parent_asin")), "parent_asin"),
-        rating_text(_text(record.get("rating"))),
-        time_text(_text(record.get("timestamp"))),
-    )
+    fields = [_text(record.get(name)) for name in _INTERACTION_FIELDS]
+    return interaction(_INTERACTION_FIELDS[:2], fields)
 
 
 def _book(record: dict[str, Any]) -> tuple[str, ...]:

@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from recsys.data.csv_records import read_header
-from recsys.data.importers.dump import (
+from recsys.data.csv_file import read_header
+from recsys.data.importers.source import (
     BOOK_COLUMNS,
     INTERACTION_COLUMNS,
-    Dump,
-    Rows,
+    FileSummary,
     Source,
-    Tally,
-    Unreadable,
     clean_text,
+    csv_fields,
     find_file,
     find_optional,
+    interaction,
     join_values,
-    rating_text,
-    read_columns,
     required_id,
     year_text,
 )
-from recsys.errors import DataError
 
 TAGS_PER_BOOK = 20
 """A book's most used tags become its categories."""
@@ -42,63 +39,51 @@ NOT_CATEGORIES = frozenset(
         *("kindle", "ebook", "ebooks", "e-book", "e-books", "audio", "audiobook", "audiobooks"),
     }
 )
-"""Shelves that say what a reader does with a book, not what it is."""
+"""Tags that say what a user does with a book, not what it is."""
 
 _KEEP_AT_ONCE = 2 * TAGS_PER_BOOK
 
 
-def open_goodbooks(source: Path) -> Dump:
-    """The files of goodbooks-10k in a folder; without book_tags.csv, books have no categories.
+def open_goodbooks(folder: Path) -> tuple[Source, Source]:
+    """The books and ratings in a folder; without book_tags.csv, books have no categories.
 
     Raises:
-        DataError: a file is not found.
+        DataError: a file is not found, or the tags cannot be read.
     """
-    books = find_file(source, ("books.csv",), "books")
-    ratings = find_file(source, ("ratings.csv",), "ratings")
-    book_tags = find_optional(source, ("book_tags.csv",))
-    tags = None if book_tags is None else find_file(source, ("tags.csv",), "names of the tags")
-    read_books = partial(_read_books, book_tags, tags)
-    return Dump(
-        Source(books, BOOK_COLUMNS, read_books),
-        Source(ratings, INTERACTION_COLUMNS[:3], _read_ratings),
+    books = find_file(folder, ("books.csv",), "books")
+    ratings = find_file(folder, ("ratings.csv",), "ratings")
+    book_tags = find_optional(folder, ("book_tags.csv",))
+    categories = {}
+    if book_tags is not None:
+        categories = _categories(book_tags, find_file(folder, ("tags.csv",), "names of the tags"))
+    ids = ("book_id", "goodreads_book_id")
+    if ids[1] not in read_header(books):
+        ids = ("id", "book_id")
+    optional = ("average_rating", "ratings_count", "original_publication_year")
+    records = csv_fields(*ids, "title", "authors", optional=optional)
+    return (
+        Source(books, BOOK_COLUMNS, records, partial(_book, categories, ids[0])),
+        Source(
+            ratings,
+            INTERACTION_COLUMNS[:3],
+            csv_fields("user_id", "book_id", "rating"),
+            partial(interaction, ("user_id", "book_id")),
+        ),
     )
 
 
-def _read_ratings(tally: Tally) -> Rows:
-    columns = ("user_id", "book_id", "rating")
-    for line, (user_id, item_id, rating) in read_columns(tally, columns):
-        try:
-            yield (
-                required_id(user_id, "user_id"),
-                required_id(item_id, "book_id"),
-                rating_text(rating),
-            )
-        except Unreadable as error:
-            tally.drop(line, str(error))
-
-
-def _read_books(book_tags: Path | None, tags: Path | None, tally: Tally) -> Rows:
-    categories = {} if book_tags is None or tags is None else _categories(book_tags, tags)
-    ids = ("book_id", "goodreads_book_id")
-    if "goodreads_book_id" not in read_header(tally.path):
-        ids = ("id", "book_id")
-    columns = (*ids, "title", "authors")
-    optional = ("average_rating", "ratings_count", "original_publication_year")
-    for line, fields in read_columns(tally, columns, optional):
-        book_id, goodreads_id, title, authors, average, count, year = fields
-        try:
-            yield (
-                required_id(book_id, ids[0]),
-                clean_text(title),
-                clean_text(authors),
-                categories.get(goodreads_id, ""),
-                clean_text(average),
-                clean_text(count),
-                "",
-                year_text(year),
-            )
-        except Unreadable as error:
-            tally.drop(line, str(error))
+def _book(categories: Mapping[str, str], id_name: str, fields: Sequence[str]) -> tuple[str, ...]:
+    book_id, goodreads_id, title, authors, average, count, year = fields
+    return (
+        required_id(book_id, id_name),
+        clean_text(title),
+        clean_text(authors),
+        categories.get(goodreads_id, ""),
+        clean_text(average),
+        clean_text(count),
+        "",
+        year_text(year),
+    )
 
 
 def _categories(book_tags: Path, tags: Path) -> dict[str, str]:
@@ -108,18 +93,18 @@ def _categories(book_tags: Path, tags: Path) -> dict[str, str]:
     them are kept. Equal counts: the name that comes first.
     """
     names = _tag_names(tags)
-    tally = Tally(book_tags)
+    summary = FileSummary(book_tags)
     shelves: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for line, (book, tag, text) in read_columns(tally, ("goodreads_book_id", "tag_id", "count")):
+    for line, (book, tag, text) in csv_fields("goodreads_book_id", "tag_id", "count")(summary):
         if not text.lstrip("-").isdecimal() or tag not in names:
-            tally.drop(line, "bad 'count' or unknown 'tag_id'")
+            summary.drop(line, "bad 'count' or unknown 'tag_id'")
             continue
         name, count, shelf = names[tag], int(text), shelves[book]
         if count > 0 and name not in NOT_CATEGORIES:  # the dump has counts of -1
             shelf[name] = max(count, shelf.get(name, 0))
             if len(shelf) > _KEEP_AT_ONCE:
                 shelves[book] = dict(_most_used(shelf))
-    tally.check()
+    summary.check()
     return {
         book: join_values([name for name, _ in _most_used(shelf)])
         for book, shelf in shelves.items()
@@ -131,11 +116,8 @@ def _most_used(shelf: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def _tag_names(path: Path) -> dict[str, str]:
-    tally = Tally(path)
-    names = {
-        tag: clean_text(name) for _, (tag, name) in read_columns(tally, ("tag_id", "tag_name"))
-    }
-    tally.check()
-    if not names:
-        raise DataError(f"{path}: must name at least one tag, is empty")
+    summary = FileSummary(path)
+    records = csv_fields("tag_id", "tag_name")(summary)
+    names = {tag: clean_text(name) for _, (tag, name) in records}
+    summary.check()
     return names

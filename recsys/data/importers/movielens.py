@@ -9,30 +9,25 @@ author nor price.
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from recsys.data.csv_records import WRONG_FIELDS
-from recsys.data.csv_source import open_binary
-from recsys.data.importers.dump import (
+from recsys.data.csv_file import WRONG_FIELDS
+from recsys.data.importers.source import (
     BOOK_COLUMNS,
     INTERACTION_COLUMNS,
-    Dump,
-    Rows,
+    FileSummary,
+    Records,
     Source,
-    Tally,
-    Unreadable,
     clean_text,
+    csv_fields,
+    filled_lines,
     find_file,
+    interaction,
     join_values,
-    rating_text,
-    read_columns,
     required_id,
-    time_text,
 )
-from recsys.errors import DataError
 
 RATING_FILES = ("ratings.csv", "ratings.dat", "u.data")
 NO_GENRES = "(no genres listed)"
@@ -46,114 +41,57 @@ GENRES_100K = (
 _YEAR_OF_TITLE = re.compile(r"\((\d{4})(?:[-–]\d{0,4})?\)\s*$")
 
 
-def open_movielens(source: Path) -> Dump:
-    """MovieLens files in a folder, of whichever shape.
+def open_movielens(folder: Path) -> tuple[Source, Source]:
+    """The films and the ratings in a folder, of whichever shape.
 
     Raises:
         DataError: a file is not found.
     """
-    ratings = find_file(source, RATING_FILES, "ratings")
+    ratings = find_file(folder, RATING_FILES, "ratings")
+    convert = _movie
     if ".csv" in ratings.suffixes:
-        return _dump(source, ("movies.csv", _read_movies), (ratings, _read_ratings))
-    if ".dat" in ratings.suffixes:
-        read_ratings = partial(_read_separated_ratings, "::")
-        return _dump(source, ("movies.dat", _read_separated_movies), (ratings, read_ratings))
-    read_ratings = partial(_read_separated_ratings, "\t")
-    return _dump(source, ("u.item", _read_flagged_movies), (ratings, read_ratings))
-
-
-def _dump(
-    source: Path,
-    movies: tuple[str, Callable[[Tally], Rows]],
-    ratings: tuple[Path, Callable[[Tally], Rows]],
-) -> Dump:
-    name, read_movies = movies
-    path, read_ratings = ratings
-    return Dump(
-        Source(find_file(source, (name,), "films"), BOOK_COLUMNS, read_movies),
-        Source(path, INTERACTION_COLUMNS, read_ratings),
-    )
-
-
-def _read_ratings(tally: Tally) -> Rows:
-    columns = ("userId", "movieId", "rating", "timestamp")
-    for line, fields in read_columns(tally, columns):
-        try:
-            yield _rating(fields)
-        except Unreadable as error:
-            tally.drop(line, str(error))
-
-
-def _read_separated_ratings(separator: str, tally: Tally) -> Rows:
-    for line, fields in _separated(tally, separator, n_fields=4):
-        try:
-            yield _rating(fields)
-        except Unreadable as error:
-            tally.drop(line, str(error))
-
-
-def _read_movies(tally: Tally) -> Rows:
-    for line, (movie_id, title, genres) in read_columns(tally, ("movieId", "title", "genres")):
-        try:
-            yield _movie(movie_id, title, genres.split("|"))
-        except Unreadable as error:
-            tally.drop(line, str(error))
-
-
-def _read_separated_movies(tally: Tally) -> Rows:
-    for line, (movie_id, title, genres) in _separated(tally, "::", n_fields=3):
-        try:
-            yield _movie(movie_id, title, genres.split("|"))
-        except Unreadable as error:
-            tally.drop(line, str(error))
-
-
-def _read_flagged_movies(tally: Tally) -> Rows:
-    """u.item: id, title, two dates, an address, and a flag for each genre."""
-    for line, fields in _separated(tally, "|", n_fields=5 + len(GENRES_100K)):
-        flags = zip(GENRES_100K, fields[5:], strict=True)
-        try:
-            genres = [genre for genre, flag in flags if flag == "1" and genre != "unknown"]
-            yield _movie(fields[0], fields[1], genres)
-        except Unreadable as error:
-            tally.drop(line, str(error))
-
-
-def _rating(fields: tuple[str, ...]) -> tuple[str, ...]:
-    user_id, item_id, rating, timestamp = fields
+        name, movies = "movies.csv", csv_fields("movieId", "title", "genres")
+        records = csv_fields("userId", "movieId", "rating", "timestamp")
+    elif ".dat" in ratings.suffixes:
+        name, movies, records = "movies.dat", _separated("::", 3), _separated("::", 4)
+    else:
+        name, movies = "u.item", _separated("|", 5 + len(GENRES_100K))
+        convert, records = _flagged_movie, _separated("\t", 4)
+    path = find_file(folder, (name,), "films")
+    rating = partial(interaction, ("userId", "movieId"))
     return (
-        required_id(user_id, "userId"),
-        required_id(item_id, "movieId"),
-        rating_text(rating),
-        time_text(timestamp),
+        Source(path, BOOK_COLUMNS, movies, convert),
+        Source(ratings, INTERACTION_COLUMNS, records, rating),
     )
 
 
-def _movie(movie_id: str, title: str, genres: list[str]) -> tuple[str, ...]:
+def _movie(fields: Sequence[str]) -> tuple[str, ...]:
+    movie_id, title, genres = fields
     title = clean_text(title)
     year = _YEAR_OF_TITLE.search(title)
-    categories = join_values([genre for genre in genres if genre != NO_GENRES])
+    categories = join_values([genre for genre in genres.split("|") if genre != NO_GENRES])
     item_id = required_id(movie_id, "movieId")
     return (item_id, title, "", categories, "", "", "", year[1] if year else "")
 
 
-def _separated(
-    tally: Tally, separator: str, *, n_fields: int
-) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """The fields of every line that is not blank, with its number; there are no quotes."""
-    try:
-        with open_binary(tally.path) as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                tally.read += 1
-                fields = tuple(_decode(line).rstrip("\r\n").split(separator))
-                if len(fields) == n_fields:
-                    yield number, fields
-                else:
-                    tally.drop(number, WRONG_FIELDS)
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(f"{tally.path}: must be a whole, readable file ({error})") from error
+def _flagged_movie(fields: Sequence[str]) -> tuple[str, ...]:
+    """From id, title, two dates, an address, and a flag for each genre."""
+    flags = zip(GENRES_100K[1:], fields[6:], strict=True)
+    return _movie((*fields[:2], "|".join(genre for genre, flag in flags if flag == "1")))
+
+
+def _separated(separator: str, n_fields: int) -> Callable[[FileSummary], Records]:
+    """The fields of every line; there are no quotes."""
+
+    def records(summary: FileSummary) -> Records:
+        for number, line in filled_lines(summary):
+            fields = tuple(_decode(line).rstrip("\r\n").split(separator))
+            if len(fields) == n_fields:
+                yield number, fields
+            else:
+                summary.drop(number, WRONG_FIELDS)
+
+    return records
 
 
 def _decode(line: bytes) -> str:

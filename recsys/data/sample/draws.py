@@ -1,14 +1,12 @@
 """Draws that come out the same on every machine: whole numbers from beginning to end.
 
 NumPy promises that the raw stream of a bit generator stays as it is, but not that of
-``Generator.integers`` or ``Generator.normal``; and ``exp`` may differ in its last bit from one C
-library to the next. What is published with a digest is therefore drawn from the raw stream, and
-probabilities are whole-number weights.
+``Generator.integers`` or ``Generator.normal``. What is published with a digest is therefore drawn
+from the raw stream, and probabilities are whole-number weights.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal, localcontext
 from functools import cache
 
 import numpy as np
@@ -51,14 +49,11 @@ def bell(rng: np.random.Generator, deviation: int, size: int | tuple[int, ...]) 
 
 
 def pick(rng: np.random.Generator, weights: IntArray) -> IntArray:
-    """One column of each row, drawn in proportion to the row's weights.
+    """One column of each row, drawn in proportion to the row's weights, (n,) int64.
 
     Args:
         rng: where the draws come from.
         weights: whole numbers, (n, m) int64; each row's sum at least 1 and below 2**41.
-
-    Returns:
-        (n,) int64.
     """
     cumulative = np.cumsum(weights, axis=1)
     thresholds = below(rng, cumulative[:, -1], len(weights))
@@ -83,12 +78,11 @@ def exponential_weights(utilities: IntArray) -> IntArray:
 
 @cache
 def _exponential_table() -> IntArray:
-    """Round(2**30 * exp(-k / NAT)) for k from 0 to 20 nats, the last entry 0."""
-    with localcontext() as context:
-        context.prec = 40  # decimal arithmetic is exact by definition, unlike the C library's exp
-        step, value = (Decimal(-1) / NAT).exp(), Decimal(_WEIGHT_OF_BEST)
-        entries = []
-        for _ in range(_NATS_UNTIL_NOTHING * NAT):
-            entries.append(int(value.to_integral_value()))
-            value *= step
-    return np.array([*entries, 0], dtype=np.int64)
+    """Round(2**30 * exp(-k / NAT)) for k from 0 to 20 nats, the last entry 0.
+
+    None lies nearer than 4e-5 to a half, so that the last bits of ``exp``, which differ between C
+    libraries, decide nothing.
+    """
+    deficits = np.arange(_NATS_UNTIL_NOTHING * NAT) / NAT
+    weights: IntArray = np.rint(_WEIGHT_OF_BEST * np.exp(-deficits)).astype(np.int64)
+    return np.append(weights, 0)

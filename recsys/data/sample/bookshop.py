@@ -1,34 +1,34 @@
 """A generated bookshop whose best attainable ranking is known.
 
-The shop is drawn in whole numbers only (:mod:`recsys.data.draws`), so that its files are the same,
-byte for byte, on every machine. Its readers choose by the rule of :class:`recsys.data.world.World`.
+The shop is drawn in whole numbers only (:mod:`recsys.data.sample.draws`), so that its files are the
+same, byte for byte, on every machine. Its users choose by the rule of
+:class:`recsys.data.sample.world.World`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from recsys.artifacts import replacement
 from recsys.data.arrays import IntArray, Interactions
-from recsys.data.catalogue import (
-    CALENDAR,
+from recsys.data.csv_file import replace_csv
+from recsys.data.files import content_sha256
+from recsys.data.sample.catalogue import (
     N_GENRES,
     SEASON_SLOTS,
     SHELVES,
     Catalogue,
     generate_catalogue,
 )
-from recsys.data.csv_output import csv_bytes, replace_file
-from recsys.data.draws import bell, below, pick, stream
-from recsys.data.files import content_sha256
-from recsys.data.world import SCALE, World
+from recsys.data.sample.draws import bell, below, pick, stream
+from recsys.data.sample.world import END, N_SLOTS, SCALE, SLOT_SECONDS, START, World, slots_of
 from recsys.errors import DataError
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Bookshop:
     Attributes:
         books: as in books.csv.
         interactions: as in users.csv, oldest first.
-        world: readers, books, and the rule by which the ones choose among the others.
+        world: users, items, and the rule by which the ones choose among the others.
     """
 
     books: pa.Table
@@ -69,33 +69,38 @@ class Bookshop:
 def generate_bookshop(seed: int, *, n_users: int = 2000, n_items: int = 1000) -> Bookshop:
     """The bookshop of a seed, the same on every machine.
 
-    Readers have 2 to 110 books each, 25 on average.
+    Users have 2 to 110 items each, 25 on average.
 
     Args:
         seed: 0 gives the committed sample.
-        n_users: readers, at least 1.
-        n_items: books, at least 250: nobody may run out of books to read.
+        n_users: at least 1.
+        n_items: at least 250: nobody may run out of items.
 
     Raises:
         DataError: where the sizes are too small.
     """
     if n_users < 1 or n_items < 250:
         raise DataError(
-            "a bookshop must have at least 1 reader and 250 books, "
-            f"got {n_users} readers and {n_items} books"
+            "a bookshop must have at least 1 user and 250 items, "
+            f"got {n_users} users and {n_items} items"
         )
     catalogue = generate_catalogue(seed, n_items)
-    times = _visits(stream(seed, _STAGE_VISITS), n_users)
     nobody = Interactions(*(np.empty(0, np.int64),) * 3, n_users, n_items)
-    choosing = _world(seed, catalogue, n_users, nobody)
-    choices = _choices(stream(seed, _STAGE_CHOICES), choosing, times)
+    world = _world(seed, catalogue, nobody)
+    times = _visits(stream(seed, _STAGE_VISITS), n_users)
+    choices = _choices(stream(seed, _STAGE_CHOICES), world, times)
     users, visits = np.nonzero(times)
     order = np.lexsort((users, times[users, visits]))
     users, visits = users[order], visits[order]
     history = Interactions(users, choices[users, visits], times[users, visits], n_users, n_items)
-    world = _world(seed, catalogue, n_users, history)
-    ratings = _ratings(stream(seed, _STAGE_RATINGS), world)
-    return Bookshop(catalogue.books, _interactions_table(world, ratings), world)
+    world = replace(world, history=history)
+    columns = {
+        "user_id": [world.user_ids[user] for user in history.users.tolist()],
+        "item_id": [world.item_ids[item] for item in history.items.tolist()],
+        "rating": _ratings(stream(seed, _STAGE_RATINGS), world),
+        "timestamp": history.times,
+    }
+    return Bookshop(catalogue.books, pa.table(columns, schema=INTERACTIONS_SCHEMA), world)
 
 
 def write_sample(
@@ -106,10 +111,9 @@ def write_sample(
     The same seed and sizes give the same bytes. Files that are there are replaced.
     """
     shop = generate_bookshop(seed, n_users=n_users, n_items=n_items)
-    contents = {
-        BOOKS_FILE: csv_bytes(shop.books),
-        INTERACTIONS_FILE: csv_bytes(shop.interactions),
-    }
+    tables = {BOOKS_FILE: shop.books, INTERACTIONS_FILE: shop.interactions}
+    for name, table in tables.items():
+        replace_csv(directory / name, table)
     world = {
         "generator": GENERATOR,
         "version": VERSION,
@@ -117,11 +121,10 @@ def write_sample(
         "n_users": n_users,
         "n_items": n_items,
         "n_interactions": shop.interactions.num_rows,
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+        "sha256": {name: content_sha256(directory / name) for name in tables},
     }
-    contents[WORLD_FILE] = (json.dumps(world, indent=2) + "\n").encode()
-    for name, content in contents.items():
-        replace_file(directory / name, content)
+    with replacement(directory / WORLD_FILE) as unfinished:
+        unfinished.write_text(json.dumps(world, indent=2) + "\n", encoding="utf-8")
     return shop
 
 
@@ -138,29 +141,6 @@ def load_world(books_path: Path, interactions_path: Path | None = None) -> World
     path = books_path.parent / WORLD_FILE
     if not path.is_file():
         return None
-    interactions_path = interactions_path or books_path.parent / INTERACTIONS_FILE
-    described = _read_description(path)
-    if described is None:
-        return None
-    for file, digest in zip((books_path, interactions_path), described.digests, strict=True):
-        if not file.is_file() or content_sha256(file) != digest:
-            _log.warning("%s: '%s' is not the file it describes; no oracle", path, file)
-            return None
-    catalogue = generate_catalogue(described.seed, described.n_items)
-    history = _read_history(interactions_path, described.n_users, described.n_items)
-    return _world(described.seed, catalogue, described.n_users, history)
-
-
-@dataclass(frozen=True)
-class _Description:
-    seed: int
-    n_users: int
-    n_items: int
-    digests: tuple[str, str]
-
-
-def _read_description(path: Path) -> _Description | None:
-    """What world.json says, or None (logged) where this generator cannot make that world."""
     try:
         described = json.loads(path.read_bytes())
         made_by = (described["generator"], described["version"])
@@ -172,41 +152,34 @@ def _read_description(path: Path) -> _Description | None:
     if made_by != (GENERATOR, VERSION):
         _log.warning("%s: made by %s %s, not %s %s; no oracle", path, *made_by, GENERATOR, VERSION)
         return None
-    return _Description(seed, n_users, n_items, digests)
-
-
-def _read_history(path: Path, n_users: int, n_items: int) -> Interactions:
-    table = pa_csv.read_csv(
-        path, convert_options=pa_csv.ConvertOptions(column_types=INTERACTIONS_SCHEMA)
-    )
+    files = (books_path, interactions_path or books_path.parent / INTERACTIONS_FILE)
+    for file, digest in zip(files, digests, strict=True):
+        if not file.is_file() or content_sha256(file) != digest:
+            _log.warning("%s: '%s' is not the file it describes; no oracle", path, file)
+            return None
+    types = pa_csv.ConvertOptions(column_types=INTERACTIONS_SCHEMA)
+    table = pa_csv.read_csv(files[1], convert_options=types)
     users, items = (
         np.array([int(raw[1:]) - 1 for raw in table[name].to_pylist()], dtype=np.int64)
         for name in ("user_id", "item_id")
     )
-    return Interactions(users, items, table["timestamp"].to_numpy(), n_users, n_items)
+    history = Interactions(users, items, table["timestamp"].to_numpy(), n_users, n_items)
+    return _world(seed, generate_catalogue(seed, n_items), history)
 
 
-def _world(seed: int, catalogue: Catalogue, n_users: int, history: Interactions) -> World:
-    first, last = _tastes(stream(seed, _STAGE_TASTES), catalogue, n_users)
-    user_ids = tuple(f"r{row:05d}" for row in range(1, n_users + 1))
-    return World(
-        user_ids,
-        catalogue.item_ids,
-        CALENDAR,
-        first,
-        last,
-        catalogue.factors,
-        catalogue.season,
-        history,
-    )
+def _world(seed: int, catalogue: Catalogue, history: Interactions) -> World:
+    first, last = _tastes(stream(seed, _STAGE_TASTES), catalogue, history.n_users)
+    user_ids = tuple(f"r{row:05d}" for row in range(1, history.n_users + 1))
+    factors, season = catalogue.factors, catalogue.season
+    return World(user_ids, catalogue.item_ids, first, last, factors, season, history)
 
 
 def _tastes(
     rng: np.random.Generator, catalogue: Catalogue, n_users: int
 ) -> tuple[IntArray, IntArray]:
-    """Factors of each reader at the beginning and at the end, two of (U, F) int64 in 1/SCALE.
+    """Factors of each user at the beginning and at the end, two of (U, F) int64 in 1/SCALE.
 
-    A reader likes two shelves of one genre and one of another, and three authors of these genres;
+    A user likes two shelves of one genre and one of another, and three authors of these genres;
     with time the second genre gives way to a third one, and the last author to a new one.
     """
     first_genre = below(rng, N_GENRES, (n_users, 1))
@@ -228,46 +201,43 @@ def _tastes(
 
 
 def _liked_styles(rng: np.random.Generator, catalogue: Catalogue, genres: IntArray) -> IntArray:
-    """Styles of an author of each of the genres 0, 0, 1 and 2 of every reader, (U, 4, 8)."""
+    """Styles of an author of each of the genres 0, 0, 1 and 2 of every user, (U, 4, 8)."""
     authors = catalogue.authors
-    of_genre = [np.flatnonzero(authors.genres == genre) for genre in range(N_GENRES)]
-    counts = np.array([len(of) for of in of_genre])
-    padded = np.zeros((N_GENRES, counts.max()), dtype=np.int64)
-    for genre, of in enumerate(of_genre):
-        padded[genre, : len(of)] = of
+    by_genre = np.argsort(authors.genres, kind="stable")
+    counts = np.bincount(authors.genres, minlength=N_GENRES)
     wanted = genres[:, [0, 0, 1, 2]]
-    drawn = padded[wanted, below(rng, 2**30, wanted.shape) % counts[wanted]]
-    styles: IntArray = authors.styles[drawn]
+    places = below(rng, 2**30, wanted.shape) % counts[wanted]
+    styles: IntArray = authors.styles[by_genre[(np.cumsum(counts) - counts)[wanted] + places]]
     return styles
 
 
 def _visits(rng: np.random.Generator, n_users: int) -> IntArray:
-    """When each reader takes a book, (U, longest history) int64 seconds, rising; 0 where none.
+    """When each user takes an item, (U, longest history) int64 seconds, rising; 0 where none.
 
-    Nine in ten readers come again in the last season, for their last two books or (with more than
-    sixty books) three; the others stop earlier. All earlier visits are spread evenly over the time
+    Nine in ten users come again in the last season, for their last two items or (with more than
+    sixty items) three; the others stop earlier. All earlier visits are spread evenly over the time
     from a first one.
     """
     counts = _history_lengths(rng, n_users)
     longest = _LONGEST_HISTORY
-    span = CALENDAR.slot_seconds * (CALENDAR.n_slots - SEASON_SLOTS)
+    span = SLOT_SECONDS * (N_SLOTS - SEASON_SLOTS)
     begin = span * below(rng, 70, n_users) // 100
     stays = below(rng, 100, n_users) < 92
     end = np.where(stays, span, begin + (span - begin) * (40 + below(rng, 50, n_users)) // 100)
     early = begin[:, None] + below(rng, (end - begin)[:, None], (n_users, longest))
-    season = span + below(rng, CALENDAR.end - CALENDAR.start - span - 200, (n_users, longest))
+    season = span + below(rng, END - START - span - 200, (n_users, longest))
     n_season = np.where(stays, 2 + (counts > 60), 0)
     places = np.arange(longest)
     offsets = np.where(places < n_season[:, None], season, early)
     offsets = np.where(places < counts[:, None], offsets, np.iinfo(np.int64).max)
     offsets.sort(axis=1)
-    # One second apart at least: a reader's books have an order.
-    times = CALENDAR.start + offsets + places
+    # One second apart at least: a user's items have an order.
+    times = START + offsets + places
     return np.where(places < counts[:, None], times, 0)
 
 
 def _history_lengths(rng: np.random.Generator, n_users: int) -> IntArray:
-    """Books of each reader: 5 to 110 with a long tail; three in a hundred have 2 to 4."""
+    """Items of each user: 5 to 110 with a long tail; three in a hundred have 2 to 4."""
     lengths = np.arange(5, _LONGEST_HISTORY + 1)
     cumulative = np.cumsum(10**9 // (lengths + 12) ** 2)
     drawn = np.searchsorted(cumulative, below(rng, int(cumulative[-1]), n_users), side="right")
@@ -276,27 +246,26 @@ def _history_lengths(rng: np.random.Generator, n_users: int) -> IntArray:
 
 
 def _choices(rng: np.random.Generator, world: World, times: IntArray) -> IntArray:
-    """The book taken at each visit, (U, longest history); meaningless where there is no visit."""
+    """The item taken at each visit, (U, longest history); meaningless where there is no visit."""
     n_users, longest = times.shape
-    read = np.zeros((n_users, len(world.item_ids)), dtype=bool)
+    had = np.zeros((n_users, len(world.item_ids)), dtype=bool)
     chosen = np.zeros((n_users, longest), dtype=np.int64)
     for visit in range(longest):
         visitors = np.flatnonzero(times[:, visit])
         for begin in range(0, len(visitors), _CHUNK):
             users = visitors[begin : begin + _CHUNK]
-            slots = world.calendar.slots(times[users, visit])
-            items = pick(rng, world.choice_weights(users, slots, read[users]))
+            slots = slots_of(times[users, visit])
+            items = pick(rng, world.choice_weights(users, slots, had[users]))
             chosen[users, visit] = items
-            read[users, items] = True
+            had[users, items] = True
     return chosen
 
 
 def _ratings(rng: np.random.Generator, world: World) -> IntArray:
-    """Stars for each row of the history, 1 to 5: the better the match and the book, the more."""
+    """Stars for each row of the history, 1 to 5: the better the match and the item, the more."""
     history = world.history
     assert history.times is not None
-    slots = world.calendar.slots(history.times)
-    tastes = world.tastes(history.users, slots)
+    tastes = world.tastes(history.users, slots_of(history.times))
     matches = (tastes * world.item_factors[history.items])[:, :-1].sum(axis=1)
     quality = SCALE * world.item_factors[history.items, -1]
     severity = bell(rng, 16 * SCALE, history.n_users)[history.users]
@@ -305,16 +274,3 @@ def _ratings(rng: np.random.Generator, world: World) -> IntArray:
     thresholds = ordered[len(ordered) * np.cumsum(_RATING_SHARES) // 100]
     stars: IntArray = np.searchsorted(thresholds, scores, side="right") + 1
     return stars
-
-
-def _interactions_table(world: World, ratings: IntArray) -> pa.Table:
-    history = world.history
-    return pa.table(
-        {
-            "user_id": [world.user_ids[user] for user in history.users.tolist()],
-            "item_id": [world.item_ids[item] for item in history.items.tolist()],
-            "rating": ratings,
-            "timestamp": history.times,
-        },
-        schema=INTERACTIONS_SCHEMA,
-    )

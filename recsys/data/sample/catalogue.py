@@ -1,26 +1,26 @@
-"""The books of the generated bookshop: what a customer reads about them, and their true factors.
+"""The items of the generated sample: what is said of them, and their true factors.
 
-A book's factors come in three blocks: genre (mean of the factors of its categories), style (mean of
-its authors' style, plus its series') and popularity. A share of the first two is the book's own and
-shows in no metadata; popularity shows, with noise, in the number of ratings.
+An item's factors come in three blocks: genre (mean of the factors of its categories), style (mean
+of its authors' style, plus its series') and popularity. A share of the first two is the item's own
+and shows in no metadata; popularity shows, with noise, in the number of ratings.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import resources
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import yaml
 
-from recsys.data import shelf_words as words
 from recsys.data.arrays import IntArray
-from recsys.data.draws import NAT, bell, below, exponential_weights, stream
-from recsys.data.world import SCALE, UNRELEASED, Calendar
+from recsys.data.sample.draws import NAT, bell, below, exponential_weights, stream
+from recsys.data.sample.world import N_SLOTS, SCALE, UNRELEASED
 
-CALENDAR = Calendar(start=1_640_995_200, slot_seconds=14 * 86_400, n_slots=52)
-"""Fortnights from 1 January 2022: two years, less two days."""
 SEASON_SLOTS = 2
-"""The last fortnights, in which the books of the new season come out."""
+"""The last fortnights, in which the items of the new season come out."""
 N_STYLES = 8
 BOOKS_SCHEMA = pa.schema(
     [
@@ -36,10 +36,13 @@ BOOKS_SCHEMA = pa.schema(
     ]
 )
 _STAGE_AUTHORS, _STAGE_BOOKS, _STAGE_FACTORS, _STAGE_SHOP = 1, 2, 3, 4
-_GENRES = tuple(words.GENRES)
-_CATEGORIES = tuple(name for genre, shelves in words.GENRES.items() for name in (genre, *shelves))
+_WORDS: dict[str, Any] = yaml.safe_load(
+    resources.files("recsys.data.sample").joinpath("words.yaml").read_text(encoding="utf-8")
+)
+_GENRES = tuple(_WORDS["genres"])
+_CATEGORIES = tuple(name for genre in _GENRES for name in (genre, *_WORDS["genres"][genre]))
 N_GENRES = len(_GENRES)
-SHELVES = 1 + len(next(iter(words.GENRES.values())))
+SHELVES = len(_CATEGORIES) // N_GENRES
 """Categories of each genre: the genre itself and its shelves, in this order."""
 
 
@@ -51,7 +54,7 @@ class Authors:
         names: (A,), each once.
         genres: the genre each mostly writes in, (A,).
         styles: style factors, (A, 8) int64 in 1/SCALE.
-        productivity: weight of each to be the author of a book, (A,).
+        productivity: weight of each to be the author of an item, (A,).
     """
 
     names: tuple[str, ...]
@@ -61,33 +64,14 @@ class Authors:
 
 
 @dataclass(frozen=True, eq=False)
-class Shelf:
-    """Which categories, authors and series each book has.
-
-    Attributes:
-        genres: main genre, (I,).
-        categories: for each book its categories, the main genre first.
-        authors: for each book its authors, the first one first.
-        series: for each book the number of its series, or -1, (I,).
-        volumes: number within the series, from 1; 0 outside, (I,).
-    """
-
-    genres: IntArray
-    categories: tuple[tuple[int, ...], ...]
-    authors: tuple[tuple[int, ...], ...]
-    series: IntArray
-    volumes: IntArray
-
-
-@dataclass(frozen=True, eq=False)
 class Catalogue:
-    """The books and what is true of them.
+    """The items and what is true of them.
 
     Attributes:
         books: as in books.csv, in the order of its rows.
         item_ids: raw ids, (I,).
         factors: true factors, (I, F) int64 in 1/SCALE: genre, style, popularity.
-        season: what a slot adds to each book's utility, (S, I) int64 in 1/NAT nat.
+        season: what a slot adds to each item's utility, (S, I) int64 in 1/NAT nat.
         category_factors: genre factors of each category, (C, G) int64 in 1/SCALE.
         authors: who writes.
     """
@@ -100,39 +84,49 @@ class Catalogue:
     authors: Authors
 
 
+@dataclass(frozen=True, eq=False)
+class _Shelving:
+    """Which genre, categories, authors and series each item has."""
+
+    genres: IntArray  # the main one, (I,)
+    categories: list[list[int]]  # the main genre first
+    authors: list[list[int]]  # the first one first
+    series: IntArray  # the number of its author, or -1, (I,)
+    volumes: IntArray  # number within the series, from 1; 0 outside, (I,)
+
+
 def generate_catalogue(seed: int, n_items: int) -> Catalogue:
     """The catalogue of a seed: the same on every machine."""
     authors = _authors(stream(seed, _STAGE_AUTHORS), max(n_items // 4, N_GENRES))
-    shelf = _shelf(stream(seed, _STAGE_BOOKS), n_items, authors)
+    shelving = _shelving(stream(seed, _STAGE_BOOKS), n_items, authors)
     rng = stream(seed, _STAGE_FACTORS)
     category_factors = _category_factors(rng)
     releases = _releases(rng, n_items)
-    factors = np.hstack(
-        [_matching(rng, shelf, authors, category_factors), _popularity(rng, releases)[:, None]]
-    )
-    rng = stream(seed, _STAGE_SHOP)
+    matching = _matching(rng, shelving, authors, category_factors)
+    popularity = _popularity(rng, releases)
     item_ids = tuple(f"b{row:04d}" for row in range(1, n_items + 1))
-    books = _books(rng, item_ids, shelf, authors, factors[:, -1], releases)
-    season = _season(releases)
-    return Catalogue(books, item_ids, factors, season, category_factors, authors)
+    rng = stream(seed, _STAGE_SHOP)
+    books = _books(rng, item_ids, shelving, authors.names, popularity, releases)
+    factors = np.column_stack([matching, popularity])
+    return Catalogue(books, item_ids, factors, _season(releases), category_factors, authors)
 
 
 def _authors(rng: np.random.Generator, n_authors: int) -> Authors:
     names: dict[str, None] = {}
     while len(names) < n_authors:
-        first = words.FIRST_NAMES[below(rng, len(words.FIRST_NAMES), 1)[0]]
-        last = words.LAST_NAMES[below(rng, len(words.LAST_NAMES), 1)[0]]
+        first, last = (
+            _WORDS[kind][below(rng, len(_WORDS[kind]), 1)[0]]
+            for kind in ("first_names", "last_names")
+        )
         initial = chr(ord("A") + below(rng, 26, 1)[0])
-        name = f"{first} {last}" if initial < "N" else f"{first} {initial}. {last}"
-        names.setdefault(name)
+        names.setdefault(f"{first} {last}" if initial < "N" else f"{first} {initial}. {last}")
     genres = np.concatenate([np.arange(N_GENRES), below(rng, N_GENRES, n_authors - N_GENRES)])
-    ranks = np.arange(n_authors) // N_GENRES  # a few of each genre write most of its books
-    return Authors(
-        tuple(names), genres, bell(rng, SCALE, (n_authors, N_STYLES)), 600 // (ranks + 3)
-    )
+    ranks = np.arange(n_authors) // N_GENRES  # a few of each genre write most of its items
+    styles = bell(rng, SCALE, (n_authors, N_STYLES))
+    return Authors(tuple(names), genres, styles, 600 // (ranks + 3))
 
 
-def _shelf(rng: np.random.Generator, n_items: int, authors: Authors) -> Shelf:
+def _shelving(rng: np.random.Generator, n_items: int, authors: Authors) -> _Shelving:
     writers = _draw(rng, authors.productivity, n_items)
     strays = below(rng, 100, n_items) < 10
     genres = np.where(strays, below(rng, N_GENRES, n_items), authors.genres[writers])
@@ -141,19 +135,18 @@ def _shelf(rng: np.random.Generator, n_items: int, authors: Authors) -> Shelf:
     for writer in np.unique(writers):
         rows = np.flatnonzero(in_series & (writers == writer))
         volumes[rows] = np.arange(1, len(rows) + 1) if len(rows) > 1 else 0
-    co_authors = np.stack([_draw(rng, authors.productivity, n_items) for _ in range(2)], axis=1)
+    everyone = [writers, *(_draw(rng, authors.productivity, n_items) for _ in range(2))]
     n_authors = np.searchsorted([82, 96], below(rng, 100, n_items), side="right") + 1
-    everyone = np.column_stack([writers, co_authors])
-    by_whom = tuple(
-        tuple(dict.fromkeys(row[:count].tolist()))
-        for row, count in zip(everyone, n_authors, strict=True)
-    )
+    by_whom = [
+        list(dict.fromkeys(row[:count]))
+        for row, count in zip(np.column_stack(everyone).tolist(), n_authors, strict=True)
+    ]
     categories = _categories_of(rng, genres)
-    return Shelf(genres, categories, by_whom, np.where(volumes > 0, writers, -1), volumes)
+    return _Shelving(genres, categories, by_whom, np.where(volumes > 0, writers, -1), volumes)
 
 
-def _categories_of(rng: np.random.Generator, genres: IntArray) -> tuple[tuple[int, ...], ...]:
-    """The genre, one or two of its shelves, and for every fifth book a shelf of another genre."""
+def _categories_of(rng: np.random.Generator, genres: IntArray) -> list[list[int]]:
+    """The genre, one or two of its shelves, and for every fifth item a shelf of another genre."""
     n_items = len(genres)
     first = below(rng, SHELVES - 1, n_items)
     second = (first + 1 + below(rng, SHELVES - 2, n_items)) % (SHELVES - 1)
@@ -166,8 +159,8 @@ def _categories_of(rng: np.random.Generator, genres: IntArray) -> tuple[tuple[in
             chosen.append(genre * SHELVES + 1 + int(second[row]))
         if kinds[row] % 5 == 0 and elsewhere[row] // SHELVES != genre:
             chosen.append(int(elsewhere[row]))
-        rows.append(tuple(chosen))
-    return tuple(rows)
+        rows.append(chosen)
+    return rows
 
 
 def _category_factors(rng: np.random.Generator) -> IntArray:
@@ -179,46 +172,46 @@ def _category_factors(rng: np.random.Generator) -> IntArray:
 
 
 def _matching(
-    rng: np.random.Generator, shelf: Shelf, authors: Authors, category_factors: IntArray
+    rng: np.random.Generator, shelving: _Shelving, authors: Authors, category_factors: IntArray
 ) -> IntArray:
-    """Genre and style factors of each book, (I, G + 8) int64 in 1/SCALE."""
+    """Genre and style factors of each item, (I, G + 8) int64 in 1/SCALE."""
     series_styles = bell(rng, SCALE // 2, (len(authors.names), N_STYLES))
-    genre = np.stack([category_factors[list(of)].sum(0) // len(of) for of in shelf.categories])
-    style = np.stack([authors.styles[list(of)].sum(0) // len(of) for of in shelf.authors])
-    style += np.where(shelf.series[:, None] >= 0, series_styles[shelf.series], 0)
+    genre = np.stack([category_factors[of].sum(0) // len(of) for of in shelving.categories])
+    style = np.stack([authors.styles[of].sum(0) // len(of) for of in shelving.authors])
+    style += np.where(shelving.series[:, None] >= 0, series_styles[shelving.series], 0)
     genre += bell(rng, 3 * SCALE // 8, genre.shape)
     style += bell(rng, 3 * SCALE // 8, style.shape)
     return np.hstack([genre, style])
 
 
 def _popularity(rng: np.random.Generator, releases: IntArray) -> IntArray:
-    """Popularity of each book, (I,) int64 in 1/SCALE: a bell with a long tail of hits.
+    """Popularity of each item, (I,) int64 in 1/SCALE: a bell with a long tail of hits.
 
     The last season has solid titles, without hits or failures.
     """
     n_items = len(releases)
     hits = np.maximum(bell(rng, 2 * SCALE, n_items) - SCALE, 0)
-    in_season = releases >= CALENDAR.n_slots - SEASON_SLOTS
+    in_season = releases >= N_SLOTS - SEASON_SLOTS
     common = bell(rng, 5 * SCALE // 8, n_items)
     return np.where(in_season, 3 * SCALE // 2 + common // 2, common + hits)
 
 
 def _releases(rng: np.random.Generator, n_items: int) -> IntArray:
-    """The slot each book comes out in, (I,); 0 for the 82 % that were there from the start.
+    """The slot each item comes out in, (I,); 0 for the 82 % that were there from the start.
 
     Ten per cent come out along the way, eight in the last season.
     """
-    last = CALENDAR.n_slots
-    along_the_way = 1 + below(rng, last - SEASON_SLOTS - 6, n_items)
-    in_season = last - SEASON_SLOTS + (below(rng, 100, n_items) >= 85)
+    along_the_way = 1 + below(rng, N_SLOTS - SEASON_SLOTS - 6, n_items)
+    in_season = N_SLOTS - SEASON_SLOTS + (below(rng, 100, n_items) >= 85)
     kinds = np.empty(n_items, dtype=np.int64)
-    kinds[_shuffled(rng, n_items)] = 100 * np.arange(n_items) // n_items
+    shuffled = np.argsort(below(rng, 2**40, n_items), kind="stable")
+    kinds[shuffled] = 100 * np.arange(n_items) // n_items
     return np.select([kinds < 8, kinds < 18], [in_season, along_the_way], 0)
 
 
 def _season(releases: IntArray) -> IntArray:
-    """A new book attracts for its first fortnights; before its release it cannot be had."""
-    ages = np.arange(CALENDAR.n_slots)[:, None] - releases[None, :]
+    """A new item attracts for its first fortnights; before its release it cannot be had."""
+    ages = np.arange(N_SLOTS)[:, None] - releases[None, :]
     novelty = np.where(releases > 0, np.maximum(3 * NAT // 4 - NAT * ages // 8, 0), 0)
     return np.where(ages < 0, UNRELEASED, novelty)
 
@@ -226,8 +219,8 @@ def _season(releases: IntArray) -> IntArray:
 def _books(
     rng: np.random.Generator,
     item_ids: tuple[str, ...],
-    shelf: Shelf,
-    authors: Authors,
+    shelving: _Shelving,
+    authors: tuple[str, ...],
     popularity: IntArray,
     releases: IntArray,
 ) -> pa.Table:
@@ -235,59 +228,53 @@ def _books(
     rating = np.clip(390 + popularity // 2 + bell(rng, 24, n_items), 180, 495)
     noticed = popularity * SCALE + bell(rng, NAT // 3, n_items)
     ratings = 12 + ((60_000 * exponential_weights(noticed[None, :])[0]) >> 30)
-    cents = 599 + 100 * (shelf.genres % 5) + 50 * below(rng, 30, n_items)
+    cents = 599 + 100 * (shelving.genres % 5) + 50 * below(rng, 30, n_items)
     priced = below(rng, 100, n_items) >= 25
     signed = below(rng, 100, n_items) >= 1
     years = np.where(releases > 26, 2023, np.where(releases > 0, 2022, 2021))
     years -= np.where(releases == 0, below(rng, 40, n_items) * below(rng, 40, n_items) // 20, 0)
+    written = [", ".join(authors[author] for author in of) for of in shelving.authors]
     columns = {
         "item_id": list(item_ids),
-        "title": _titles(rng, shelf, years),
-        "author": [
-            ", ".join(authors.names[a] for a in of) if known else None
-            for of, known in zip(shelf.authors, signed, strict=True)
-        ],
-        "categories": ["|".join(_CATEGORIES[c] for c in of) for of in shelf.categories],
-        "average_rating": [_hundredths(value) for value in rating],
-        "rating_number": ratings.tolist(),
-        "price": [
-            _hundredths(value) if known else None
-            for value, known in zip(cents, priced, strict=True)
-        ],
-        "publication_year": years.tolist(),
-        "pages": (90 + 4 * below(rng, 130, n_items)).tolist(),
+        "title": _titles(rng, shelving, years),
+        "author": pa.array(written, mask=~signed),
+        "categories": ["|".join(_CATEGORIES[c] for c in of) for of in shelving.categories],
+        "average_rating": _hundredths(rating),
+        "rating_number": ratings,
+        "price": pa.array(_hundredths(cents), mask=~priced),
+        "publication_year": years,
+        "pages": 90 + 4 * below(rng, 130, n_items),
     }
     return pa.table(columns, schema=BOOKS_SCHEMA)
 
 
-def _titles(rng: np.random.Generator, shelf: Shelf, years: IntArray) -> list[str]:
-    n_items = len(shelf.genres)
-    templates = below(rng, len(words.TEMPLATES), n_items)
+def _titles(rng: np.random.Generator, shelving: _Shelving, years: IntArray) -> list[str]:
+    n_items = len(shelving.genres)
+    templates = below(rng, len(_WORDS["templates"]), n_items)
     seeds = below(rng, 2**20, (n_items, 6))
-    series_seeds = below(rng, 2**20, (int(shelf.series.max(initial=0)) + 1, 6))
+    series_seeds = below(rng, 2**20, (int(shelving.series.max(initial=0)) + 1, 6))
     titles = []
-    for row, genre in enumerate(shelf.genres.tolist()):
+    for row, (genre, series) in enumerate(zip(shelving.genres, shelving.series, strict=True)):
         year = int(years[row])
-        title = _phrase(words.TEMPLATES[templates[row]], genre, seeds[row], year)
-        series = int(shelf.series[row])
+        title = _phrase(_WORDS["templates"][templates[row]], genre, seeds[row], year)
         if series >= 0:
-            template = words.SERIES[series % len(words.SERIES)]
+            template = _WORDS["series"][series % len(_WORDS["series"])]
             name = _phrase(template, genre, series_seeds[series], year)
-            title = f"{title} ({name}, #{shelf.volumes[row]})"
+            title = f"{title} ({name}, #{shelving.volumes[row]})"
         titles.append(title)
     return titles
 
 
 def _phrase(template: str, genre: int, seeds: IntArray, year: int) -> str:
-    nouns = words.NOUNS[_GENRES[genre]]
+    nouns, adjectives = _WORDS["nouns"][_GENRES[genre]], _WORDS["adjectives"]
     noun, adjective, place, shift = (int(seed) for seed in seeds[:4])
     return template.format(
         noun=nouns[noun % len(nouns)],
         other=nouns[(noun + 1 + shift % 3) % len(nouns)],
         another=nouns[(noun + 4 + shift % 4) % len(nouns)],
-        adjective=words.ADJECTIVES[adjective % len(words.ADJECTIVES)],
-        adjective2=words.ADJECTIVES[(adjective + 1 + shift) % len(words.ADJECTIVES)],
-        place=words.PLACES[place % len(words.PLACES)],
+        adjective=adjectives[adjective % len(adjectives)],
+        adjective2=adjectives[(adjective + 1 + shift) % len(adjectives)],
+        place=_WORDS["places"][place % len(_WORDS["places"])],
         year=year - 1 - shift % 90,
     )
 
@@ -298,9 +285,5 @@ def _draw(rng: np.random.Generator, weights: IntArray, size: int) -> IntArray:
     return np.searchsorted(cumulative, below(rng, int(cumulative[-1]), size), side="right")
 
 
-def _shuffled(rng: np.random.Generator, size: int) -> IntArray:
-    return np.argsort(below(rng, 2**40, size), kind="stable")
-
-
-def _hundredths(value: int) -> str:
-    return f"{value // 100}.{value % 100:02d}"
+def _hundredths(values: IntArray) -> list[str]:
+    return [f"{value // 100}.{value % 100:02d}" for value in values]
