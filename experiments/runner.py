@@ -26,7 +26,7 @@ from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.sample.bookshop import load_world
 from recsys.errors import BookendsError, ConfigError
 from recsys.evaluation.evaluation import Evaluation
-from recsys.pipeline import build_refit_trainer, build_trainer, judge
+from recsys.pipeline import build_refit_trainer, build_trainer, evaluate_model
 from recsys.recommender import Recommender
 from recsys.reporting.record import RunRecord, RunStatus, write_tables
 from recsys.reporting.report import write_report
@@ -319,7 +319,7 @@ def _evaluate(current: _Run) -> None:
     world = None
     if data.books_path is not None:
         world = load_world(data.books_path, data.interactions_path)
-    outcome = judge(
+    outcome = evaluate_model(
         current.tested.model,
         current.prepared,
         current.config,

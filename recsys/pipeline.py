@@ -15,7 +15,7 @@ from torch import Tensor
 
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config, TrainingConfig
-from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
+from recsys.data.arrays import FloatArray, IntArray, Interactions
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories
 from recsys.data.sample.world import World
@@ -84,12 +84,11 @@ def build_refit_trainer(config: Config, prepared: Prepared, best_epoch: int) -> 
     Validation interactions of users and items without any in train stay out: they have no id
     embedding.
     """
-    histories = Histories.of(prepared.train, _warm(prepared.validation, prepared))
+    held_out = prepared.validation
+    is_warm = held_out.users < prepared.n_warm_users
+    is_warm &= held_out.items < prepared.n_warm_items
+    histories = Histories.of(prepared.train, held_out.select(is_warm))
     return _trainer(config, prepared, histories, lambda _: {}, last_epoch=best_epoch)
-
-
-def _warm(part: Interactions, prepared: Prepared) -> Interactions:
-    return part.select((part.users < prepared.n_warm_users) & (part.items < prepared.n_warm_items))
 
 
 def _trainer(
@@ -184,16 +183,14 @@ def build_examples(config: Config, histories: Histories, n_items: int) -> Exampl
 def _negatives(config: Config, histories: Histories, n_items: int) -> Negatives:
     """What is drawn beside the positives."""
     training = config.training
-    shared = training.shared_negatives
-    kind = training.negative_sampling or "uniform"
     if not _draws_negatives(training, n_items):
         return Negatives()
-    if training.objective == "softmax":
-        shared = training.softmax_max_items
+    is_softmax = training.objective == "softmax"
+    shared = training.softmax_max_items if is_softmax else training.shared_negatives
     sampler = NegativeSampler(
-        Bags(histories.offsets, histories.items, histories.n_items),
+        histories.bags,
         n_items,
-        kind=kind,
+        kind=training.negative_sampling or "uniform",
         alpha=training.popularity_alpha or 0.0,
     )
     return Negatives(sampler, training.negatives_per_positive, shared)
@@ -232,8 +229,8 @@ def model_vectors(
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a trained model came to.
+class ModelEvaluation:
+    """What a trained model is worth on test.
 
     Attributes:
         vectors: all users' and items' vectors.
@@ -250,18 +247,18 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
-def judge(
+def evaluate_model(
     model: TwoTower,
     prepared: Prepared,
     config: Config,
     world: World | None,
     *,
     refit: bool = False,
-) -> Outcome:
+) -> ModelEvaluation:
     """Evaluate a trained model on the test split and look into what it learned.
 
     Args:
-        model: with the weights to judge.
+        model: with the weights to evaluate.
         prepared: what it was trained on.
         config: the settings it was trained with.
         world: the model behind generated data, where that is what the data is.
@@ -285,21 +282,24 @@ def judge(
     tables = (
         *evaluation.tables,
         *(() if evaluation.skipped else (tuned.table,)),
-        *inspect_embeddings(model, vectors, prepared, config, seed=seed),
-        *show_examples(evaluation, prepared, config, seed=seed),
+        *_inspect_embeddings(model, vectors, prepared, config, np.random.default_rng(seed)),
+        *(() if evaluation.skipped else _show_examples(evaluation, prepared, config, seed)),
     )
-    return Outcome(vectors, evaluation, tables, oracle, tuned.notes)
+    return ModelEvaluation(vectors, evaluation, tables, oracle, tuned.notes)
 
 
-def inspect_embeddings(
-    model: TwoTower, vectors: Vectors, prepared: Prepared, config: Config, *, seed: int
+def _inspect_embeddings(
+    model: TwoTower,
+    vectors: Vectors,
+    prepared: Prepared,
+    config: Config,
+    rng: np.random.Generator,
 ) -> tuple[Table, ...]:
     """Embedding diagnostics, and what scores correlate with."""
-    rng = np.random.default_rng(seed)
     return (
         *diagnose(
-            tower_embeddings(model, "user", prepared),
-            tower_embeddings(model, "item", prepared),
+            _tower_embeddings(model, "user", prepared),
+            _tower_embeddings(model, "item", prepared),
             train=prepared.train,
             categories=category_bags(prepared.books),
             config=config.diagnostics,
@@ -315,7 +315,7 @@ def inspect_embeddings(
     )
 
 
-def tower_embeddings(model: TwoTower, side: Side, prepared: Prepared) -> Embeddings:
+def _tower_embeddings(model: TwoTower, side: Side, prepared: Prepared) -> Embeddings:
     """All vectors of one tower and what they are made of, as arrays.
 
     Of a user with several queries they are the means over the queries.
@@ -343,12 +343,10 @@ def tower_embeddings(model: TwoTower, side: Side, prepared: Prepared) -> Embeddi
     return Embeddings(vectors=vectors, ids=ids, metadata=metadata, gates=gates)
 
 
-def show_examples(
-    evaluation: Evaluation, prepared: Prepared, config: Config, *, seed: int
+def _show_examples(
+    evaluation: Evaluation, prepared: Prepared, config: Config, seed: int
 ) -> tuple[Table, ...]:
-    """Some readers' histories beside their recommendations, and how alike both are."""
-    if evaluation.skipped is not None:
-        return ()
+    """Some users' histories beside their recommendations, and how alike both are."""
     shelf = Shelf.of(prepared.books)
     examples = example_tables(
         evaluation.ranking,

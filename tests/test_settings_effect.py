@@ -17,7 +17,7 @@ from recsys.data.dataset import prepare, prepare_cached
 from recsys.data.sample.bookshop import write_sample
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation import ranking
-from recsys.pipeline import build_trainer, judge
+from recsys.pipeline import build_trainer, evaluate_model
 from recsys.training import device
 
 BASE = {
@@ -305,7 +305,7 @@ def observe_outcome(config):
     prepared = prepared_of(config)
     trainer = build_trainer(config, prepared)
     list(trainer.epochs())
-    outcome = judge(trainer.model, prepared, config, None)
+    outcome = evaluate_model(trainer.model, prepared, config, None)
     tables = [table.to_json() for table in outcome.tables]
     return json.dumps([tables, repr(outcome.evaluation.model)], sort_keys=True)
 

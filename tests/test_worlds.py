@@ -7,7 +7,7 @@ import pytest
 
 from experiments.settings import load_config, merge
 from recsys.data.dataset import prepare
-from recsys.pipeline import build_trainer, judge, model_vectors
+from recsys.pipeline import build_trainer, evaluate_model, model_vectors
 from recsys.recommender import Recommender
 
 ROOT = Path(__file__).parents[1]
@@ -144,7 +144,7 @@ def test_adaptive_mimic_beats_identity_on_the_cold_items_of_the_sample():
         for _ in trainer.epochs():
             pass
         trainer.restore_best()
-        outcome = judge(trainer.model, prepared, config, None)
+        outcome = evaluate_model(trainer.model, prepared, config, None)
         segments = outcome.evaluation.segments.to_frame().set_index(["kind", "segment"])
         recall[fusion] = segments.loc[("items", "cold"), "recall@10"]
     # About 440 held-out cold items: the standard error of either share is below 0.02.

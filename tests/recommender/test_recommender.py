@@ -13,7 +13,7 @@ from recsys.data.columns import CATEGORY_SEPARATOR
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.ranking import Vectors
-from recsys.pipeline import build_trainer, judge, model_vectors
+from recsys.pipeline import build_trainer, evaluate_model, model_vectors
 from recsys.recommender import Recommender
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -37,7 +37,7 @@ def recommender(trained, board_prepared):
 
 
 def test_the_lists_are_those_that_evaluation_saw(trained, recommender, board_prepared):
-    outcome = judge(*[trained[0], board_prepared, trained[1]], None)
+    outcome = evaluate_model(*[trained[0], board_prepared, trained[1]], None)
     ranking = outcome.evaluation.ranking
     readers = board_prepared.users.id_of(ranking.users)
     served = recommender.recommend(readers, k=ranking.items.shape[1])
