@@ -32,7 +32,7 @@ def without_password(address: str) -> str:
 
 
 def is_ambiguous(address: str) -> bool:
-    """Whether its reader would take a part of the password for the host, and show it in errors."""
+    """Whether a part of the password would be taken for the host, and shown in errors."""
     scheme, _, rest = address.partition("://")
     user, _, password = _login(scheme, rest).partition(":")
     stops = "/?#@" if _WEB.search(scheme) else "@"

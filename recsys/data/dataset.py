@@ -19,7 +19,7 @@ from recsys.config import DataConfig
 from recsys.data.arrays import Bags, IntArray, Interactions
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.features import Features, ItemFeaturizer, featurize_items
-from recsys.data.files import content_sha256, file_format, file_state
+from recsys.data.files import content_sha256, file_state
 from recsys.data.filtering import FilterStep, filter_interactions
 from recsys.data.splitting import (
     SplitSummary,
@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 3
 PARTS = ("train", "validation", "test")
 SIDES = ("user", "item")
+States = dict[Path, tuple[int, int]]
+"""What each file's :func:`file_state` was."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +133,7 @@ def source_hashes(config: DataConfig) -> tuple[str, ...]:
     Raises:
         DataError: a file is missing or of an unknown format.
     """
-    paths = tuple(config.source_paths.values())
-    for path in paths:
-        file_format(path)
+    paths = [*_states(config)]
     with ThreadPoolExecutor(2) as pool:
         return tuple(pool.map(content_sha256, paths))
 
@@ -162,11 +162,11 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
     """
     known = None
     if any(config.cache_dir.glob("sha256-*")):  # else the files are hashed while they are read
-        known = _Hashed(_states(config), source_hashes(config))
-        path = _cache_path(config, fingerprint(config, known.hashes, seed))
+        known = _states(config), source_hashes(config)
+        path = _cache_path(config, fingerprint(config, known[1], seed))
         if path.exists():
             try:
-                found = replace(Prepared.load(path), sources=_sources(config, known.hashes))
+                found = replace(Prepared.load(path), sources=_sources(config, known[1]))
             except ArtifactError as error:
                 logger.warning("the cached data set is not usable and is made anew: %s", error)
             else:
@@ -178,7 +178,9 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
     return replace(Prepared.load(path), sources=prepared.sources)
 
 
-def _prepare(config: DataConfig, seed: int, known: _Hashed | None) -> Prepared:
+def _prepare(
+    config: DataConfig, seed: int, known: tuple[States, tuple[str, ...]] | None
+) -> Prepared:
     tables, hashes = _read_unchanging(config, known)
     books, user_ids, ticks = tables.books, tables.user_ids, tables.ticks
     log, steps = filter_interactions(tables, config)
@@ -216,38 +218,33 @@ def _prepare(config: DataConfig, seed: int, known: _Hashed | None) -> Prepared:
     )
 
 
-@dataclass(frozen=True)
-class _Hashed:
-    """The hashes of all files, and the state that the files were in before they were taken."""
-
-    states: tuple[tuple[int, int], ...]
-    hashes: tuple[str, ...]
-
-
-def _states(config: DataConfig) -> tuple[tuple[int, int], ...]:
-    paths = tuple(config.source_paths.values())
-    for path in paths:
-        file_format(path)
-    return tuple(file_state(path) for path in paths)
+def _states(config: DataConfig) -> States:
+    return {path: file_state(path) for path in config.source_paths.values()}
 
 
 def _cache_path(config: DataConfig, name: str) -> Path:
     return config.cache_dir / name.replace(":", "-")
 
 
-def _read_unchanging(config: DataConfig, known: _Hashed | None) -> tuple[Tables, tuple[str, ...]]:
-    """All files and their hashes, of one and the same content."""
+def _read_unchanging(
+    config: DataConfig, known: tuple[States, tuple[str, ...]] | None
+) -> tuple[Tables, tuple[str, ...]]:
+    """All files and their hashes, of one and the same content.
+
+    Args:
+        config: which files.
+        known: their hashes, and the state that they were in before these were taken.
+    """
     before = _states(config)
-    if known is not None and known.states == before:
-        tables, hashes = read_tables(config), known.hashes
+    if known is not None and known[0] == before:
+        tables, hashes = read_tables(config), known[1]
     else:
         with ThreadPoolExecutor(1) as pool:
             pending = pool.submit(source_hashes, config)  # beside the reading
             tables = read_tables(config)
             hashes = pending.result()
-    paths = config.source_paths.values()
-    for path, state, now in zip(paths, before, _states(config), strict=True):
-        if now != state:
+    for path, now in _states(config).items():
+        if now != before[path]:
             raise DataError(f"{path}: must not change while it is read")
     return tables, hashes
 

@@ -7,7 +7,7 @@ stay bags of column indices, however many columns there are.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from recsys.config import FeatureParams
 from recsys.data.arrays import Bags, FloatArray
 from recsys.data.columns import MAX_NUMBER, SEPARATORS, TITLE
 from recsys.data.list_cells import lists_as_text
-from recsys.data.text_fields import TEXT_BAGS, TextField, field_values, source_column
+from recsys.data.text_fields import SOURCE_COLUMNS, TEXT_BAGS, TextField, field_values
 from recsys.data.value_bags import BagColumns, ValueLists
 from recsys.errors import DataError
 
@@ -113,20 +113,6 @@ def skewness(values: FloatArray) -> float:
     return float(np.mean((centred / deviation) ** 3)) if deviation > 0 else 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class _RawFeatures:
-    """Numbers (NaN where missing) and values of items, before anything is fitted."""
-
-    n_rows: int
-    numbers: dict[str, FloatArray]
-    lists: dict[str, ValueLists]
-
-    def head(self, n_rows: int) -> _RawFeatures:
-        numbers = {name: values[:n_rows] for name, values in self.numbers.items()}
-        lists = {name: lists.head(n_rows) for name, lists in self.lists.items()}
-        return _RawFeatures(n_rows, numbers, lists)
-
-
 @dataclass(frozen=True)
 class ItemFeaturizer:
     """From a books table to features, with everything learned from the train items.
@@ -138,11 +124,6 @@ class ItemFeaturizer:
 
     scales: tuple[Scale, ...]
     bag_columns: dict[str, BagColumns]
-
-    @classmethod
-    def fit(cls, train_items: pa.Table, config: FeatureParams) -> ItemFeaturizer:
-        """Fitted on the train items alone."""
-        return _fit(_wanted_features(train_items, config), config)
 
     @property
     def dense_names(self) -> tuple[str, ...]:
@@ -157,17 +138,19 @@ class ItemFeaturizer:
         """
         names = [scale.name for scale in self.scales]
         numeric = [name for name in names if name not in TITLE_STATISTICS]
-        with_title = len(numeric) < len(names)
-        return self._transform(_raw_features(books, numeric, with_title, list(self.bag_columns)))
+        numbers = _numbers_of(books, numeric, with_title=len(numeric) < len(names))
+        return self._transform(len(books), numbers, _lists_of(books, self.bag_columns))
 
-    def _transform(self, raw: _RawFeatures) -> Features:
-        dense = np.zeros((raw.n_rows, len(self.dense_names)), dtype=np.float32)
+    def _transform(
+        self, n_rows: int, numbers: Mapping[str, FloatArray], lists: Mapping[str, ValueLists]
+    ) -> Features:
+        dense = np.zeros((n_rows, len(self.dense_names)), dtype=np.float32)
         start = 0
         for scale in self.scales:
             end = start + len(scale.names)
-            scale.apply(raw.numbers[scale.name], dense[:, start:end])
+            scale.apply(numbers[scale.name], dense[:, start:end])
             start = end
-        bags = {name: columns.bags(raw.lists[name]) for name, columns in self.bag_columns.items()}
+        bags = {name: columns.bags(lists[name]) for name, columns in self.bag_columns.items()}
         labels = {name: columns.labels for name, columns in self.bag_columns.items()}
         return Features(dense, self.dense_names, bags, labels)
 
@@ -190,64 +173,55 @@ class ItemFeaturizer:
 def featurize_items(
     books: pa.Table, n_train: int, config: FeatureParams
 ) -> tuple[ItemFeaturizer, Features]:
-    """A featurizer fitted on the first ``n_train`` items, and the features of all of them.
-
-    The same as ``fit`` on those and ``transform`` of all, with each text looked at once.
-    """
-    raw = _wanted_features(books, config)
-    featurizer = _fit(raw.head(n_train), config)
-    return featurizer, featurizer._transform(raw)
-
-
-def _fit(train: _RawFeatures, config: FeatureParams) -> ItemFeaturizer:
-    fitted = (Scale.fit(n, values, config.log_skewness) for n, values in train.numbers.items())
-    scales = tuple(scale for scale in fitted if scale is not None)
+    """A featurizer fitted on the first ``n_train`` items, and the features of all of them."""
+    numeric = [name for name in config.numeric_columns if name in books.column_names]
+    numbers = _numbers_of(books, numeric, with_title=config.title)
+    lists = _lists_of(books, [name for name in TEXT_BAGS if config.top_k[name]])
+    scales = (Scale.fit(n, values[:n_train], config.log_skewness) for n, values in numbers.items())
     bag_columns = {}
-    for name, lists in train.lists.items():
-        size = config.top_k[name]
+    for name, values in lists.items():
         columns = BagColumns.fit(
-            lists, config.bag_kind, size, min_count=config.min_count, idf=config.idf
+            values.head(n_train),
+            config.bag_kind,
+            config.top_k[name],
+            min_count=config.min_count,
+            idf=config.idf,
         )
         if columns.size:
             bag_columns[name] = columns
         else:
             level = logging.WARNING if name in USER_BAGS else logging.INFO  # titles name no series
             logger.log(level, "field '%s' says nothing of train items and is left out", name)
-    return ItemFeaturizer(scales, bag_columns)
+    featurizer = ItemFeaturizer(tuple(scale for scale in scales if scale is not None), bag_columns)
+    return featurizer, featurizer._transform(len(books), numbers, lists)
 
 
-def _wanted_features(books: pa.Table, config: FeatureParams) -> _RawFeatures:
-    """What the settings ask for and the table has."""
-    numeric = [name for name in config.numeric_columns if name in books.column_names]
-    fields = [name for name in TEXT_BAGS if config.top_k[name]]
-    return _raw_features(books, numeric, config.title, fields)
+def _numbers_of(
+    books: pa.Table, columns: Iterable[str], *, with_title: bool
+) -> dict[str, FloatArray]:
+    """Numbers of items, NaN where missing."""
+    numbers: dict[str, FloatArray] = {}
+    for name in columns:
+        if name not in books.column_names:
+            numbers[name] = np.full(len(books), np.nan)
+            continue
+        numbers[name] = books[name].cast(pa.float64()).to_numpy()
+        absurd = numbers[name][np.abs(numbers[name]) > MAX_NUMBER]
+        if len(absurd):
+            raise DataError(
+                f"'{name}' of an item must be between {-MAX_NUMBER:g} and {MAX_NUMBER:g}, got "
+                f"{absurd[0]:g}"
+            )
+    return numbers | (title_statistics(_texts(books, TITLE)) if with_title else {})
 
 
-def _raw_features(
-    books: pa.Table, numeric_columns: Sequence[str], title: bool, fields: Sequence[str]
-) -> _RawFeatures:
-    numbers = {name: _numbers(books, name) for name in numeric_columns}
-    if title:
-        numbers |= title_statistics(_texts(books, TITLE))
-    lists: dict[str, ValueLists] = {
-        name: field_values(name, _texts(books, source_column(name)))
+def _lists_of(books: pa.Table, fields: Container[str]) -> dict[str, ValueLists]:
+    """Values of the text fields of items."""
+    return {
+        name: field_values(name, _texts(books, SOURCE_COLUMNS[name]))
         for name in TEXT_BAGS
         if name in fields
     }
-    return _RawFeatures(len(books), numbers, lists)
-
-
-def _numbers(books: pa.Table, name: str) -> FloatArray:
-    if name not in books.column_names:
-        return np.full(len(books), np.nan)
-    numbers: FloatArray = books[name].cast(pa.float64()).to_numpy()
-    absurd = numbers[np.abs(numbers) > MAX_NUMBER]
-    if len(absurd):
-        raise DataError(
-            f"'{name}' of an item must be between {-MAX_NUMBER:g} and {MAX_NUMBER:g}, got "
-            f"{absurd[0]:g}"
-        )
-    return numbers
 
 
 def _texts(books: pa.Table, name: str) -> pa.ChunkedArray:

@@ -64,6 +64,11 @@ def content_sha256(path: Path) -> str:
 
 
 def file_state(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in nanoseconds: what a change would alter."""
+    """Size in bytes and time of the last change in nanoseconds: what a change would alter.
+
+    Raises:
+        DataError: as :func:`file_format`.
+    """
+    file_format(path)
     statuses = [part.stat() for part in parts_of(path)]
     return sum(s.st_size for s in statuses), max(s.st_mtime_ns for s in statuses)

@@ -21,22 +21,17 @@ from recsys.data.value_bags import ValueLists, split_values
 TextField = Literal["categories", "authors", "series", "title_words", "title_ngrams"]
 TEXT_BAGS: tuple[TextField, ...] = get_args(TextField)
 """Names of the bags that the texts of an item become, in order."""
+SOURCE_COLUMNS: dict[TextField, str] = {
+    "categories": CATEGORIES,
+    "authors": AUTHOR,
+    "series": TITLE,
+    "title_words": TITLE,
+    "title_ngrams": TITLE,
+}
+"""The column of the books table that each field is taken from."""
 LEAST_WORD = 2
 """Characters of a word of the title."""
 NGRAM = 3
-
-
-def source_column(field: TextField) -> str:
-    """The column of the books table that a field is taken from."""
-    match field:
-        case "categories":
-            return CATEGORIES
-        case "authors":
-            return AUTHOR
-        case "series" | "title_words" | "title_ngrams":
-            return TITLE
-        case _:
-            assert_never(field)
 
 
 def field_values(field: TextField, texts: pa.ChunkedArray) -> ValueLists:

@@ -1,4 +1,4 @@
-"""What is known of books and readers beside their ids."""
+"""What is known of items and users beside their ids."""
 
 import json
 import logging
@@ -37,6 +37,10 @@ def column(features: Features, name: str) -> list[float]:
     return features.dense[:, features.dense_names.index(name)].tolist()
 
 
+def fitted(books, config=PLAIN) -> ItemFeaturizer:
+    return featurize_items(books, len(books), config)[0]
+
+
 def fit_transform(books, config=PLAIN, numeric=("price",), n_train=None) -> Features:
     config = config.model_copy(update={"numeric_columns": numeric})
     return featurize_items(books, n_train or len(books), config)[1]
@@ -45,32 +49,28 @@ def fit_transform(books, config=PLAIN, numeric=("price",), n_train=None) -> Feat
 # Items -------------------------------------------------------------------------------------------
 
 
-def test_numbers_become_z_scores():
-    features = fit_transform(books_of(price=[1.0, 2.0, 3.0]))
-    assert column(features, "price") == approx([-np.sqrt(1.5), 0, np.sqrt(1.5)])
+Z = np.sqrt(1.5)
+
+
+@pytest.mark.parametrize(
+    ("prices", "n_train", "expected"),
+    [
+        ([1.0, 2.0, 3.0], 3, {"price": [-Z, 0, Z]}),
+        ([1.0, None, 3.0, np.nan], 4, {"price": [-1, 0, 1, 0], "price_missing": [0, 1, 0, 1]}),
+        ([1.0, 3.0, None], 2, {"price": [-1, 1, 0]}),
+        ([5.0, None, 5.0], 3, {"price": [0, 0, 0], "price_missing": [0, 1, 0]}),
+    ],
+    ids=["plain", "missing in train", "missing later", "only there or not"],
+)
+def test_numbers_become_z_scores_and_a_flag_where_train_misses_some(prices, n_train, expected):
+    features = fit_transform(books_of(price=prices), n_train=n_train)
+    assert features.dense_names == tuple(expected)
     assert features.dense.dtype == np.float32
+    for name, values in expected.items():
+        assert column(features, name) == approx(values)
 
 
-def test_a_missing_number_is_average_and_flagged():
-    features = fit_transform(books_of(price=[1.0, None, 3.0, float("nan")]))
-    assert features.dense_names == ("price", "price_missing")
-    assert column(features, "price") == [-1, 0, 1, 0]
-    assert column(features, "price_missing") == [0, 1, 0, 1]
-
-
-def test_no_flag_where_no_train_book_misses_the_number():
-    features = fit_transform(books_of(price=[1.0, 3.0, None]), n_train=2)
-    assert features.dense_names == ("price",)
-    assert column(features, "price") == [-1, 1, 0]
-
-
-def test_a_number_that_only_is_there_or_not_is_its_flag():
-    features = fit_transform(books_of(price=[5.0, None, 5.0]))
-    assert column(features, "price") == [0, 0, 0]
-    assert column(features, "price_missing") == [0, 1, 0]
-
-
-@pytest.mark.parametrize("values, word", [([None, None], "empty"), ([2.0, 2.0], "the same")])
+@pytest.mark.parametrize(("values", "word"), [([None, None], "empty"), ([2.0, 2.0], "the same")])
 def test_a_column_that_says_nothing_is_left_out_and_logged(values, word, caplog):
     price = pa.array(values, pa.float64())
     with caplog.at_level(logging.WARNING):
@@ -79,31 +79,28 @@ def test_a_column_that_says_nothing_is_left_out_and_logged(values, word, caplog)
     assert f"feature 'price' is {word}" in caplog.text
 
 
-def test_a_skewed_column_is_taken_by_its_logarithm():
-    values = [0.0] * 9 + [np.e - 1, np.e**2 - 1]  # log(1 + x): nine 0, a 1 and a 2
-    assert skewness(np.array(values)) > 2
-    logs = np.array([0.0] * 9 + [1, 2])
-    features = fit_transform(books_of(price=values))
-    assert column(features, "price") == approx((logs - logs.mean()) / logs.std(), abs=1e-6)
+SKEWED = np.array([0.0] * 9 + [np.e - 1, np.e**2 - 1])  # log(1 + x): nine 0, a 1 and a 2
 
 
-@pytest.mark.parametrize("limit", [None, 10.0])
-def test_the_logarithm_is_left_out_below_the_limit(limit):
-    values = np.array([0.0] * 9 + [np.e - 1, np.e**2 - 1])
+@pytest.mark.parametrize(
+    ("values", "limit", "taken"),
+    [
+        (SKEWED, 2.0, np.array([0.0] * 9 + [1, 2])),
+        (SKEWED, None, SKEWED),
+        (SKEWED, 10.0, SKEWED),
+        (np.array([-1.0] * 20 + [100.0]), 2.0, np.array([-1.0] * 20 + [100.0])),
+    ],
+    ids=["skewed", "switched off", "below the limit", "negative"],
+)
+def test_a_skewed_column_without_negative_values_is_taken_by_its_logarithm(values, limit, taken):
+    assert skewness(values) > 2
     config = FeatureParams(title=False, log_skewness=limit)
     scores = column(fit_transform(books_of(price=values), config), "price")
-    assert scores == approx((values - values.mean()) / values.std(), abs=1e-6)
-
-
-def test_a_column_with_negative_values_is_never_taken_by_its_logarithm():
-    values = np.array([-1.0] * 20 + [100.0])
-    scores = column(fit_transform(books_of(price=values)), "price")
-    assert scores == approx((values - values.mean()) / values.std(), abs=1e-6)
+    assert scores == approx((taken - taken.mean()) / taken.std(), abs=1e-6)
 
 
 def test_a_negative_number_after_training_counts_as_zero_under_the_logarithm():
-    values = [0.0] * 9 + [np.e - 1, np.e**2 - 1]
-    featurizer = ItemFeaturizer.fit(books_of(price=values), PLAIN)
+    featurizer = fitted(books_of(price=SKEWED))
     negative, zero = featurizer.transform(books_of(price=[-5.0, 0.0])).dense[:, 0]
     assert negative == zero
 
@@ -147,25 +144,15 @@ def test_values_that_one_train_book_alone_has_are_left_out_by_default():
 
 
 def test_an_entry_weighs_by_its_rarity_and_each_row_has_length_1():
-    books = books_of(categories=["a|b|all", "a|all", "all", "b|all", "c|all", "c|all", ""])
-    bags = fit_transform(books, numeric=(), n_train=6).bags["categories"]
-    # of 6 train books 2 have each of a, b, c: log 3; 5 + 1 have "all": log 1 = 0
-    found = bags.to_scipy().toarray()
-    half = np.sqrt(0.5)
-    expected = {0: [half, half, 0], 1: [1, 0, 0], 2: [0, 0, 0], 3: [0, 1, 0], 6: [0, 0, 0]}
-    labels = fit_transform(books, numeric=(), n_train=6).bag_labels["categories"]
-    columns = [labels.index(name) for name in ("a", "b", "c")]
-    for row, values in expected.items():
-        assert found[row, columns] == approx(np.array(values))
-        assert found[row, labels.index("all")] == 0
+    """Of 6 train items 3 have a and 2 have b: log 2 and log 3; all have "all": log 1 = 0."""
+    books = books_of(categories=["a|b|all", "a|all", "all", "b|all", "a|all", "all", "b", ""])
+    features = fit_transform(books, numeric=(), n_train=6)
+    assert features.bag_labels["categories"] == ("all", "a", "b")
+    bags = features.bags["categories"]
+    a, b = np.log([2, 3]) / np.hypot(*np.log([2, 3]))
+    expected = [[0, a, b], [0, 1, 0], [0, 0, 0], [0, 0, 1], [0, 1, 0], [0] * 3, [0, 0, 1], [0] * 3]
+    assert bags.to_scipy().toarray() == approx(np.array(expected))
     assert bags.weights.dtype == np.float32
-
-
-def test_rarity_is_the_logarithm_of_train_books_to_those_that_have_the_value():
-    books = books_of(categories=["a|b", "a|b", "a", "", "", "", "", ""])
-    bags = fit_transform(books, numeric=()).bags["categories"]
-    a, b = np.log(8 / 3), np.log(8 / 2)
-    assert bags.to_scipy().toarray()[0] == approx(np.array([a, b]) / np.hypot(a, b))
 
 
 def test_titles_become_bags_of_series_words_and_trigrams():
@@ -198,9 +185,9 @@ MIXED = books_of(
 @pytest.mark.parametrize("kind", ["top_k", "hashed"])
 def test_fitting_looks_at_train_books_alone(kind):
     config = FeatureParams(bag_kind=kind, category_top_k=5, min_count=1)
-    expected = ItemFeaturizer.fit(MIXED.slice(0, 2), config)
+    expected = fitted(MIXED.slice(0, 2), config)
     assert featurize_items(MIXED, 2, config)[0] == expected
-    assert ItemFeaturizer.fit(MIXED, config) != expected
+    assert fitted(MIXED, config) != expected
 
 
 @pytest.mark.parametrize("kind", ["top_k", "hashed"])
@@ -245,7 +232,7 @@ def test_a_book_of_which_only_the_id_is_known_has_features():
 
 
 def test_a_new_book_with_an_absurd_number_is_refused():
-    featurizer = ItemFeaturizer.fit(books_of(price=[1.0, 2.0]), PLAIN)
+    featurizer = fitted(books_of(price=[1.0, 2.0]))
     for number in (1e308, -np.inf):
         with pytest.raises(DataError, match="'price' of an item must be between"):
             featurizer.transform(pa.table({"price": [number]}))
@@ -371,7 +358,7 @@ def test_a_user_without_train_interactions_has_zeros_and_an_empty_bag():
 
 
 def test_decay_is_relative_to_the_users_own_latest_interaction():
-    """A reader who stopped years ago is described as on the last day they read."""
+    """A user who stopped years ago is described as on the last day they came."""
     recent = [(0, 0, 1000 * DAY), (0, 1, 1030 * DAY)]
     long_ago = [(1, 0, 0), (1, 1, 30 * DAY)]
     train = interactions_of(recent + long_ago, 2, 2)

@@ -7,11 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys.config import DataConfig
-from recsys.data.features import ItemFeaturizer
+from recsys.data.features import featurize_items
 from recsys.data.list_cells import lists_as_text
 from recsys.data.tables import read_books
-
-CATEGORIES = ("Fantasy", "Crime")
 
 
 def books_of(tmp_path, categories, authors=None):
@@ -48,30 +46,22 @@ def books_of(tmp_path, categories, authors=None):
 def test_a_list_as_text_is_read_as_a_list_and_all_else_as_it_stands(cell, expected):
     cells = pa.chunked_array([["x"], [cell]])
     assert lists_as_text(cells, "|").to_pylist() == ["x", expected]
-
-
-def test_a_comma_in_the_name_of_a_listed_author_parts_nothing():
     cells = pa.chunked_array([["['King, Stephen', 'Peter Straub']"]])
     assert lists_as_text(cells, ",").to_pylist() == ["King Stephen,Peter Straub"]
 
 
-def test_books_have_listed_authors_and_categories(tmp_path):
-    books = books_of(tmp_path, ["['Fantasy', 'Crime']"] * 2, ["['Ann', 'Bo']"] * 2)
-    assert books["categories"].to_pylist() == ["Fantasy|Crime"] * 2
-    assert books["author"].to_pylist() == ["Ann,Bo"] * 2
-
-
 @pytest.mark.parametrize("of", [pa.list_, pa.large_list])
-def test_parquet_lists_of_strings_are_lists(tmp_path, of):
+def test_parquet_lists_of_strings_are_lists_and_so_are_lists_as_text(tmp_path, of):
     lists = pa.array([["Fantasy", "Crime"], None, [], ["a|b", None]], of(pa.string()))
-    books = books_of(tmp_path, lists)
+    books = books_of(tmp_path, lists, ["['Ann', 'Bo']"] * 4)
     assert books["categories"].to_pylist() == ["Fantasy|Crime", "", "", "a/b"]
+    assert books["author"].to_pylist() == ["Ann,Bo"] * 4
 
 
 def test_a_new_book_may_give_its_categories_as_a_list():
     config = DataConfig().feature_params.model_copy(update={"min_count": 1})
     train = pa.table({"categories": ["Fantasy|Crime", "Fantasy", "Crime"]})
-    featurizer = ItemFeaturizer.fit(train, config)
+    featurizer, _ = featurize_items(train, 3, config)
     listed, plain = (
         featurizer.transform(pa.table({"categories": [cell]})).bags["categories"]
         for cell in ("['Crime', 'Fantasy']", "Crime|Fantasy")
