@@ -126,7 +126,7 @@ class Record:
     Attributes:
         line: number of its first line in the file, counted from 1.
         fields: its fields, bytes that are no UTF-8 as surrogates; None where it cannot be parted
-            into fields.
+            into as many as the header has.
         fault: why it cannot, (reason, what is wrong).
     """
 
@@ -173,7 +173,7 @@ def read_records(path: Path) -> Iterator[Record]:
             lines = _Lines(_text_lines(file, path))
             line += len(list(islice(lines, n_skipped)))
             lines.taken.clear()
-            reader = csv.reader(lines, delimiter=separator, strict=True)
+            reader, n_fields = csv.reader(lines, delimiter=separator, strict=True), 0
             while True:
                 try:
                     fields = next(reader)
@@ -183,8 +183,12 @@ def read_records(path: Path) -> Iterator[Record]:
                     yield Record(line, None, _fault(str(error)))
                     lines.give_back()
                 else:
-                    if fields:
+                    n_fields = n_fields or len(fields)  # of the header
+                    if fields and len(fields) == n_fields:
                         yield Record(line, fields)
+                    elif fields:
+                        wrong = f"must have {n_fields} fields like the header, has {len(fields)}"
+                        yield Record(line, None, (WRONG_FIELDS, wrong))
                 line += len(lines.taken)
                 lines.taken.clear()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:

@@ -74,7 +74,8 @@ def _plain_numbers(ids: pa.ChunkedArray) -> IntArray | None:
         start += len(part)
     if textual:
         # "007" is not "7". No number of this size has a shorter text, so one sum tells of all.
-        n_longer = (int(np.count_nonzero(numbers >= 10**power)) for power in range(1, 10))
-        if pc.sum(pc.binary_length(ids)).as_py() != len(numbers) + sum(n_longer):
+        powers = range(1, len(str(numbers.max())))
+        n_digits = len(numbers) + sum(int(np.count_nonzero(numbers >= 10**p)) for p in powers)
+        if pc.sum(pc.binary_length(ids)).as_py() != n_digits:
             return None
     return numbers

@@ -36,7 +36,6 @@ from recsys.data.columns import (
 from recsys.data.csv_file import (
     BAD_ENCODING,
     SURROGATES,
-    WRONG_FIELDS,
     QuoteCheckedFile,
     Record,
     csv_form,
@@ -189,7 +188,7 @@ def _read_csv_by_line(source: _Source) -> Checked:
     def values() -> Iterator[list[Any]]:
         for number, record in enumerate(islice(records, source.limit), start=1):
             try:
-                row = _row_values(record, places, len(header))
+                row = _row_values(record, places)
             except _BadRow as fault:
                 if not source.drop:
                     raise DataError(f"{source.path}: line {record.line}: {fault}") from None
@@ -215,12 +214,9 @@ class _BadRow(Exception):
         self.reason = reason
 
 
-def _row_values(record: Record, places: Mapping[Column, int], n_fields: int) -> list[Any]:
+def _row_values(record: Record, places: Mapping[Column, int]) -> list[Any]:
     if record.fields is None:
         raise _BadRow(*record.fault)
-    if len(record.fields) != n_fields:
-        detail = f"must have {n_fields} fields like the header, has {len(record.fields)}"
-        raise _BadRow(WRONG_FIELDS, detail)
     row: list[Any] = []
     for column, place in places.items():
         text = record.fields[place]

@@ -16,7 +16,7 @@ import pytest
 from recsys.config import DataConfig
 from recsys.data import dataset
 from recsys.data.arrays import Bags, Interactions
-from recsys.data.dataset import Prepared, prepare, prepare_cached
+from recsys.data.dataset import Prepared, fingerprint, prepare, prepare_cached
 from recsys.data.features import Features, ItemFeaturizer
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError, ConfigError, DataError
@@ -162,8 +162,7 @@ def test_a_file_without_ratings_has_none(tmp_path):
     config = small_world(tmp_path)
     rows = [line.split(",") for line in config.interactions_path.read_text().splitlines()]
     config.interactions_path.write_text("".join(f"{u},{b},{t}\n" for u, b, _, t in rows))
-    assert prepare(config, 0).train.ratings is None
-    assert prepare_cached(config, 0).test.ratings is None
+    assert prepare(config, 0).train.ratings is prepare_cached(config, 0).test.ratings is None
 
 
 def test_books_are_in_index_order_with_their_raw_text(tmp_path):
@@ -230,24 +229,20 @@ def test_rows_can_be_the_order(tmp_path):
     assert prepared.split.order == "rows"
 
 
-def test_without_times_all_is_train_and_the_split_says_why(tmp_path):
+@pytest.mark.parametrize("change", ["without times", "all the same"])
+def test_without_an_order_all_is_train_and_the_split_says_why(tmp_path, caplog, change):
     config = small_world(tmp_path)
-    lines = config.interactions_path.read_text().splitlines()
-    config.interactions_path.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
-    prepared = prepare(config, seed=0)
+    rows = [row.rsplit(",", 1)[0] for row in config.interactions_path.read_text().splitlines()]
+    if change == "all the same":
+        rows = [f"{rows[0]},timestamp", *(f"{row},{START}" for row in rows[1:])]
+    config.interactions_path.write_text("\n".join(rows))
+    with caplog.at_level(logging.WARNING):
+        prepared = prepare(config, seed=0)
     assert (len(prepared.train), len(prepared.validation), len(prepared.test)) == (180, 0, 0)
     assert "timestamp" in prepared.split.skipped
     assert prepared.train.times is None
-
-
-def test_times_that_are_all_the_same_give_no_order(tmp_path, caplog):
-    rng = np.random.default_rng(0)
-    rows = [(user, book, START) for user, book, _ in interaction_rows(rng)]
-    with caplog.at_level(logging.WARNING):
-        prepared = prepare(write(tmp_path, book_rows(rng), rows), seed=0)
-    assert "'timestamp' holds the same in every row" in caplog.text
-    assert len(prepared.test) == 0
-    assert "the same in every row" in prepared.split.skipped
+    said = "'timestamp' holds the same in every row" in caplog.text
+    assert said == (change == "all the same")
 
 
 @pytest.mark.parametrize(
@@ -378,12 +373,12 @@ def test_what_is_held_out_leaves_no_trace_on_the_train_side(tmp_path, aggregate)
 
 
 def test_the_leak_test_would_see_a_leak(tmp_path):
-    """One more train interaction changes the train side."""
-    rng = np.random.default_rng(5)
-    books, rows = book_rows(rng), interaction_rows(rng)
-    before = prepare(write(tmp_path / "one", books, rows), seed=0)
-    after = prepare(write(tmp_path / "two", books, rows[1:]), seed=0)
-    one, two = train_side(before), train_side(after)
+    """One train interaction less changes the train side."""
+    rows = interaction_rows(np.random.default_rng(5))
+    one, two = (
+        train_side(prepare(write(tmp_path / str(start), BOOK_ROWS, rows[start:]), seed=0))
+        for start in (0, 1)
+    )
     for part in ("train", "popularity", "user features"):
         assert one[part] != two[part]
 
@@ -432,21 +427,16 @@ def test_a_changed_byte_makes_another_fingerprint(tmp_path, name):
     ids=str,
 )
 def test_a_changed_setting_makes_another_fingerprint(tmp_path, settings):
-    plain = fingerprint_of(small_world(tmp_path))
-    assert fingerprint_of(small_world(tmp_path, **settings)) != plain
+    plain, changed = small_world(tmp_path), small_world(tmp_path, **settings)
+    assert fingerprint(changed, ("a", "b"), 0) != fingerprint(plain, ("a", "b"), 0)
 
 
 def test_the_seed_counts_only_where_the_split_draws(tmp_path):
-    by_time = small_world(tmp_path)
+    by_time, drawn = small_world(tmp_path), small_world(tmp_path, split={"strategy": "random"})
     assert fingerprint_of(by_time, 0) == fingerprint_of(by_time, 1)
-    drawn = small_world(tmp_path, split={"strategy": "random"})
     assert fingerprint_of(drawn, 0) != fingerprint_of(drawn, 1)
-
-
-def test_the_same_seed_draws_the_same_split(tmp_path):
-    config = small_world(tmp_path, split={"strategy": "random"})
-    assert bytes_of(prepare(config, 4)) == bytes_of(prepare(config, 4))
-    assert bytes_of(prepare(config, 4).test) != bytes_of(prepare(config, 5).test)
+    assert bytes_of(prepare(drawn, 4)) == bytes_of(prepare(drawn, 4))
+    assert bytes_of(prepare(drawn, 4).test) != bytes_of(prepare(drawn, 5).test)
 
 
 # Saved and cached --------------------------------------------------------------------------------

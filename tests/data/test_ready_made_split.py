@@ -144,17 +144,13 @@ def test_without_a_validation_file_a_part_of_train_is_cut_at_random(tmp_path):
     assert prepared.split.note == (
         "validation is cut at random from train, 10 % of each user's interactions"
     )
-    assert raw(prepare(config, 0), "validation") == raw(prepared, "validation")
-    assert raw(prepare(config, 1), "validation") != raw(prepared, "validation")
-    quarter, _ = without_validation(tmp_path, split={"validation_fraction": 0.25})
-    assert set(prepare(quarter, 0).validation.user_counts.tolist()) == {4}
-
-
-def test_the_seed_counts_only_where_validation_is_cut(tmp_path):
+    again, other = prepare(config, 0), prepare(config, 1)
+    assert raw(again, "validation") == raw(prepared, "validation") != raw(other, "validation")
+    assert again.fingerprint == prepared.fingerprint != other.fingerprint
     given = config_of(tmp_path / "given")
     assert prepare(given, 0).fingerprint == prepare(given, 1).fingerprint
-    cut, _ = without_validation(tmp_path / "cut")
-    assert prepare(cut, 0).fingerprint != prepare(cut, 1).fingerprint
+    quarter, _ = without_validation(tmp_path, split={"validation_fraction": 0.25})
+    assert set(prepare(quarter, 0).validation.user_counts.tolist()) == {4}
 
 
 @pytest.mark.parametrize("name", ["train", "validation", "test"])
@@ -169,43 +165,25 @@ def test_every_file_counts_in_the_fingerprint(tmp_path, name):
 
 
 def test_times_and_ratings_are_kept_where_every_file_has_them(tmp_path, caplog):
+    """The times of one file are in milliseconds, and come together with the others."""
+
     def write(folder, name, part):
-        columns, more = "user_id,item_id,rating,timestamp", ",4,150"
+        columns, more = "user_id,item_id,rating,timestamp", ",4,1500000000"
         if name == "test":
-            columns, more = "user_id,item_id,timestamp", ",170"
+            columns, more = "user_id,item_id,timestamp", ",1500000001000"
         return write_csv(folder, name, part, columns, more)
 
     with caplog.at_level(logging.WARNING):
         prepared = prepare(config_of(tmp_path, write), 0)
-    assert set(prepared.train.times.tolist()) == {150}
-    assert set(prepared.test.times.tolist()) == {170}
+    assert set(prepared.train.times.tolist()) == {1500000000}
+    assert set(prepared.test.times.tolist()) == {1500000001}
     assert prepared.train.ratings is prepared.test.ratings is None
     assert "'rating' is not used: other files have none" in caplog.text
 
 
-def test_times_of_files_in_different_units_come_together(tmp_path):
-    def write(folder, name, part):
-        more = ",1500000001000" if name == "test" else ",1500000000"
-        return write_csv(folder, name, part, "user_id,item_id,timestamp", more)
-
-    prepared = prepare(config_of(tmp_path, write), 0)
-    assert set(prepared.train.times.tolist()) == {1500000000}
-    assert set(prepared.test.times.tolist()) == {1500000001}
-
-
-def test_an_empty_file_of_lines_is_refused(tmp_path):
+def test_what_files_of_lines_cannot_be_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"test\.txt\.gz: must have at least one interaction"):
         prepare(config_of(tmp_path, write_lines, SPLIT | {"test": {"u1": []}}), 0)
-
-
-def test_lines_have_no_ratings_to_filter_by(tmp_path):
-    path = write_lines(tmp_path, "all", SPLIT["train"])
-    config = DataConfig(books_path=None, interactions_path=path, min_rating=3)
-    with pytest.raises(DataError, match=r"column 'rating' is missing.* has: user_id, item_id"):
-        prepare(config, 0)
-
-
-def test_books_are_no_lines(tmp_path):
     books = write_lines(tmp_path, "books", SPLIT["train"])
     with pytest.raises(DataError, match=r"a books file must be \.csv, \.csv\.gz or \.parquet"):
         prepare(config_of(tmp_path, books_path=books), 0)

@@ -15,7 +15,6 @@ from recsys.data.columns import NUMBER, listed
 from recsys.data.csv_file import (
     BAD_ENCODING,
     SURROGATES,
-    WRONG_FIELDS,
     open_binary,
     read_header,
     read_records,
@@ -160,8 +159,6 @@ def csv_fields(*columns: str, optional: Sequence[str] = ()) -> Callable[[FileSum
             fields = record.fields
             if fields is None:
                 summary.drop(record.line, record.fault[0])
-            elif len(fields) != len(header):
-                summary.drop(record.line, WRONG_FIELDS)
             elif any(SURROGATES.search(text) for text in fields):
                 summary.drop(record.line, BAD_ENCODING)
             else:
