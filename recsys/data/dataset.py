@@ -22,6 +22,9 @@ from recsys.data.features import Features, ItemFeaturizer, featurize_items
 from recsys.data.files import content_sha256, file_state
 from recsys.data.filtering import FilterStep, filter_interactions
 from recsys.data.splitting import (
+    TEST,
+    TRAIN,
+    VALIDATION,
     SplitSummary,
     break_ties,
     order_by_user_and_time,
@@ -189,8 +192,9 @@ def _prepare(
     items = _sorted_by_id(log.items, books[ITEM_ID])
     log, n_tied = _in_order(_renumbered(log, users, items), ticks)
     split = split_interactions(log, config.split, np.random.default_rng(seed))
-    warm_users, n_warm_users = _warm_first(log.users[split.train], log.n_users)
-    warm_items, n_warm_items = _warm_first(log.items[split.train], log.n_items)
+    is_train = split.parts == TRAIN
+    warm_users, n_warm_users = _warm_first(log.users[is_train], log.n_users)
+    warm_items, n_warm_items = _warm_first(log.items[is_train], log.n_items)
     log = replace(_renumbered(log, warm_users, warm_items), parts=None)
     books = books.take(pa.array(items[warm_items])).combine_chunks()
     if config.books_path is None:
@@ -198,15 +202,15 @@ def _prepare(
         item_features = featurizer.transform(books)
     else:
         featurizer, item_features = featurize_items(books, n_warm_items, config.feature_params)
-    train = log.select(split.train)
+    train, validation, test = (log.select(split.parts == n) for n in (TRAIN, VALIDATION, TEST))
     return Prepared(
         users=Vocabulary(user_ids.take(pa.array(users[warm_users]))),
         items=Vocabulary(books[ITEM_ID].combine_chunks()),
         n_warm_users=n_warm_users,
         n_warm_items=n_warm_items,
         train=train,
-        validation=log.select(split.validation),
-        test=log.select(split.test),
+        validation=validation,
+        test=test,
         user_features=aggregate_user_features(item_features, train, config.feature_params),
         item_features=item_features,
         item_featurizer=featurizer,

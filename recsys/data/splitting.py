@@ -8,12 +8,13 @@ from typing import assert_never
 
 import numpy as np
 
-from recsys.config import Order, SplitConfig, SplitStrategy
-from recsys.data.arrays import BoolArray, IntArray, Interactions
+from recsys.config import TIMED_SPLITS, Order, SplitConfig, SplitStrategy
+from recsys.data.arrays import IntArray, Interactions
 from recsys.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+TRAIN, VALIDATION, TEST = 0, 1, 2
 LEAVE_OUT_MINIMUM = 3  # test, validation, and one left to learn from
 _TIE_SEED = 20_231_117
 
@@ -43,25 +44,17 @@ class SplitSummary:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Which interactions are held out; the others are train.
+    """Which part each interaction is of.
 
     Attributes:
-        validation: (N,) bool.
-        test: (N,) bool, nowhere true together with ``validation``.
+        parts: ``TRAIN``, ``VALIDATION`` or ``TEST``, (N,) int8.
         skipped: why nothing is held out, or None.
     """
 
-    validation: BoolArray
-    test: BoolArray
+    parts: IntArray
     skipped: str | None = None
 
-    @property
-    def train(self) -> BoolArray:
-        """The interactions that are not held out, (N,)."""
-        train: BoolArray = ~(self.validation | self.test)
-        return train
-
-    def summary(self, config: SplitConfig, n_tied: int = 0) -> SplitSummary:
+    def summary(self, config: SplitConfig, n_tied: int) -> SplitSummary:
         """The sizes of the parts.
 
         Args:
@@ -69,9 +62,6 @@ class Split:
             n_tied: interactions at the same time as another of their user.
         """
         assert config.strategy is not None
-        train, validation, test = (
-            int(np.count_nonzero(part)) for part in (self.train, self.validation, self.test)
-        )
         notes = []
         if config.strategy == "given" and config.validation_fraction is not None:
             share = f"{100 * config.validation_fraction:g} %"
@@ -80,9 +70,11 @@ class Split:
             )
         if n_tied:
             notes.append(
-                f"{n_tied} of {len(self.test)} interactions have the same time as another of their "
-                "user; these are in a random order that does not depend on the order of the rows"
+                f"{n_tied} of {len(self.parts)} interactions have the same time as another of "
+                "their user; these are in a random order that does not depend on the order of the "
+                "rows"
             )
+        train, validation, test = np.bincount(self.parts, minlength=3).tolist()
         note = "; ".join(notes) or None
         return SplitSummary(
             config.strategy, config.order, self.skipped, train, validation, test, note
@@ -164,23 +156,32 @@ def split_interactions(
     Raises:
         DataError: nothing is left for train.
     """
-    split = _split(interactions, config, rng)
-    if not split.train.any():
+    if config.strategy in TIMED_SPLITS and interactions.times is None:
+        why = (
+            f"'{config.strategy}' needs to know which interaction came first: there is no "
+            "timestamp column, or one that holds the same in every row, and 'data.split.order: "
+            "rows' is not set"
+        )
+        logger.warning("nothing is held out for validation and test: %s", why)
+        return Split(np.zeros(len(interactions), dtype=np.int8), why)
+    parts = _parts(interactions, config, rng).astype(np.int8)
+    if parts.all():
         raise DataError(
             f"the split '{config.strategy}' must leave something to train on, "
             f"all {len(interactions)} interactions are held out"
         )
-    return split
+    return Split(parts)
 
 
-def _split(interactions: Interactions, config: SplitConfig, rng: np.random.Generator) -> Split:
+def _parts(interactions: Interactions, config: SplitConfig, rng: np.random.Generator) -> IntArray:
     users, times, strategy = interactions.users, interactions.times, config.strategy
     assert strategy is not None
     match strategy:
         case "leave_latest_out":
-            return _skip(users, config) if times is None else _last_two(users)
+            return _last_two(users, np.arange(len(users)))
         case "global_time":
-            return _skip(users, config) if times is None else _cut_in_time(times, config)
+            assert times is not None
+            return _cut_in_time(times, *_shares(config))
         case "random":
             return _draw(users, *_shares(config), rng)
         case "leave_random_out":
@@ -189,41 +190,35 @@ def _split(interactions: Interactions, config: SplitConfig, rng: np.random.Gener
             return _hold_out_items(interactions, config, rng)
         case "given":
             assert interactions.parts is not None
-            return _ready_made(users, interactions.parts, config.validation_fraction, rng)
+            parts = interactions.parts.copy()
+            if config.validation_fraction is not None:
+                train = np.flatnonzero(parts == TRAIN)
+                parts[train] = _draw(users[train], 0.0, config.validation_fraction, rng)
+            return parts
         case _:
             assert_never(strategy)
 
 
-def _skip(users: IntArray, config: SplitConfig) -> Split:
-    why = (
-        f"'{config.strategy}' needs to know which interaction came first: there is no timestamp "
-        "column, or one that holds the same in every row, and 'data.split.order: rows' is not set"
-    )
-    logger.warning("nothing is held out for validation and test: %s", why)
-    return Split(np.zeros(len(users), dtype=bool), np.zeros(len(users), dtype=bool), why)
-
-
-def _last_two(users: IntArray, order: IntArray | slice = slice(None)) -> Split:
+def _last_two(users: IntArray, order: IntArray) -> IntArray:
     """Each user's last in the given order for test, the one before for validation.
 
     Users with fewer than 3 interactions keep all of them in train.
 
     Args:
         users: (N,) not decreasing.
-        order: the rows, users in their order, (N,); as they are where not given.
+        order: the rows, users in their order, (N,).
     """
     counts = np.bincount(users)
     ends = np.cumsum(counts)[counts >= LEAVE_OUT_MINIMUM]
-    rows = np.arange(len(users))[order]
-    validation, test = np.zeros((2, len(users)), dtype=bool)
-    test[rows[ends - 1]] = True
-    validation[rows[ends - 2]] = True
-    return Split(validation, test)
+    parts = np.full(len(users), TRAIN)
+    parts[order[ends - 1]] = TEST
+    parts[order[ends - 2]] = VALIDATION
+    return parts
 
 
 def _hold_out_items(
     interactions: Interactions, config: SplitConfig, rng: np.random.Generator
-) -> Split:
+) -> IntArray:
     """All interactions of some items for test, of others for validation, drawn at random."""
     n_items = interactions.n_items
     test, validation = (
@@ -238,38 +233,29 @@ def _hold_out_items(
             f"the split 'cold_items' must leave items to train on, {test} for test and "
             f"{validation} for validation are to be held out of {n_items}"
         )
-    place = np.empty(n_items, dtype=np.int64)
-    place[rng.permutation(n_items)] = np.arange(n_items)
-    places = place[interactions.items]
-    return Split((places >= test) & (places < test + validation), places < test)
+    of_item = np.full(n_items, TRAIN)
+    drawn = rng.permutation(n_items)
+    of_item[drawn[: test + validation]] = VALIDATION
+    of_item[drawn[:test]] = TEST
+    return of_item[interactions.items]
 
 
-def _cut_in_time(times: IntArray, config: SplitConfig) -> Split:
+def _cut_in_time(times: IntArray, test_share: float, held_share: float) -> IntArray:
     """The latest share of all interactions for test, the share before it for validation.
 
     A cut never parts interactions of the same time: all of them fall on its later side.
     """
-    test_share, held_share = _shares(config)
-    in_order = np.sort(times)
-    last = len(times) - 1
-    test_from = in_order[min(last, round(len(times) * (1 - test_share)))]
-    validation_from = in_order[min(last, round(len(times) * (1 - held_share)))]
-    test = times >= test_from
-    return Split((times >= validation_from) & ~test, test)
+    in_order, n_times = np.sort(times), len(times)
+    test_from, held_from = (
+        in_order[min(n_times - 1, round(n_times * (1 - share)))]
+        for share in (test_share, held_share)
+    )
+    return np.select([times >= test_from, times >= held_from], [TEST, VALIDATION], TRAIN)
 
 
-def _ready_made(
-    users: IntArray, parts: IntArray, validation_share: float | None, rng: np.random.Generator
-) -> Split:
-    """The parts as given; where a share is given too, it is drawn from train for validation."""
-    validation: BoolArray = parts == 1
-    if validation_share is not None:
-        train = np.flatnonzero(parts == 0)
-        validation[train] = _draw(users[train], 0.0, validation_share, rng).validation
-    return Split(validation, parts == 2)
-
-
-def _draw(users: IntArray, test_share: float, held_share: float, rng: np.random.Generator) -> Split:
+def _draw(
+    users: IntArray, test_share: float, held_share: float, rng: np.random.Generator
+) -> IntArray:
     """A random share of each user's interactions.
 
     How many are held out of a user's ``n`` is ``n * share`` rounded up or down at random, so that
@@ -288,11 +274,10 @@ def _draw(users: IntArray, test_share: float, held_share: float, rng: np.random.
     n_test = np.minimum(np.floor(counts * test_share + rounding).astype(np.int64), n_held)
     shuffled = np.lexsort((rng.random(len(users)), users))
     place = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
-    validation, test = np.zeros((2, len(users)), dtype=bool)
-    test[shuffled] = place < np.repeat(n_test, counts)
-    validation[shuffled] = place < np.repeat(n_held, counts)
-    validation &= ~test
-    return Split(validation, test)
+    is_test, is_held = (place < np.repeat(n, counts) for n in (n_test, n_held))
+    parts = np.full(len(users), TRAIN)
+    parts[shuffled] = np.select([is_test, is_held], [TEST, VALIDATION], TRAIN)
+    return parts
 
 
 def _shares(config: SplitConfig) -> tuple[float, float]:
