@@ -165,7 +165,7 @@ def test_a_file_without_ratings_has_none(tmp_path):
     assert prepare(config, 0).train.ratings is prepare_cached(config, 0).test.ratings is None
 
 
-def test_books_are_in_index_order_with_their_raw_text(tmp_path):
+def test_items_are_in_index_order_with_their_raw_text(tmp_path):
     prepared = prepare(small_world(tmp_path), seed=0)
     assert prepared.books.column_names == ["item_id", "title", "author", "categories"]
     assert prepared.books["item_id"].to_pylist() == prepared.items.ids.to_pylist()
@@ -190,7 +190,7 @@ def test_warm_comes_first_and_each_group_is_sorted_by_id(tmp_path):
     assert len(prepared.user_features) == 9
 
 
-def test_the_order_of_books_in_the_file_changes_nothing(tmp_path):
+def test_the_order_of_items_in_the_file_changes_nothing(tmp_path):
     config = small_world(tmp_path / "one")
     header, *lines = config.books_path.read_text().splitlines()
     other = small_world(tmp_path / "two")

@@ -135,7 +135,7 @@ def test_categories_and_authors_become_bags():
     assert features.bags["authors"].to_scipy().toarray().tolist() == [[1, 1], [0, 0]]
 
 
-def test_values_that_one_train_book_alone_has_are_left_out_by_default():
+def test_values_that_one_train_item_alone_has_are_left_out_by_default():
     books = books_of(categories=["a|b", "a", "b", "c"])
     features = fit_transform(books, numeric=(), n_train=3)
     assert features.bag_labels["categories"] == ("a", "b")
@@ -183,7 +183,7 @@ MIXED = books_of(
 
 
 @pytest.mark.parametrize("kind", ["top_k", "hashed"])
-def test_fitting_looks_at_train_books_alone(kind):
+def test_fitting_looks_at_train_items_alone(kind):
     config = FeatureParams(bag_kind=kind, category_top_k=5, min_count=1)
     expected = fitted(MIXED.slice(0, 2), config)
     assert featurize_items(MIXED, 2, config)[0] == expected
@@ -210,7 +210,7 @@ def test_a_saved_featurizer_makes_the_same_features(kind, idf):
         assert np.array_equal(again.bags[name].weights, bags.weights)
 
 
-def test_a_book_has_the_same_features_alone_as_among_others():
+def test_an_item_has_the_same_features_alone_as_among_others():
     config = FeatureParams(min_count=1)
     featurizer, features = featurize_items(MIXED, 3, config)
     for row in range(4):
@@ -222,7 +222,7 @@ def test_a_book_has_the_same_features_alone_as_among_others():
             assert np.array_equal(alone.bags[name].weights, taken.weights)
 
 
-def test_a_book_of_which_only_the_id_is_known_has_features():
+def test_an_item_of_which_only_the_id_is_known_has_features():
     featurizer, features = featurize_items(MIXED, 4, FeatureParams())
     unknown = featurizer.transform(pa.table({"item_id": ["new"]}))
     assert unknown.dense.shape == (1, features.dense.shape[1])
@@ -231,7 +231,7 @@ def test_a_book_of_which_only_the_id_is_known_has_features():
     assert all(bags.lengths.tolist() == [0] for bags in unknown.bags.values())
 
 
-def test_a_new_book_with_an_absurd_number_is_refused():
+def test_a_new_item_with_an_absurd_number_is_refused():
     featurizer = fitted(books_of(price=[1.0, 2.0]))
     for number in (1e308, -np.inf):
         with pytest.raises(DataError, match="'price' of an item must be between"):

@@ -136,7 +136,7 @@ def test_a_k_core_that_leaves_out_nothing_is_one_step():
     assert len(log) == 2
 
 
-def test_interactions_without_a_book_are_left_out_counted_and_the_first_is_named(caplog):
+def test_interactions_of_unknown_items_are_left_out_counted_and_the_first_is_named(caplog):
     pairs = [("u", "b1"), ("u", "gone"), ("v", "lost"), ("v", "b1"), ("w", "gone")]
     with caplog.at_level(logging.WARNING):
         log, steps = filter_interactions(tables_of(pairs, books=["b0", "b1"]), config_of())

@@ -58,7 +58,7 @@ def test_parquet_lists_of_strings_are_lists_and_so_are_lists_as_text(tmp_path, o
     assert books["author"].to_pylist() == ["Ann,Bo"] * 4
 
 
-def test_a_new_book_may_give_its_categories_as_a_list():
+def test_a_new_item_may_give_its_categories_as_a_list():
     config = DataConfig().feature_params.model_copy(update={"min_count": 1})
     train = pa.table({"categories": ["Fantasy|Crime", "Fantasy", "Crime"]})
     featurizer, _ = featurize_items(train, 3, config)

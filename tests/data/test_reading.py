@@ -222,7 +222,7 @@ def test_rating_and_timestamp_are_optional(tmp_path):
     assert log.ratings is log.times is None
 
 
-def test_all_columns_of_books_but_the_id_may_be_absent_and_are_named_at_once(tmp_path, caplog):
+def test_all_columns_of_items_but_the_id_may_be_absent_and_are_named_at_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         table = books_of(config_of(tmp_path, "item_id,title\nb1,T\n"))
     assert table.to_pylist() == [{"item_id": "b1", "title": "T", "author": "", "categories": ""}]

@@ -85,7 +85,7 @@ def test_items_may_be_known_by_their_ids_alone(tmp_path):
     assert len(prepared.item_featurizer.transform(prepared.books)) == 6
 
 
-def test_one_file_of_lines_without_books_is_split_like_any_other(tmp_path):
+def test_one_file_of_lines_without_a_books_file_is_split_like_any_other(tmp_path):
     users = {f"u{n}": [f"b{(n + k) % 7}" for k in range(4)] for n in range(7)}
     config = DataConfig(
         books_path=None,

@@ -217,7 +217,7 @@ def test_the_oracle_scores_are_the_true_utilities_when_the_held_out_item_was_cho
     ],
     ids=["random one", "random", "rating"],
 )
-def test_nothing_is_expected_where_held_out_books_are_not_the_next_choice(tmp_path, settings):
+def test_nothing_is_expected_where_held_out_items_are_not_the_next_choice(tmp_path, settings):
     prepared, world = prepare_shop(tmp_path, **settings)
     assert world.expected_ndcg(prepared, (10,)) == {}
 

@@ -8,6 +8,7 @@ and shows in no metadata; popularity shows, with noise, in the number of ratings
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -36,14 +37,16 @@ BOOKS_SCHEMA = pa.schema(
     ]
 )
 _STAGE_AUTHORS, _STAGE_BOOKS, _STAGE_FACTORS, _STAGE_SHOP = 1, 2, 3, 4
-_WORDS: dict[str, Any] = yaml.safe_load(
-    resources.files("recsys.data.sample").joinpath("words.yaml").read_text(encoding="utf-8")
-)
-_GENRES = tuple(_WORDS["genres"])
-_CATEGORIES = tuple(name for genre in _GENRES for name in (genre, *_WORDS["genres"][genre]))
-N_GENRES = len(_GENRES)
-SHELVES = len(_CATEGORIES) // N_GENRES
-"""Categories of each genre: the genre itself and its shelves, in this order."""
+N_GENRES, SHELVES = 12, 5
+"""Genres, and categories of each: the genre itself and its shelves, in this order."""
+
+
+@cache
+def _words() -> dict[str, Any]:
+    """What genres, titles and names are made of."""
+    file = resources.files("recsys.data.sample").joinpath("words.yaml")
+    words: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return words
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +115,10 @@ def generate_catalogue(seed: int, n_items: int) -> Catalogue:
 
 
 def _authors(rng: np.random.Generator, n_authors: int) -> Authors:
-    names: dict[str, None] = {}
+    words, names = _words(), dict[str, None]()
     while len(names) < n_authors:
         first, last = (
-            _WORDS[kind][below(rng, len(_WORDS[kind]), 1)[0]]
+            words[kind][below(rng, len(words[kind]), 1)[0]]
             for kind in ("first_names", "last_names")
         )
         initial = chr(ord("A") + below(rng, 26, 1)[0])
@@ -233,12 +236,15 @@ def _books(
     signed = below(rng, 100, n_items) >= 1
     years = np.where(releases > 26, 2023, np.where(releases > 0, 2022, 2021))
     years -= np.where(releases == 0, below(rng, 40, n_items) * below(rng, 40, n_items) // 20, 0)
+    shelves = [name for genre, own in _words()["genres"].items() for name in (genre, *own)]
     written = [", ".join(authors[author] for author in of) for of in shelving.authors]
     columns = {
         "item_id": list(item_ids),
         "title": _titles(rng, shelving, years),
         "author": pa.array(written, mask=~signed),
-        "categories": ["|".join(_CATEGORIES[c] for c in of) for of in shelving.categories],
+        "categories": [
+            "|".join(shelves[category] for category in of) for of in shelving.categories
+        ],
         "average_rating": _hundredths(rating),
         "rating_number": ratings,
         "price": pa.array(_hundredths(cents), mask=~priced),
@@ -249,16 +255,16 @@ def _books(
 
 
 def _titles(rng: np.random.Generator, shelving: _Shelving, years: IntArray) -> list[str]:
-    n_items = len(shelving.genres)
-    templates = below(rng, len(_WORDS["templates"]), n_items)
+    n_items, words = len(shelving.genres), _words()
+    templates = below(rng, len(words["templates"]), n_items)
     seeds = below(rng, 2**20, (n_items, 6))
     series_seeds = below(rng, 2**20, (int(shelving.series.max(initial=0)) + 1, 6))
     titles = []
     for row, (genre, series) in enumerate(zip(shelving.genres, shelving.series, strict=True)):
         year = int(years[row])
-        title = _phrase(_WORDS["templates"][templates[row]], genre, seeds[row], year)
+        title = _phrase(words["templates"][templates[row]], genre, seeds[row], year)
         if series >= 0:
-            template = _WORDS["series"][series % len(_WORDS["series"])]
+            template = words["series"][series % len(words["series"])]
             name = _phrase(template, genre, series_seeds[series], year)
             title = f"{title} ({name}, #{shelving.volumes[row]})"
         titles.append(title)
@@ -266,7 +272,9 @@ def _titles(rng: np.random.Generator, shelving: _Shelving, years: IntArray) -> l
 
 
 def _phrase(template: str, genre: int, seeds: IntArray, year: int) -> str:
-    nouns, adjectives = _WORDS["nouns"][_GENRES[genre]], _WORDS["adjectives"]
+    words = _words()
+    nouns = list(words["nouns"].values())[genre]
+    adjectives, places = words["adjectives"], words["places"]
     noun, adjective, place, shift = (int(seed) for seed in seeds[:4])
     return template.format(
         noun=nouns[noun % len(nouns)],
@@ -274,7 +282,7 @@ def _phrase(template: str, genre: int, seeds: IntArray, year: int) -> str:
         another=nouns[(noun + 4 + shift % 4) % len(nouns)],
         adjective=adjectives[adjective % len(adjectives)],
         adjective2=adjectives[(adjective + 1 + shift) % len(adjectives)],
-        place=_WORDS["places"][place % len(_WORDS["places"])],
+        place=places[place % len(places)],
         year=year - 1 - shift % 90,
     )
 
