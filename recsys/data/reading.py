@@ -251,9 +251,8 @@ def _check(
             dropped[column.fault] += int(np.count_nonzero(bad))
             firsts.append((int(np.argmax(bad)), column))
     if firsts and not source.drop:
-        place, column = min(firsts, key=lambda first: first[0])
-        row = place if rows is None else int(rows[place]) - 1
-        raise DataError(_bad_value_message(source, row, column, table[column.name][place].as_py()))
+        row, column = min(firsts, key=lambda first: first[0])  # none was left out before it
+        raise DataError(_bad_value_message(source, row, column, table[column.name][row].as_py()))
     if dropped:
         counts = ", ".join(f"{count} with {reason}" for reason, count in dropped.most_common())
         logger.warning("%s: %d rows left out: %s", source.path, dropped.total(), counts)

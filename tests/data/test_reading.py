@@ -384,6 +384,14 @@ REFUSED = {
         {"users": with_row("u3,b1,3,1500000003\n,b1,3,1500000003\nu4,b1,inf,1500000003")},
         "line 6: column 'user_id'",
     ),
+    "first is in a later column": (
+        {"users": with_row("u3,b1,inf,1500000003\n,b1,3,1500000003")},
+        "line 5: column 'rating'",
+    ),
+    "seconds among milliseconds": (
+        {"users": with_row("u3,b1,3,1500000003", USERS.replace("150000000", "150000000000"))},
+        f"line 5: column {TIME}{UNIT}, got '1500000003'",
+    ),
     "first is a value, then a broken row": (
         {"users": with_row("u3,b1,x,1500000003\nbroken")},
         "line 5: column 'rating'",
