@@ -7,11 +7,11 @@ last, holds the size of every file; a directory whose files do not agree with it
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from recsys.artifacts import new_directory
 from recsys.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -50,22 +51,25 @@ def write_directory(path: Path, content: Content) -> None:
     Raises:
         ArtifactError: it cannot be written.
     """
-    temporary = _temporary(path)
     try:
-        temporary.mkdir(parents=True)
-        for left in path.parent.glob(f".{path.name}.*.tmp"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{path.name}.*"):
             if _age(left) > ABANDONED_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
-        _write_files(temporary, content)
-        _move_into_place(temporary, path)
+        while True:
+            try:
+                with new_directory(path) as unfinished:
+                    _write_files(unfinished, content)
+                return
+            except FileExistsError:
+                if is_whole(path):
+                    return
+            damaged = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+            with suppress(FileNotFoundError):  # another process has just moved it away
+                path.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
     except OSError as error:
         raise ArtifactError(f"{path}: must be writable ({error})") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _temporary(path: Path) -> Path:
-    return path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
 
 
 def _age(path: Path) -> float:
@@ -87,24 +91,6 @@ def _write_files(directory: Path, content: Content) -> None:
     sizes = {file.name: file.stat().st_size for file in sorted(directory.iterdir())}
     manifest = {"arrays": [*content.arrays], "tables": [*content.tables], "sizes": sizes}
     (directory / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-
-
-def _move_into_place(temporary: Path, path: Path) -> None:
-    while True:
-        try:
-            os.replace(temporary, path)
-            return
-        except OSError:
-            if not path.exists():
-                raise
-        if is_whole(path):
-            return
-        damaged = _temporary(path)
-        try:
-            os.replace(path, damaged)
-        except FileNotFoundError:  # another process has just moved it away
-            continue
-        shutil.rmtree(damaged, ignore_errors=True)
 
 
 def is_whole(path: Path) -> bool:

@@ -597,12 +597,12 @@ def test_two_processes_at_once_both_end_with_a_whole_data_set(tmp_path):
     config = small_world(tmp_path)
     wait = """
 import time
-move = storage._move_into_place
-def wait_and_move(temporary, path):
-    while len(list(path.parent.glob(".*.tmp"))) < 2 and not path.exists():
+write = storage._write_files
+def write_and_wait(directory, content):
+    write(directory, content)
+    while len(list(directory.parent.glob(".*"))) < 2 and not any(directory.parent.glob("sha*")):
         time.sleep(0.01)
-    move(temporary, path)
-storage._move_into_place = wait_and_move
+storage._write_files = write_and_wait
 print(len(dataset.prepare_cached(config, 0).train))
 """
     processes = [start(wait, tmp_path) for _ in range(2)]
