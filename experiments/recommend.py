@@ -1,9 +1,10 @@
-"""Lists for many users at once, written as they are made."""
+"""Lists for many users at once, written as they are made, and what is said of it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,15 +13,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from experiments.console import PLAIN_LINE_SECONDS
 from recsys.artifacts import replacement
 from recsys.data.vocabulary import near_match
-from recsys.errors import ArtifactError, ConfigError, DataError
+from recsys.errors import ArtifactError, ConfigError, DataError, shown
 from recsys.recommender import Recommender
 from recsys.recommender.approximate import Recall
 from tracking.model import resolve_bundle
 
-SUFFIXES = (".parquet", ".csv")
+_WRITERS = {".parquet": pa.parquet.ParquetWriter, ".csv": pa.csv.CSVWriter}
+Report = Callable[[int, int | None], None]
+"""Told after each batch how many users are answered, and of how many where known."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Request:
         users: file with a user's id on each line; None for all users of the model.
         k: list length.
         exclude_seen: leave out what users are known to have read.
-        categories: recommend only books that carry one of these; none for all books.
+        categories: recommend only items that carry one of these; none for all items.
         ann: search by an index, not exactly.
         tracking_uri: the store of the model.
         batch_size: how many users are answered at once.
@@ -50,9 +56,9 @@ class Request:
     batch_size: int = 2048
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Written:
-    """What was written.
+    """What was written so far.
 
     Attributes:
         n_users: users answered.
@@ -60,39 +66,54 @@ class Written:
         first_unknown: the id of the first of them.
         hint: how most of the first ones nearly match ids that the model knows; "" if they do not.
         n_rows: recommendations.
+        started: when, by the monotonic clock.
         seconds: from the first user to the file in its place, without loading the model.
         recall: of the index against the exact lists; None where the search was exact.
     """
 
-    n_users: int
-    n_unknown: int
-    first_unknown: str | None
-    hint: str
-    n_rows: int
-    seconds: float
-    recall: Recall | None
+    n_users: int = 0
+    n_unknown: int = 0
+    first_unknown: str | None = None
+    hint: str = ""
+    n_rows: int = 0
+    started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    recall: Recall | None = None
+
+    def add(self, users: Sequence[str], n_rows: int, recommender: Recommender) -> None:
+        """Count a batch."""
+        unknown = np.flatnonzero(~recommender.is_known(users)).tolist()
+        if unknown and self.first_unknown is None:
+            self.first_unknown = users[unknown[0]]
+            asked = pa.array([users[place] for place in unknown], pa.string())
+            self.hint = near_match(asked, recommender.users.ids)
+        self.n_users += len(users)
+        self.n_unknown += len(unknown)
+        self.n_rows += n_rows
 
 
-def write_recommendations(request: Request, progress: Callable[[int, int | None], None]) -> Written:
+def write_recommendations(request: Request, report: Report) -> Written:
     """Write the lists of all users asked for, in their order; the file appears when whole.
 
     Memory does not grow with the number of users.
 
-    Args:
-        request: what is wanted.
-        progress: told after each batch how many users are answered, and of how many where known.
-
     Raises:
         BookendsError: something the user can mend.
     """
-    _check_place(request.out)
+    if request.out.suffix not in _WRITERS:
+        raise ConfigError(f"'--out' must end in {' or '.join(_WRITERS)}, got '{request.out}'")
+    try:
+        request.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(f"{request.out}: must be writable ({error.strerror})") from error
     if request.users is not None and not request.users.is_file():
         raise DataError(f"{request.users}: must be a file with a user's id on each line")
     recommender = Recommender.load(resolve_bundle(request.model, request.tracking_uri))
     if request.ann:
         recommender = recommender.with_approximate(k=request.k)
-    tally = _Tally(len(recommender.users) if request.users is None else None)
-    with replacement(request.out) as unfinished, _Output(unfinished, request.out.suffix) as output:
+    written, writer = Written(), None
+    total = len(recommender.users) if request.users is None else None
+    with replacement(request.out) as unfinished, ExitStack() as open_files:
         for users in _batches(request, recommender):
             lists = recommender.recommend_table(
                 users,
@@ -100,55 +121,16 @@ def write_recommendations(request: Request, progress: Callable[[int, int | None]
                 exclude_seen=request.exclude_seen,
                 categories=request.categories,
             )
-            output.write(lists)
-            tally.count(users, lists, recommender)
-            progress(tally.n_users, tally.total)
-    recall = None if recommender.approximate is None else recommender.approximate.recall
-    return tally.written(recall)
-
-
-@dataclass(eq=False)
-class _Tally:
-    """What was written so far."""
-
-    total: int | None
-    n_users: int = 0
-    n_unknown: int = 0
-    first_unknown: str | None = None
-    hint: str = ""
-    n_rows: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def count(self, users: Sequence[str], lists: pa.Table, recommender: Recommender) -> None:
-        unknown = np.flatnonzero(~recommender.is_known(users))
-        if len(unknown) and self.first_unknown is None:
-            self.first_unknown = users[int(unknown[0])]
-            asked = pa.array([users[place] for place in unknown.tolist()], pa.string())
-            self.hint = near_match(asked, recommender.users.ids)
-        self.n_users += len(users)
-        self.n_unknown += len(unknown)
-        self.n_rows += len(lists)
-
-    def written(self, recall: Recall | None) -> Written:
-        seconds = time.monotonic() - self.started
-        return Written(
-            self.n_users,
-            self.n_unknown,
-            self.first_unknown,
-            self.hint,
-            self.n_rows,
-            seconds,
-            recall,
-        )
-
-
-def _check_place(out: Path) -> None:
-    if out.suffix not in SUFFIXES:
-        raise ConfigError(f"'--out' must end in {' or '.join(SUFFIXES)}, got '{out}'")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtifactError(f"{out}: must be writable ({error.strerror})") from error
+            if writer is None:
+                writer = _WRITERS[request.out.suffix](str(unfinished), lists.schema)
+                open_files.enter_context(writer)
+            writer.write_table(lists)
+            written.add(users, len(lists), recommender)
+            report(written.n_users, total)
+    written.seconds = time.monotonic() - written.started
+    if recommender.approximate is not None:
+        written.recall = recommender.approximate.recall
+    return written
 
 
 def _batches(request: Request, recommender: Recommender) -> Iterator[Sequence[str]]:
@@ -172,24 +154,40 @@ def _batches(request: Request, recommender: Recommender) -> Iterator[Sequence[st
         raise DataError(f"{request.users}: must be UTF-8 text ({error})") from error
 
 
-class _Output:
-    """Writes tables of one form, one after another."""
+@contextmanager
+def shown_progress(console: Console) -> Iterator[Report]:
+    """What shows the progress: a bar in a terminal, a line now and then elsewhere."""
+    if console.is_terminal:
+        columns = (TextColumn("{task.completed:,} users"), BarColumn())
+        remaining = TimeRemainingColumn(compact=True)
+        with Progress(*columns, remaining, console=console, transient=True) as progress:
+            task = progress.add_task("", total=None)
+            yield lambda n_users, total: progress.update(task, completed=n_users, total=total)
+        return
+    last_line = time.monotonic()
 
-    def __init__(self, path: Path, suffix: str) -> None:
-        self._path, self._suffix = path, suffix
-        self._writer: pa.parquet.ParquetWriter | pa.csv.CSVWriter | None = None
+    def line(n_users: int, total: int | None) -> None:
+        nonlocal last_line
+        if time.monotonic() - last_line >= PLAIN_LINE_SECONDS:
+            last_line = time.monotonic()
+            of_all = "" if total is None else f" of {total:,}"
+            console.print(f"{n_users:,}{of_all} users", highlight=False)
 
-    def __enter__(self) -> _Output:
-        return self
+    yield line
 
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
 
-    def write(self, table: pa.Table) -> None:
-        if self._writer is None:
-            if self._suffix == ".parquet":
-                self._writer = pa.parquet.ParquetWriter(self._path, table.schema)
-            else:
-                self._writer = pa.csv.CSVWriter(str(self._path), table.schema)
-        self._writer.write_table(table)
+def summary(request: Request, written: Written) -> str:
+    """What was written, for whom, and how fast, a line each."""
+    pace = written.n_users / max(written.seconds, 1e-9)
+    lines = [
+        f"{request.out}: {written.n_rows:,} recommendations for {written.n_users:,} users, "
+        f"{pace:,.0f} users a second"
+    ]
+    if written.n_unknown:
+        lines.append(
+            f"unknown users: {written.n_unknown:,} (first {shown(written.first_unknown)}); "
+            f"they got the most popular items{written.hint}"
+        )
+    if written.recall is not None:
+        lines.append(str(written.recall))
+    return "\n".join(lines)

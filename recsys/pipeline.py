@@ -24,7 +24,7 @@ from recsys.evaluation.correlations import correlation_table
 from recsys.evaluation.diagnostics import Embeddings, diagnose
 from recsys.evaluation.evaluation import ORACLE, Evaluation, evaluate, validation_metrics
 from recsys.evaluation.qualitative import (
-    Shelf,
+    ItemTexts,
     category_bags,
     example_tables,
     hit_ratio_table,
@@ -347,12 +347,12 @@ def _show_examples(
     evaluation: Evaluation, prepared: Prepared, config: Config, seed: int
 ) -> tuple[Table, ...]:
     """Some users' histories beside their recommendations, and how alike both are."""
-    shelf = Shelf.of(prepared.books)
+    texts = ItemTexts.of(prepared.books)
     examples = example_tables(
         evaluation.ranking,
         train=prepared.train,
         held_out=prepared.test,
-        shelf=shelf,
+        texts=texts,
         user_ids=prepared.users.ids.to_pylist(),
         config=config.diagnostics,
         rng=np.random.default_rng(seed),
@@ -360,7 +360,7 @@ def _show_examples(
     ratios = hit_ratio_table(
         {"model": evaluation.ranking, **evaluation.baseline_rankings},
         train=prepared.train,
-        shelf=shelf,
+        texts=texts,
         k=config.diagnostics.qualitative_k,
     )
     return (ratios, *examples)

@@ -26,7 +26,7 @@ import click
     show_default=True,
     help="Leave out what users are known to have read.",
 )
-@click.option("--category", "categories", multiple=True, help="Only books of these categories.")
+@click.option("--category", "categories", multiple=True, help="Only items of these categories.")
 @click.option("--ann", is_flag=True, help="Search by an index; its recall is measured and shown.")
 @click.option("--tracking-uri", help="MLflow store or server of the model.")
 @click.option(
@@ -37,21 +37,22 @@ import click
     help="Users answered at once.",
 )
 def recommend(users: Path | None, all_users: bool, **options: Any) -> None:
-    """Write the books recommended to many users.
+    """Write the items recommended to many users.
 
-    Users the model does not know get the most popular books and are counted.
+    Users the model does not know get the most popular items and are counted.
     """
-    from experiments.recommend import Request, write_recommendations
-    from experiments.recommend_console import RecommendConsole
+    from rich.console import Console
+
+    from experiments.recommend import Request, shown_progress, summary, write_recommendations
     from experiments.signals import Interrupted, interruptible
 
     if (users is None) != all_users:
         raise click.UsageError("give either --users FILE or --all-users")
     request = Request(users=users, **options)
-    console = RecommendConsole()
+    console = Console()
     try:
-        with interruptible(), console.working():
-            written = write_recommendations(request, console.progress)
+        with interruptible(), shown_progress(console) as report:
+            written = write_recommendations(request, report)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
-    console.done(request, written)
+    console.print(summary(request, written), highlight=False, markup=False, soft_wrap=True)

@@ -52,7 +52,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_PO
     type=click.Path(path_type=Path),
     help="Bearer token that requests must carry; else BOOKENDS_TOKEN, else none.",
 )
-def serve(**options: Any) -> None:
+def serve(model: str, tracking_uri: str | None, ann: bool, **options: Any) -> None:
     """Answer over HTTP, and follow the alias without an interruption.
 
     The schema is at /openapi.json. SIGTERM ends the server when all requests are answered.
@@ -60,11 +60,11 @@ def serve(**options: Any) -> None:
     # before numpy and torch come: each request has one thread, and requests run side by side
     for name, value in _ONE_THREAD.items():
         os.environ.setdefault(name, value)
-    from experiments.serve.server import Request
+    from experiments.serve.model import ModelSource
     from experiments.serve.server import serve as start
     from experiments.signals import Interrupted
 
     try:
-        start(Request(**options))
+        start(ModelSource(model, tracking_uri, ann), **options)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)

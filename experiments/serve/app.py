@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -16,16 +18,16 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from experiments.serve import answers, schemas
-from experiments.serve.desk import Desk
 from experiments.serve.guards import BodyGuard, TokenGuard
 from experiments.serve.meters import Metered, Meters
-from experiments.serve.reload import Current
-from experiments.serve.served import LOG, Served
+from experiments.serve.model import LOG, CurrentModel, Served
 from recsys.errors import BookendsError
 
 OPEN_PATHS = ("/healthz", "/readyz")
 MOST_WAITING = 256
 """Questions in work or waiting; more would only wait longer."""
+N_THREADS = 32
+"""Questions in work at once, most of which wait for a pass over the catalogue that they share."""
 _LONGEST_DETAIL = 500
 _JSON = "application/json"
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -41,123 +43,120 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How the application behaves.
-
-    Attributes:
-        token: that requests must carry; None to let all pass.
-        max_k: length of a list.
-        max_body_bytes: of a request.
-        n_threads: passes over the catalogue at once, each of one thread; None for one a core.
-    """
-
-    token: str | None = field(default=None, repr=False)
-    max_k: int = 1000
-    max_body_bytes: int = 1 << 20
-    n_threads: int | None = None
-
-
-class Reception:
-    """Where requests become questions, without holding up the event loop.
+class Answering:
+    """Where questions are answered, by threads of their own, each of one thread of torch.
 
     Args:
         current: the model that answers.
-        desk: what answers.
+        max_k: length of a list.
     """
 
-    def __init__(self, current: Current, desk: Desk) -> None:
-        self.current = current
-        self._desk = desk
-        self._n_waiting = 0
+    def __init__(self, current: CurrentModel, max_k: int) -> None:
+        self._current, self._max_k, self._n_waiting = current, max_k, 0
+        self.threads = ThreadPoolExecutor(
+            N_THREADS, "answer", initializer=torch.set_num_threads, initargs=(1,)
+        )
 
     def served(self) -> Served:
         """The model that answers now; 503 while there is none."""
-        served = self.current.served
+        served = self._current.served
         if served is None:
             raise HTTPException(503, "the model is not loaded yet")
         return served
 
-    async def answer(self, asking: answers.Asking, question: BaseModel) -> Response:
+    async def answer(
+        self, ask: Callable[[Served, Any, int], BaseModel], question: BaseModel
+    ) -> Response:
         """The answer as JSON, from one model from beginning to end."""
         served = self.served()
         if self._n_waiting >= MOST_WAITING:
             raise HTTPException(
                 503, f"at most {MOST_WAITING} questions may wait at once", {"Retry-After": "1"}
             )
+
+        def work() -> bytes:  # JSON too: that of long lists takes as long as finding them
+            return ask(served, question, self._max_k).model_dump_json().encode()
+
         self._n_waiting += 1
         try:
-            body = await asyncio.wrap_future(self._desk.put(served, asking, question))
+            body = await asyncio.get_running_loop().run_in_executor(self.threads, work)
         finally:
             self._n_waiting -= 1
         return Response(body, media_type=_JSON)
 
 
-def build_app(current: Current, meters: Meters, settings: Settings | None = None) -> FastAPI:
+def build_app(
+    current: CurrentModel,
+    meters: Meters,
+    *,
+    token: str | None = None,
+    max_k: int = 1000,
+    max_body_bytes: int = 1 << 20,
+) -> FastAPI:
     """The application.
 
     Args:
         current: the model that answers.
         meters: where requests are counted.
-        settings: limits and token.
+        token: that requests must carry; None to let all pass.
+        max_k: length of a list.
+        max_body_bytes: of a request.
     """
-    settings = settings or Settings()
-    desk = Desk(answers.Limits(max_k=settings.max_k), meters, settings.n_threads)
-    reception = Reception(current, desk)
+    answering = Answering(current, max_k)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        desk.close()
+        answering.threads.shutdown()
 
     app = FastAPI(
         title="bookends",
-        description="Ranked books for users known and new, and books near a book.",
+        description="Ranked items for users known and new, and items near an item.",
         version=version("bookends"),
         lifespan=lifespan,
         docs_url=None,  # the pages load scripts from elsewhere; the schema is at /openapi.json
         redoc_url=None,
         redirect_slashes=False,  # it would lead to whatever host the request names
     )
-    _add_questions(app, reception)
-    _add_accounts(app, reception, meters)
+    _add_questions(app, answering)
+    _add_accounts(app, answering, meters)
     _add_refusals(app)
     paths = {*app.openapi()["paths"], "/openapi.json"}
     # the last one added is asked first
-    app.add_middleware(BodyGuard, max_bytes=settings.max_body_bytes)
-    if settings.token is not None:
-        app.add_middleware(TokenGuard, token=settings.token.encode(), open_paths=OPEN_PATHS)
+    app.add_middleware(BodyGuard, max_bytes=max_body_bytes)
+    if token is not None:
+        app.add_middleware(TokenGuard, token=token.encode(), open_paths=OPEN_PATHS)
     app.add_middleware(Metered, meters=meters, paths=paths)
     return app
 
 
-def _add_questions(app: FastAPI, reception: Reception) -> None:
+def _add_questions(app: FastAPI, answering: Answering) -> None:
     @app.post("/recommend", response_model=schemas.RecommendAnswer, responses=_REFUSALS)
     async def recommend(question: schemas.RecommendQuestion) -> Response:
-        """The best books for users.
+        """The best items for users.
 
-        A user the model knows gets their own list, another one is placed by the books they like,
-        and one of whom nothing is known gets the most popular books; `source` says which.
+        A user the model knows gets their own list, another one is placed by the items they like,
+        and one of whom nothing is known gets the most popular items; `source` says which.
         """
-        return await reception.answer(answers.recommend, question)
+        return await answering.answer(answers.recommend, question)
 
     @app.post("/similar-items", response_model=schemas.SimilarItemsAnswer, responses=_REFUSALS)
     async def similar_items(question: schemas.SimilarItemsQuestion) -> Response:
-        """The books nearest to books of the catalogue, by the cosine of their vectors."""
-        return await reception.answer(answers.similar_items, question)
+        """The items nearest to items of the catalogue, by the cosine of their vectors."""
+        return await answering.answer(answers.similar_items, question)
 
     @app.post("/new-book/similar", response_model=schemas.NewBookSimilarAnswer, responses=_REFUSALS)
     async def new_book_similar(question: schemas.NewBookSimilarQuestion) -> Response:
-        """The books nearest to new books, by their metadata alone."""
-        return await reception.answer(answers.similar_to_book, question)
+        """The items nearest to new books, by their metadata alone."""
+        return await answering.answer(answers.similar_to_book, question)
 
-    @app.post("/new-book/readers", response_model=schemas.NewBookReadersAnswer, responses=_REFUSALS)
-    async def new_book_readers(question: schemas.NewBookReadersQuestion) -> Response:
+    @app.post("/new-book/users", response_model=schemas.NewBookUsersAnswer, responses=_REFUSALS)
+    async def new_book_users(question: schemas.NewBookUsersQuestion) -> Response:
         """The users who score new books highest, by their metadata alone."""
-        return await reception.answer(answers.readers_of_book, question)
+        return await answering.answer(answers.users_of_book, question)
 
 
-def _add_accounts(app: FastAPI, reception: Reception, meters: Meters) -> None:
+def _add_accounts(app: FastAPI, answering: Answering, meters: Meters) -> None:
     refusals: dict[int | str, dict[str, Any]] = {code: _REFUSALS[code] for code in (401, 503)}
 
     @app.get("/healthz")
@@ -168,13 +167,13 @@ def _add_accounts(app: FastAPI, reception: Reception, meters: Meters) -> None:
     @app.get("/readyz", responses={503: _REFUSALS[503]})
     async def readyz() -> schemas.Health:
         """Whether it can answer."""
-        reception.served()
+        answering.served()
         return schemas.Health(status="ready")
 
     @app.get("/model", responses=refusals)
     async def model() -> schemas.ModelCard:
         """The model that answers now."""
-        return _card(reception.served())
+        return _card(answering.served())
 
     @app.get("/metrics", response_class=Response, responses={401: _REFUSALS[401]})
     async def metrics() -> Response:
@@ -183,9 +182,11 @@ def _add_accounts(app: FastAPI, reception: Reception, meters: Meters) -> None:
 
 
 def _card(served: Served) -> schemas.ModelCard:
-    recommender = served.recommender
-    index = None if recommender.approximate is None else recommender.approximate.recall
-    found = {} if index is None else asdict(index)
+    recommender, index = served.recommender, None
+    if recommender.approximate is not None:
+        measured = asdict(recommender.approximate.recall)
+        means = {f"recall_{name}": measured.pop(name) for name in ("mean", "lowest")}
+        index = schemas.Index(**means, **measured)
     return schemas.ModelCard(
         uri=served.asked,
         version=served.version,
@@ -195,14 +196,7 @@ def _card(served: Served) -> schemas.ModelCard:
         n_items=len(recommender.items),
         n_bytes=recommender.n_bytes,
         book_columns=list(recommender.book_columns),
-        index=None
-        if index is None
-        else schemas.Index(
-            recall_mean=found.pop("mean"),
-            recall_lowest=found.pop("lowest"),
-            n_readers=found.pop("n_users"),
-            **found,
-        ),
+        index=index,
         provenance=dict(recommender.provenance),
     )
 

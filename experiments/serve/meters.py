@@ -10,8 +10,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from experiments.serve.served import Served
-
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 _OTHER = "other"
@@ -52,18 +50,18 @@ class Meters:
             self._reloads.labels(result)
         ProcessCollector(registry=self._registry)
 
-    def show_model(self, served: Served) -> None:
+    def show_model(self, version: str | None, run_id: str | None, n_bytes: int) -> None:
         """The model that answers from now on."""
         self._model.clear()
-        self._model.labels(served.version or "", served.run_id or "").set(1)
-        self._bytes.set(served.recommender.n_bytes)
+        self._model.labels(version or "", run_id or "").set(1)
+        self._bytes.set(n_bytes)
 
     def count_reload(self, *, has_failed: bool) -> None:
         """A load after the first."""
         self._reloads.labels("failed" if has_failed else "loaded").inc()
 
     def count_pass(self, n_questions: int) -> None:
-        """Questions that were searched for together."""
+        """Questions that one pass over the catalogue answered."""
         self._together.observe(n_questions)
 
     def count_request(self, path: str, status: int, seconds: float) -> None:

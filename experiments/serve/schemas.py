@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from recsys.recommender.recommender import Source
 
 MOST_QUESTIONS = 1000
-"""Users or books in one request: each of them costs a pass over the catalogue."""
+"""Users or items in one request: each of them costs a pass over the catalogue."""
 
 
 def _encodable(text: str) -> str:
@@ -29,7 +29,7 @@ Categories = Annotated[
     Field(
         default_factory=list,
         max_length=MOST_QUESTIONS,
-        description="Only books that carry one of these; none for all books.",
+        description="Only items that carry one of these; none for all items.",
     ),
 ]
 
@@ -39,7 +39,7 @@ class _Question(BaseModel):
 
 
 class RecommendQuestion(_Question):
-    """Users, each by an id, by the books they like, or by both."""
+    """Users, each by an id, by the items they like, or by both."""
 
     user_ids: (
         Annotated[
@@ -58,7 +58,7 @@ class RecommendQuestion(_Question):
             Field(
                 min_length=1,
                 max_length=MOST_QUESTIONS,
-                description="Ids of the books each user likes, the most recent last; they count "
+                description="Ids of the items each user likes, the most recent last; they count "
                 "for users the model does not know. As many lists as user_ids, where both are "
                 "given.",
             ),
@@ -69,7 +69,7 @@ class RecommendQuestion(_Question):
         Annotated[
             list[Annotated[list[Rating | None], Field(max_length=10_000)] | None],
             Field(
-                description="Ratings of the liked books, null for a book or a user without; they "
+                description="Ratings of the liked items, null for an item or a user without; they "
                 "count in models trained with ratings. Lists of the lengths of those in liked.",
             ),
         ]
@@ -83,7 +83,7 @@ class RecommendQuestion(_Question):
 
 
 class SimilarItemsQuestion(_Question):
-    """Books of the catalogue."""
+    """Items of the catalogue."""
 
     item_ids: Annotated[list[Text], Field(min_length=1, max_length=MOST_QUESTIONS)]
     k: K = 10
@@ -111,7 +111,7 @@ class NewBookSimilarQuestion(_Question):
     categories: Categories
 
 
-class NewBookReadersQuestion(_Question):
+class NewBookUsersQuestion(_Question):
     """New books, whose likely users are wanted."""
 
     books: Annotated[list[NewBook], Field(min_length=1, max_length=MOST_QUESTIONS)]
@@ -119,7 +119,7 @@ class NewBookReadersQuestion(_Question):
 
 
 class RankedItem(BaseModel):
-    """A book of a list."""
+    """An item of a list."""
 
     rank: Annotated[int, Field(description="From 1.")]
     item_id: str
@@ -127,7 +127,7 @@ class RankedItem(BaseModel):
     title: str | None
 
 
-class RankedReader(BaseModel):
+class RankedUser(BaseModel):
     """A user of a list."""
 
     rank: Annotated[int, Field(description="From 1.")]
@@ -135,37 +135,39 @@ class RankedReader(BaseModel):
     score: float
 
 
-class ReaderList(BaseModel):
-    """The books for one user."""
+class UserList(BaseModel):
+    """The items for one user."""
 
     user_id: str | None
     source: Annotated[
         Source | None,
-        Field(description="Where the list comes from; null where no book is left for it."),
+        Field(description="Where the list comes from; null where no item is left for it."),
     ]
     items: list[RankedItem]
 
 
 class NeighbourList(BaseModel):
-    """The books near one of the catalogue."""
+    """The items near one of the catalogue."""
 
     item_id: str
     items: list[RankedItem]
 
 
 class NewBookItems(BaseModel):
-    """The books near a new one."""
+    """The items near a new book."""
 
     items: list[RankedItem]
 
 
-class NewBookReaders(BaseModel):
+class NewBookUsers(BaseModel):
     """The users for a new book."""
 
-    readers: list[RankedReader]
+    users: list[RankedUser]
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """What every answer says."""
+
     model_config = ConfigDict(protected_namespaces=())
 
     model_version: Annotated[
@@ -173,28 +175,28 @@ class _Answer(BaseModel):
     ]
 
 
-class RecommendAnswer(_Answer):
+class RecommendAnswer(Answer):
     """A list for each user, in the order of the question."""
 
-    results: list[ReaderList]
+    results: list[UserList]
 
 
-class SimilarItemsAnswer(_Answer):
-    """A list for each book, in the order of the question."""
+class SimilarItemsAnswer(Answer):
+    """A list for each item, in the order of the question."""
 
     results: list[NeighbourList]
 
 
-class NewBookSimilarAnswer(_Answer):
+class NewBookSimilarAnswer(Answer):
     """A list for each new book, in the order of the question."""
 
     results: list[NewBookItems]
 
 
-class NewBookReadersAnswer(_Answer):
+class NewBookUsersAnswer(Answer):
     """Users for each new book, in the order of the question."""
 
-    results: list[NewBookReaders]
+    results: list[NewBookUsers]
 
 
 class Index(BaseModel):
@@ -203,7 +205,7 @@ class Index(BaseModel):
     recall_mean: float
     recall_lowest: float
     k: int
-    n_readers: int
+    n_users: int
     build_seconds: float
     n_bytes: int
 

@@ -8,17 +8,15 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import uvicorn
 
-from experiments.serve.app import Settings, build_app
+from experiments.serve.app import build_app
 from experiments.serve.meters import Meters
-from experiments.serve.reload import Current, Watch, settle
-from experiments.serve.served import LOG, ModelSource
+from experiments.serve.model import LOG, CurrentModel, ModelSource, Reloader, settle
 from experiments.signals import Interrupted, interruptible
 from recsys.errors import ConfigError
 
@@ -32,61 +30,48 @@ _LOGGING: dict[str, Any] = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "loggers": {
         name: {"handlers": ["stderr"], "level": level, "propagate": False}
-        for name, level in (("bookends", "INFO"), ("uvicorn", "WARNING"))
+        for name, level in (("bookends", "INFO"), ("recsys", "WARNING"), ("uvicorn", "WARNING"))
     },
 }
 
 
-@dataclass(frozen=True)
-class Request:
-    """What is to be served, and where.
+def serve(
+    source: ModelSource,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    reload_seconds: float = 10.0,
+    token_file: Path | None = None,
+    **limits: int,
+) -> None:
+    """Serve until SIGINT or SIGTERM; requests in work are answered first.
 
-    Attributes:
-        model: address of a model, as :func:`tracking.model.resolve_bundle` takes it.
-        tracking_uri: the store of the model.
+    Args:
+        source: what is to be served.
         host: address to listen on.
         port: 0 for a free one.
-        ann: search by an index, not exactly.
-        max_k: length of a list.
-        max_body_bytes: of a request.
         reload_seconds: between two looks at the alias.
         token_file: holds the token that requests must carry.
-    """
-
-    model: str
-    tracking_uri: str | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000
-    ann: bool = False
-    max_k: int = 1000
-    max_body_bytes: int = 1 << 20
-    reload_seconds: float = 10.0
-    token_file: Path | None = None
-
-
-def serve(request: Request) -> None:
-    """Serve until SIGINT or SIGTERM; requests in work are answered first.
+        **limits: of :func:`build_app`.
 
     Raises:
         BookendsError: no such model, no such token, or the port is taken.
         Interrupted: the signal came before the server was up.
     """
     logging.config.dictConfig(_LOGGING)
-    token = read_token(request.token_file)
-    with interruptible(), _listener(request.host, request.port) as listener:
-        source = ModelSource(request.model, request.tracking_uri, request.ann)
+    token = read_token(token_file)
+    with interruptible(), _listener(host, port) as listener:
         meters = Meters()
-        current = Current(source, meters)
+        current = CurrentModel(source, meters)
         with _all_cores():  # an index takes minutes; a later one is built by one thread
             current.start()
-        settings = Settings(token, request.max_k, request.max_body_bytes)
-        watch = Watch(current, request.reload_seconds) if source.can_move else None
+        reloader = Reloader(current, reload_seconds) if source.can_move else None
         host, port = listener.getsockname()[:2]
         if token is None and not ipaddress.ip_address(host).is_loopback:
             LOG.warning("anyone who reaches %s may ask: %s is not set", host, TOKEN_VARIABLE)
         server = _Server(
             uvicorn.Config(
-                build_app(current, meters, settings),
+                build_app(current, meters, token=token, **limits),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -94,7 +79,7 @@ def serve(request: Request) -> None:
             )
         )
         server.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        _run(server, listener, watch)
+        _run(server, listener, reloader)
 
 
 @contextmanager
@@ -107,16 +92,16 @@ def _all_cores() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _run(server: _Server, listener: socket.socket, watch: Watch | None) -> None:
-    if watch is not None:
-        watch.start()
+def _run(server: _Server, listener: socket.socket, reloader: Reloader | None) -> None:
+    if reloader is not None:
+        reloader.start()
     try:
         server.run(sockets=[listener])
     except Interrupted:  # uvicorn raises the signal again when all is answered
         LOG.info("ended")
     finally:
-        if watch is not None:
-            watch.stop()
+        if reloader is not None:
+            reloader.stop()
 
 
 class _Server(uvicorn.Server):

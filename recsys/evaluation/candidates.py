@@ -161,7 +161,7 @@ class _PlaceFinder:
         self._scorer = scorer
         self._place = np.empty(scorer.n_items, dtype=np.int64)
         self._place[tie_order(scorer.n_items)] = np.arange(scorer.n_items)
-        self._listed_bytes = scorer.needs().listed
+        self._listed_bytes = scorer.listed_bytes
         self._budget = budget  # bytes
 
     def places(self, users: IntArray, candidates: Candidates) -> IntArray:

@@ -1,4 +1,4 @@
-"""Nearest neighbours among books, and whether they share categories more than chance has it."""
+"""Nearest neighbours among items, and whether they share categories more than chance has it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def cohesion_table(
     Items without a category take no part. Neighbours are sought in the whole catalogue.
 
     Args:
-        spaces: vectors by name, each (m, D): those of the first m books.
-        categories: categories of every book.
+        spaces: vectors by name, each (m, D): those of the first m items.
+        categories: categories of every item.
         k: neighbours of an item; fewer where the catalogue is smaller.
         sample_size: at most so many items are asked for their neighbours.
         rng: draws the items and the random pairs.
@@ -44,7 +44,7 @@ def cohesion_table(
         near = mean_interval(jaccard(categories, asked[:, None], neighbours).mean(axis=1))
         chance = mean_interval(jaccard(categories, asked[:, None], strangers).mean(axis=1))
         records.append(
-            {"vector": name, "books": near.n, "neighbours": n_neighbours}
+            {"vector": name, "items": near.n, "neighbours": n_neighbours}
             | {"cohesion": near.mean, "low": near.low, "high": near.high}
             | {"chance": chance.mean, "chance_low": chance.low, "chance_high": chance.high}
             | {"times_chance": near.mean / chance.mean if chance.mean > 0 else None}
@@ -52,10 +52,10 @@ def cohesion_table(
     return Table.from_records(
         "category_cohesion",
         "Category cohesion of nearest neighbours",
-        "Jaccard overlap of the categories of a book and each of its nearest neighbours by cosine, "
-        "the mean over neighbours, then over books; chance is the same with as many random books. "
-        "Intervals: 95 %, over books. Books without a category are left out; "
-        f"at most {sample_size:,} books are asked.",
+        "Jaccard overlap of the categories of an item and its nearest neighbours by cosine, the "
+        "mean over neighbours, then over items; chance is the same with as many random items. "
+        "Intervals: 95 %, over items. Items without a category are left out; "
+        f"at most {sample_size:,} items are asked.",
         records,
     )
 
@@ -63,19 +63,19 @@ def cohesion_table(
 def nearest(
     vectors: FloatArray, asked: IntArray, pool: IntArray, *, k: int, rng: np.random.Generator
 ) -> IntArray:
-    """The k books of the pool nearest to each asked book by cosine, itself left out, unordered.
+    """The k items of the pool nearest to each asked item by cosine, itself left out, unordered.
 
     Ties go by a random order, never by index. A vector of length zero has cosine 0 with all.
 
     Args:
         vectors: (n, D).
-        asked: indices of books, (Q,), all in the pool.
-        pool: indices of books, (P,), P above k.
+        asked: indices of items, (Q,), all in the pool.
+        pool: indices of items, (P,), P above k.
         k: neighbours of each.
         rng: draws the order that breaks ties.
 
     Returns:
-        Indices of books, (Q, k).
+        Indices of items, (Q, k).
     """
     candidates = rng.permutation(pool)
     unit = _unit(vectors[candidates])
@@ -105,9 +105,9 @@ def jaccard(bags: Bags, left: IntArray, right: IntArray) -> FloatArray:
 
 
 def _random_others(asked: IntArray, pool: IntArray, k: int, rng: np.random.Generator) -> IntArray:
-    """Random books of the pool for each asked one, never itself; (Q, k), repetition possible."""
+    """Random items of the pool for each asked one, never itself; (Q, k), repetition possible."""
     drawn = rng.integers(len(pool) - 1, size=(len(asked), k))
-    drawn += drawn >= np.searchsorted(pool, asked)[:, None]  # step over the book itself
+    drawn += drawn >= np.searchsorted(pool, asked)[:, None]  # step over the item itself
     others: IntArray = pool[drawn]
     return others
 

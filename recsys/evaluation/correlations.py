@@ -13,12 +13,12 @@ from recsys.evaluation.ranking import Vectors
 from recsys.evaluation.significance import holm
 from recsys.evaluation.tables import Table
 
-MIN_BOOKS = 5
+MIN_ITEMS = 5
 NOTE = (
-    "Tests take the book as the unit, because pairs that share a book are not independent; what "
-    "readers differ in makes r_pairs smaller. books: books with a value other than 0. Constant "
+    "Tests take the item as the unit, because pairs that share an item are not independent; what "
+    "users differ in makes r_pairs smaller. items: items with a value other than 0. Constant "
     "features have no correlation; a category or author that fewer than "
-    f"{MIN_BOOKS} books have, or lack, is not tested. A correlation says what high scores go along "
+    f"{MIN_ITEMS} items have, or lack, is not tested. A correlation says what high scores go along "
     "with, not why."
 )
 _BLOCK = 16_384
@@ -26,7 +26,7 @@ _BLOCK = 16_384
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """Feature columns of all books side by side, sparse.
+    """Feature columns of all items side by side, sparse.
 
     Attributes:
         values: (I, F), CSC.
@@ -44,14 +44,14 @@ def correlation_table(
 ) -> Table:
     """The features whose values go most with the model's scores.
 
-    Pairs that share a book share its features, so they are no independent observations: a test
-    over pairs would find everything significant. The unit is therefore the book, with its mean
-    score over all readers, and n the number of books.
+    Pairs that share an item share its features, so they are no independent observations: a test
+    over pairs would find everything significant. The unit is therefore the item, with its mean
+    score over all users, and n the number of items.
 
     Args:
         vectors: whose dot products are the scores.
-        features: metadata of every book.
-        n_pairs: random (reader, book) pairs behind ``r_pairs``.
+        features: metadata of every item.
+        n_pairs: random (user, item) pairs behind ``r_pairs``.
         top: how many features to show.
         rng: draws the pairs.
     """
@@ -71,12 +71,12 @@ def correlation_table(
         for i in shown
     )
     note = (
-        f"r: Pearson correlation of a feature with a book's mean score over all readers, over "
-        f"{len(mean_scores):,} books. p: two-sided, t distribution; p_corrected: Holm (1979) over "
+        f"r: Pearson correlation of a feature with an item's mean score over all users, over "
+        f"{len(mean_scores):,} items. p: two-sided, t distribution; p_corrected: Holm (1979) over "
         f"the {tested:,} tested of {len(columns.names):,} features. r_pairs: the same correlation "
-        f"over {n_pairs:,} random (reader, book) pairs. {NOTE}"
+        f"over {n_pairs:,} random (user, item) pairs. {NOTE}"
     )
-    names = ("feature", "kind", "books", "r", "p", "p_corrected", "r_pairs")
+    names = ("feature", "kind", "items", "r", "p", "p_corrected", "r_pairs")
     return Table("feature_correlations", "Feature correlations", note, names, rows)
 
 
@@ -159,10 +159,10 @@ def _weighted_pearson(
 
 
 def _is_too_rare(columns: Columns, support: IntArray) -> BoolArray:
-    """Whether too few books have, or lack, the value of a bag's column."""
+    """Whether too few items have, or lack, the value of a bag's column."""
     is_bag = np.array([kind != "numeric" for kind in columns.kinds], dtype=bool)
     rarer = np.minimum(support, columns.values.shape[0] - support)
-    return np.asarray(is_bag & (rarer < MIN_BOOKS))
+    return np.asarray(is_bag & (rarer < MIN_ITEMS))
 
 
 def _matrix(bag: Bags) -> sparse.csc_matrix:

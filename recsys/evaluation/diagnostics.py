@@ -1,7 +1,7 @@
 """What the towers learned: norms, dimensions, gates, neighbourhoods and alignment, as tables.
 
-Every function takes plain arrays and hands back tables; none needs the network. Readers are
-``user``, books are ``item``; a *space* is one kind of vector on one side.
+Every function takes plain arrays and hands back tables; none needs the network. A *space* is one
+kind of vector on one side.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 
 from recsys.config import DiagnosticsConfig
 from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
-from recsys.evaluation.alignment import alignment_table
-from recsys.evaluation.cohesion import cohesion_table
+from recsys.evaluation.cohesion import cohesion_table, sample
+from recsys.evaluation.intervals import mean_interval
 from recsys.evaluation.tables import Table
 
 DEAD_FRACTION = 0.01
@@ -59,10 +59,10 @@ def diagnose(
     """All embedding diagnostics; those whose input is missing are left out.
 
     Args:
-        users: what the readers' tower makes of every reader.
-        items: what the books' tower makes of every book.
+        users: what the user tower makes of every user.
+        items: what the item tower makes of every item.
         train: train interactions, with as many users and items as there are vectors.
-        categories: categories of every book; None where the data has none.
+        categories: categories of every item; None where the data has none.
         config: how many are drawn, and how many neighbours an item has.
         rng: draws the samples and the random pairs.
     """
@@ -105,7 +105,7 @@ def norm_table(users: Embeddings, items: Embeddings) -> Table:
 
 
 def norm_histogram(users: Embeddings, items: Embeddings) -> Table:
-    """Counts of norms in equal bins; readers and books share the bins of a kind of vector."""
+    """Counts of norms in equal bins; users and items share the bins of a kind of vector."""
     norms: dict[str, dict[str, FloatArray]] = {}
     for side, kind, space in _spaces(users, items):
         norms.setdefault(kind, {})[side] = _norms(space)
@@ -180,7 +180,7 @@ def dimension_spread(users: Embeddings, items: Embeddings) -> Table:
 
 
 def gate_table(users: Embeddings, items: Embeddings, *, train: Interactions) -> Table:
-    """Mean gate of readers and books by how many train interactions they have."""
+    """Mean gate of users and items by how many train interactions they have."""
     records = []
     for side, tower, counts in (
         ("item", items, train.item_counts),
@@ -206,6 +206,57 @@ def gate_table(users: Embeddings, items: Embeddings, *, train: Interactions) -> 
         "single gates above 0.5.",
         records,
     )
+
+
+def alignment_table(
+    users: Embeddings,
+    items: Embeddings,
+    *,
+    train: Interactions,
+    n_users: int,
+    n_items: int,
+    rng: np.random.Generator,
+) -> Table:
+    """Cosines of vectors that belong together, against shuffled pairs.
+
+    Args:
+        users: vectors of every user.
+        items: vectors of every item.
+        train: users without train items have no mean to compare with and are left out.
+        n_users: at most so many users are compared.
+        n_items: at most so many items.
+        rng: draws them, and the shuffled pairs.
+    """
+    records = []
+    drawn = sample(np.flatnonzero(train.user_counts), n_users, rng)
+    if len(drawn) > 1:
+        histories = train.by_user.take(drawn).to_scipy()
+        means = histories @ items.vectors / train.user_counts[drawn, None]  # (U, D)
+        records.append(_compare("user and mean of train items", users.vectors[drawn], means, rng))
+    for name, tower, size in (
+        ("user: id and metadata", users, n_users),
+        ("item: id and metadata", items, n_items),
+    ):
+        if tower.ids is None or tower.metadata is None or len(tower.ids) < 2:
+            continue
+        rows = sample(np.arange(len(tower.ids)), size, rng)
+        records.append(_compare(name, tower.ids[rows], tower.metadata[rows], rng))
+    return Table.from_records(
+        "alignment",
+        "Alignment of vectors that belong together",
+        "Mean cosine of each pair, and of the same vectors paired with those of another row. The "
+        "first row compares tower vectors; the others, where a tower has both, id embeddings with "
+        "metadata embeddings of rows seen in training. Intervals: 95 %, over pairs.",
+        records,
+    )
+
+
+def cosines(left: FloatArray, right: FloatArray) -> FloatArray:
+    """Cosine of each pair of rows, (n, D) and (n, D) to (n,); NaN where a row is all zero."""
+    dots = np.einsum("nd,nd->n", left, right, dtype=np.float64)
+    lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+    result: FloatArray = np.divide(dots, lengths, out=np.full(len(dots), np.nan), where=lengths > 0)
+    return result
 
 
 def _spaces(users: Embeddings, items: Embeddings) -> list[tuple[str, str, FloatArray]]:
@@ -257,3 +308,15 @@ def _bucket_label(bucket: int) -> str:
     if bucket == len(GATE_BUCKETS):
         return f"{GATE_BUCKETS[-1] + 1}+"
     return f"{GATE_BUCKETS[bucket - 1] + 1}–{GATE_BUCKETS[bucket]}"
+
+
+def _compare(
+    name: str, left: FloatArray, right: FloatArray, rng: np.random.Generator
+) -> dict[str, str | float | int]:
+    together = mean_interval(cosines(left, right))
+    order = rng.permutation(len(left))
+    apart = mean_interval(cosines(left[order], right[np.roll(order, 1)]))  # no row keeps its own
+    record: dict[str, str | float | int] = {"pair": name, "n": together.n}
+    record |= {"cosine": together.mean, "low": together.low, "high": together.high}
+    record |= {"shuffled": apart.mean, "shuffled_low": apart.low, "shuffled_high": apart.high}
+    return record | {"difference": together.mean - apart.mean}

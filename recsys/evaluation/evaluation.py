@@ -196,7 +196,7 @@ def _skipped(split: HeldOutSplit, reason: str | None, k: int) -> Evaluation:
         n_users=0,
         model=nothing,
         baselines={},
-        segments=Table("segments", "Readers and books by train interactions", "", (), ()),
+        segments=Table("segments", "Users and items by train interactions", "", (), ()),
         versus_baselines=Table("versus_baselines", "Model against baselines", "", (), ()),
         versus_cold=Table("versus_baselines_cold", "Where little is known", "", (), ()),
         per_user=pd.DataFrame(),

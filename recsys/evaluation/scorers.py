@@ -1,9 +1,7 @@
 """What gives every user a score for every item: vectors, or weights between items.
 
-A scorer is asked in two ways. :meth:`score_block` scores some users for a block of the catalogue,
-which :meth:`gather` has laid out; a last bit may depend on the sizes of the blocks.
-:meth:`score_listed` scores each user for some items of their own, and gives equal items equal
-scores to the bit wherever they stand.
+:meth:`score_listed` defines the score: it gives equal items equal scores to the bit wherever they
+stand. :mod:`recsys.evaluation.topk` finds the best by faster means, and gives these scores.
 """
 
 from __future__ import annotations
@@ -23,25 +21,6 @@ Combine = Literal["max", "logsumexp"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _CHUNK = 2**20  # values looked at together
-
-
-@dataclass(frozen=True)
-class Needs:
-    """Working memory of :meth:`score_block`, in bytes.
-
-    Attributes:
-        item: for each item of a block.
-        score: for each user and item of a block.
-        parts: float32 values among those that ``memory`` must hold for each user and item.
-        user: for each user.
-        listed: of :meth:`score_listed`, for each item of a user.
-    """
-
-    item: int
-    score: int
-    parts: int
-    user: int
-    listed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,27 +71,10 @@ class Vectors:
         return len(self.items)
 
     @property
-    def values_of_item(self) -> int:
-        """Values that :meth:`gather` lays out for an item."""
-        dim: int = self.items.shape[1]
-        return dim
-
-    def needs(self) -> Needs:
-        """Working memory: items also in half precision, users gathered and laid side by side."""
-        dim, n = self.items.shape[1], self.n_queries
-        several = 0 if n == 1 else 4 * dim + 16 * n
-        return Needs(
-            item=6 * dim + 24,
-            score=4 * self._n_parts,
-            parts=self._n_parts,
-            user=8 * dim * n,
-            listed=4 * dim + several,
-        )
-
-    @property
-    def _n_parts(self) -> int:
-        """Scores held for each user and item: of every vector, and their largest."""
-        return 1 if self.n_queries == 1 else self.n_queries + 1
+    def listed_bytes(self) -> int:
+        """Working memory of :meth:`score_listed` for each item of a user."""
+        n, dim = self.n_queries, int(self.items.shape[1])
+        return 4 * dim if n == 1 else 8 * dim + 16 * n
 
     def check_finite(self, users: IntArray) -> None:
         """Refuse vectors whose products could be NaN or infinite (Cauchy and Schwarz)."""
@@ -123,23 +85,6 @@ class Vectors:
                 f"{longest[0]:.3g} and {longest[1]:.3g} overflow; did training diverge?"
             )
 
-    def gather(self, items: IntArray, memory: FloatArray) -> FloatArray:
-        """The vectors of a block of items, (n, D), written to the head of ``memory``."""
-        out = memory[: len(items) * self.items.shape[1]].reshape(len(items), -1)
-        np.take(self.items, items, axis=0, out=out, mode="clip")  # "raise" would copy first
-        return out
-
-    def score_block(self, users: IntArray, block: FloatArray, memory: FloatArray) -> FloatArray:
-        """Scores of some users for a block, (n, columns), in ``memory`` as :meth:`needs` says."""
-        shape = (self._n_parts, len(users), len(block))
-        parts = torch.from_numpy(memory[: int(np.prod(shape))].reshape(shape))
-        side_by_side = np.moveaxis(self.queries[users], 1, 0).reshape(-1, block.shape[1])
-        products = parts[: self.n_queries].view(-1, len(block))
-        torch.mm(as_tensor(side_by_side), torch.from_numpy(block).T, out=products)
-        if self.n_queries > 1:
-            combine_parts(parts, self.combine)
-        return parts[0].numpy()
-
     def score_listed(self, users: IntArray, items: IntArray) -> FloatArray:
         """Score of each user for their own items; (m,), (m, w) -> (m, w) float32."""
         chosen = torch.from_numpy(np.ascontiguousarray(items, dtype=np.int64))
@@ -149,26 +94,20 @@ class Vectors:
         if self.n_queries == 1:
             return gathered.mul_(as_tensor(self.users[users])[:, None]).sum(dim=-1).numpy()
         queries = as_tensor(self.users[users])
-        parts = torch.empty(self.n_queries + 1, *chosen.shape, dtype=torch.float64)
-        for number in range(self.n_queries):
-            parts[number] = (gathered * queries[:, number, None]).sum(dim=-1)
         # In float64: how exp rounds may depend on where a value lies, float32 no longer shows it.
-        combine_parts(parts, self.combine)
-        return parts[0].float().numpy()
+        products = torch.empty(*chosen.shape, self.n_queries, dtype=torch.float64)
+        for number in range(self.n_queries):
+            products[..., number] = (gathered * queries[:, number, None]).sum(dim=-1)
+        return combine_products(products, self.combine, (-1,)).float().numpy()
 
 
-def combine_parts(parts: Tensor, combine: Combine) -> None:
-    """Put what the first K parts come to in place of the first; (K + 1, ...), all overwritten."""
+def combine_products(products: Tensor, combine: Combine, dims: tuple[int, ...]) -> Tensor:
+    """One score of the products along some dimensions."""
     match combine:
         case "max":
-            for part in parts[1:-1]:
-                torch.maximum(parts[0], part, out=parts[0])
+            return products.amax(dim=dims)
         case "logsumexp":
-            largest = torch.amax(parts[:-1], dim=0, out=parts[-1])
-            parts[:-1].sub_(largest).exp_()
-            for part in parts[1:-1]:
-                parts[0] += part
-            parts[0].log_().add_(largest)
+            return products.logsumexp(dim=dims)
         case _:
             assert_never(combine)
 
@@ -204,16 +143,9 @@ class ItemWeights:
         return self.history.n_columns
 
     @property
-    def values_of_item(self) -> int:
-        """Values that :meth:`gather` lays out for an item."""
-        return self.n_items
-
-    def needs(self) -> Needs:
-        """Working memory: a column of weights an item, the scores, histories taken."""
-        longest = int(self.history.lengths.max()) if self.n_users else 0
-        return Needs(
-            item=4 * self.n_items + 24, score=4, parts=0, user=40 * longest, listed=8 * longest
-        )
+    def listed_bytes(self) -> int:
+        """Working memory of :meth:`score_listed` for each item of a user."""
+        return 8 * int(self.history.lengths.max()) if self.n_users else 0
 
     def check_finite(self, users: IntArray) -> None:
         """Refuse weights whose sums could be NaN or infinite."""
@@ -238,15 +170,9 @@ class ItemWeights:
                     "holds NaN"
                 )
 
-    def gather(self, items: IntArray, memory: FloatArray) -> FloatArray:
-        """What every item says for a block, (I, n), written to the head of ``memory``."""
-        out = memory[: len(items) * self.n_items].reshape(self.n_items, len(items))
-        np.take(self.weights, items, axis=1, out=out, mode="clip")
-        return out
-
-    def score_block(self, users: IntArray, block: FloatArray, memory: FloatArray) -> FloatArray:
-        """Scores of some users for a block, (n, columns); terms added in the history's order."""
-        scores: FloatArray = self.history.take(users).to_scipy() @ block
+    def score_all(self, users: IntArray) -> FloatArray:
+        """Scores of some users for every item, (n, I); terms added in the history's order."""
+        scores: FloatArray = self.history.take(users).to_scipy() @ self.weights
         return scores
 
     def score_listed(self, users: IntArray, items: IntArray) -> FloatArray:

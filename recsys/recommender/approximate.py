@@ -10,7 +10,7 @@ the exact search.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
@@ -20,7 +20,9 @@ import torch
 
 from recsys.data.arrays import Bags, FloatArray, IntArray
 from recsys.errors import ConfigError
-from recsys.recommender.search import Found, ItemSearch, Query, Search, best_candidates
+from recsys.evaluation.lists import Lists, pack
+from recsys.evaluation.topk import Catalogue
+from recsys.recommender.search import ItemSearch, Query, Search
 
 SAMPLE_SEED = 20130401
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 512
@@ -54,6 +56,13 @@ class Recall:
     build_seconds: float
     n_bytes: int
 
+    def __str__(self) -> str:
+        return (
+            f"the index finds {self.mean:.1%} of the exact lists of {self.k} items "
+            f"(worst of {self.n_users} sampled users: {self.lowest:.1%}); "
+            f"built in {self.build_seconds:.1f} s"
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class ApproximateSearch(Search):
@@ -68,6 +77,11 @@ class ApproximateSearch(Search):
     exact: ItemSearch
     index: Any
     recall: Recall
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The items that are found."""
+        return self.exact.catalogue
 
     @classmethod
     def build(
@@ -87,15 +101,15 @@ class ApproximateSearch(Search):
         """
         started = time.monotonic()
         index = _usearch().Index(
-            ndim=exact.items.shape[1],
+            ndim=exact.catalogue.items.shape[1],
             metric="ip",
             dtype="f16",
             connectivity=CONNECTIVITY,
             expansion_add=EXPANSION_ADD,
             expansion_search=EXPANSION_SEARCH,
         )
-        keys = np.arange(len(exact.items), dtype=np.uint64)
-        index.add(keys, exact.items, threads=torch.get_num_threads())
+        keys = np.arange(exact.catalogue.n_items, dtype=np.uint64)
+        index.add(keys, exact.catalogue.items, threads=torch.get_num_threads())
         seconds = time.monotonic() - started
         unmeasured = Recall(float("nan"), float("nan"), k, 0, seconds, int(index.memory_usage))
         built = cls(exact, index, unmeasured)
@@ -103,11 +117,10 @@ class ApproximateSearch(Search):
 
     def _measure(self, users: FloatArray, seen: Bags, k: int, n_sample: int) -> Recall:
         rng = np.random.default_rng(SAMPLE_SEED)
-        k = min(k, len(self.exact.items))
+        k = min(k, self.catalogue.n_items)
         drawn = np.sort(rng.permutation(len(users))[:n_sample])
-        vectors, masked = users[drawn], seen.take(drawn)
-        wanted = self.exact.best(vectors, k, masked=masked).items
-        found = self.best(vectors, k, masked=masked).items
+        query = Query(users[drawn], k, seen.take(drawn))
+        wanted, found = self.exact.best(query).items, self.best(query).items
         shares = [
             np.isin(right[right >= 0], row).mean()
             for right, row in zip(wanted, found, strict=True)
@@ -122,25 +135,20 @@ class ApproximateSearch(Search):
             n_bytes=self.recall.n_bytes,
         )
 
-    def best_together(self, queries: Sequence[Query]) -> list[Found]:
-        """The lists of each query, the same as if it were alone; one exact search for the rest."""
-        lists, left, rest = [], [], []
-        for query in queries:
-            found = Found.nothing(len(query), query.k)
-            rows = self._propose(found, query)
-            lists.append(found)
-            if len(rows):
-                masked = None if query.masked is None else query.masked.take(rows)
-                left.append((found, rows))
-                rest.append(Query(query.vectors[rows], query.k, masked, query.allowed))
-        for (found, rows), exact in zip(left, self.exact.best_together(rest), strict=True):
-            found.put(rows, exact)
+    def best(self, query: Query) -> Lists:
+        """The lists of a query; those for which too few items are proposed are exact."""
+        lists = Lists.empty(len(query), query.k)
+        rows = self._propose(lists, query)
+        if len(rows):
+            masked = None if query.masked is None else query.masked.take(rows)
+            exact = self.exact.best(Query(query.vectors[rows], query.k, masked, query.allowed))
+            lists.put(rows, exact)
         return lists
 
-    def _propose(self, found: Found, query: Query) -> IntArray:
-        """Fill rows of ``found``; gives those for which too few items are proposed."""
+    def _propose(self, lists: Lists, query: Query) -> IntArray:
+        """Fill rows of ``lists``; gives those for which too few items are proposed."""
         n_wanted = self._n_proposed(query)
-        few = n_wanted <= min(MOST_PROPOSED, len(self.exact.items))
+        few = n_wanted <= min(MOST_PROPOSED, self.catalogue.n_items)
         left = np.flatnonzero(~few).tolist()
         for number in np.unique(n_wanted[few]).tolist():  # of its own number alone
             rows = np.flatnonzero(n_wanted == number)
@@ -156,8 +164,9 @@ class ApproximateSearch(Search):
                 if len(items) < query.k:
                     left.append(row)
                     continue
-                scores = self.exact.scores(query.vectors, np.full(len(items), row), items)
-                found.put(row, best_candidates(items, scores, self.exact.places, query.k))
+                scores = self.catalogue.exact(query.vectors, np.full(len(items), row), items)
+                best = np.argsort(-pack(scores, self.catalogue.places[items]))[: query.k]
+                lists.items[row], lists.scores[row] = items[best], scores[best]
         return np.array(sorted(left), dtype=np.int64)
 
     def _n_proposed(self, query: Query) -> IntArray:
@@ -168,7 +177,7 @@ class ApproximateSearch(Search):
             n_allowed = max(int(query.allowed.sum()), 1)
             n_wanted = n_wanted * len(query.allowed) // n_allowed
         rounded = -(-n_wanted // STEP) * STEP
-        proposed: IntArray = np.minimum(rounded, np.maximum(n_wanted, len(self.exact.items)))
+        proposed: IntArray = np.minimum(rounded, np.maximum(n_wanted, self.catalogue.n_items))
         return proposed
 
     def _neighbours(self, vectors: FloatArray, n_wanted: int) -> Iterator[IntArray]:

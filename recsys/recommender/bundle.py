@@ -48,6 +48,12 @@ class Bundle:
     tables: Mapping[str, pa.Table]
     values: Mapping[str, Any]
 
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of tensors and tables."""
+        arrays = sum(array.nbytes for held in self.tensors.values() for array in held.values())
+        return arrays + sum(int(table.nbytes) for table in self.tables.values())
+
 
 def write_bundle(path: Path, bundle: Bundle) -> None:
     """Write the directory whole or not at all; an older one is replaced.

@@ -1,4 +1,4 @@
-"""Vectors of users and books that training never saw: the towers with every id unknown."""
+"""Vectors of users and items that training never saw: the towers with every id unknown."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class ColdStart:
     Attributes:
         model: both towers, with no id that they know.
         settings: what the model is built from.
-        item_featurizer: from a book's metadata to its features.
-        user_featurizer: from liked books to a user's features.
+        item_featurizer: from an item's metadata to its features.
+        user_featurizer: from liked items to a user's features.
         item_features: of the catalogue; of no items where the user tower reads no metadata.
         item_table: the vectors of the catalogue that histories pool, (I, D) float32; None where
             the user tower has no history.
@@ -108,7 +108,7 @@ class ColdStart:
 
     @property
     def encodes_users(self) -> bool:
-        """Whether the user tower reads histories or metadata, so that liked books go through it."""
+        """Whether the user tower reads histories or metadata, so that liked items go through it."""
         tower = self.model.user_tower
         return tower.history is not None or tower.encoder is not None
 

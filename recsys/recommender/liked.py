@@ -1,4 +1,4 @@
-"""Books that users of a question like, as histories, which is how a user tower reads them."""
+"""Items that users of a question like, as histories, which is how a user tower reads them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from recsys.data.arrays import Bags, FloatArray
 from recsys.data.histories import Histories
 from recsys.errors import DataError
-from recsys.recommender.lookup import Lookup
+from recsys.recommender.books import Lookup
 
 Liked = Sequence[Sequence[str]]
 Ratings = Sequence[Sequence[float | None] | None]
@@ -18,30 +18,30 @@ Ratings = Sequence[Sequence[float | None] | None]
 def liked_histories(
     liked: Liked, ratings: Ratings | None, lookup: Lookup, n_items: int
 ) -> Histories:
-    """Each user's books as a history, the last of the list being the most recent.
+    """Each user's items as a history, the last of the list being the most recent.
 
     Ids that the catalogue does not have are left out; of an id given twice the last counts. The
     place in the list stands for the time.
 
     Args:
-        liked: raw ids of each user's books, (n,) lists.
-        ratings: of those books, lists of the same lengths; None in the place of a rating, of a list
+        liked: raw ids of each user's items, (n,) lists.
+        ratings: of those items, lists of the same lengths; None in the place of a rating, of a list
             or of all where there are none.
         lookup: from raw ids to items.
         n_items: I.
 
     Raises:
-        DataError: a user's books given as a text; ratings that are not as many as the books, or no
+        DataError: a user's items given as a text; ratings that are not as many as the items, or no
             finite numbers.
     """
     for ids in liked:
         if isinstance(ids, str):
-            raise DataError(f"liked books must be given as a list of ids, got the text '{ids}'")
+            raise DataError(f"liked items must be given as a list of ids, got the text '{ids}'")
     lengths = [len(ids) for ids in liked]
     items = lookup.index_of([str(item_id) for ids in liked for item_id in ids])
     owners = np.repeat(np.arange(len(liked)), lengths)
     places = np.flatnonzero(items >= 0)[::-1]
-    # numbers that stand for (user, book); read from the end, the first of each is the last given
+    # numbers that stand for (user, item); read from the end, the first of each is the last given
     codes = owners[places].astype(np.int64) * n_items + items[places]
     kept = np.sort(places[np.unique(codes, return_index=True)[1]])
     offsets = np.concatenate([[0], np.cumsum(np.bincount(owners[kept], minlength=len(liked)))])
@@ -68,7 +68,7 @@ def _given_ratings(ratings: Ratings, lengths: Sequence[int]) -> FloatArray | Non
     for user, (row, length) in enumerate(zip(ratings, lengths, strict=True)):
         if row is not None and (isinstance(row, str) or len(row) != length):
             raise DataError(
-                f"ratings must be as many as the liked books, got {len(row)} for {length} books "
+                f"ratings must be as many as the liked items, got {len(row)} for {length} items "
                 f"of user {user} of the question"
             )
         rows.append([None] * length if row is None else list(row))
@@ -85,9 +85,3 @@ def _given_ratings(ratings: Ratings, lengths: Sequence[int]) -> FloatArray | Non
 def as_bags(histories: Histories) -> Bags:
     """The items of each user, without times and ratings."""
     return Bags(histories.offsets, histories.items, histories.n_items)
-
-
-def no_histories(n_users: int, n_items: int) -> Histories:
-    """Histories of users of whom nothing is known."""
-    nothing = np.zeros(0, dtype=np.int32)
-    return Histories(np.zeros(n_users + 1, dtype=np.int64), nothing, None, None, n_items)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,20 +14,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from recsys.config import BagKind, FeatureParams, ModelConfig, UserAggregation
-from recsys.data.arrays import Bags
+from recsys.data.arrays import Bags, IntArray
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.features import Features, ItemFeaturizer
 from recsys.data.user_features import UserFeaturizer
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError, BookendsError
-from recsys.evaluation.ranking import Combine, Vectors
+from recsys.evaluation.scorers import Combine, Vectors
 from recsys.recommender.books import Books, whole
 from recsys.recommender.bundle import Arrays, Bundle
 from recsys.recommender.cold_start import ColdStart, no_features
-
-if TYPE_CHECKING:
-    from recsys.recommender.recommender import Recommender
-
 
 MOST_BOOKS = 2**53
 """Whole numbers up to it are what they are as floats."""
@@ -84,21 +80,29 @@ class _Values(_Strict):
 VECTORS, FEATURES, TOWERS = "vectors", "item_features", "towers"
 
 
-def to_bundle(recommender: Recommender) -> Bundle:
-    """All that :func:`from_bundle` needs."""
-    cold_start = recommender.cold_start
+def to_bundle(
+    *,
+    users: Vocabulary,
+    books: Books,
+    vectors: Vectors,
+    seen: Bags,
+    popularity: IntArray,
+    provenance: Mapping[str, Any],
+    cold_start: ColdStart | None,
+) -> Bundle:
+    """The parts of a recommender, from which :func:`from_bundle` makes them again."""
     tensors: dict[str, Arrays] = {
         VECTORS: {
-            "user_vectors": recommender.vectors.users,
-            "item_vectors": recommender.vectors.items,
-            "seen_offsets": recommender.seen.offsets.astype(np.int64, copy=False),
-            "seen_indices": recommender.seen.indices.astype(np.int32, copy=False),
-            "popularity": recommender.popularity.astype(np.int64, copy=False),
+            "user_vectors": vectors.users,
+            "item_vectors": vectors.items,
+            "seen_offsets": seen.offsets.astype(np.int64, copy=False),
+            "seen_indices": seen.indices.astype(np.int32, copy=False),
+            "popularity": popularity.astype(np.int64, copy=False),
         }
     }
     values: dict[str, Any] = {
-        "provenance": dict(recommender.provenance),
-        "combine": recommender.vectors.combine,
+        "provenance": dict(provenance),
+        "combine": vectors.combine,
         "cold_start": None,
     }
     if cold_start is not None:
@@ -113,8 +117,8 @@ def to_bundle(recommender: Recommender) -> Bundle:
             "has_order": cold_start.has_order,
         }
     tables = {
-        "users": pa.table({USER_ID: recommender.users.ids}),
-        "items": recommender.books.table,
+        "users": pa.table({USER_ID: users.ids}),
+        "items": books.table,
     }
     return Bundle(tensors, tables, values)
 
@@ -129,17 +133,8 @@ def _feature_arrays(features: Features) -> dict[str, np.ndarray]:
     return arrays
 
 
-def count_bytes(recommender: Recommender) -> int:
-    """Bytes of arrays and texts, as the bundle holds them, and of the index where there is one."""
-    bundle = to_bundle(recommender)
-    arrays = sum(array.nbytes for held in bundle.tensors.values() for array in held.values())
-    texts = sum(int(table.nbytes) for table in bundle.tables.values())
-    index = 0 if recommender.approximate is None else recommender.approximate.recall.n_bytes
-    return arrays + texts + index
-
-
 def from_bundle(bundle: Bundle, path: Path) -> dict[str, Any]:
-    """What :class:`Recommender` is made of.
+    """What a recommender is made of, by name.
 
     Raises:
         ArtifactError: parts are missing or do not fit one another.

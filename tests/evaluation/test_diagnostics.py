@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from recsys.config import DiagnosticsConfig
 from recsys.data.arrays import Bags, Interactions
 from recsys.evaluation import cohesion
-from recsys.evaluation.alignment import alignment_table, cosines
 from recsys.evaluation.cohesion import cohesion_table, jaccard, nearest
 from recsys.evaluation.diagnostics import (
     Embeddings,
+    alignment_table,
+    cosines,
     diagnose,
     dimension_spread,
     dimension_table,
@@ -206,7 +207,7 @@ def test_books_without_category_and_rows_without_vector_take_no_part(rng):
     bags = bags_of([[0], [], [0], [0], [0]], 1)
     table = cohesion_table({"id": rng.normal(size=(4, 2))}, bags, k=10, sample_size=600, rng=rng)
     row = record(table, vector="id")
-    assert (row["books"], row["neighbours"]) == (3, 2)
+    assert (row["items"], row["neighbours"]) == (3, 2)
 
 
 def test_cosine_of_known_angles():
@@ -215,7 +216,7 @@ def test_cosine_of_known_angles():
     assert cosines(left, right) == pytest.approx([np.sqrt(0.5), -1, np.nan], nan_ok=True)
 
 
-def test_readers_that_are_the_mean_of_their_books_align_and_strangers_do_not(rng):
+def test_users_that_are_the_mean_of_their_items_align_and_strangers_do_not(rng):
     items = np.eye(6)
     train = interactions([(u, b) for u in range(3) for b in (2 * u, 2 * u + 1)], 4, 6)
     users = np.vstack([items[[2 * u, 2 * u + 1]].mean(axis=0) for u in range(3)] + [np.ones(6)])
@@ -236,7 +237,7 @@ def test_id_and_metadata_are_compared_where_a_tower_has_both(rng):
     users = Embeddings(rng.normal(size=(4, 3)))
     train = interactions([(0, 0), (1, 1)], 4, 7)
     table = alignment_table(users, items, train=train, n_users=9, n_items=9, rng=rng)
-    assert table.column("pair") == ["reader and mean of train books", "book: id and metadata"]
+    assert table.column("pair") == ["user and mean of train items", "item: id and metadata"]
     assert table.rows[1][table.columns.index("cosine")] == pytest.approx(-1)
 
 
@@ -264,5 +265,5 @@ def test_as_many_rows_are_compared_as_the_settings_say(rng):
     tables = diagnose(users, items, train=train, categories=bags, config=config, rng=rng)
     by_name = {table.name: table for table in tables}
     assert by_name["alignment"].column("n") == [5, 7]
-    assert set(by_name["category_cohesion"].column("books")) == {7}
+    assert set(by_name["category_cohesion"].column("items")) == {7}
     assert set(by_name["category_cohesion"].column("neighbours")) == {2}

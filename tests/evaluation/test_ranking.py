@@ -11,7 +11,6 @@ from recsys.data.arrays import Bags
 from recsys.errors import BookendsError
 from recsys.evaluation import ranking as module
 from recsys.evaluation.ranking import ItemWeights, Vectors, pack, rank, tie_order
-from recsys.evaluation.scorers import Needs
 
 
 def no_mask(n_users, n_items):
@@ -73,8 +72,9 @@ def slow_lists(scorer, users, masked, k):
     return lists
 
 
-def force_blocks(monkeypatch, *, items, users, group):
-    monkeypatch.setattr(module, "_plan", lambda *_: module._Blocks(items, users, group))
+def force_blocks(monkeypatch, *, items, users):
+    monkeypatch.setattr(module, "_plan", lambda *_: (items, users))
+    monkeypatch.setattr(module, "_USERS_PER_BLOCK", users)
 
 
 @settings(max_examples=60, deadline=None)
@@ -158,25 +158,34 @@ def test_a_history_without_weights_counts_every_item_once():
 
 
 @pytest.mark.parametrize("items", [16, 48, 112, 512])
-@pytest.mark.parametrize(("users", "group"), [(1, 1), (5, 12), (128, 128)])
+@pytest.mark.parametrize("users", [1, 5, 128])
 @pytest.mark.parametrize("make", [whole, several, weighted])
-def test_blocks_of_any_size_give_the_same_lists(monkeypatch, items, users, group, make):
+def test_blocks_of_any_size_give_the_same_lists(monkeypatch, items, users, make):
     rng = np.random.default_rng(4)
     scorer, mask = make(rng, 40, 300), random_mask(rng, 40, 300, 0.1)
     everyone = np.arange(40)
-    force_blocks(monkeypatch, items=items, users=users, group=group)
+    force_blocks(monkeypatch, items=items, users=users)
     ranking = rank(scorer, everyone, masked=[mask], k=30)
     np.testing.assert_array_equal(ranking.items, slow_lists(scorer, everyone, [mask], 30))
 
 
+def real_numbers(rng, kind):
+    """Vectors, several vectors a user, or weights: sums that are not exact."""
+    if kind == "weights":
+        history = random_mask(rng, 40, 300, 0.1)
+        return ItemWeights(history, rng.standard_normal((300, 300), dtype=np.float32))
+    shape = (40, 3, 24) if kind == "several" else (40, 24)
+    users = rng.standard_normal(shape, dtype=np.float32)
+    return Vectors(users, rng.standard_normal((300, 24), dtype=np.float32), "logsumexp")
+
+
 @pytest.mark.parametrize("items", [16, 512])
 @pytest.mark.parametrize("users", [1, 7, 40])
-def test_blocks_of_any_size_give_sums_over_histories_to_the_bit(monkeypatch, items, users):
-    rng = np.random.default_rng(4)
-    history = random_mask(rng, 40, 300, 0.1)
-    scorer = ItemWeights(history, rng.standard_normal((300, 300), dtype=np.float32))
+@pytest.mark.parametrize("kind", ["one", "several", "weights"])
+def test_blocks_of_any_size_give_scores_to_the_bit(monkeypatch, items, users, kind):
+    scorer = real_numbers(np.random.default_rng(4), kind)
     expected = rank(scorer, np.arange(40), masked=[], k=9)
-    force_blocks(monkeypatch, items=items, users=users, group=40)
+    force_blocks(monkeypatch, items=items, users=users)
     ranking = rank(scorer, np.arange(40), masked=[], k=9)
     np.testing.assert_array_equal(ranking.items, expected.items)
     np.testing.assert_array_equal(ranking.scores, expected.scores)
@@ -227,7 +236,7 @@ def test_histories_that_weigh_too_much_are_refused_by_name(value):
 @pytest.mark.parametrize("items", [16, 512])
 def test_equal_scores_follow_the_tie_order_across_blocks(monkeypatch, items):
     vectors = Vectors(np.ones((2, 1), np.float32), np.full((100, 1), 0.3, np.float32))
-    force_blocks(monkeypatch, items=items, users=1, group=1)
+    force_blocks(monkeypatch, items=items, users=1)
     ranking = rank(vectors, np.arange(2), masked=[no_mask(2, 100)], k=40)
     np.testing.assert_array_equal(ranking.items, np.tile(tie_order(100)[:40], (2, 1)))
 
@@ -343,19 +352,14 @@ def test_packed_keys_sort_by_score_then_by_earlier_place(scores, random):
 
 @pytest.mark.parametrize("limit", [1, 8, 64, 512])
 @pytest.mark.parametrize("n_items", [1, 1000, 10**6, 10**8])
-@pytest.mark.parametrize("dim", [1, 96, 1024])
+@pytest.mark.parametrize("n_queries", [1, 8])
 @pytest.mark.parametrize("n_threads", [1, 16])
-@pytest.mark.parametrize("parts", [1, 9])
-def test_planned_buffers_fit_in_the_limit(limit, n_items, dim, n_threads, parts):
-    k, longest = 20, 300
-    needs = Needs(item=6 * dim, score=4 * parts, parts=parts, user=8 * dim, listed=0)
-    blocks = module._plan(n_items, needs, k, longest, limit, n_threads)
-    scores = 4 * parts * blocks.users * blocks.items * n_threads
-    vectors = 4 * dim * blocks.items
-    lists = 8 * k * blocks.group
-    assert scores + vectors + lists <= limit * 2**20
-    assert blocks.items % 16 == 0
-    assert 1 <= blocks.users <= blocks.group
+def test_planned_buffers_fit_in_the_limit(limit, n_items, n_queries, n_threads):
+    own = limit * 2**20 // (2 * n_threads)
+    items, users = module._plan(n_items, n_queries, 96, 20, 300, own)
+    assert 4 * users * items * n_queries <= own // 2
+    assert items % 16 == 0
+    assert users >= 1
 
 
 def test_the_number_of_threads_changes_no_list_and_is_left_as_it_was():

@@ -1,4 +1,4 @@
-"""What a reader's list holds of the books outside the head."""
+"""What a user's list holds of the items outside the head."""
 
 from math import log2
 from types import SimpleNamespace
@@ -38,7 +38,7 @@ def test_hits_of_the_head_count_for_nothing(tail):
     assert tail["ndcg@2"][0] == approx(1 / log2(3))
 
 
-def test_a_reader_who_went_on_to_read_the_head_alone_has_no_value(tail):
+def test_a_user_who_went_on_to_read_the_head_alone_has_no_value(tail):
     assert all(np.isnan(values[1]) for values in tail.values())
 
 
@@ -52,7 +52,7 @@ def test_every_ranking_metric_is_there(tail):
     assert set(tail) == set(CONFIG.metric_names)
 
 
-def test_every_reader_of_an_evaluation_has_these_values(board_prepared):
+def test_every_user_of_an_evaluation_has_these_values(board_prepared):
     """On the checkerboard all books are read alike, so the head is a part of them or empty."""
     config = EvaluationConfig(
         metrics_k=(5,),

@@ -59,7 +59,7 @@ def test_named_readers_are_answered_in_their_order_and_unknown_ones_counted(
     users.write_text("u00000007\nnobody\n\n  u00000001 \nstranger\nu00000007\n")
     done = bookends("--model", model, "--users", users, "--k", 2, "--out", out, "--batch-size", 2)
     assert done.exit_code == 0, done.output
-    assert "unknown users: 2 (first 'nobody'); they got the most popular books" in done.output
+    assert "unknown users: 2 (first 'nobody'); they got the most popular items" in done.output
     asked = ["u00000007", "nobody", "u00000001", "stranger", "u00000007"]
     found, expected = pd.read_csv(out), recommender.recommend(asked, k=2)
     assert list(found["user_id"]) == list(expected["user_id"])
@@ -82,7 +82,7 @@ def test_filters_reach_the_lists(recommender, model, tmp_path):
 def test_the_recall_of_an_index_is_shown(model, tmp_path):
     pytest.importorskip("usearch")
     done = bookends("--model", model, "--all-users", "--ann", "--out", tmp_path / "recs.csv")
-    assert "of the exact lists of 10 books (worst of 100 sampled users:" in done.output
+    assert "of the exact lists of 10 items (worst of 100 sampled users:" in done.output
 
 
 @pytest.mark.parametrize(

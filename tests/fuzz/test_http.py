@@ -8,13 +8,12 @@ import logging
 
 import pytest
 
-from experiments.serve.app import Settings, build_app
+from experiments.serve.app import build_app
 from experiments.serve.meters import Meters
-from experiments.serve.reload import Current
-from experiments.serve.served import ModelSource
+from experiments.serve.model import CurrentModel, ModelSource
 from recsys.recommender import Recommender
 
-LIMITS = Settings(token="t", max_k=50, max_body_bytes=10_000, n_threads=1)
+LIMITS = {"token": "t", "max_k": 50, "max_body_bytes": 10_000}
 PIECES = [b"", b"\0", b"\xff", b'"', b"{", b"[" * 5000, b"}", b",", b"\\ud800", b"NaN", b"1e999"]
 PIECES += [b"9" * 5000, b"null", b"-1", b"\r\n", b"\xef\xbb\xbf", b"//", b"\\", b"x" * 20_000]
 PATHS = [
@@ -77,11 +76,11 @@ def application(saved):
         ],
         "/similar-items": [{"item_ids": items, "k": 2, "categories": []}],
         "/new-book/similar": [{"books": [book], "k": 3}],
-        "/new-book/readers": [{"books": [book, book], "k": 3}],
+        "/new-book/users": [{"books": [book, book], "k": 3}],
     }
-    current = Current(ModelSource(str(saved)), Meters())
+    current = CurrentModel(ModelSource(str(saved)), Meters())
     current.start()
-    return build_app(current, Meters(), LIMITS), questions
+    return build_app(current, Meters(), **LIMITS), questions
 
 
 def damaged(rng, raw):
@@ -145,7 +144,7 @@ def check_answer(path, question, answer):
     asked = question.get("user_ids") or question.get("liked") or question.get("item_ids")
     assert len(answer["results"]) == len(asked or question["books"])
     for result in answer["results"]:
-        ranked = result.get("items", result.get("readers"))
+        ranked = result.get("items", result.get("users"))
         assert [each["rank"] for each in ranked] == list(range(1, len(ranked) + 1))
         assert len(ranked) <= question.get("k", 10)
         scores = [each["score"] for each in ranked]

@@ -20,7 +20,7 @@ def world():
     items = rng.standard_normal((N_ITEMS, 16)).astype(np.float32)
     users = rng.standard_normal((N_USERS, 16)).astype(np.float32)
     exact = ItemSearch(items)
-    favourites = exact.best(users, 30).items  # seen: what an index would propose first
+    favourites = exact.best(Query(users, 30)).items  # seen: what an index would propose first
     pairs = np.repeat(np.arange(N_USERS), 30), favourites.ravel()
     seen = Bags.from_pairs(*pairs, n_rows=N_USERS, n_columns=N_ITEMS)
     return users, seen, exact, ApproximateSearch.build(exact, users, seen, k=10, n_sample=50)
@@ -31,8 +31,8 @@ def test_recall_is_measured_against_the_exact_lists(world):
     recall = approximate.recall
     drawn = np.sort(np.random.default_rng(20130401).permutation(N_USERS)[:50])
     masked = seen.take(drawn)
-    found = approximate.best(users[drawn], 10, masked=masked).items
-    wanted = exact.best(users[drawn], 10, masked=masked).items
+    found = approximate.best(Query(users[drawn], 10, masked=masked)).items
+    wanted = exact.best(Query(users[drawn], 10, masked=masked)).items
     shares = [len(set(a) & set(b)) / 10 for a, b in zip(found, wanted, strict=True)]
     assert recall.mean == pytest.approx(np.mean(shares))
     assert recall.lowest == pytest.approx(np.min(shares))
@@ -42,16 +42,16 @@ def test_recall_is_measured_against_the_exact_lists(world):
 
 def test_scores_are_exact_and_fall(world):
     users, seen, exact, approximate = world
-    found = approximate.best(users, 10, masked=seen)
-    scores = np.einsum("ud,ukd->uk", users, exact.items[found.items])
+    found = approximate.best(Query(users, 10, masked=seen))
+    scores = np.einsum("ud,ukd->uk", users, exact.catalogue.items[found.items])
     np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-5)
     assert (np.diff(found.scores) <= 0).all()
 
 
 def test_scores_are_to_the_bit_those_of_the_exact_search(world):
     users, seen, exact, approximate = world
-    found = approximate.best(users, 10, masked=seen)
-    expected = exact.best(users[:40], 10, masked=seen.take(np.arange(40)))
+    found = approximate.best(Query(users, 10, masked=seen))
+    expected = exact.best(Query(users[:40], 10, masked=seen.take(np.arange(40))))
     same = found.items[:40] == expected.items
     assert same.mean() > 0.8
     np.testing.assert_array_equal(found.scores[:40][same], expected.scores[same])
@@ -61,13 +61,13 @@ def test_scores_are_to_the_bit_those_of_the_exact_search(world):
 def test_items_near_any_vector_of_a_user_are_proposed_and_scored_by_all(world, combine):
     """Three tastes far apart: each must be met, and scores are those of the exact search."""
     users, seen, exact, _ = world
-    exact = ItemSearch(exact.items, combine)
+    exact = ItemSearch(exact.catalogue.items, combine)
     several = 3 * users.reshape(20, 3, 16)
     approximate = ApproximateSearch.build(
         exact, several, seen.take(np.arange(20)), k=10, n_sample=20
     )
     assert approximate.recall.mean > 0.9
-    found, expected = approximate.best(several, 10), exact.best(several, 10)
+    found, expected = approximate.best(Query(several, 10)), exact.best(Query(several, 10))
     shared = 0
     for row in range(20):
         scores = dict(zip(expected.items[row].tolist(), expected.scores[row], strict=True))
@@ -77,28 +77,25 @@ def test_items_near_any_vector_of_a_user_are_proposed_and_scored_by_all(world, c
     assert shared > 0.9 * 200
 
 
-def test_queries_together_find_what_they_find_alone(world):
+def test_users_of_one_query_find_what_they_find_alone(world):
     users, seen, _, approximate = world
     some = np.arange(N_ITEMS) % 3 == 0
-    queries = [
-        Query(users[:1], 10, seen.take(np.arange(1))),
-        Query(users[1:9], 500),  # proposes more, which must not help the others
-        Query(users[9:12], 4, allowed=some),
-        Query(users[12:13], 2000),  # exact
-    ]
-    for query, found in zip(queries, approximate.best_together(queries), strict=True):
-        alone = approximate.best_together([query])[0]
-        np.testing.assert_array_equal(found.items, alone.items)
-        np.testing.assert_array_equal(found.scores, alone.scores)
+    for k, allowed in ((4, some), (500, None), (2000, None)):  # the last is exact
+        together = approximate.best(Query(users[:9], k, seen.take(np.arange(9)), allowed))
+        for row in range(9):
+            query = Query(users[[row]], k, seen.take(np.array([row])), allowed)
+            alone = approximate.best(query)
+            np.testing.assert_array_equal(together.items[[row]], alone.items)
+            np.testing.assert_array_equal(together.scores[[row]], alone.scores)
 
 
 def test_nothing_masked_and_nothing_but_the_allowed_is_found(world):
     users, seen, exact, approximate = world
     allowed = np.arange(N_ITEMS) % 2 == 0
-    found = approximate.best(users, 10, masked=seen, allowed=allowed)
+    found = approximate.best(Query(users, 10, masked=seen, allowed=allowed))
     assert (found.items >= 0).all() and allowed[found.items].all()
     assert not seen.contains(np.arange(N_USERS)[:, None], found.items).any()
-    expected = exact.best(users, 10, masked=seen, allowed=allowed).items
+    expected = exact.best(Query(users, 10, masked=seen, allowed=allowed)).items
     shares = [np.isin(a, b).mean() for a, b in zip(found.items, expected, strict=True)]
     assert np.mean(shares) > 0.9
 
@@ -108,16 +105,17 @@ def test_a_filter_that_leaves_few_falls_back_on_the_exact_search(world, n):
     users, _, exact, approximate = world
     allowed = np.zeros(N_ITEMS, dtype=bool)
     allowed[[5, 700, 2999]] = True
-    found = approximate.best(users[:n], 5, allowed=allowed)
-    np.testing.assert_array_equal(found.items, exact.best(users[:n], 5, allowed=allowed).items)
+    found = approximate.best(Query(users[:n], 5, allowed=allowed))
+    expected = exact.best(Query(users[:n], 5, allowed=allowed))
+    np.testing.assert_array_equal(found.items, expected.items)
     assert set(found.items[0]) == {5, 700, 2999, -1}
 
 
 @pytest.mark.parametrize("k", [1500, N_ITEMS])
 def test_long_lists_are_exact(world, k):
     users, seen, exact, approximate = world
-    found = approximate.best(users[:3], k, masked=seen.take(np.arange(3)))
-    expected = exact.best(users[:3], k, masked=seen.take(np.arange(3)))
+    found = approximate.best(Query(users[:3], k, masked=seen.take(np.arange(3))))
+    expected = exact.best(Query(users[:3], k, masked=seen.take(np.arange(3))))
     np.testing.assert_array_equal(found.items, expected.items)
 
 

@@ -1,4 +1,4 @@
-"""Lists of liked books become histories in their order."""
+"""Lists of liked items become histories in their order."""
 
 import numpy as np
 import pyarrow as pa
@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.errors import DataError
+from recsys.recommender.books import Lookup
 from recsys.recommender.liked import as_bags, liked_histories
-from recsys.recommender.lookup import Lookup
 
 IDS = ["a", "b", "c", "d"]
 LOOKUP = Lookup(pa.array(IDS))
@@ -59,8 +59,8 @@ def test_ids_are_read_as_texts():
     [
         (["ab"], None, "must be given as a list of ids, got the text 'ab'"),
         ([["a"], ["b"]], [[1]], "must have a list for each user, got 1 for 2 users"),
-        ([["a"], ["b", "c"]], [[1], [2]], "got 1 for 2 books of user 1 of the question"),
-        ([["a", "b"]], ["12"], "ratings must be as many as the liked books"),
+        ([["a"], ["b", "c"]], [[1], [2]], "got 1 for 2 items of user 1 of the question"),
+        ([["a", "b"]], ["12"], "ratings must be as many as the liked items"),
         ([["a"]], [["5"]], "a rating must be a finite number, got '5'"),
         ([["a"]], [[True]], "a rating must be a finite number, got True"),
         ([["a"]], [[float("inf")]], "a rating must be a finite number, got inf"),

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recsys.recommender import lookup as lookup_module
-from recsys.recommender.lookup import Lookup
+from recsys.recommender import books as books_module
+from recsys.recommender.books import Lookup
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_white_space_around_an_id_makes_no_other_id(ids):
 
 def test_ids_whose_hashes_meet_are_told_apart(ids, monkeypatch):
     monkeypatch.setattr(
-        lookup_module, "_hashes", lambda given: np.array([len(i) for i in given], np.uint64)
+        books_module, "_hashes", lambda given: np.array([len(i) for i in given], np.uint64)
     )
     lookup = Lookup(pa.array(ids))
     assert lookup.index_of([*ids, "book ÖÖÖÖ"]).tolist() == [*range(500), -1]

@@ -15,6 +15,7 @@ from recsys.errors import ConfigError, DataError
 from recsys.evaluation.ranking import Vectors
 from recsys.pipeline import build_trainer, evaluate_model, model_vectors
 from recsys.recommender import Recommender
+from recsys.recommender.liked import liked_histories
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -185,7 +186,9 @@ def test_a_user_folded_in_by_their_train_books_gets_the_vectors_of_an_unknown_id
         recommender.save(tmp_path / "model")
         recommender = Recommender.load(tmp_path / "model")
     users = np.arange(0, 300, 7)
-    liked = recommender._histories(*train_histories(shop_prepared, users))
+    liked = liked_histories(
+        *train_histories(shop_prepared, users), recommender.books.lookup, len(recommender.items)
+    )
     found = recommender.cold_start.user_vectors(liked)
     expected = unknown_id_vectors(model, shop_prepared, users)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

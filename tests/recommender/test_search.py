@@ -5,7 +5,6 @@ import pytest
 
 from recsys.data.arrays import Bags
 from recsys.evaluation.ranking import Vectors, rank, tie_order
-from recsys.recommender import coarse as coarse_module
 from recsys.recommender import search as search_module
 from recsys.recommender.search import ItemSearch, Query
 
@@ -39,7 +38,7 @@ def test_the_best_are_those_of_all_scores_sorted(world, n, k, one_in, hides):
     vectors, items, masked = world
     allowed = None if one_in is None else np.arange(90) % one_in == 0
     masked = masked.take(np.arange(n)) if hides else None
-    found = ItemSearch(items).best(vectors[:n], k, masked=masked, allowed=allowed)
+    found = ItemSearch(items).best(Query(vectors[:n], k, masked=masked, allowed=allowed))
     expected = by_hand(vectors[:n], items, masked, allowed, k)
     np.testing.assert_array_equal(found.items, expected)
     assert (np.isneginf(found.scores) == (expected < 0)).all()
@@ -48,9 +47,9 @@ def test_the_best_are_those_of_all_scores_sorted(world, n, k, one_in, hides):
 @pytest.fixture(params=[("float32", 32), ("float32", 1024), ("bfloat16", 32), ("bfloat16", 1024)])
 def read_as(request, monkeypatch):
     """How the catalogue is read, whatever this processor does best, and how many items at once."""
-    monkeypatch.setattr(coarse_module, "is_fast", lambda: request.param[0] == "bfloat16")
-    monkeypatch.setattr(coarse_module, "HALF_PAYS_FROM", 0)
-    monkeypatch.setattr(coarse_module, "ITEMS_A_BLOCK", request.param[1])
+    monkeypatch.setattr(search_module, "is_fast", lambda: request.param[0] == "bfloat16")
+    monkeypatch.setattr(search_module, "HALF_PAYS_FROM", 0)
+    monkeypatch.setattr(search_module, "ITEMS_PER_BLOCK", request.param[1])
     return request.param[0]
 
 
@@ -60,8 +59,8 @@ def test_blocks_of_any_kind_find_the_same(world, read_as, k, one_in):
     vectors, items, masked = world
     allowed = None if one_in is None else np.arange(90) % one_in == 0
     search, masked = ItemSearch(items), masked.take(np.arange(20))
-    assert str(search.coarse.vectors.vectors.dtype) == f"torch.{read_as}"
-    found = search.best(vectors[:20], k, masked=masked, allowed=allowed)
+    assert str(search.catalogue.rounded.dtype) == f"torch.{read_as}"
+    found = search.best(Query(vectors[:20], k, masked=masked, allowed=allowed))
     expected = by_hand(vectors[:20], items, masked, allowed, k)
     np.testing.assert_array_equal(found.items, expected)
 
@@ -71,7 +70,7 @@ def test_close_scores_are_told_apart_however_the_catalogue_is_read(read_as):
     rng = np.random.default_rng(6)
     items = (1 + 1e-5 * rng.standard_normal((200, 8))).astype(np.float32)
     vectors = rng.standard_normal((5, 8)).astype(np.float32)
-    found = ItemSearch(items).best(vectors, 10)
+    found = ItemSearch(items).best(Query(vectors, 10))
     scores = vectors.astype(np.float64) @ items.T.astype(np.float64)
     best = -np.sort(-scores, axis=1)[:, :10]
     np.testing.assert_allclose(np.take_along_axis(scores, found.items, 1), best, rtol=0, atol=1e-6)
@@ -87,16 +86,15 @@ def test_queries_together_find_what_they_find_alone_to_the_bit(read_as):
         allowed = rng.random(500) < rng.choice([0.05, 0.5]) if n < 3 else None
         queries.append(Query(rng.standard_normal((n, 24)).astype(np.float32), k, masked, allowed))
     for query, found in zip(queries, search.best_together(queries), strict=True):
-        alone = search.best_together([query])[0]
+        alone = search.best(query)
         np.testing.assert_array_equal(found.items, alone.items)
         np.testing.assert_array_equal(found.scores.view(np.int32), alone.scores.view(np.int32))
 
 
 def test_scores_all_alike_are_ordered_by_place_in_bounded_steps(monkeypatch, read_as):
-    monkeypatch.setattr(search_module, "_GROUPS_AT_ONCE", 4)
-    monkeypatch.setattr(search_module, "_PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr(search_module, "PAIRS_AT_ONCE", 7)
     items, vectors = np.ones((90, 3), np.float32), np.zeros((5, 3), np.float32)
-    found = ItemSearch(items).best(vectors, 6)
+    found = ItemSearch(items).best(Query(vectors, 6))
     assert (found.items == tie_order(90)[:6]).all() and (found.scores == 0).all()
 
 
@@ -104,7 +102,7 @@ def test_few_and_many_are_ranked_alike(world, monkeypatch):
     """One by one and as evaluation does it."""
     vectors, items, masked = world
     monkeypatch.setattr(search_module, "ROWS_AT_ONCE", 3)
-    few = ItemSearch(items).best(vectors[:40], 12, masked=masked.take(np.arange(40)))
+    few = ItemSearch(items).best(Query(vectors[:40], 12, masked=masked.take(np.arange(40))))
     many = rank(Vectors(vectors, items), np.arange(40), masked=(masked,), k=12)
     np.testing.assert_array_equal(few.items, many.items)
     np.testing.assert_array_equal(few.scores, many.scores)
@@ -134,7 +132,7 @@ def test_users_of_several_vectors_find_the_best_by_their_combined_scores(
     pairs = np.argwhere(rng.random((n, 300)) < 0.2)
     masked = Bags.from_pairs(pairs[:, 0], pairs[:, 1], n_rows=n, n_columns=300)
     allowed = None if one_in is None else np.arange(300) % one_in == 0
-    found = ItemSearch(items, combine).best(users, 9, masked=masked, allowed=allowed)
+    found = ItemSearch(items, combine).best(Query(users, 9, masked, allowed))
     scores = combined(np.einsum("nkd,id->nik", users, items), combine).astype(np.float32)
     scores[pairs[:, 0], pairs[:, 1]] = -np.inf
     if allowed is not None:
@@ -153,7 +151,7 @@ def test_an_item_finds_the_users_whose_combined_score_is_best(read_as, combine):
     rng = np.random.default_rng(9)
     users = rng.standard_normal((200, 3, 12)).astype(np.float32)
     items = rng.standard_normal((5, 12)).astype(np.float32)
-    found = ItemSearch(users, combine).best(items, 9)
+    found = ItemSearch(users, combine).best(Query(items, 9))
     scores = combined(np.einsum("ukd,id->iuk", users, items), combine)
     expected = sorted_by_hand(scores, 9)
     np.testing.assert_array_equal(found.items, expected)
@@ -167,7 +165,7 @@ def test_products_that_cancel_in_the_logarithm_hide_no_item(read_as, combine):
     items = (1 + 1e-4 * rng.standard_normal((300, 8))).astype(np.float32)
     users = np.full((4, 2, 8), -np.log(2) / 8, np.float32)
     users += (1e-3 * rng.standard_normal(users.shape)).astype(np.float32)
-    found = ItemSearch(items, combine).best(users, 10)
+    found = ItemSearch(items, combine).best(Query(users, 10))
     scores = combined(np.einsum("nkd,id->nik", *(x.astype(float) for x in (users, items))), combine)
     best = -np.sort(-scores, axis=1)[:, :10]
     np.testing.assert_allclose(np.take_along_axis(scores, found.items, 1), best, rtol=0, atol=1e-6)
@@ -179,17 +177,17 @@ def test_queries_of_one_and_of_several_vectors_share_a_search_to_the_bit(read_as
     shapes = [(2, 12), (3, 1, 12), (2, 4, 12), (1, 4, 12), (30, 4, 12)]
     queries = [Query(rng.standard_normal(shape).astype(np.float32), 8) for shape in shapes]
     for query, found in zip(queries, search.best_together(queries), strict=True):
-        alone = search.best_together([query])[0]
+        alone = search.best(query)
         np.testing.assert_array_equal(found.items, alone.items)
         np.testing.assert_array_equal(found.scores.view(np.int32), alone.scores.view(np.int32))
 
 
 def test_nothing_is_found_where_nothing_is_allowed(world):
     vectors, items, _ = world
-    found = ItemSearch(items).best(vectors[:2], 3, allowed=np.zeros(90, dtype=bool))
+    found = ItemSearch(items).best(Query(vectors[:2], 3, allowed=np.zeros(90, dtype=bool)))
     assert (found.items == -1).all()
 
 
 def test_no_vectors_find_nothing(world):
     _, items, _ = world
-    assert ItemSearch(items).best(np.zeros((0, 4), np.float32), 3).items.shape == (0, 3)
+    assert ItemSearch(items).best(Query(np.zeros((0, 4), np.float32), 3)).items.shape == (0, 3)

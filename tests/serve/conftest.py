@@ -14,10 +14,9 @@ with warnings.catch_warnings():  # Starlette would rather have httpx2, which har
     warnings.filterwarnings("ignore", "Using `httpx` with `starlette.testclient`")
     from fastapi.testclient import TestClient
 
-from experiments.serve.app import Settings, build_app
+from experiments.serve.app import build_app
 from experiments.serve.meters import Meters
-from experiments.serve.reload import Current
-from experiments.serve.served import ModelSource
+from experiments.serve.model import CurrentModel, ModelSource
 from recsys.data.arrays import Bags
 from recsys.data.vocabulary import Vocabulary
 from recsys.evaluation.ranking import Vectors
@@ -103,7 +102,7 @@ def store(registry_of_two):
 def champion(store):
     """What follows the alias, with version 1 loaded, and its counters."""
     meters = Meters()
-    current = Current(ModelSource("models:/bookends@champion", store[0]), meters)
+    current = CurrentModel(ModelSource("models:/bookends@champion", store[0]), meters)
     current.start()
     return current, meters
 
@@ -115,9 +114,9 @@ def open_client():
 
         def build(uri, **settings):
             meters = Meters()
-            current = Current(ModelSource(str(uri)), meters)
+            current = CurrentModel(ModelSource(str(uri)), meters)
             current.start()
-            app = build_app(current, meters, Settings(**settings))
+            app = build_app(current, meters, **settings)
             return clients.enter_context(TestClient(app, raise_server_exceptions=False))
 
         yield build
@@ -127,7 +126,7 @@ def open_client():
 def client(towers_path):
     """A client of an application over the recommender with towers."""
     meters = Meters()
-    current = Current(ModelSource(str(towers_path)), meters)
+    current = CurrentModel(ModelSource(str(towers_path)), meters)
     current.start()
     with TestClient(build_app(current, meters), raise_server_exceptions=False) as client:
         yield client

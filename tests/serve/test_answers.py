@@ -45,13 +45,13 @@ def test_liked_books_place_a_reader_without_an_id(client, towers):
 
 def test_ratings_of_liked_books_reach_the_recommender(client, towers, monkeypatch):
     """None of today's models weighs them, so they are caught on their way."""
-    given, ask_for_users = [], Recommender.ask_for_users
+    given, answered = [], Recommender.recommend_for_users_table
 
     def caught(recommender, *args, ratings=None, **options):
         given.append(ratings)
-        return ask_for_users(recommender, *args, ratings=ratings, **options)
+        return answered(recommender, *args, ratings=ratings, **options)
 
-    monkeypatch.setattr(Recommender, "ask_for_users", caught)
+    monkeypatch.setattr(Recommender, "recommend_for_users_table", caught)
     liked = [towers.items.ids.to_pylist()[:3], []]
     ask(client, "/recommend", liked=liked, liked_ratings=[[5, None, 2.5], None], k=3)
     assert given == [[[5, None, 2.5], None]]
@@ -112,8 +112,8 @@ def test_new_books_get_their_neighbours_and_readers(client, towers):
     frame = pd.DataFrame(books)
     near = ask(client, "/new-book/similar", books=books, k=3)
     assert_same(flat(near), towers.similar_to_book(frame, 3))
-    readers = ask(client, "/new-book/readers", books=books, k=3)
-    assert_same(flat(readers, "readers"), towers.users_of_book(frame, 3))
+    users = ask(client, "/new-book/users", books=books, k=3)
+    assert_same(flat(users, "users"), towers.users_of_book(frame, 3))
 
 
 def test_the_model_says_what_it_is(client, towers, towers_path):
@@ -128,7 +128,7 @@ def test_the_schema_types_every_answer(client):
     schema = client.get("/openapi.json").json()
     for path, method in [
         *((path, "post") for path in ("/recommend", "/similar-items")),
-        *((path, "post") for path in ("/new-book/similar", "/new-book/readers")),
+        *((path, "post") for path in ("/new-book/similar", "/new-book/users")),
         *((path, "get") for path in ("/healthz", "/readyz", "/model")),
     ]:
         answers = schema["paths"][path][method]["responses"]
@@ -144,7 +144,7 @@ def test_the_schema_types_every_answer(client):
 def test_an_index_is_measured_and_shown(towers_path):
     pytest.importorskip("usearch")
     from experiments.serve.app import _card
-    from experiments.serve.served import ModelSource
+    from experiments.serve.model import ModelSource
 
     source = ModelSource(str(towers_path), ann=True)
     card = _card(source.load(source.find()))

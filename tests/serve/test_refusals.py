@@ -7,10 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from experiments.serve import answers
-from experiments.serve.app import Settings, build_app
+from experiments.serve.app import build_app
 from experiments.serve.meters import Meters
-from experiments.serve.reload import Current
-from experiments.serve.served import ModelSource
+from experiments.serve.model import CurrentModel, ModelSource
 
 
 def detail_of(answer, status):
@@ -35,7 +34,7 @@ BAD = [
     ("/new-book/similar", {"books": [{"title": "\ud800"}]}, "unicode"),
     ("/recommend", {"liked": ["b1"]}, "body.liked"),
     ("/recommend", {"liked_ratings": [[1.0]], "user_ids": ["r"]}, "given with 'liked'"),
-    ("/recommend", {"liked": [["b1"]], "liked_ratings": [[1, 2]]}, "got 2 for 1 books"),
+    ("/recommend", {"liked": [["b1"]], "liked_ratings": [[1, 2]]}, "got 2 for 1 items"),
     ("/recommend", {"liked": [["b1"]], "liked_ratings": [["5"]]}, "body.liked_ratings"),
     ("/recommend", {"user_ids": ["r"], "liked": [[], []]}, "got 1 and 2"),
     ("/recommend", {"user_ids": ["r"], "k": 0}, "body.k"),
@@ -58,8 +57,8 @@ BAD = [
     ("/new-book/similar", {"books": [{"weight": 10**400}]}, "weight"),
     ("/recommend", {"\ud800": 3}, "body"),
     ("/recommend", {"user_ids": ["r"], "k": 10**400}, "k"),
-    ("/new-book/readers", {"books": [{"title": 3}]}, "body.books.0.title"),
-    ("/new-book/readers", {"books": [{"title": "t"}], "categories": ["Even"]}, "body.categories"),
+    ("/new-book/users", {"books": [{"title": 3}]}, "body.books.0.title"),
+    ("/new-book/users", {"books": [{"title": "t"}], "categories": ["Even"]}, "body.categories"),
 ]
 
 
@@ -114,7 +113,7 @@ def test_a_mistake_of_ours_reaches_the_server_whole_which_logs_its_trace(small_p
 
     monkeypatch.setattr(answers, "recommend", fail)
     meters = Meters()
-    current = Current(ModelSource(str(small_paths[0])), meters)
+    current = CurrentModel(ModelSource(str(small_paths[0])), meters)
     current.start()
     client = TestClient(build_app(current, meters))
     with client, pytest.raises(ZeroDivisionError) as raised:
@@ -178,8 +177,8 @@ class TestBodyLimit:
 
 def test_without_a_model_the_server_lives_but_is_not_ready(small_paths):
     meters = Meters()
-    current = Current(ModelSource(str(small_paths[0])), meters)
-    with TestClient(build_app(current, meters, Settings())) as client:
+    current = CurrentModel(ModelSource(str(small_paths[0])), meters)
+    with TestClient(build_app(current, meters)) as client:
         assert client.get("/healthz").status_code == 200
         detail_of(client.get("/readyz"), 503)
         detail_of(client.post("/recommend", json={"user_ids": ["reader-1"]}), 503)

@@ -11,10 +11,9 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from experiments.serve import answers
-from experiments.serve.app import Settings, build_app
+from experiments.serve.app import build_app
 from experiments.serve.meters import Meters
-from experiments.serve.reload import Current, Watch
-from experiments.serve.served import ModelSource
+from experiments.serve.model import CurrentModel, ModelSource, Reloader
 from experiments.serve.server import _Server
 from recsys.errors import TrackingError
 
@@ -45,8 +44,8 @@ def test_requests_go_on_while_the_alias_moves(store, champion):
                 found.append(client.post("/recommend", json=QUESTION))
 
         askers = [threading.Thread(target=ask) for _ in range(2)]
-        watch = Watch(current, 0.05)
-        watch.start()
+        reloader = Reloader(current, 0.05)
+        reloader.start()
         for asker in askers:
             asker.start()
         try:
@@ -64,7 +63,7 @@ def test_requests_go_on_while_the_alias_moves(store, champion):
             ended.set()
             for asker in askers:
                 asker.join()
-            watch.stop()
+            reloader.stop()
         text = client.get("/metrics").text
 
     assert {answer.status_code for answer in found} == {200}
@@ -90,7 +89,7 @@ def test_health_is_answered_while_a_question_is_in_work(champion, monkeypatch):
     monkeypatch.setattr(answers, "recommend", slow)
     current, meters = champion
     statuses = []
-    with TestClient(build_app(current, meters, Settings(n_threads=1))) as client:
+    with TestClient(build_app(current, meters)) as client:
 
         def ask():
             statuses.append(client.post("/recommend", json=QUESTION).status_code)
@@ -184,21 +183,21 @@ def test_only_an_alias_is_looked_at_again(uri, can_move):
 @pytest.mark.parametrize("uri", ["models:/bookends@nobody", "models:/nothing/1"])
 def test_a_model_that_is_not_registered_is_said(store, uri):
     with pytest.raises(TrackingError, match="must be a model in sqlite"):
-        Current(ModelSource(uri, store[0]), Meters()).start()
+        CurrentModel(ModelSource(uri, store[0]), Meters()).start()
 
 
 def test_an_address_without_alias_or_version_says_what_it_must_end_in(store):
     with pytest.raises(TrackingError, match="must end in a version or an alias"):
-        Current(ModelSource("models:/bookends", store[0]), Meters()).start()
+        CurrentModel(ModelSource("models:/bookends", store[0]), Meters()).start()
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path):
     with pytest.raises(TrackingError, match="there is no such file"):
-        Current(ModelSource("models:/bookends@champion"), Meters()).start()
+        CurrentModel(ModelSource("models:/bookends@champion"), Meters()).start()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_version_is_served_by_its_number(store):
-    current = Current(ModelSource("models:/bookends/2", store[0]), Meters())
+    current = CurrentModel(ModelSource("models:/bookends/2", store[0]), Meters())
     current.start()
     assert current.served.version == "2"

@@ -95,7 +95,7 @@ def test_a_new_book_needs_a_model_with_towers(model, task):
     [
         ({"user": ["user-0"]}, {}, "columns user_id, liked, liked_ratings, got none of them"),
         ({"title": ["A"]}, {}, "columns user_id, liked, liked_ratings, got 'title'"),
-        ({"liked": [["book-1"]], "liked_ratings": [[1.0, 2.0]]}, {}, "got 2 for 1 books"),
+        ({"liked": [["book-1"]], "liked_ratings": [[1.0, 2.0]]}, {}, "got 2 for 1 items"),
         ({"user_id": ["user-0"], "title": ["A"]}, {}, "got 'title'"),
         ({"user_id": [["user-0"]]}, {}, r"'user_id' must hold texts, got \['user-0'\]"),
         ({"user_id": [7]}, {}, "user_id"),

@@ -90,7 +90,7 @@ def test_ratings_are_taken_with_liked_books_as_many_as_they_are(ask, post, tower
     assert list(found["source"]) == ["fold_in"] * 4
     rows = [rated | {"liked_ratings": [5.0]}]
     status, text = post({"dataframe_records": rows, "params": {"k": 1}})
-    assert status == 400 and "ratings must be as many as the liked books, got 1 for 2" in text
+    assert status == 400 and "ratings must be as many as the liked items, got 1 for 2" in text
 
 
 def test_books_near_a_book_of_the_catalogue_are_found(ask, towers):

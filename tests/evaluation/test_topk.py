@@ -1,3 +1,5 @@
+"""Which items can be among the best, by scores in half precision, and the lists made of them."""
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +9,9 @@ from hypothesis import strategies as st
 from recsys.bfloat16 import is_fast
 from recsys.data.arrays import Bags
 from recsys.evaluation import ranking as module
+from recsys.evaluation.lists import lists_of
 from recsys.evaluation.ranking import Vectors, rank, tie_order
-from recsys.evaluation.shortlist import HalfVectors, shortlist
+from recsys.evaluation.topk import Catalogue, Hidden, _Search
 
 GROUP = 16
 
@@ -20,15 +23,13 @@ def random_vectors(rng, n, dim, scale, spread):
 
 
 def found_by_half(users, items, k, hidden=()):
-    """The short lists as pairs (user, item), and which users have one."""
-    half = HalfVectors.of(items, np.empty(items.shape, dtype=np.int16))
-    bits = np.empty((len(users), len(items)), dtype=np.int16)
-    margins = half.score(torch.from_numpy(users), bits)
-    for user, item in hidden:
-        bits[user, item] = -128
-    found = shortlist(bits.reshape(len(users), GROUP, -1), margins, k)
-    columns = found.members * (len(items) // GROUP) + found.groups
-    return set(zip(found.rows.tolist(), columns.tolist(), strict=True)), found.is_short
+    """The candidates as pairs (user, item), and which users have few."""
+    catalogue = Catalogue.of(items, in_half=True)
+    rows, hidden_items = np.array(list(hidden), dtype=np.int64).reshape(-1, 2).T
+    hidden = Hidden.of([(rows, hidden_items)])
+    search = _Search(catalogue, users[:, None], k, hidden, 1 << 16, 1 << 14)
+    few, owners, candidates = search.candidates()
+    return set(zip(owners.tolist(), candidates.tolist(), strict=True)), few
 
 
 def random_mask(rng, n_users, n_items, share):
@@ -37,7 +38,8 @@ def random_mask(rng, n_users, n_items, share):
 
 
 def in_half(monkeypatch, value):
-    monkeypatch.setattr(module, "_half_pays", lambda *_: value)
+    monkeypatch.setattr(module, "is_fast", lambda: value)
+    monkeypatch.setattr(module, "_HALF_PAYS_FROM", 0)
 
 
 @settings(max_examples=150, deadline=None)
@@ -48,16 +50,16 @@ def in_half(monkeypatch, value):
     scales=st.tuples(*[st.sampled_from([1e-38, 1e-22, 1e-3, 1.0, 1e4, 1e18])] * 2),
     spread=st.sampled_from([1e-3, 0.1, 1.0, 10.0]),
 )
-def test_short_lists_hold_every_item_that_truly_is_among_the_best(seed, dim, k, scales, spread):
+def test_candidates_hold_every_item_that_truly_is_among_the_best(seed, dim, k, scales, spread):
     rng = np.random.default_rng(seed)
     users = random_vectors(rng, 5, dim, scales[0], spread)
     items = random_vectors(rng, GROUP * 20, dim, scales[1], spread)
-    pairs, is_short = found_by_half(users, items, k)
+    pairs, few = found_by_half(users, items, k)
     scores = users.astype(np.float64) @ items.T.astype(np.float64)
-    for user in np.flatnonzero(is_short):
+    for user in np.flatnonzero(few):
         best = np.argsort(-scores[user])[:k]
         assert {(user, item) for item in best.tolist()} <= pairs
-    assert {user for user, _ in pairs} == set(np.flatnonzero(is_short).tolist())
+    assert {user for user, _ in pairs} == set(np.flatnonzero(few).tolist())
 
 
 @pytest.mark.parametrize("start", [1.0, 1.3, 1.7])
@@ -73,34 +75,34 @@ def test_the_best_item_is_found_where_rounding_treats_it_worst(start):
             items[7, -1] = 2.5 * dim * least
             users = np.ones((1, dim), dtype=np.float32)
             assert np.argmax(items.astype(np.float64) @ users[0]) == 7
-            pairs, is_short = found_by_half(users, items, k)
-            assert is_short[0] and (0, 7) in pairs
+            pairs, few = found_by_half(users, items, k)
+            assert few[0] and (0, 7) in pairs
 
 
-def test_lists_of_spread_scores_are_short():
+def test_spread_scores_leave_few_candidates():
     rng = np.random.default_rng(0)
     users, items = (rng.standard_normal((n, 96), dtype=np.float32) for n in (50, 3200))
-    pairs, is_short = found_by_half(users, items, 20)
-    assert is_short.all()
+    pairs, few = found_by_half(users, items, 20)
+    assert few.all()
     assert len(pairs) < 2 * 20 * 50
 
 
-def test_lists_of_scores_below_zero_hold_the_best():
+def test_candidates_of_scores_below_zero_hold_the_best():
     rng = np.random.default_rng(0)
     users = np.abs(rng.standard_normal((9, 30), dtype=np.float32)) + 1
     items = -np.abs(rng.standard_normal((320, 30), dtype=np.float32)) - 1
-    pairs, is_short = found_by_half(users, items, 4)
-    assert is_short.all()
+    pairs, few = found_by_half(users, items, 4)
+    assert few.all()
     assert {(row, int(np.argmax(items @ users[row]))) for row in range(9)} <= pairs
 
 
-def test_hidden_items_are_on_no_short_list():
+def test_hidden_items_are_no_candidates():
     rng = np.random.default_rng(0)
     users, items = (rng.standard_normal((n, 8), dtype=np.float32) for n in (3, 320))
     best = np.argmax(items @ users.T, axis=0)
     hidden = set(zip(range(3), best.tolist(), strict=True))
-    pairs, is_short = found_by_half(users, items, 2, hidden)
-    assert is_short.all() and not pairs & hidden
+    pairs, few = found_by_half(users, items, 2, hidden)
+    assert few.all() and not pairs & hidden
 
 
 @pytest.mark.parametrize(
@@ -112,18 +114,27 @@ def test_hidden_items_are_on_no_short_list():
         (np.nan, 1.0),
     ],
 )
-def test_users_whose_scores_cannot_be_bounded_have_no_short_list(users, items):
+def test_users_whose_scores_cannot_be_told_apart_are_looked_at_alone(users, items):
     vectors = np.full((2, 4), users, np.float32), np.full((320, 4), items, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        pairs, is_short = found_by_half(*vectors, 3)
-    assert not pairs and not is_short.any()
+        pairs, few = found_by_half(*vectors, 3)
+    assert not pairs and not few.any()
 
 
-def test_users_with_fewer_items_left_than_wanted_have_no_short_list():
+@pytest.mark.parametrize("in_half", [True, False])
+@pytest.mark.parametrize("hidden", [318, 320])
+def test_users_with_fewer_items_left_than_wanted_get_those(in_half, hidden):
     rng = np.random.default_rng(0)
-    users, items = (rng.standard_normal((n, 8), dtype=np.float32) for n in (1, 320))
-    hidden = [(0, item) for item in range(318)]
-    assert not found_by_half(users, items, 3, hidden)[1].any()
+    users, items = (rng.standard_normal((n, 1, 8), dtype=np.float32) for n in (1, 320))
+    catalogue = Catalogue.of(items[:, 0], in_half=in_half)
+    rows = Hidden.of([(np.zeros(hidden, dtype=np.int64), np.arange(hidden))])
+
+    def keys_of(_):
+        return catalogue.best_keys(users, 3, rows, items_per_block=64, pairs_at_once=7)
+
+    lists = lists_of(1, 3, catalogue.order, keys_of, 1)
+    assert sorted(lists.items[0].tolist()) == [*[-1] * (3 - 320 + hidden), *range(hidden, 320)]
+    assert np.isfinite(lists.scores[0]).sum() == 320 - hidden
 
 
 @settings(max_examples=40, deadline=None)
@@ -181,7 +192,7 @@ def test_a_model_that_scores_all_alike_is_ordered_by_the_tie_order_in_half_preci
     np.testing.assert_array_equal(ranking.items, np.tile(tie_order(900)[:10], (3, 1)))
 
 
-def test_ties_between_equal_items_are_broken_alike_on_short_lists(monkeypatch):
+def test_ties_between_equal_items_are_broken_by_the_tie_order_in_half_precision(monkeypatch):
     """Ten copies of the best item stand anywhere; each must get the same score to the bit."""
     in_half(monkeypatch, True)
     rng = np.random.default_rng(0)
@@ -208,13 +219,28 @@ def test_half_precision_is_used_where_the_processor_computes_in_it(
 
 
 @pytest.mark.parametrize(
-    ("n_items", "dim", "expected"), [(10_000, 96, True), (10_000, 8, False), (1000, 96, False)]
+    ("n_items", "dim", "limit", "expected"),
+    [
+        (10_000, 96, 512, True),
+        (10_000, 8, 512, False),
+        (1000, 96, 512, False),
+        (10_000, 96, 4, False),
+    ],
 )
-def test_half_precision_is_used_where_the_product_is_the_larger_part_of_the_work(
-    monkeypatch, n_items, dim, expected
+def test_half_precision_is_used_where_the_product_is_most_of_the_work_and_the_copy_fits(
+    monkeypatch, n_items, dim, limit, expected
 ):
     monkeypatch.setattr(module, "is_fast", lambda: True)
-    assert module._half_pays(n_items, dim, 20) is expected
+    made, of = [], Catalogue.of
+
+    def caught(*args, in_half, **options):
+        made.append(in_half)
+        return of(*args, in_half=in_half, **options)
+
+    monkeypatch.setattr(Catalogue, "of", caught)
+    vectors = Vectors(np.ones((1, dim), np.float32), np.eye(n_items, dim, dtype=np.float32))
+    rank(vectors, np.array([0]), masked=[], k=20, memory_limit_mb=limit)
+    assert made == [expected]
 
 
 def test_half_precision_is_not_used_where_torch_does_not_know_the_processor(monkeypatch):

@@ -1,0 +1,253 @@
+"""The model that is served: where it is found, how it is made ready, and when it is replaced."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from experiments.serve.meters import Meters
+from recsys.errors import BookendsError, ConfigError, TrackingError
+from recsys.recommender import Recommender
+from tracking.model import find_version, is_logged_model, resolve_bundle
+from tracking.store import STORE_ERRORS, connect_to_read, one_line, resolve_uri, without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LOG = logging.getLogger("bookends.serve")
+_MODELS, _RUNS = "models:/", "runs:/"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One model that does not change, other than what an alias points to.
+
+    Attributes:
+        uri: of this very model: with a version where it is registered.
+        version: in the registry; None where the model was named in another way.
+        run_id: of the run that made it, where that is known.
+    """
+
+    uri: str
+    version: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Served:
+    """A model that is ready to answer.
+
+    Attributes:
+        recommender: what answers.
+        place: where it came from.
+        asked: the address that the server was started with.
+        loaded_at: when it was ready.
+    """
+
+    recommender: Recommender
+    place: ModelVersion
+    asked: str
+    loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def version(self) -> str | None:
+        """In the registry; None for a model that is not registered."""
+        return self.place.version
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the run that made it, where that is known."""
+        return self.place.run_id
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSource:
+    """Where models come from.
+
+    Attributes:
+        uri: as :func:`tracking.model.resolve_bundle` takes it.
+        tracking_uri: the store; None for the usual one.
+        ann: whether models search by an index.
+    """
+
+    uri: str
+    tracking_uri: str | None = None
+    ann: bool = False
+
+    @property
+    def can_move(self) -> bool:
+        """Whether the address may come to mean another model: an alias does, all else does not."""
+        return self.uri.startswith(_MODELS) and "@" in self.uri
+
+    def find(self) -> ModelVersion:
+        """What the address means now.
+
+        Raises:
+            TrackingError: there is no such model, or the store cannot be reached.
+        """
+        if self.uri.startswith(_RUNS):
+            run_id = self.uri.removeprefix(_RUNS).strip("/").partition("/")[0]
+            return ModelVersion(self.uri, run_id=run_id)
+        if not self.uri.startswith(_MODELS) or is_logged_model(self.uri):
+            return ModelVersion(self.uri)
+        try:
+            found = find_version(self._client, self.uri)
+        except STORE_ERRORS as error:
+            store = without_password(resolve_uri(self.tracking_uri))
+            raise TrackingError(
+                f"{self.uri}: must be a model in {store} ({one_line(error)})"
+            ) from error
+        version = str(found.version)
+        return ModelVersion(f"{_MODELS}{found.name}/{version}", version, found.run_id or None)
+
+    def load(self, place: ModelVersion, on_pass: Callable[[int], None] | None = None) -> Served:
+        """The model at a place, whole and warm.
+
+        Args:
+            place: where it is.
+            on_pass: as in :class:`Recommender`.
+
+        Raises:
+            BookendsError: it cannot be reached, or is damaged.
+        """
+        recommender = Recommender.load(resolve_bundle(place.uri, self.tracking_uri))
+        recommender = replace(recommender, on_pass=on_pass)
+        if self.ann:
+            recommender = recommender.with_approximate()
+        _warm(recommender)
+        served = Served(recommender, place, self.uri)
+        _say(served)
+        return served
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        return connect_to_read(resolve_uri(self.tracking_uri))
+
+
+def _warm(recommender: Recommender) -> None:
+    """Ask once, so that what is made at the first question is there before it."""
+    if not len(recommender.items) or not len(recommender.users):
+        raise ConfigError("a served model must know a user and an item at least")
+    first_user, first_item = recommender.users.ids[0].as_py(), recommender.items.ids[0].as_py()
+    recommender.recommend_for_users([first_user, None], [[], []], 1)
+    recommender.similar_items([first_item], 1)
+
+
+def _say(served: Served) -> None:
+    recommender = served.recommender
+    LOG.info(
+        "%s: %s users, %s items, %.0f MB",
+        served.place.uri,
+        f"{len(recommender.users):,}",
+        f"{len(recommender.items):,}",
+        recommender.n_bytes / 1e6,
+    )
+    if recommender.approximate is not None:
+        LOG.info("%s", recommender.approximate.recall)
+
+
+_FAILURES = (BookendsError, *STORE_ERRORS, MemoryError, RuntimeError, ValueError, LookupError)
+"""What keeps a model from being loaded, those of libraries included: a model that nobody expected
+must not end the thread that would take the next one."""
+
+
+def settle() -> None:
+    """Let the collector pass over all that is there now: it stays as long as the model does.
+
+    A full collection would look at every object of it, a quarter of a second in which no request
+    is answered.
+    """
+    gc.unfreeze()  # what the model before this one left behind
+    gc.collect()
+    gc.freeze()
+
+
+class CurrentModel:
+    """The model that answers, and the one place where it is changed.
+
+    A request takes :attr:`served` once and keeps to it, so that none sees two models.
+
+    Args:
+        source: where models come from.
+        meters: where loads are counted.
+    """
+
+    def __init__(self, source: ModelSource, meters: Meters) -> None:
+        self.served: Served | None = None
+        self._source, self._meters = source, meters
+        self._failure: str | None = None
+
+    def start(self) -> None:
+        """Load the first model.
+
+        Raises:
+            BookendsError: there is none.
+        """
+        self._take(self._source.load(self._source.find(), self._meters.count_pass))
+
+    def refresh(self) -> None:
+        """Take the model that the alias points to now, if it is another; on failure keep this one.
+
+        A failure is counted each time and logged when it is another than the one before.
+        """
+        try:
+            place = self._source.find()
+            if self.served is not None and place.uri == self.served.place.uri:
+                self._failure = None
+                return
+            served = self._source.load(place, self._meters.count_pass)
+        except _FAILURES as error:
+            self._meters.count_reload(has_failed=True)
+            failure = one_line(error)
+            if failure != self._failure:
+                LOG.error("the model stays as it is, since loading failed: %s", failure)
+            self._failure = failure
+            return
+        self._failure = None
+        self._take(served)
+        settle()
+        self._meters.count_reload(has_failed=False)
+
+    def _take(self, served: Served) -> None:
+        n_bytes = served.recommender.n_bytes
+        self._meters.show_model(served.version, served.run_id, n_bytes)
+        self.served = served
+
+
+class Reloader:
+    """A thread that refreshes the model now and then.
+
+    Not a task of the event loop: a store that hangs, or a million items to load, would hold up
+    requests.
+
+    Args:
+        current: what is refreshed.
+        seconds: between two looks.
+    """
+
+    def __init__(self, current: CurrentModel, seconds: float) -> None:
+        self._current, self._seconds = current, seconds
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more; a load that is under way is given a few seconds."""
+        self._ended.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        torch.set_num_threads(1)  # of this thread: requests have the other cores
+        while not self._ended.wait(self._seconds):
+            self._current.refresh()
