@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -10,6 +10,7 @@ from recsys.recommender.recommender import Source
 
 MOST_QUESTIONS = 1000
 """Users or items in one request: each of them costs a pass over the catalogue."""
+T = TypeVar("T")
 
 
 def _encodable(text: str) -> str:
@@ -23,74 +24,48 @@ def _encodable(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_encodable)]
 Rating = Annotated[float, Field(allow_inf_nan=False)]
-K = Annotated[int, Field(ge=1, description="Length of each list.")]
-Categories = Annotated[
-    list[Text],
-    Field(
-        default_factory=list,
-        max_length=MOST_QUESTIONS,
-        description="Only items that carry one of these; none for all items.",
-    ),
-]
+Asked = Annotated[list[T], Field(min_length=1, max_length=MOST_QUESTIONS)]
+OfOneUser = Annotated[list[T], Field(max_length=10_000)]
 
 
-class _Question(BaseModel):
+class _Schema(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True, protected_namespaces=())
+
+
+class _Question(_Schema):
     model_config = ConfigDict(extra="forbid", strict=True)
 
+    k: Annotated[int, Field(ge=1)] = 10
+    """Length of each list."""
 
-class RecommendQuestion(_Question):
+
+class _FilteredQuestion(_Question):
+    categories: Annotated[list[Text], Field(max_length=MOST_QUESTIONS)] = []
+    """Only items that carry one of these; none for all items."""
+
+
+class RecommendQuestion(_FilteredQuestion):
     """Users, each by an id, by the items they like, or by both."""
 
-    user_ids: (
-        Annotated[
-            list[Text | None],
-            Field(
-                min_length=1,
-                max_length=MOST_QUESTIONS,
-                description="Ids; null for a user without one.",
-            ),
-        ]
-        | None
-    ) = None
-    liked: (
-        Annotated[
-            list[Annotated[list[Text], Field(max_length=10_000)]],
-            Field(
-                min_length=1,
-                max_length=MOST_QUESTIONS,
-                description="Ids of the items each user likes, the most recent last; they count "
-                "for users the model does not know. As many lists as user_ids, where both are "
-                "given.",
-            ),
-        ]
-        | None
-    ) = None
-    liked_ratings: (
-        Annotated[
-            list[Annotated[list[Rating | None], Field(max_length=10_000)] | None],
-            Field(
-                description="Ratings of the liked items, null for an item or a user without; they "
-                "count in models trained with ratings. Lists of the lengths of those in liked.",
-            ),
-        ]
-        | None
-    ) = None
-    k: K = 10
-    exclude_seen: Annotated[
-        bool, Field(description="Leave out what the user has read or likes.")
-    ] = True
-    categories: Categories
+    user_ids: Asked[Text | None] | None = None
+    """Ids; null for a user without one."""
+    liked: Asked[OfOneUser[Text]] | None = None
+    """Ids of the items each user likes, the most recent last; they count for users the model does
+    not know. As many lists as user_ids, where both are given."""
+    liked_ratings: list[OfOneUser[Rating | None] | None] | None = None
+    """Ratings of the liked items, null for an item or a user without; they count in models trained
+    with ratings. Lists of the lengths of those in liked."""
+    exclude_seen: bool = True
+    """Leave out what the user has read or likes."""
 
 
-class SimilarItemsQuestion(_Question):
+class SimilarItemsQuestion(_FilteredQuestion):
     """Items of the catalogue."""
 
-    item_ids: Annotated[list[Text], Field(min_length=1, max_length=MOST_QUESTIONS)]
-    k: K = 10
-    categories: Categories
+    item_ids: Asked[Text]
 
 
-class NewBook(BaseModel):
+class NewBook(_Schema):
     """A book by its metadata; further fields are the numeric columns the model was trained with."""
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -98,81 +73,74 @@ class NewBook(BaseModel):
 
     title: Text | None = None
     author: Text | None = None
-    categories: Annotated[
-        Text | None, Field(description="As one text, in the form of the data trained on.")
-    ] = None
+    categories: Text | None = None
+    """As one text, in the form of the data trained on."""
 
 
-class NewBookSimilarQuestion(_Question):
+class NewBookSimilarQuestion(_FilteredQuestion):
     """New books, whose neighbours in the catalogue are wanted."""
 
-    books: Annotated[list[NewBook], Field(min_length=1, max_length=MOST_QUESTIONS)]
-    k: K = 10
-    categories: Categories
+    books: Asked[NewBook]
 
 
 class NewBookUsersQuestion(_Question):
     """New books, whose likely users are wanted."""
 
-    books: Annotated[list[NewBook], Field(min_length=1, max_length=MOST_QUESTIONS)]
-    k: K = 10
+    books: Asked[NewBook]
 
 
-class RankedItem(BaseModel):
+class RankedItem(_Schema):
     """An item of a list."""
 
-    rank: Annotated[int, Field(description="From 1.")]
+    rank: int
+    """From 1."""
     item_id: str
     score: float
     title: str | None
 
 
-class RankedUser(BaseModel):
+class RankedUser(_Schema):
     """A user of a list."""
 
-    rank: Annotated[int, Field(description="From 1.")]
+    rank: int
+    """From 1."""
     user_id: str
     score: float
 
 
-class UserList(BaseModel):
-    """The items for one user."""
+class NewBookItems(_Schema):
+    """The items near a new book."""
 
-    user_id: str | None
-    source: Annotated[
-        Source | None,
-        Field(description="Where the list comes from; null where no item is left for it."),
-    ]
     items: list[RankedItem]
 
 
-class NeighbourList(BaseModel):
+class UserList(_Schema):
+    """The items for one user."""
+
+    user_id: str | None
+    source: Source | None
+    """Where the list comes from; null where no item is left for it."""
+    items: list[RankedItem]
+
+
+class NeighbourList(_Schema):
     """The items near one of the catalogue."""
 
     item_id: str
     items: list[RankedItem]
 
 
-class NewBookItems(BaseModel):
-    """The items near a new book."""
-
-    items: list[RankedItem]
-
-
-class NewBookUsers(BaseModel):
+class NewBookUsers(_Schema):
     """The users for a new book."""
 
     users: list[RankedUser]
 
 
-class Answer(BaseModel):
+class Answer(_Schema):
     """What every answer says."""
 
-    model_config = ConfigDict(protected_namespaces=())
-
-    model_version: Annotated[
-        str | None, Field(description="Registered version that answered; null for other models.")
-    ]
+    model_version: str | None
+    """Registered version that answered; null for other models."""
 
 
 class RecommendAnswer(Answer):
@@ -199,7 +167,7 @@ class NewBookUsersAnswer(Answer):
     results: list[NewBookUsers]
 
 
-class Index(BaseModel):
+class Index(_Schema):
     """What the approximate index finds of the exact lists, as measured when it was built."""
 
     recall_mean: float
@@ -210,7 +178,7 @@ class Index(BaseModel):
     n_bytes: int
 
 
-class ModelCard(BaseModel):
+class ModelCard(_Schema):
     """The model that answers now."""
 
     uri: str
@@ -220,18 +188,20 @@ class ModelCard(BaseModel):
     n_users: int
     n_items: int
     n_bytes: int
-    book_columns: Annotated[list[str], Field(description="What a new book may be described by.")]
-    index: Annotated[Index | None, Field(description="Null where search is exact.")]
+    book_columns: list[str]
+    """What a new book may be described by."""
+    index: Index | None
+    """Null where search is exact."""
     provenance: dict[str, Any]
 
 
-class Health(BaseModel):
+class Health(_Schema):
     """Whether the server lives, or can answer."""
 
     status: str
 
 
-class Problem(BaseModel):
+class Problem(_Schema):
     """Why a request was refused."""
 
     detail: str

@@ -33,6 +33,7 @@ __all__ = [
 _USERS_PER_BLOCK = 96  # larger blocks leave the cache, smaller ones pay more for each call
 _USERS_WANTED = 32  # fewer make the matrix product slow; rather take fewer items
 _CANDIDATE_BYTES = 100  # of working memory, at most, for each item that is scored exactly
+_GROUP_BYTES = 10  # for the largest score of a group, while the best groups are chosen
 _PACKED_BYTES = 40  # for each score that is packed
 _HALF_PAYS_FROM = 2**14  # multiplications a user and place of the list
 
@@ -87,8 +88,8 @@ def rank(
         masked: items that must not appear, one bag a user of the vocabulary; several are united.
         k: length of the lists.
         memory_limit_mb: bound on working memory, in MB of 2**20 bytes. The scorer, the ranking
-            returned and 12 bytes an item for the tie order are not counted, nor a quarter of a byte
-            an item for each user that is worked on, of whom there is at least one a thread.
+            returned and 12 bytes an item for the tie order are not counted; at least one user a
+            thread is worked on, which takes up to a byte an item.
 
     Returns:
         The lists, in the order of ``users``; empty for no users.
@@ -156,7 +157,8 @@ def _plan(
     room = min(own // (2 * score_bytes * _USERS_WANTED), padded, ITEMS_PER_BLOCK)
     items = max(room // GROUP, 1) * GROUP
     candidates = _CANDIDATE_BYTES * GROUPS_PER_PLACE * GROUP * k
-    user_bytes = score_bytes * items + candidates + 8 * dim * n_queries + 40 * longest_mask
+    groups = _GROUP_BYTES * (padded // GROUP)
+    user_bytes = score_bytes * items + groups + candidates + 8 * dim * n_queries + 40 * longest_mask
     return items, min(max(own // 2 // user_bytes, 1), -(-_USERS_PER_BLOCK // n_queries))
 
 

@@ -36,7 +36,7 @@ _SUMS = 2.0**-21  # eight times what a product and a sum of float32 lose, a term
 _SAFETY = 1.02  # for the rounding of lengths, and products of rounded vectors may be larger
 _TINY = 2.0**-126  # smaller numbers may be taken for 0
 _HUGE = 1e37  # nothing overflows below it
-_ROWS_AT_ONCE = 1 << 14
+_ROWS_AT_ONCE = 1 << 12
 
 
 @dataclass(frozen=True, eq=False)

@@ -199,7 +199,14 @@ class Recommender:
         return _frame(table.drop_columns(USER_ID))
 
     def recommend_for_users(
-        self, user_ids: Sequence[str | None], liked: Liked, k: int = 10, **options: Any
+        self,
+        user_ids: Sequence[str | None],
+        liked: Liked,
+        k: int = 10,
+        *,
+        ratings: Ratings | None = None,
+        exclude_seen: bool = True,
+        categories: Sequence[str] = (),
     ) -> pd.DataFrame:
         """The k best items for users, each by what is known of them, best first.
 
@@ -209,8 +216,10 @@ class Recommender:
         Args:
             user_ids: raw ids, None for a user without one, (n,).
             liked: raw ids of each user's items, the most recent last, (n,).
-            k: as for :meth:`recommend_for_liked`.
-            **options: as for :meth:`recommend_for_liked`: ratings, exclude_seen, categories.
+            k: as for :meth:`recommend_for_liked`, like the other options.
+            ratings: of the liked items.
+            exclude_seen: leave out what the user is known to have, or likes.
+            categories: recommend only items that carry one of these.
 
         Returns:
             As :meth:`recommend_for_liked`, with user_id (null where there is none) after position.
@@ -219,7 +228,10 @@ class Recommender:
             ConfigError: as :meth:`recommend_for_liked`.
             DataError: as well.
         """
-        return _frame(self.recommend_for_users_table(user_ids, liked, k, **options))
+        table = self.recommend_for_users_table(
+            user_ids, liked, k, ratings=ratings, exclude_seen=exclude_seen, categories=categories
+        )
+        return _frame(table)
 
     def recommend_for_users_table(
         self,

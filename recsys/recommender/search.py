@@ -134,6 +134,11 @@ class ItemSearch(Search):
         if waiting.batch:
             try:
                 self._answer(waiting.batch)
+            except BaseException:  # such as Ctrl-C: the others must not wait for ever
+                for other in waiting.batch:
+                    other.result = other.result or RuntimeError("the search was interrupted")
+                    other.woken.set()
+                raise
             finally:
                 with self._lock:
                     if self._queue:

@@ -185,13 +185,6 @@ def test_half_precision_changes_lists_by_no_more_than_sums_of_floats_do(monkeypa
     assert (scores.max(axis=1) <= listed[:, -1] + 2 * rounding).all()
 
 
-def test_a_model_that_scores_all_alike_is_ordered_by_the_tie_order_in_half_precision(monkeypatch):
-    in_half(monkeypatch, True)
-    vectors = Vectors(np.full((3, 5), 0.3, np.float32), np.full((900, 5), 0.7, np.float32))
-    ranking = rank(vectors, np.arange(3), masked=[], k=10)
-    np.testing.assert_array_equal(ranking.items, np.tile(tie_order(900)[:10], (3, 1)))
-
-
 def test_ties_between_equal_items_are_broken_by_the_tie_order_in_half_precision(monkeypatch):
     """Ten copies of the best item stand anywhere; each must get the same score to the bit."""
     in_half(monkeypatch, True)

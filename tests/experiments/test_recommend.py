@@ -1,4 +1,4 @@
-"""`bookends recommend`: lists for many readers, as a file."""
+"""`bookends recommend`: lists for many users, as a file."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ def bookends(*arguments):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 1000])
-def test_all_readers_are_answered_as_one_by_one(recommender, model, tmp_path, batch_size):
+def test_all_users_are_answered_as_one_by_one(recommender, model, tmp_path, batch_size):
     out = tmp_path / "recs.parquet"
     done = bookends(
         "--model", model, "--all-users", "--k", 4, "--out", out, "--batch-size", batch_size
@@ -52,7 +52,7 @@ def test_unknown_users_whose_ids_nearly_match_are_told_with_how(model, tmp_path)
     )
 
 
-def test_named_readers_are_answered_in_their_order_and_unknown_ones_counted(
+def test_named_users_are_answered_in_their_order_and_unknown_ones_counted(
     recommender, model, tmp_path
 ):
     users, out = tmp_path / "ids.txt", tmp_path / "deep" / "recs.csv"
@@ -116,7 +116,7 @@ def test_what_the_user_can_mend_is_one_line_and_leaves_no_file(
 
 
 @pytest.mark.parametrize("users", [[], ["--all-users", "--users", "ids.txt"]])
-def test_either_some_or_all_readers_must_be_asked_for(model, tmp_path, users):
+def test_either_some_or_all_users_must_be_asked_for(model, tmp_path, users):
     done = bookends("--model", model, "--out", tmp_path / "recs.csv", *users)
     assert done.exit_code == 2
     assert "give either --users FILE or --all-users" in done.output
@@ -137,8 +137,8 @@ def test_an_older_file_stays_until_the_new_one_is_whole(model, tmp_path, monkeyp
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_number_of_readers(tmp_path):
-    """40,000 readers' lists would take 4 times what 10,000 take."""
+def test_memory_does_not_grow_with_the_number_of_users(tmp_path):
+    """40,000 users' lists would take 4 times what 10,000 take."""
     script = (
         "import resource, sys\n"
         "from pathlib import Path\n"
@@ -159,4 +159,4 @@ def test_memory_does_not_grow_with_the_number_of_readers(tmp_path):
             check=True,
         )
         peaks.append(int(done.stdout.split()[-1]) / 1024)
-    assert peaks[1] - peaks[0] < 60  # the lists of 30,000 readers take 300 MB as a table
+    assert peaks[1] - peaks[0] < 60  # the lists of 30,000 users take 300 MB as a table

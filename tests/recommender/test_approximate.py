@@ -121,9 +121,9 @@ def test_long_lists_are_exact(world, k):
 
 def test_a_recommender_with_an_index_answers_in_the_same_form(shop):
     approximate = shop.with_approximate(k=5, n_sample=40)
-    readers = [*shop.users.ids.to_pylist()[:40], "nobody"]
-    found = approximate.recommend(readers, k=5)
-    expected = shop.recommend(readers, k=5)
+    users = [*shop.users.ids.to_pylist()[:40], "nobody"]
+    found = approximate.recommend(users, k=5)
+    expected = shop.recommend(users, k=5)
     assert list(found.columns) == list(expected.columns)
     assert list(found["user_id"]) == list(expected["user_id"])
     assert (found["item_id"] == expected["item_id"]).mean() > 0.9

@@ -75,11 +75,11 @@ def change_values(path, change):
 
 def test_saved_and_loaded_give_equal_answers(shop, saved):
     loaded = Recommender.load(saved)
-    readers = [*shop.users.ids.to_pylist()[:60], "stranger"]
+    users = [*shop.users.ids.to_pylist()[:60], "stranger"]
     answers = [
         (
-            each.recommend(readers, k=5),
-            each.recommend(readers[:3], k=5, categories=["Fantasy"]),
+            each.recommend(users, k=5),
+            each.recommend(users[:3], k=5, categories=["Fantasy"]),
             each.recommend_for_liked([["b0001", "b0002"]], k=5),
             each.similar_items(["b0001"], k=5),
             each.similar_to_book(NEW_BOOK, k=5),
@@ -222,9 +222,9 @@ def test_several_vectors_a_user_are_saved_and_loaded_with_their_combination(
     loaded = Recommender.load(tmp_path / "model")
     assert loaded.vectors.combine == combine
     assert recommender.n_bytes - shop.n_bytes == 3 * shop.vectors.users.nbytes
-    readers = shop.users.ids.to_pylist()[:60]
+    users = shop.users.ids.to_pylist()[:60]
     for before, after in (
-        (recommender.recommend(readers, k=5), loaded.recommend(readers, k=5)),
+        (recommender.recommend(users, k=5), loaded.recommend(users, k=5)),
         (recommender.users_of_book(NEW_BOOK, k=5), loaded.users_of_book(NEW_BOOK, k=5)),
     ):
         pd.testing.assert_frame_equal(before, after)

@@ -1,4 +1,4 @@
-"""Lists for readers, known and new, and books near a book."""
+"""Lists for users, known and new, and books near a book."""
 
 import dataclasses
 from pathlib import Path
@@ -40,19 +40,19 @@ def recommender(trained, board_prepared):
 def test_the_lists_are_those_that_evaluation_saw(trained, recommender, board_prepared):
     outcome = evaluate_model(*[trained[0], board_prepared, trained[1]], None)
     ranking = outcome.evaluation.ranking
-    readers = board_prepared.users.id_of(ranking.users)
-    served = recommender.recommend(readers, k=ranking.items.shape[1])
+    users = board_prepared.users.id_of(ranking.users)
+    served = recommender.recommend(users, k=ranking.items.shape[1])
     evaluated = [
-        (reader, item)
-        for reader, row in zip(readers, ranking.items, strict=True)
+        (user, item)
+        for user, row in zip(users, ranking.items, strict=True)
         for item in board_prepared.items.id_of(row[row >= 0])
     ]
     assert list(zip(served["user_id"], served["item_id"], strict=True)) == evaluated
 
 
 def test_no_seen_item_is_recommended_unless_asked_for(recommender, board_prepared, board):
-    readers = list(board.withheld)
-    everything = recommender.recommend(readers, k=60)
+    users = list(board.withheld)
+    everything = recommender.recommend(users, k=60)
     seen = set()
     for part in (board_prepared.train, board_prepared.validation):
         ids = board_prepared.users.id_of(part.users), board_prepared.items.id_of(part.items)
@@ -60,7 +60,7 @@ def test_no_seen_item_is_recommended_unless_asked_for(recommender, board_prepare
     listed = set(zip(everything["user_id"], everything["item_id"], strict=True))
     assert not listed & seen
     assert len(listed) + len(seen) == 40 * 60
-    assert len(recommender.recommend(readers, k=60, exclude_seen=False)) == 40 * 60
+    assert len(recommender.recommend(users, k=60, exclude_seen=False)) == 40 * 60
 
 
 def test_each_list_is_ranked_by_falling_score_and_answers_come_in_the_order_asked(recommender):
@@ -71,7 +71,7 @@ def test_each_list_is_ranked_by_falling_score_and_answers_come_in_the_order_aske
         assert (np.diff(answer["score"][start : start + 4]) <= 0).all()
 
 
-def test_a_reader_the_model_does_not_know_gets_popular_books_and_is_told(recommender):
+def test_a_user_the_model_does_not_know_gets_popular_books_and_is_told(recommender):
     answer = recommender.recommend(["nobody", "r0000"], k=3)
     assert list(answer["source"]) == ["popularity"] * 3 + ["model"] * 3
     counts = dict(
@@ -87,7 +87,7 @@ def test_an_impossible_list_length_is_refused(recommender, k):
         recommender.recommend(["r0000"], k=k)
 
 
-def test_no_readers_get_an_empty_table(recommender):
+def test_no_users_get_an_empty_table(recommender):
     answer = recommender.recommend([], k=3)
     assert len(answer) == 0
     assert list(answer.columns) == ["user_id", "rank", "item_id", "score", "title", "source"]
@@ -104,11 +104,11 @@ def carried_by(recommender, item_id):
 
 def test_a_filtered_list_is_the_whole_list_without_the_other_books(shop, shop_prepared):
     wanted = {"Fantasy", "Astronomy"}
-    readers = [*shop_prepared.users.ids.to_pylist()[:80], "nobody"]
-    whole = shop.recommend(readers, k=len(shop.items))
+    users = [*shop_prepared.users.ids.to_pylist()[:80], "nobody"]
+    whole = shop.recommend(users, k=len(shop.items))
     kept = [bool(carried_by(shop, item_id) & wanted) for item_id in whole["item_id"]]
     expected = whole[kept].groupby("user_id", sort=False).head(7)
-    found = shop.recommend(readers, k=7, categories=sorted(wanted))
+    found = shop.recommend(users, k=7, categories=sorted(wanted))
     assert list(found["user_id"]) == list(expected["user_id"])
     assert list(found["item_id"]) == list(expected["item_id"])
 
@@ -131,7 +131,7 @@ def test_one_category_given_as_a_text_is_not_taken_for_letters(shop):
         shop.recommend(["x"], k=1, categories="Fantasy")
 
 
-# New readers -------------------------------------------------------------------------------------
+# New users -------------------------------------------------------------------------------------
 
 USER = "--model.user_encoder"
 IDS_ALONE = (f"{USER}.id_embedding.type=embedding", f"{USER}.history.pooling=none")
@@ -239,7 +239,7 @@ def test_liked_books_that_the_catalogue_lacks_are_passed_over(shop, shop_prepare
     )
 
 
-def test_a_reader_of_whom_no_book_is_known_gets_the_popular_list_and_is_told(shop, shop_prepared):
+def test_a_user_of_whom_no_book_is_known_gets_the_popular_list_and_is_told(shop, shop_prepared):
     answer = shop.recommend_for_liked([["no such book"], books_of(shop_prepared, 1), []], k=3)
     assert list(answer["position"]) == [0] * 3 + [1] * 3 + [2] * 3
     assert list(answer["source"]) == ["popularity"] * 3 + ["fold_in"] * 3 + ["popularity"] * 3
@@ -248,7 +248,7 @@ def test_a_reader_of_whom_no_book_is_known_gets_the_popular_list_and_is_told(sho
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
-def test_where_the_tower_knows_ids_alone_the_mean_of_the_liked_books_stands_for_the_reader(
+def test_where_the_tower_knows_ids_alone_the_mean_of_the_liked_books_stands_for_the_user(
     shop_recommender, shop_prepared, similarity
 ):
     settings = (f"--model.similarity={similarity}", "--model.popularity=false")
@@ -417,7 +417,7 @@ def test_the_book_nearest_to_the_metadata_of_a_cold_book_is_that_book(
     np.testing.assert_allclose(answer["score"], 1, rtol=1e-5)
 
 
-def test_readers_of_a_new_book_are_those_who_score_it_highest(shop, shop_prepared, metadata):
+def test_users_of_a_new_book_are_those_who_score_it_highest(shop, shop_prepared, metadata):
     cold = shop_prepared.n_warm_items
     scores = shop.vectors.users @ shop.vectors.items[cold]
     answer = shop.users_of_book(metadata.iloc[[cold]], k=6)
@@ -454,7 +454,7 @@ def test_a_tower_that_knows_ids_alone_refuses_new_books(shop_recommender):
         recommender.similar_to_book(pd.DataFrame({"title": ["A"]}), k=1)
 
 
-def test_more_readers_than_there_are_cannot_be_asked_for(shop):
+def test_more_users_than_there_are_cannot_be_asked_for(shop):
     n_users = len(shop.users)
     with pytest.raises(ConfigError, match=f"from 1 to {n_users}, the known users"):
         shop.users_of_book(pd.DataFrame({"title": ["A"]}), k=n_users + 1)

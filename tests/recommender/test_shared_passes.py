@@ -19,8 +19,8 @@ class HeldSearch:
     A query of the length in ``fails`` raises, one of ``fails_together`` only with others.
     """
 
-    def __init__(self, fails=None, fails_together=None):
-        self.fails, self.fails_together = fails, fails_together
+    def __init__(self, fails=None, fails_together=None, error=MemoryError):
+        self.fails, self.fails_together, self.error = fails, fails_together, error
         self.batches, self.counted = [], []
         rng = np.random.default_rng(3)
         items = rng.standard_normal((200, 8)).astype(np.float32)
@@ -38,7 +38,7 @@ class HeldSearch:
         assert self._may_go_on.wait(SECONDS)
         lengths = self.batches[-1]
         if self.fails in lengths or (len(lengths) > 1 and self.fails_together in lengths):
-            raise MemoryError("too many")
+            raise self.error("too many")
         return self._best_together(queries)
 
     def _ask(self, query):
@@ -139,6 +139,15 @@ def test_a_search_that_fails_only_together_is_logged_with_its_trace(caplog):
     (record,) = caplog.records
     assert "3 questions failed together" in record.getMessage()
     assert isinstance(record.exc_info[1], MemoryError)
+
+
+def test_an_interruption_of_one_thread_leaves_no_other_waiting():
+    held = HeldSearch(fails=5, error=KeyboardInterrupt)
+    answers = held.wait(*(Query(held.vectors[:1], k) for k in (4, 5)))
+    held.release()
+    assert isinstance(answers[0].exception(SECONDS), KeyboardInterrupt)
+    assert isinstance(answers[1].exception(SECONDS), RuntimeError)
+    assert held.search.best(Query(held.vectors[:1], 2)).items.shape == (1, 2)
 
 
 @pytest.mark.parametrize("n_passes", [1, 2])

@@ -37,7 +37,7 @@ def _no_outside_settings(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def towers(board_prepared, board_config):
-    """A recommender with towers, that can place new readers and books."""
+    """A recommender with towers, that can place new users and books."""
     config = board_config()
     model = build_trainer(config, board_prepared).model
     vectors = model_vectors(model, board_prepared)
@@ -53,7 +53,7 @@ def towers_path(towers, tmp_path_factory):
 
 
 def small(favourite):
-    """Three readers, four books; every reader likes one book best, has read it, and it is named."""
+    """Three users, four books; every user likes one book best, has read it, and it is named."""
     items = np.eye(4, dtype=np.float32)
     books = {
         "item_id": [f"book-{number}" for number in range(4)],
@@ -61,7 +61,7 @@ def small(favourite):
         "categories": ["Odd", "Even", "Odd|Prime", "Even"],
     }
     return Recommender(
-        users=Vocabulary(pa.array([f"reader-{number}" for number in range(3)])),
+        users=Vocabulary(pa.array([f"user-{number}" for number in range(3)])),
         books=Books.of(pa.table(books)),
         vectors=Vectors(users=np.tile(items[favourite], (3, 1)), items=items),
         seen=Bags(np.array([0, 1, 2, 3]), np.array([favourite] * 3), 4),
@@ -72,7 +72,7 @@ def small(favourite):
 
 @pytest.fixture(scope="session")
 def small_paths(tmp_path_factory):
-    """Bundles of two models; readers of the first like book-0 best, of the second book-1."""
+    """Bundles of two models; users of the first like book-0 best, of the second book-1."""
     folder = tmp_path_factory.mktemp("small")
     for favourite in range(2):
         small(favourite).save(folder / str(favourite))

@@ -28,14 +28,14 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("exclude_seen", [True, False])
-def test_known_readers_get_the_lists_of_the_recommender(client, towers, exclude_seen):
+def test_known_users_get_the_lists_of_the_recommender(client, towers, exclude_seen):
     ids = towers.users.ids.to_pylist()[:5]
     results = ask(client, "/recommend", user_ids=ids, k=4, exclude_seen=exclude_seen)
     expected = towers.recommend(ids, 4, exclude_seen=exclude_seen)
     assert_same(flat(results, user="user_id", source="source"), expected)
 
 
-def test_liked_books_place_a_reader_without_an_id(client, towers):
+def test_liked_books_place_a_user_without_an_id(client, towers):
     liked = [towers.items.ids.to_pylist()[:3], []]
     results = ask(client, "/recommend", liked=liked, k=3)
     expected = towers.recommend_for_liked(liked, 3)
@@ -57,14 +57,14 @@ def test_ratings_of_liked_books_reach_the_recommender(client, towers, monkeypatc
     assert given == [[[5, None, 2.5], None]]
 
 
-def test_a_known_reader_keeps_their_list_whatever_they_like(client, towers):
-    reader, book = towers.users.ids[0].as_py(), towers.items.ids[0].as_py()
-    alone = ask(client, "/recommend", user_ids=[reader])
-    both = ask(client, "/recommend", user_ids=[reader], liked=[[book]])
+def test_a_known_user_keeps_their_list_whatever_they_like(client, towers):
+    user, book = towers.users.ids[0].as_py(), towers.items.ids[0].as_py()
+    alone = ask(client, "/recommend", user_ids=[user])
+    both = ask(client, "/recommend", user_ids=[user], liked=[[book]])
     assert both == alone
 
 
-def test_a_reader_of_whom_nothing_is_known_gets_the_popular_list_and_is_told(client):
+def test_a_user_of_whom_nothing_is_known_gets_the_popular_list_and_is_told(client):
     nobody, stranger = ask(client, "/recommend", user_ids=[None, "stranger"], k=2)
     assert nobody["source"] == stranger["source"] == "popularity"
     assert nobody["items"] == stranger["items"]
@@ -74,16 +74,16 @@ def test_a_reader_of_whom_nothing_is_known_gets_the_popular_list_and_is_told(cli
 def test_only_books_of_the_categories_are_recommended(open_client, small_paths):
     client = open_client(small_paths[0])
     (result,) = ask(
-        client, "/recommend", user_ids=["reader-1"], k=4, categories=["Prime"], exclude_seen=False
+        client, "/recommend", user_ids=["user-1"], k=4, categories=["Prime"], exclude_seen=False
     )
     assert [item["item_id"] for item in result["items"]] == ["book-2"]
 
 
-def test_a_reader_without_a_book_left_gets_an_empty_list(open_client, small_paths):
+def test_a_user_without_a_book_left_gets_an_empty_list(open_client, small_paths):
     client = open_client(small_paths[1])
-    question = {"user_ids": ["reader-0", None], "categories": ["Even"], "k": 4}
-    reader, nobody = ask(client, "/recommend", **question)
-    assert [item["item_id"] for item in reader["items"]] == ["book-3"]
+    question = {"user_ids": ["user-0", None], "categories": ["Even"], "k": 4}
+    user, nobody = ask(client, "/recommend", **question)
+    assert [item["item_id"] for item in user["items"]] == ["book-3"]
     assert [item["item_id"] for item in nobody["items"]] == ["book-3", "book-1"]
     (nothing,) = ask(client, "/recommend", liked=[["book-2"]], categories=["Prime"], k=1)
     assert (nothing["items"], nothing["source"]) == ([], None)
@@ -107,7 +107,7 @@ def test_similar_items_are_those_of_the_recommender_in_the_order_asked(client, t
     assert [item["score"] for _, item in found] == expected["score"].tolist()
 
 
-def test_new_books_get_their_neighbours_and_readers(client, towers):
+def test_new_books_get_their_neighbours_and_users(client, towers):
     books = [{"author": "Author 0"}, {"title": "The Even Book", "categories": "Even"}]
     frame = pd.DataFrame(books)
     near = ask(client, "/new-book/similar", books=books, k=3)

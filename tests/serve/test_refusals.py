@@ -146,7 +146,7 @@ class TestToken:
     def test_with_it_all_is_answered(self, guarded):
         headers = {"Authorization": "Bearer right"}
         assert guarded.get("/model", headers=headers).status_code == 200
-        question = {"user_ids": ["reader-1"], "k": 1}
+        question = {"user_ids": ["user-1"], "k": 1}
         answer = guarded.post("/recommend", json=question, headers=headers)
         assert answer.status_code == 200
 
@@ -156,7 +156,7 @@ class TestToken:
 
 
 class TestBodyLimit:
-    QUESTION = b'{"user_ids": ["reader-1"], "k": 1}'
+    QUESTION = b'{"user_ids": ["user-1"], "k": 1}'
 
     @pytest.fixture
     def limited(self, open_client, small_paths):
@@ -181,7 +181,7 @@ def test_without_a_model_the_server_lives_but_is_not_ready(small_paths):
     with TestClient(build_app(current, meters)) as client:
         assert client.get("/healthz").status_code == 200
         detail_of(client.get("/readyz"), 503)
-        detail_of(client.post("/recommend", json={"user_ids": ["reader-1"]}), 503)
+        detail_of(client.post("/recommend", json={"user_ids": ["user-1"]}), 503)
 
 
 def test_more_questions_than_may_wait_are_refused(open_client, small_paths, monkeypatch):
@@ -193,7 +193,7 @@ def test_more_questions_than_may_wait_are_refused(open_client, small_paths, monk
 
 def test_requests_are_counted_by_path_and_status(open_client, small_paths):
     client = open_client(small_paths[0])
-    client.post("/recommend", json={"user_ids": ["reader-1"], "k": 1})
+    client.post("/recommend", json={"user_ids": ["user-1"], "k": 1})
     client.post("/recommend", json={})
     client.get("/invented-1")
     client.get("/invented-2")

@@ -18,7 +18,7 @@ from experiments.serve.server import _Server
 from recsys.errors import TrackingError
 
 FAVOURITE = {"1": "book-0", "2": "book-1"}
-QUESTION = {"user_ids": ["reader-0"], "k": 1, "exclude_seen": False}
+QUESTION = {"user_ids": ["user-0"], "k": 1, "exclude_seen": False}
 
 
 def reloads(meters):

@@ -68,7 +68,7 @@ def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store,
         while server.get("/model")["version"] != "2":
             assert time.monotonic() < until, server.log.read_text()
             time.sleep(0.05)
-        body = b'{"user_ids": ["reader-0"], "k": 1}'
+        body = b'{"user_ids": ["user-0"], "k": 1}'
         head = (
             "POST /recommend HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer right\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Features of new readers are those that train would have given them."""
+"""Features of new users are those that train would have given them."""
 
 import json
 from dataclasses import replace
@@ -49,7 +49,7 @@ def assert_same_rows(found, expected, rows):
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "sum", "max"])
-def test_readers_of_the_books_of_train_have_the_features_of_train(item_features, train, aggregate):
+def test_users_of_the_books_of_train_have_the_features_of_train(item_features, train, aggregate):
     config = FeatureParams(user_aggregation=aggregate)
     expected = aggregate_user_features(item_features, train, config)
     featurizer = UserFeaturizer.fit(item_features, train, config)
@@ -67,7 +67,7 @@ def test_with_decay_books_of_one_day_count_alike(item_features, train):
     assert not np.allclose(found.dense, expected.dense)
 
 
-def test_one_readers_features_do_not_depend_on_who_else_is_asked_about(item_features, train):
+def test_one_users_features_do_not_depend_on_who_else_is_asked_about(item_features, train):
     featurizer = UserFeaturizer.fit(item_features, train, FeatureParams())
     alone = featurizer.transform(item_features, train.by_user.take(np.array([9])))
     among = featurizer.transform(item_features, train.by_user)
