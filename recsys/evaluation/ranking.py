@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _USERS_PER_BLOCK = 96  # larger blocks leave the cache, smaller ones pay more for each call
+_SCORES_PER_BLOCK = 2**18  # of a small catalogue more users are taken, so that calls are fewer
 _USERS_WANTED = 32  # fewer make the matrix product slow; rather take fewer items
 _CANDIDATE_BYTES = 100  # of working memory, at most, for each item that is scored exactly
 _GROUP_BYTES = 10  # for the largest score of a group, while the best groups are chosen
@@ -159,7 +160,8 @@ def _plan(
     candidates = _CANDIDATE_BYTES * GROUPS_PER_PLACE * GROUP * k
     groups = _GROUP_BYTES * (padded // GROUP)
     user_bytes = score_bytes * items + groups + candidates + 8 * dim * n_queries + 40 * longest_mask
-    return items, min(max(own // 2 // user_bytes, 1), -(-_USERS_PER_BLOCK // n_queries))
+    users = max(_USERS_PER_BLOCK, min(_SCORES_PER_BLOCK // padded, 1024))
+    return items, min(max(own // 2 // user_bytes, 1), -(-users // n_queries))
 
 
 def _keys_by_weights(

@@ -240,6 +240,11 @@ class _Search:
         """
         n_wanted = np.count_nonzero(self.wanted, axis=1)
         few = self.is_bounded & (n_wanted <= GROUPS_PER_PLACE * self.k)
+        if self.scores is not None and self.maxima.shape[1] <= GROUPS_PER_PLACE * self.k:
+            bounds = torch.from_numpy(self.bounds)[:, None]  # in few items groups save nothing
+            near = ((self.scores >= bounds) & (self.scores > -torch.inf)).numpy()
+            near[~few] = False
+            return few, *np.divmod(np.flatnonzero(near), self.catalogue.n_items)
         # several times as fast as np.nonzero
         rows = np.flatnonzero(few)
         at, groups = np.divmod(np.flatnonzero(self.wanted[rows]), self.maxima.shape[1])
