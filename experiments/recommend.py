@@ -38,7 +38,7 @@ class Request:
         out: file to write, .parquet or .csv.
         users: file with a user's id on each line; None for all users of the model.
         k: list length.
-        exclude_seen: leave out what users are known to have read.
+        exclude_seen: leave out what users are known to have.
         categories: recommend only items that carry one of these; none for all items.
         ann: search by an index, not exactly.
         tracking_uri: the store of the model.

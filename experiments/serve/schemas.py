@@ -56,7 +56,7 @@ class RecommendQuestion(_FilteredQuestion):
     """Ratings of the liked items, null for an item or a user without; they count in models trained
     with ratings. Lists of the lengths of those in liked."""
     exclude_seen: bool = True
-    """Leave out what the user has read or likes."""
+    """Leave out what the user has or likes."""
 
 
 class SimilarItemsQuestion(_FilteredQuestion):

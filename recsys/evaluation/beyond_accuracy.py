@@ -7,7 +7,7 @@ Definitions, for the first ``k`` of each list:
   of train interactions after adding one to the count of every item, so that an item never seen in
   train is as new as can be, not infinitely so.
 - ``popularity_lift@k``: mean train count of the listed items over the mean train count of the
-  user's own train items; above 1 the list is more popular than what the user reads. NaN for a user
+  user's own train items; above 1 the list is more popular than what the user has. NaN for a user
   without train items.
 - ``intra_list_diversity@k``: 1 - mean cosine of the category sets of all pairs in the list. Items
   without categories are left out; NaN where fewer than two remain.

@@ -56,7 +56,7 @@ class Scores:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How a model ranks what its users went on to read.
+    """How a model ranks what its users went on to choose.
 
     Attributes:
         split: what was held out, "validation" or "test".

@@ -1,4 +1,4 @@
-"""How well lists hold what their users went on to read.
+"""How well lists hold what their users went on to choose.
 
 All metrics follow from the places (from 0) at which relevant items stand in the lists, so the
 places are found once. Definitions, for a user with ``relevant`` items, ``hits`` of them among the
