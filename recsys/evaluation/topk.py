@@ -248,17 +248,37 @@ class _Search:
         # several times as fast as np.nonzero
         rows = np.flatnonzero(few)
         at, groups = np.divmod(np.flatnonzero(self.wanted[rows]), self.maxima.shape[1])
-        owners = np.repeat(rows[at], GROUP)
+        owners = rows[at]
+        if self.scores is not None:
+            return few, *self._near(owners, groups)
+        owners = np.repeat(owners, GROUP)
         items = self._members(groups).ravel()
         kept = items < self.catalogue.n_items
         owners, items = owners[kept], items[kept]
-        if self.scores is None:
-            kept = ~self.hidden.holds(owners, items)
-        else:
-            flat = torch.from_numpy(owners * self.catalogue.n_items + items)
-            scores = self.scores.take(flat).float().numpy()
-            kept = (scores >= self.bounds[owners]) & (scores > -np.inf)
+        kept = ~self.hidden.holds(owners, items)
         return few, owners[kept], items[kept]
+
+    def _near(self, owners: IntArray, groups: IntArray) -> tuple[IntArray, IntArray]:
+        """(query, item) of groups (m,) whose scores, all at hand, are not below the bound."""
+        assert self.scores is not None
+        bounds = torch.from_numpy(self.bounds)
+        n_full = self.catalogue.n_items // GROUP
+        is_full = groups < n_full
+        of, at = torch.from_numpy(owners[is_full]), torch.from_numpy(groups[is_full])
+        scores = _grouped(self.scores)[of, :, at].float()  # (m, 16)
+        near = ((scores >= bounds[of, None]) & (scores > -torch.inf)).numpy()
+        rows, members = np.divmod(np.flatnonzero(near), GROUP)
+        found, items = owners[is_full][rows], groups[is_full][rows] + members * n_full
+        if is_full.all():
+            return found, items
+        of = torch.from_numpy(owners[~is_full])
+        scores = self.scores[of, n_full * GROUP :].float()
+        rest = ((scores >= bounds[of, None]) & (scores > -torch.inf)).numpy()
+        rows, places = np.nonzero(rest)
+        found = np.concatenate([found, owners[~is_full][rows]])
+        items = np.concatenate([items, n_full * GROUP + places])
+        order = np.argsort(found, kind="stable")
+        return found[order], items[order]
 
     def best_of_one(self, row: int) -> IntArray:
         """Packed keys of the best items of a query whose scores lie close together, (k,)."""
@@ -304,8 +324,7 @@ class _Search:
             first, size = start // GROUP, scores.shape[1]
             n_full = size // GROUP
             if n_full:
-                grouped = scores[:, : n_full * GROUP].view(n, GROUP, n_full)
-                maxima[:, first : first + n_full] = grouped.amax(dim=1)
+                maxima[:, first : first + n_full] = _largest(_grouped(scores))
             if size % GROUP:
                 maxima[:, first + n_full] = scores[:, n_full * GROUP :].amax(dim=1)
             if size == catalogue.n_items:
@@ -357,6 +376,27 @@ class _Search:
                 margins += _HALF_STEP * _SAFETY * products
         furthest: FloatArray = margins.reshape(len(self.queries), -1).max(axis=1)
         return furthest
+
+
+def _grouped(scores: Tensor) -> Tensor:
+    """The scores of the full groups of a block, (n, 16, groups)."""
+    n_full = scores.shape[1] // GROUP
+    return scores[:, : n_full * GROUP].view(len(scores), GROUP, n_full)
+
+
+def _largest(grouped: Tensor) -> Tensor:
+    """The largest of each group, (n, 16, groups) to (n, groups).
+
+    Bits of bfloat16 are compared, which is several times as fast: as integers they rise with the
+    numbers, those of numbers below zero the other way round and below all others.
+    """
+    if grouped.dtype != torch.bfloat16:
+        return grouped.amax(dim=1)
+    bits = grouped.view(torch.int16)
+    largest = bits.amax(dim=1)
+    if largest.numel() and largest.min() < 0:
+        largest = torch.where(largest < 0, bits.amin(dim=1), largest)
+    return largest.view(torch.bfloat16)
 
 
 def _lengths(vectors: Tensor) -> Tensor:
