@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 from typing import Any
 
+from recsys.reporting.charts import Axis, Line, Point, line_chart, scatter_chart, share_chart
 from recsys.reporting.document import Figure
 from recsys.reporting.formatting import metric_label
-from recsys.reporting.svg import (
-    BOTTOM,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Line,
-    chart,
-    line_chart,
-    round_ticks,
-    text_at,
-    tick_text,
-)
 from sweeps.record import Finalists, Importances, SweepRecord, TrialRecord
 from sweeps.space import label
 
-FLOOR = HEIGHT - BOTTOM
 SHOWN_SLICES = 3
 SHOWN_BARS = 7
 SHOWN_CURVES = 40
-COMPLETE, PRUNED, LAST = 0, 2, 3  # colours of the chart's style
-
-
-@dataclass(frozen=True)
-class Point:
-    """A mark at (x, y); ``group`` picks its colour, ``name`` shows when it is pointed at."""
-
-    x: float
-    y: float
-    name: str
-    group: int = 0
-
-
-@dataclass(frozen=True)
-class Axis:
-    """What stands along the bottom: numbers, evenly or by their logarithm, or named places."""
-
-    label: str
-    log: bool = False
-    names: tuple[str, ...] = ()
+COMPLETE, PRUNED = 0, 2  # colours of the chart's style
 
 
 def history_figure(record: SweepRecord) -> Figure | None:
@@ -131,21 +95,6 @@ def importance_figure(found: Importances) -> Figure | None:
     title = f"What {metric_label(found.metric)} depended on"
     svg = share_chart(title, list(found.values.items())[:SHOWN_BARS])
     return Figure(f"importances_{_file_safe(found.metric)}", title, f"By {found.evaluator}.", svg)
-
-
-def share_chart(title: str, shares: Sequence[tuple[str, float]]) -> str:
-    """Bars from left to right, each under its name, the number at its end."""
-    height, room = min(44.0, (HEIGHT - 8) / max(len(shares), 1)), WIDTH - 2 * RIGHT - 34
-    largest = max(max((share for _, share in shares), default=0.0), 1e-9)
-    parts = []
-    for place, (name, share) in enumerate(shares):
-        y, wide = 6 + height * place, max(1.0, room * share / largest)
-        parts.append(text_at(RIGHT, y + 10, name, "start"))
-        parts.append(
-            f'<rect class="f0" x="{RIGHT}" y="{y + 14:.1f}" width="{wide:.1f}" height="9" rx="2"/>'
-        )
-        parts.append(text_at(RIGHT + wide + 5, y + 22, f"{share:.2f}", "start", "strong"))
-    return chart(title, parts)
 
 
 def slice_figures(record: SweepRecord, names: Sequence[str]) -> tuple[Figure, ...]:
@@ -270,107 +219,6 @@ def timeline_figure(record: SweepRecord) -> Figure | None:
     title = "Seconds by trial"
     svg = line_chart(title, lines, x_label="trial")
     return Figure("seconds", title, "Overhead: time in tracking and in the storage.", svg)
-
-
-def scatter_chart(
-    title: str,
-    points: Sequence[Point],
-    axis: Axis,
-    *,
-    groups: dict[int, str],
-    steps: tuple[str, Sequence[tuple[float, float]]] | None = None,
-) -> str:
-    """Marks in a plane; ``steps`` adds a line that keeps each value until the next."""
-    path = [] if steps is None else list(steps[1])
-    xs = [_scaled(x, axis) for x in [*(p.x for p in points), *(x for x, _ in path)]]
-    ys = [*(point.y for point in points), *(y for _, y in path)]
-    x_ends = (-0.5, len(axis.names) - 0.5) if axis.names else _padded(min(xs), max(xs), 0.03)
-    y_ends = _padded(min(ys), max(ys), 0.08)
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = (_scaled(x, axis) - x_ends[0]) / (x_ends[1] - x_ends[0])
-        up = (y - y_ends[0]) / (y_ends[1] - y_ends[0])
-        return LEFT + across * (WIDTH - LEFT - RIGHT), FLOOR - up * (FLOOR - TOP)
-
-    parts = _grid(y_ends, place) + _bottom(axis, x_ends, place)
-    parts += _legend({**groups, **({LAST: steps[0]} if steps and path else {})})
-    if path:
-        parts.append(_step_path([place(x, y) for x, y in path]))
-    for point in points:
-        x, y = place(point.x, point.y)
-        parts.append(
-            f'<circle class="f{point.group}" cx="{x:.1f}" cy="{y:.1f}" r="3" fill-opacity=".8">'
-            f"<title>{escape(point.name)}</title></circle>"
-        )
-    return chart(title, parts)
-
-
-def _grid(ends: tuple[float, float], place: Any) -> list[str]:
-    parts = []
-    for tick in round_ticks(*ends, 4):
-        y = place(1.0, tick)[1]
-        parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        )
-        parts.append(text_at(LEFT - 6, y + 3.5, tick_text(tick), "end"))
-    return parts
-
-
-def _bottom(axis: Axis, ends: tuple[float, float], place: Any) -> list[str]:
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    parts = [text_at(middle, HEIGHT - 6, axis.label, "middle")] if axis.label else []
-    y = FLOOR + 14
-    if axis.names:
-        css = "small" if len(axis.names) > 4 else ""
-        room = max(4, 60 // len(axis.names))
-        for number, name in enumerate(axis.names):
-            parts.append(
-                text_at(place(float(number), 0.0)[0], y, _short(name, room), "middle", css)
-            )
-        return parts
-    ticks = _log_ticks(*ends) if axis.log else round_ticks(*ends, 5)
-    return parts + [text_at(place(t, 0.0)[0], y, tick_text(t), "middle") for t in ticks]
-
-
-def _legend(groups: dict[int, str]) -> list[str]:
-    parts, x = [], float(LEFT)
-    for colour, name in groups.items():
-        parts.append(f'<rect class="f{colour}" x="{x:.1f}" y="9" width="9" height="9" rx="2"/>')
-        parts.append(text_at(x + 13, 17, name, "start"))
-        x += 26 + 5.9 * len(name)
-    return parts
-
-
-def _step_path(places: Sequence[tuple[float, float]]) -> str:
-    (x, y), *rest = places
-    drawn = f"M{x:.1f} {y:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in rest)
-    return f'<path class="line l{LAST}" d="{drawn}"/>'
-
-
-def _scaled(x: float, axis: Axis) -> float:
-    return math.log10(x) if axis.log else x
-
-
-def _padded(low: float, high: float, share: float) -> tuple[float, float]:
-    margin = share * (high - low) or 0.1 * abs(high) or 1.0
-    return low - margin, high + margin
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten within the range, the powers alone where that is enough."""
-    powers = range(math.floor(low), math.ceil(high) + 1)
-    for factors in ((1,), (1, 3), (1, 2, 5)):
-        ticks = [factor * 10.0**power for power in powers for factor in factors]
-        inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
-        if len(inside) >= 3:
-            return inside
-    return inside or [10.0**low, 10.0**high]
-
-
-def _short(name: str, letters: int) -> str:
-    """The last part of a dotted name, cut where it is long."""
-    last = name.rpartition(".")[2] if name.replace(".", "").isidentifier() else name
-    return last if len(last) <= letters else f"{last[: letters - 1]}…"
 
 
 def _file_safe(name: str) -> str:

@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from recsys.reporting.charts import last_part, shortened
 from recsys.reporting.formatting import metric_label, moment
 from recsys.reporting.record import write_text
 from sweeps.charts import best_so_far, last_value
@@ -312,8 +313,7 @@ def _axis_name(text: str, names: Iterable[str]) -> str:
 
 def short_name(name: str) -> str:
     """The last part of a dotted name, cut where it is long."""
-    last = name.rpartition(".")[2] if " " not in name else name
-    return last if len(last) <= SHOWN_LETTERS else f"{last[: SHOWN_LETTERS - 1]}…"
+    return shortened(last_part(name), SHOWN_LETTERS)
 
 
 def _per_objective(

@@ -11,8 +11,8 @@ from typing import Any
 from recsys.errors import ArtifactError
 from recsys.evaluation.run_comparison import TAIL_BOOKS, Difference
 from recsys.evaluation.tables import Cell, Table
+from recsys.reporting.charts import Deviation, difference_chart
 from recsys.reporting.comparison import RunComparison
-from recsys.reporting.comparison_chart import Deviation, difference_chart
 from recsys.reporting.comparison_summary import (
     key_figures,
     notices,

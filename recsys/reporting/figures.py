@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from recsys.evaluation.tables import Cell, Table
+from recsys.reporting.charts import Bars, Line, Steps, bar_chart, line_chart, step_chart
 from recsys.reporting.document import Figure
 from recsys.reporting.formatting import metric_label
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import Results
-from recsys.reporting.svg import Bars, Line, Steps, bar_chart, line_chart, step_chart
 
 SIDES = {"item": "books", "user": "readers"}
 

@@ -1,4 +1,4 @@
-"""Small charts as SVG text: the same input, the same bytes, and colours that follow the page.
+"""What charts are drawn with, as SVG text: the same input, the same bytes; colours by the page.
 
 Elements carry classes only; ``STYLE`` gives the classes their colours for a light and a dark page.
 A chart is drawn 380 units wide, about as wide as a phone, so that its text stays readable there.
@@ -13,6 +13,7 @@ from html import escape
 
 WIDTH, HEIGHT = 380, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 34, 38
+FLOOR = HEIGHT - BOTTOM
 STYLE = """
 .chart{font-family:system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;font-size:11px;
 --c-text:#5b6169;--c-grid:#e4e1da;--c-strong:#22262b;--s0:#1f5f99;--s1:#9a9fa6;--s2:#c5841c;
@@ -34,184 +35,43 @@ STYLE = """
 N_COLOURS = 5
 
 
-@dataclass(frozen=True)
-class Line:
-    """A named line through (x, y); a y of None leaves a gap."""
-
-    name: str
-    points: tuple[tuple[float, float | None], ...]
-
-
-@dataclass(frozen=True)
-class Bars:
-    """A named row of bars, one a group: (value, low, high), each None where not known."""
-
-    name: str
-    values: tuple[tuple[float | None, float | None, float | None], ...]
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A named histogram: ``heights`` one shorter than ``edges``."""
-
-    name: str
-    edges: tuple[float, ...]
-    heights: tuple[float, ...]
-
-
-def line_chart(
-    title: str, lines: Sequence[Line], *, x_label: str, marked: tuple[float, str] | None = None
-) -> str:
-    """Lines over a number such as the epoch; ``marked`` draws a labelled vertical at an x."""
-    xs = [x for line in lines for x, _ in line.points]
-    ys = [y for line in lines for _, y in line.points if y is not None]
-    plane = _Plane(min(xs), max(xs), *_padded(min(ys), max(ys)))
-    parts = [legend([line.name for line in lines]), *plane.y_axis(), _axis_title(x_label)]
-    parts += [plane.x_tick(x, tick_text(x)) for x in _whole_ticks(plane.x_low, plane.x_high)]
-    if marked is not None:
-        parts += _mark(plane, lines, *marked)
-    for colour, line in enumerate(lines):
-        parts += _line(plane, line, colour % N_COLOURS)
-    return chart(title, parts)
-
-
-def bar_chart(
-    title: str, groups: Sequence[str], rows: Sequence[Bars], *, x_label: str = "", reach: float = 0
-) -> str:
-    """Bars from zero, grouped, with whiskers from low to high; the scale goes at least to reach."""
-    tops = [reach]
-    tops += [v for row in rows for cell in row.values for v in cell if v is not None]
-    plane = _Plane(0, len(groups), min(0.0, *tops), 1.06 * max([*tops, 1e-9]))
-    parts = [legend([row.name for row in rows]), *plane.y_axis(), _axis_title(x_label)]
-    width = 0.76 / max(len(rows), 1)
-    for group, label in enumerate(groups):
-        css = "small" if len(groups) > 6 else ""
-        parts.append(text_at(plane.x(group + 0.5), _FLOOR + 14, label, "middle", css))
-        for colour, row in enumerate(rows):
-            x = plane.x(group + 0.12 + width * colour)
-            wide = plane.x(width) - plane.x(0)
-            name = f"{row.name}, {label}"
-            parts += _bar(plane, name, row.values[group], (x, wide), colour % N_COLOURS)
-    return chart(title, parts)
-
-
-def step_chart(title: str, rows: Sequence[Steps], *, x_label: str) -> str:
-    """Histograms over each other."""
-    edges = [edge for row in rows for edge in row.edges]
-    highest = max(height for row in rows for height in row.heights)
-    plane = _Plane(min(edges), max(edges), 0, 1.06 * highest or 1)
-    parts = [legend([row.name for row in rows]), *plane.y_axis(), _axis_title(x_label)]
-    parts += [plane.x_tick(x, tick_text(x)) for x in round_ticks(plane.x_low, plane.x_high, 5)]
-    for colour, row in enumerate(rows):
-        path = [f"M{plane.x(row.edges[0]):.1f} {plane.y(0):.1f}"]
-        for low, high, height in zip(row.edges[:-1], row.edges[1:], row.heights, strict=True):
-            y = plane.y(height)
-            path.append(f"L{plane.x(low):.1f} {y:.1f}L{plane.x(high):.1f} {y:.1f}")
-        path.append(f"L{plane.x(row.edges[-1]):.1f} {plane.y(0):.1f}Z")
-        parts.append(f'<path class="area f{colour} l{colour}" d="{"".join(path)}"/>')
-    return chart(title, parts)
-
-
 def standalone(svg: str) -> str:
     """A chart as a file of its own, its style within."""
     head, tail = svg.split(">", 1)
     return f"{head}><style>{STYLE}</style>{tail}\n"
 
 
-_FLOOR = HEIGHT - BOTTOM
-
-
 @dataclass(frozen=True)
-class _Plane:
+class Plane:
     """Where values lie on the page."""
 
     x_low: float
     x_high: float
     y_low: float
     y_high: float
+    left: float = LEFT
+    right: float = RIGHT
 
     def x(self, value: float) -> float:
+        """From the left; the middle where all values are one."""
         span = self.x_high - self.x_low
         share = (value - self.x_low) / span if span else 0.5
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
+        return self.left + share * (WIDTH - self.left - self.right)
 
     def y(self, value: float) -> float:
-        return _FLOOR - (value - self.y_low) / (self.y_high - self.y_low) * (_FLOOR - TOP)
+        """From the top."""
+        return FLOOR - (value - self.y_low) / (self.y_high - self.y_low) * (FLOOR - TOP)
 
     def y_axis(self) -> list[str]:
+        """Lines across at round numbers, which stand beside them."""
         parts = []
-        ticks = round_ticks(self.y_low, self.y_high, 4)
-        for tick in ticks:
+        for tick in round_ticks(self.y_low, self.y_high, 4):
             y = self.y(tick)
             parts.append(
                 f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
             )
             parts.append(text_at(LEFT - 6, y + 3.5, tick_text(tick), "end"))
         return parts
-
-    def x_tick(self, value: float, label: str) -> str:
-        return text_at(self.x(value), _FLOOR + 14, label, "middle")
-
-
-def _mark(plane: _Plane, lines: Sequence[Line], at: float, label: str) -> list[str]:
-    """A vertical, its label where the first line is not."""
-    x, y = plane.x(at), dict(lines[0].points).get(at)
-    is_high = y is not None and plane.y(y) < (TOP + _FLOOR) / 2
-    side, anchor = (-4, "end") if x > WIDTH - 90 else (4, "start")
-    return [
-        f'<line class="best" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{_FLOOR}"/>',
-        text_at(x + side, _FLOOR - 6 if is_high else TOP + 9, label, anchor, "strong"),
-    ]
-
-
-def _line(plane: _Plane, line: Line, colour: int) -> list[str]:
-    pieces: list[list[str]] = [[]]
-    dots = []
-    for x, y in line.points:
-        if y is None:
-            pieces.append([])
-            continue
-        place = f"{plane.x(x):.1f} {plane.y(y):.1f}"
-        pieces[-1].append(place)
-        label = escape(f"{line.name}, {tick_text(x)}: {y:.4g}")
-        cx, cy = place.split()
-        dots.append(
-            f'<circle class="f{colour}" cx="{cx}" cy="{cy}" r="2.6"><title>{label}</title></circle>'
-        )
-    paths = [
-        f'<path class="line l{colour}" d="M{"L".join(piece)}"/>'
-        for piece in pieces
-        if len(piece) > 1
-    ]
-    return paths + dots
-
-
-def _bar(
-    plane: _Plane,
-    name: str,
-    value: tuple[float | None, float | None, float | None],
-    place: tuple[float, float],
-    colour: int,
-) -> list[str]:
-    mean, low, high = value
-    if mean is None:
-        return []
-    x, width = place
-    top, bottom = sorted((plane.y(mean), plane.y(0)))
-    label = escape(f"{name}: {mean:.4g}")
-    parts = [
-        f'<rect class="f{colour}" x="{x + 0.6:.1f}" y="{top:.1f}" width="{width - 1.2:.1f}" '
-        f'height="{bottom - top:.1f}" rx="1"><title>{label}</title></rect>'
-    ]
-    if low is not None and high is not None:
-        middle, cap = x + width / 2, min(3.0, width / 3)
-        y_low, y_high = plane.y(low), plane.y(high)
-        parts.append(
-            f'<path class="whisker" d="M{middle:.1f} {y_low:.1f}V{y_high:.1f}'
-            f"M{middle - cap:.1f} {y_high:.1f}h{2 * cap:.1f}"
-            f'M{middle - cap:.1f} {y_low:.1f}h{2 * cap:.1f}"/>'
-        )
-    return parts
 
 
 def chart(title: str, parts: Sequence[str], *, height: float = HEIGHT) -> str:
@@ -223,10 +83,10 @@ def chart(title: str, parts: Sequence[str], *, height: float = HEIGHT) -> str:
     )
 
 
-def legend(names: Sequence[str]) -> str:
-    """Names in a row at the top, each beside its colour."""
+def legend(names: Sequence[str], colours: Sequence[int] | None = None) -> str:
+    """Names in a row at the top, each beside its colour; the first colours where none are given."""
     parts, x = [], float(LEFT)
-    for colour, name in enumerate(names):
+    for colour, name in zip(colours or range(len(names)), names, strict=True):
         parts.append(
             f'<rect class="f{colour % N_COLOURS}" x="{x:.1f}" y="9" width="9" height="9" rx="2"/>'
         )
@@ -235,7 +95,21 @@ def legend(names: Sequence[str]) -> str:
     return "".join(parts)
 
 
-def _axis_title(label: str) -> str:
+def bottom_labels(places: Sequence[tuple[float, str]], css: str = "") -> list[str]:
+    """Texts in a row under the plane, each around its x."""
+    return [text_at(x, FLOOR + 14, text, "middle", css) for x, text in places]
+
+
+def circle(x: float, y: float, radius: float, colour: int, name: str, style: str = "") -> str:
+    """A mark whose name shows when it is pointed at."""
+    return (
+        f'<circle class="f{colour}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"{style}>'
+        f"<title>{escape(name)}</title></circle>"
+    )
+
+
+def axis_title(label: str) -> str:
+    """What the numbers along the bottom are."""
     middle = (LEFT + WIDTH - RIGHT) / 2
     return text_at(middle, HEIGHT - 6, label, "middle") if label else ""
 
@@ -246,8 +120,9 @@ def text_at(x: float, y: float, text: str, anchor: str, css: str = "") -> str:
     return f'<text{kind} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _padded(low: float, high: float) -> tuple[float, float]:
-    margin = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+def padded(low: float, high: float, share: float = 0.08) -> tuple[float, float]:
+    """A range somewhat wider, never of no width."""
+    margin = share * (high - low) or 0.1 * abs(high) or 1.0
     return low - margin, high + margin
 
 
@@ -260,10 +135,21 @@ def round_ticks(low: float, high: float, about: int) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
-def _whole_ticks(low: float, high: float) -> list[float]:
+def whole_ticks(low: float, high: float) -> list[float]:
     """Whole numbers within the range, at most about ten."""
     step = max(1, math.ceil((high - low) / 9))
     return [float(x) for x in range(math.ceil(low), math.floor(high) + 1, step)]
+
+
+def log_ticks(low: float, high: float, about: int) -> list[float]:
+    """Powers of ten between 10**low and 10**high; also 3, or 2 and 5 times them where few are."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        inside = [tick for tick in ticks if low <= math.log10(tick) <= high]
+        if len(inside) >= about // 2 + 1:
+            return inside
+    return inside or [10.0**low, 10.0**high]
 
 
 def tick_text(value: float) -> str:

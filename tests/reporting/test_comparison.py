@@ -7,8 +7,8 @@ import pytest
 
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.tables import Table
+from recsys.reporting.charts import Deviation, difference_chart
 from recsys.reporting.comparison import ComparedRun, compare, differing_settings
-from recsys.reporting.comparison_chart import Deviation, difference_chart
 from recsys.reporting.comparison_report import build_report, description, write_comparison
 from recsys.reporting.comparison_summary import verdict
 from recsys.reporting.comparison_tables import comparison_tables, run_results

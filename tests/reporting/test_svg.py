@@ -5,7 +5,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from recsys.reporting.svg import Bars, Line, Steps, bar_chart, line_chart, standalone, step_chart
+from recsys.reporting.charts import Bars, Line, Steps, bar_chart, line_chart, step_chart
+from recsys.reporting.svg import standalone
 
 SPACE = "{http://www.w3.org/2000/svg}"
 

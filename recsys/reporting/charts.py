@@ -1,0 +1,311 @@
+"""The static charts: lines, bars, histograms, marks, shares and differences, each an ``<svg>``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from recsys.reporting.svg import (
+    FLOOR,
+    HEIGHT,
+    N_COLOURS,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Plane,
+    axis_title,
+    bottom_labels,
+    chart,
+    circle,
+    legend,
+    log_ticks,
+    padded,
+    round_ticks,
+    text_at,
+    tick_text,
+    whole_ticks,
+)
+
+_CHARACTER = 5.9  # units wide, at most
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named line through (x, y); a y of None leaves a gap."""
+
+    name: str
+    points: tuple[tuple[float, float | None], ...]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A named row of bars, one a group: (value, low, high), each None where not known."""
+
+    name: str
+    values: tuple[tuple[float | None, float | None, float | None], ...]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A named histogram: ``heights`` one shorter than ``edges``."""
+
+    name: str
+    edges: tuple[float, ...]
+    heights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mark at (x, y); ``group`` picks its colour, ``name`` shows when it is pointed at."""
+
+    x: float
+    y: float
+    name: str
+    group: int = 0
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What stands along the bottom: numbers, evenly or by their logarithm, or named places."""
+
+    label: str
+    log: bool = False
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """A difference with its interval, None where not known; ``series`` picks its colour."""
+
+    group: str
+    series: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def line_chart(
+    title: str, lines: Sequence[Line], *, x_label: str, marked: tuple[float, str] | None = None
+) -> str:
+    """Lines over a number such as the epoch; ``marked`` draws a labelled vertical at an x."""
+    xs = [x for line in lines for x, _ in line.points]
+    ys = [y for line in lines for _, y in line.points if y is not None]
+    plane = Plane(min(xs), max(xs), *padded(min(ys), max(ys)))
+    parts = [legend([line.name for line in lines]), *plane.y_axis(), axis_title(x_label)]
+    ticks = whole_ticks(plane.x_low, plane.x_high)
+    parts += bottom_labels([(plane.x(x), tick_text(x)) for x in ticks])
+    if marked is not None:
+        parts += _mark(plane, lines, *marked)
+    for colour, line in enumerate(lines):
+        parts += _line(plane, line, colour % N_COLOURS)
+    return chart(title, parts)
+
+
+def bar_chart(
+    title: str, groups: Sequence[str], rows: Sequence[Bars], *, x_label: str = "", reach: float = 0
+) -> str:
+    """Bars from zero, grouped, with whiskers from low to high; the scale goes at least to reach."""
+    tops = [reach]
+    tops += [v for row in rows for cell in row.values for v in cell if v is not None]
+    plane = Plane(0, len(groups), min(0.0, *tops), 1.06 * max([*tops, 1e-9]))
+    parts = [legend([row.name for row in rows]), *plane.y_axis(), axis_title(x_label)]
+    css = "small" if len(groups) > 6 else ""
+    width = 0.76 / max(len(rows), 1)
+    for group, label in enumerate(groups):
+        parts += bottom_labels([(plane.x(group + 0.5), label)], css)
+        for colour, row in enumerate(rows):
+            x = plane.x(group + 0.12 + width * colour)
+            wide = plane.x(width) - plane.x(0)
+            name = f"{row.name}, {label}"
+            parts += _bar(plane, name, row.values[group], (x, wide), colour % N_COLOURS)
+    return chart(title, parts)
+
+
+def step_chart(title: str, rows: Sequence[Steps], *, x_label: str) -> str:
+    """Histograms over each other."""
+    edges = [edge for row in rows for edge in row.edges]
+    highest = max(height for row in rows for height in row.heights)
+    plane = Plane(min(edges), max(edges), 0, 1.06 * highest or 1)
+    parts = [legend([row.name for row in rows]), *plane.y_axis(), axis_title(x_label)]
+    ticks = round_ticks(plane.x_low, plane.x_high, 5)
+    parts += bottom_labels([(plane.x(x), tick_text(x)) for x in ticks])
+    for colour, row in enumerate(rows):
+        path = [f"M{plane.x(row.edges[0]):.1f} {plane.y(0):.1f}"]
+        for low, high, height in zip(row.edges[:-1], row.edges[1:], row.heights, strict=True):
+            y = plane.y(height)
+            path.append(f"L{plane.x(low):.1f} {y:.1f}L{plane.x(high):.1f} {y:.1f}")
+        path.append(f"L{plane.x(row.edges[-1]):.1f} {plane.y(0):.1f}Z")
+        parts.append(f'<path class="area f{colour} l{colour}" d="{"".join(path)}"/>')
+    return chart(title, parts)
+
+
+def scatter_chart(
+    title: str,
+    points: Sequence[Point],
+    axis: Axis,
+    *,
+    groups: Mapping[int, str],
+    steps: tuple[str, Sequence[tuple[float, float]]] | None = None,
+    steps_colour: int = 3,
+) -> str:
+    """Marks in a plane, ``groups`` naming their colours.
+
+    ``steps`` adds a named line that keeps each value until the next.
+    """
+    scaled: Callable[[float], float] = math.log10 if axis.log else float
+    path = [] if steps is None else list(steps[1])
+    xs = [scaled(x) for x in [*(p.x for p in points), *(x for x, _ in path)]]
+    ys = [*(point.y for point in points), *(y for _, y in path)]
+    ends = (-0.5, len(axis.names) - 0.5) if axis.names else padded(min(xs), max(xs), 0.03)
+    plane = Plane(*ends, *padded(min(ys), max(ys)))
+    names = {**groups, **({steps_colour: steps[0]} if steps and path else {})}
+    parts = [*plane.y_axis(), axis_title(axis.label), *_bottom(plane, axis)]
+    parts.append(legend(list(names.values()), list(names)))
+    if path:
+        (x, y), *rest = [(plane.x(scaled(x)), plane.y(y)) for x, y in path]
+        drawn = f"M{x:.1f} {y:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in rest)
+        parts.append(f'<path class="line l{steps_colour}" d="{drawn}"/>')
+    for point in points:
+        x, y = plane.x(scaled(point.x)), plane.y(point.y)
+        parts.append(circle(x, y, 3, point.group, point.name, ' fill-opacity=".8"'))
+    return chart(title, parts)
+
+
+def share_chart(title: str, shares: Sequence[tuple[str, float]]) -> str:
+    """Bars from left to right, each under its name, the number at its end."""
+    height, room = min(44.0, (HEIGHT - 8) / max(len(shares), 1)), WIDTH - 2 * RIGHT - 34
+    largest = max(max((share for _, share in shares), default=0.0), 1e-9)
+    parts = []
+    for place, (name, share) in enumerate(shares):
+        y, wide = 6 + height * place, max(1.0, room * share / largest)
+        parts.append(text_at(RIGHT, y + 10, name, "start"))
+        parts.append(
+            f'<rect class="f0" x="{RIGHT}" y="{y + 14:.1f}" width="{wide:.1f}" height="9" rx="2"/>'
+        )
+        parts.append(text_at(RIGHT + wide + 5, y + 22, f"{share:.2f}", "start", "strong"))
+    return chart(title, parts)
+
+
+def difference_chart(title: str, deviations: Sequence[Deviation], *, x_label: str) -> str:
+    """Dots with whiskers around a line at zero; groups from top to bottom, series by colour."""
+    names = list(dict.fromkeys(each.series for each in deviations))
+    groups = list(dict.fromkeys(each.group for each in deviations))
+    ends = [v for e in deviations for v in (e.value, e.low, e.high) if v is not None]
+    low, high = min(0.0, *ends, 0.0), max(0.0, *ends, 0.0)
+    margin = 0.06 * (high - low) or 1.0
+    row = 22 + 10 * (len(names) - 1)
+    top = 30 if len(names) > 1 else 10
+    floor = top + row * len(groups)
+    plane = Plane(low - margin, high + margin, 0, 1, left=124, right=14)
+    parts = [legend(names)] if len(names) > 1 else []
+    for tick in round_ticks(plane.x_low, plane.x_high, 5):
+        x, css = plane.x(tick), "axis" if tick == 0 else "grid"
+        parts.append(
+            f'<line class="{css}" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 4}" y2="{floor:.1f}"/>'
+        )
+        parts.append(text_at(x, floor + 14, tick_text(tick), "middle"))
+    most = int((plane.left - 10) / _CHARACTER)
+    for place, group in enumerate(groups):
+        middle = top + row * (place + 0.5)
+        parts.append(text_at(plane.left - 8, middle + 3.5, shortened(group, most), "end"))
+        for each in (each for each in deviations if each.group == group):
+            colour = names.index(each.series)
+            shift = 10 * (colour - (len(names) - 1) / 2)
+            parts += _dot(plane, each, middle + shift, colour % N_COLOURS)
+    parts.append(text_at((plane.left + WIDTH - plane.right) / 2, floor + 32, x_label, "middle"))
+    return chart(title, parts, height=floor + 40)
+
+
+def shortened(text: str, letters: int) -> str:
+    """The text, its end cut off where it is longer than so many letters."""
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
+def last_part(name: str) -> str:
+    """What follows the last dot of a dotted name; other text as it is."""
+    return name.rpartition(".")[2] if name.replace(".", "").isidentifier() else name
+
+
+def _mark(plane: Plane, lines: Sequence[Line], at: float, label: str) -> list[str]:
+    """A vertical, its label where the first line is not."""
+    x, y = plane.x(at), dict(lines[0].points).get(at)
+    is_high = y is not None and plane.y(y) < (TOP + FLOOR) / 2
+    side, anchor = (-4, "end") if x > WIDTH - 90 else (4, "start")
+    return [
+        f'<line class="best" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{FLOOR}"/>',
+        text_at(x + side, FLOOR - 6 if is_high else TOP + 9, label, anchor, "strong"),
+    ]
+
+
+def _line(plane: Plane, line: Line, colour: int) -> list[str]:
+    pieces: list[list[str]] = [[]]
+    dots = []
+    for x, y in line.points:
+        if y is None:
+            pieces.append([])
+            continue
+        across, up = plane.x(x), plane.y(y)
+        pieces[-1].append(f"{across:.1f} {up:.1f}")
+        dots.append(circle(across, up, 2.6, colour, f"{line.name}, {tick_text(x)}: {y:.4g}"))
+    paths = [
+        f'<path class="line l{colour}" d="M{"L".join(piece)}"/>'
+        for piece in pieces
+        if len(piece) > 1
+    ]
+    return paths + dots
+
+
+def _bar(
+    plane: Plane,
+    name: str,
+    value: tuple[float | None, float | None, float | None],
+    place: tuple[float, float],
+    colour: int,
+) -> list[str]:
+    mean, low, high = value
+    if mean is None:
+        return []
+    x, width = place
+    top, bottom = sorted((plane.y(mean), plane.y(0)))
+    label = escape(f"{name}: {mean:.4g}")
+    parts = [
+        f'<rect class="f{colour}" x="{x + 0.6:.1f}" y="{top:.1f}" width="{width - 1.2:.1f}" '
+        f'height="{bottom - top:.1f}" rx="1"><title>{label}</title></rect>'
+    ]
+    if low is not None and high is not None:
+        middle, cap = x + width / 2, min(3.0, width / 3)
+        y_low, y_high = plane.y(low), plane.y(high)
+        parts.append(
+            f'<path class="whisker" d="M{middle:.1f} {y_low:.1f}V{y_high:.1f}'
+            f"M{middle - cap:.1f} {y_high:.1f}h{2 * cap:.1f}"
+            f'M{middle - cap:.1f} {y_low:.1f}h{2 * cap:.1f}"/>'
+        )
+    return parts
+
+
+def _dot(plane: Plane, each: Deviation, y: float, colour: int) -> list[str]:
+    if each.value is None:
+        return []
+    parts = []
+    if each.low is not None and each.high is not None:
+        left, right = plane.x(each.low), plane.x(each.high)
+        parts.append(
+            f'<path class="whisker" d="M{left:.1f} {y:.1f}H{right:.1f}'
+            f'M{left:.1f} {y - 3:.1f}v6M{right:.1f} {y - 3:.1f}v6"/>'
+        )
+    name = f"{each.series}, {each.group}: {each.value:+.4g}"
+    return [*parts, circle(plane.x(each.value), y, 4, colour, name)]
+
+
+def _bottom(plane: Plane, axis: Axis) -> list[str]:
+    if not axis.names:
+        ticks = log_ticks if axis.log else round_ticks
+        scaled: Callable[[float], float] = math.log10 if axis.log else float
+        found = ticks(plane.x_low, plane.x_high, 5)
+        return bottom_labels([(plane.x(scaled(tick)), tick_text(tick)) for tick in found])
+    room = max(4, 60 // len(axis.names))
+    names = [shortened(last_part(name), room) for name in axis.names]
+    places = [(plane.x(float(number)), name) for number, name in enumerate(names)]
+    return bottom_labels(places, "small" if len(axis.names) > 4 else "")
