@@ -14,7 +14,6 @@ from typing import Any
 import optuna
 import optuna.visualization as optuna_plots
 import plotly.graph_objects as go
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from optuna.distributions import CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
@@ -24,6 +23,7 @@ from plotly.subplots import make_subplots
 
 from recsys.reporting.charts import last_part, shortened
 from recsys.reporting.formatting import metric_label, moment
+from recsys.reporting.pages import page_templates
 from recsys.reporting.record import write_text
 from sweeps.charts import best_so_far, last_value
 from sweeps.importances import importances_of
@@ -101,15 +101,7 @@ def write_plots(sweep_dir: Path, record: SweepRecord) -> Path:
 
 def render_plots(record: SweepRecord) -> str:
     """The page of plots as text."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    page = environment.get_template("plots.html.j2")
+    page = page_templates(TEMPLATES).get_template("plots.html.j2")
     return page.render(
         title=record.name,
         subtitle=f"Sweep · {moment(record.created)} · {record.status}",

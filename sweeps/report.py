@@ -8,22 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from recsys.evaluation.tables import Table
-from recsys.reporting.document import Block, Callout, Code, Figure, Figures, Report, Section, Text
+from recsys.reporting.document import Block, Callout, Code, Report, Section, Text
 from recsys.reporting.document import TableView as View
 from recsys.reporting.formatting import metric_label, moment
-from recsys.reporting.html import render_html
-from recsys.reporting.markdown import render_markdown
-from recsys.reporting.record import write_tables, write_text
-from recsys.reporting.svg import standalone
+from recsys.reporting.pages import write_report_files
+from recsys.reporting.record import write_tables
+from recsys.reporting.sections import figures_of, reproduction, settings_view
 from sweeps import charts
 from sweeps.importances import importances_of
 from sweeps.plots import PLOTS_DIR, PLOTS_FILE, write_plots
 from sweeps.record import SweepRecord
-from sweeps.space import label
 from sweeps.summary import key_figures, notices, summary
 from sweeps.tables import sweep_tables
 
-MARKDOWN_FILE, HTML_FILE, FIGURES_DIR = "sweep_report.md", "sweep_report.html", "figures"
 Tables = Mapping[str, Table]
 
 
@@ -55,12 +52,8 @@ def write_sweep_report(sweep_dir: Path) -> tuple[Path, Path]:
     report = build_sweep_report(record)
     write_tables(sweep_dir, sweep_tables(record).values())
     write_plots(sweep_dir, record)
-    for figure in report.figures:
-        write_text(sweep_dir / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
-    charts = f"Charts, in {HTML_FILE} and beside it"
-    write_text(sweep_dir / MARKDOWN_FILE, render_markdown(report, charts))
-    write_text(sweep_dir / HTML_FILE, render_html(report))
-    return sweep_dir / MARKDOWN_FILE, sweep_dir / HTML_FILE
+    charts = "Charts, in sweep_report.html and beside it"
+    return write_report_files(report, sweep_dir, "sweep_report", charts=charts)
 
 
 def _sections(record: SweepRecord, tables: Tables) -> tuple[Section, ...]:
@@ -85,7 +78,7 @@ def _finalists(record: SweepRecord, tables: Tables) -> list[Block]:
     if record.finalists is None:
         return []
     blocks: list[Block] = [Callout(record.finalists.verdict)]
-    blocks += _figures(charts.finalists_figure(record.finalists))
+    blocks += figures_of(charts.finalists_figure(record.finalists))
     return blocks + _views(tables, "finalists", "comparisons")
 
 
@@ -102,7 +95,7 @@ def _test(record: SweepRecord, tables: Tables) -> list[Block]:
 def _search(record: SweepRecord, tables: Tables) -> list[Block]:
     front = charts.front_figure(record)
     curves = charts.curves_figure(record) if len(record.objectives) == 1 else None
-    blocks = _figures(charts.history_figure(record), front, curves)
+    blocks = figures_of(charts.history_figure(record), front, curves)
     if blocks:
         blocks.append(Text(f"Plots to move about in are in {PLOTS_DIR}/{PLOTS_FILE}."))
     return blocks + _views(tables, "best_trials")
@@ -115,7 +108,7 @@ def _mattered(record: SweepRecord, tables: Tables) -> list[Block]:
             name = metric_label(found.metric)
             blocks.append(Text(f"No importances for {name}: {found.reason}."))
         names = list(found.values) if place == 0 else []
-        blocks += _figures(charts.importance_figure(found), *charts.slice_figures(record, names))
+        blocks += figures_of(charts.importance_figure(found), *charts.slice_figures(record, names))
     return blocks + _views(tables, *(n for n in tables if n.startswith("importances_")))
 
 
@@ -127,7 +120,7 @@ def _fidelity(record: SweepRecord, tables: Tables) -> list[Block]:
 
 
 def _cost(record: SweepRecord, tables: Tables) -> list[Block]:
-    blocks = _figures(charts.cost_figure(record), charts.timeline_figure(record))
+    blocks = figures_of(charts.cost_figure(record), charts.timeline_figure(record))
     return blocks + _views(tables, "cost_per_point", "epochs_spared", "time_spent")
 
 
@@ -163,43 +156,25 @@ def _trials(tables: Tables) -> list[Block]:
 
 
 def _settings(record: SweepRecord) -> list[Block]:
-    blocks: list[Block] = []
-    trees = (
-        ("sweep_settings", "Settings of the sweep", "sweep.yaml holds the same.", record.settings),
-        ("base_config", "Settings that trials start from", "", record.base_config),
-    )
-    for name, title, note, tree in trees:
-        rows = tuple(_flat(tree))
-        if rows:
-            table = Table(name, title, note, ("setting", "value"), rows)
-            blocks.append(View(table, limit=1000, is_folded=True))
-    return blocks
+    note = "sweep.yaml holds the same."
+    return [
+        *settings_view("sweep_settings", "Settings of the sweep", note, record.settings),
+        *settings_view("base_config", "Settings that trials start from", "", record.base_config),
+    ]
 
 
 def _reproduction(record: SweepRecord) -> list[Block]:
-    environment = dict(record.environment)
-    packages, command = environment.pop("packages", None) or {}, environment.pop("command", None)
-    blocks: list[Block] = []
-    if command:
-        commit = environment.get("git_commit")
-        at = f", at commit {commit}" if commit else ""
-        blocks += [Text(f"The command of this sweep{at}:"), Code(str(command))]
-    blocks.append(
+    said: list[Block] = [
         Text(
             "With one worker, the same seed, data and versions give the same trials with the same "
             "values; with several, what the sampler has seen depends on which trial ends first. "
             "The same command goes on with a sweep that was stopped."
         )
-    )
+    ]
     if record.ranked():
-        blocks += [Text("The winning configuration as a run:")]
-        blocks.append(Code("bookends run --config best.yaml"))
-    rows = [(name.replace("_", " "), str(label(value))) for name, value in environment.items()]
-    rows += [(f"package {name}", str(version)) for name, version in sorted(packages.items())]
-    if rows:
-        table = Table("environment", "Environment", "", ("what", "value"), tuple(rows))
-        blocks.append(View(table, limit=1000, is_folded=True))
-    return blocks
+        said.append(Text("The winning configuration as a run:"))
+        said.append(Code("bookends run --config best.yaml"))
+    return reproduction(record.environment, "sweep", *said)
 
 
 def _named(settings: Mapping[str, Any]) -> str:
@@ -210,20 +185,5 @@ def _named(settings: Mapping[str, Any]) -> str:
     return f"{name} ({', '.join(rest)})" if rest and name else name
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            rows += _flat(value, f"{prefix}{key}.")
-        else:
-            rows.append((f"{prefix}{key}", str(label(value))))
-    return rows
-
-
 def _views(tables: Tables, *names: str) -> list[Block]:
     return [View(tables[name]) for name in names if name in tables]
-
-
-def _figures(*drawn: Figure | None) -> list[Block]:
-    kept = tuple(figure for figure in drawn if figure is not None)
-    return [Figures(kept)] if kept else []

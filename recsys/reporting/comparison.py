@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from recsys.evaluation.evaluation import TAIL_PREFIX
 from recsys.evaluation.run_comparison import Method, PairedRun, RunValues, compare_runs, same_users
 from recsys.evaluation.segments import main_k
 from recsys.evaluation.tables import Table
+from recsys.reporting.formatting import leaves
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import monitor_of
 
@@ -143,7 +144,7 @@ def differing_settings(runs: Sequence[ComparedRun]) -> list[tuple[str, list[Any]
     Settings that only say where files lie or what a run is called are left out. A setting that a
     run does not have is ``...``.
     """
-    flat = [dict(_leaves(run.record.config)) for run in runs]
+    flat = [dict(leaves(run.record.config)) for run in runs]
     names = dict.fromkeys(name for settings in flat for name in settings)
     rows = [(name, [settings.get(name, ...) for settings in flat]) for name in names]
     return [
@@ -291,11 +292,3 @@ def _key(runs: Sequence[ComparedRun], method: Method) -> str:
         [list(method.tested), method.confidence, method.n_samples, method.seed],
     ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
-
-
-def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value

@@ -26,13 +26,11 @@ from recsys.reporting.document import Block, Callout, Figure, Figures, Report, S
 from recsys.reporting.document import Text as Paragraph
 from recsys.reporting.figures import metrics_figure
 from recsys.reporting.formatting import metric_label
-from recsys.reporting.html import render_html
-from recsys.reporting.markdown import escape, render_markdown, table_markdown
-from recsys.reporting.record import read_json, write_json, write_tables, write_text
-from recsys.reporting.svg import standalone
+from recsys.reporting.markdown import escape, table_markdown
+from recsys.reporting.pages import write_report_files
+from recsys.reporting.record import read_json, write_json, write_tables
 
-JSON_FILE, MARKDOWN_FILE, HTML_FILE = "comparison.json", "comparison.md", "comparison.html"
-FIGURES_DIR = "figures"
+JSON_FILE = "comparison.json"
 FORMAT = 1
 _SHORT_NOTE = (
     "Paired over the same readers. points: the run minus the reference, in hundredths of the "
@@ -75,11 +73,8 @@ def write_comparison(comparison: RunComparison, directory: Path) -> tuple[Path, 
     # First, so that a directory whose writer was ended can be told and filled.
     write_json(directory / JSON_FILE, to_json(comparison) | {"tables": list(tables)})
     write_tables(directory, tables.values())
-    for figure in report.figures:
-        write_text(directory / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
-    write_text(directory / MARKDOWN_FILE, render_markdown(report, f"Charts, also in {HTML_FILE}"))
-    write_text(directory / HTML_FILE, render_html(report))
-    return directory / MARKDOWN_FILE, directory / HTML_FILE
+    charts = "Charts, also in comparison.html"
+    return write_report_files(report, directory, "comparison", charts=charts)
 
 
 def to_json(comparison: RunComparison) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from recsys.reporting.comparison import (
     differing_settings,
     has_same_segments,
 )
-from recsys.reporting.formatting import metric_label, moment
+from recsys.reporting.formatting import environment_facts, metric_label, moment
 from recsys.reporting.results import Results, Value, results_of
 from recsys.reporting.sections import metric_table
 
@@ -193,10 +193,10 @@ def _settings(comparison: RunComparison) -> Table:
 def _environment(comparison: RunComparison) -> Table | None:
     """Versions and machines that differ; the commands always do."""
     rows = []
-    described = [_flat_environment(run.record.environment) for run in comparison.runs]
-    for name in dict.fromkeys(key for each in described for key in each):
-        values = [each.get(name, ...) for each in described]
-        if name != "command" and any(value != values[0] for value in values):
+    found = [environment_facts(run.record.environment) for run in comparison.runs]
+    for name in dict.fromkeys(key for each in found for key in each):
+        values = [each.get(name, ...) for each in found]
+        if any(value != values[0] for value in values):
             rows.append((name, values))
     title = "Versions and machines that differ"
     return _by_run("environment", title, "", "what", comparison, rows) if rows else None
@@ -285,9 +285,3 @@ def _test(found: Difference) -> dict[str, Cell]:
         "worse": found.n_worse,
         "verdict": found.verdict,
     }
-
-
-def _flat_environment(environment: Mapping[str, Any]) -> dict[str, Any]:
-    packages = environment.get("packages") or {}
-    plain = {key.replace("_", " "): v for key, v in environment.items() if key != "packages"}
-    return plain | {f"package {name}": version for name, version in packages.items()}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from recsys.evaluation.tables import Cell, Table
 
@@ -79,6 +81,41 @@ def duration(seconds: float) -> str:
 def memory(megabytes: float) -> str:
     """Mebibytes, gibibytes from 1,024 on."""
     return f"{megabytes / 1024:.1f} GiB" if megabytes >= 1024 else f"{megabytes:.0f} MiB"
+
+
+def leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of every setting in a nested dictionary."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def setting_text(value: object) -> str:
+    """A setting as YAML would hold it."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case list():
+            return "[" + ", ".join(setting_text(item) for item in value) + "]"
+        case Mapping():
+            return "{" + ", ".join(f"{k}: {setting_text(item)}" for k, item in value.items()) + "}"
+        case _:
+            return str(value)
+
+
+def environment_facts(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The environment of a process by name, its packages last; the command is none of it."""
+    packages = environment.get("packages") or {}
+    facts = {
+        key.replace("_", " "): value
+        for key, value in environment.items()
+        if key not in ("packages", "command")
+    }
+    return facts | {f"package {name}": version for name, version in sorted(packages.items())}
 
 
 def cells(table: Table, limit: int) -> list[list[str]]:

@@ -22,9 +22,7 @@ _SPECIAL = re.compile(r"([\\`*<|~]|\](?=[(\[])|&(?=\w+;|#)|(?<!\w)_|_(?!\w))")
 _LINE_START = re.compile(r"^(\s*)([#>+-]|\d+[.)])(?=\s|$)")
 
 
-def render_markdown(
-    report: Report, charts: str = "Charts, in report.html and in the run directory"
-) -> str:
+def render_markdown(report: Report, charts: str) -> str:
     """The report as GitHub-flavoured Markdown; the same report gives the same text.
 
     Args:

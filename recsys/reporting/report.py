@@ -8,15 +8,13 @@ from pathlib import Path
 from recsys.evaluation.tables import Table
 from recsys.reporting.document import Report
 from recsys.reporting.formatting import moment
-from recsys.reporting.html import render_html
-from recsys.reporting.markdown import render_markdown
-from recsys.reporting.record import RunRecord, read_tables, write_text
+from recsys.reporting.pages import write_report_files
+from recsys.reporting.record import RunRecord, read_tables
 from recsys.reporting.results import results_of
 from recsys.reporting.sections import sections
 from recsys.reporting.summary import key_figures, notices, summary
-from recsys.reporting.svg import standalone
 
-MARKDOWN_FILE, HTML_FILE, FIGURES_DIR = "report.md", "report.html", "figures"
+CHARTS = "Charts, in report.html and in the run directory"
 
 
 def build_report(record: RunRecord, tables: Mapping[str, Table]) -> Report:
@@ -43,17 +41,8 @@ def write_report(
         record: what the run's record is about to be; None reads it.
 
     Returns:
-        The Markdown and the HTML file in the run directory. Files are replaced whole, and the
-        same record gives the same bytes.
+        The Markdown and the HTML file in the run directory.
     """
     record = record or RunRecord.read(run_dir)
     report = build_report(record, read_tables(run_dir, record.tables))
-    for figure in report.figures:
-        write_text(run_dir / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
-    texts = render_markdown(report), render_html(report)
-    written = run_dir / MARKDOWN_FILE, run_dir / HTML_FILE
-    copies = () if also is None else (also, also.with_suffix(".html"))
-    for paths in (written, copies):
-        for path, text in zip(paths, texts, strict=False):
-            write_text(path, text)
-    return written
+    return write_report_files(report, run_dir, "report", charts=CHARTS, also=also)

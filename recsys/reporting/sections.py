@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from recsys.config import TIMED_SPLITS
 from recsys.evaluation.tables import Cell, Table
@@ -18,7 +19,16 @@ from recsys.reporting.document import (
     TableView,
     Text,
 )
-from recsys.reporting.formatting import GAP, decimals, interval, metric_label, number
+from recsys.reporting.formatting import (
+    GAP,
+    decimals,
+    environment_facts,
+    interval,
+    leaves,
+    metric_label,
+    number,
+    setting_text,
+)
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import Results, Value, monitor_of
 
@@ -34,6 +44,18 @@ FURTHER_NOTE = (
     "books over that of the reader's own; above 1 the list is more popular than what the reader "
     "reads. Intra-list diversity: 1 - mean cosine of the categories of each two listed books."
 )
+_SETTINGS = (
+    *("settings", "All settings"),
+    "Every setting of the run, defaults included; config.yaml holds the same.",
+)
+_AGAIN = (
+    Text(
+        "The settings lie in config.yaml of the run directory. With the same settings, the same "
+        "data (see its fingerprint) and the same versions, one machine gives the same history, "
+        "bit for bit. This report is made again from the run directory, without training:"
+    ),
+    Code("bookends report RUN_DIR"),
+)
 EXAMPLE_COLUMNS = {
     "history": ("rank", "title", "author", "categories"),
     "recommended": (
@@ -45,6 +67,7 @@ EXAMPLE_COLUMNS = {
 
 def sections(record: RunRecord, tables: Tables, results: Results | None) -> tuple[Section, ...]:
     """All parts that have something to say."""
+    again = reproduction(record.environment, "run", *_AGAIN)
     found = [
         ("results", "Results", _results(results, tables)),
         ("sampled", "Second view: sampled candidates", _sampled(record, results)),
@@ -55,8 +78,8 @@ def sections(record: RunRecord, tables: Tables, results: Results | None) -> tupl
         ("correlations", "Scores and metadata", _correlations(tables)),
         ("examples", "Examples", _examples(tables)),
         ("further", "Further tables", _further(tables)),
-        ("settings", "Settings", _settings(record)),
-        ("reproduce", "Environment and reproduction", _reproduction(record)),
+        ("settings", "Settings", settings_view(*_SETTINGS, record.config)),
+        ("reproduce", "Environment and reproduction", again),
     ]
     return tuple(Section(anchor, title, tuple(b)) for anchor, title, b in found if b)
 
@@ -93,7 +116,7 @@ def _results(results: Results | None, tables: Tables) -> list[Block]:
         expected = [f"{metric_label(m)} {number(value)}" for m, value in results.expected.items()]
         note += f" In expectation it attains {', '.join(expected)}."
     title = "Finding the held-out books"
-    blocks = _figures(
+    blocks = figures_of(
         figures.metrics_figure(results, at, name="metrics", title=f"Ranking metrics at {k}"),
         figures.lengths_figure(results),
     )
@@ -124,7 +147,7 @@ def _sampled(record: RunRecord, results: Results | None) -> list[Block]:
     )
     note = f"Intervals: {results.level}, bootstrap over readers."
     views = _metric_views("sampled_results", title, note, results, results.sampled_metrics)
-    return [Callout(caveat), *_figures(figure), *views]
+    return [Callout(caveat), *figures_of(figure), *views]
 
 
 def _metric_views(
@@ -149,7 +172,7 @@ def _learning(record: RunRecord, results: Results | None) -> list[Block]:
     if not record.history:
         return []
     monitor = monitor_of(record)
-    blocks = _figures(figures.loss_figure(record), figures.validation_figure(record, monitor))
+    blocks = figures_of(figures.loss_figure(record), figures.validation_figure(record, monitor))
     return [*blocks, TableView(_epoch_table(record, monitor), limit=200, is_folded=True)]
 
 
@@ -232,7 +255,7 @@ def _embeddings(tables: Tables) -> list[Block]:
         charts.append(figures.gate_figure(tables["gates_by_popularity"]))
     if "embedding_norm_histogram" in tables:
         charts += figures.norm_figures(tables["embedding_norm_histogram"])
-    return [*_figures(*charts), *(TableView(t, is_folded=t.name in FOLDED) for t in shown)]
+    return [*figures_of(*charts), *(TableView(t, is_folded=t.name in FOLDED) for t in shown)]
 
 
 def _correlations(tables: Tables) -> list[Block]:
@@ -290,63 +313,28 @@ def _further(tables: Tables) -> list[Block]:
     ]
 
 
-def _settings(record: RunRecord) -> list[Block]:
-    rows = tuple(_flat(record.config))
-    if not rows:
-        return []
-    note = "Every setting of the run, defaults included; config.yaml holds the same."
-    table = Table("settings", "All settings", note, ("setting", "value"), rows)
-    return [TableView(table, limit=1000, is_folded=True)]
+def settings_view(name: str, title: str, note: str, tree: Mapping[str, Any]) -> list[Block]:
+    """Every setting with its value, folded; nothing where there is none."""
+    rows = tuple((setting, setting_text(value)) for setting, value in leaves(tree))
+    table = Table(name, title, note, ("setting", "value"), rows)
+    return [TableView(table, limit=1000, is_folded=True)] if rows else []
 
 
-def _flat(tree: Mapping[str, object], prefix: str = "") -> list[tuple[Cell, ...]]:
-    rows: list[tuple[Cell, ...]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            rows += _flat(value, f"{prefix}{key}.")
-        else:
-            rows.append((f"{prefix}{key}", _setting(value)))
-    return rows
-
-
-def _setting(value: object) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return str(value).lower()
-        case list():
-            return "[" + ", ".join(_setting(item) for item in value) + "]"
-        case _:
-            return str(value)
-
-
-def _reproduction(record: RunRecord) -> list[Block]:
-    environment = dict(record.environment)
-    packages, command = environment.pop("packages", None) or {}, environment.pop("command", None)
+def reproduction(environment: Mapping[str, Any], what: str, *said: Block) -> list[Block]:
+    """The command, what else is ``said`` of doing it again, and the environment, folded."""
     blocks: list[Block] = []
-    if command:
+    if command := environment.get("command"):
         commit = environment.get("git_commit")
         at = f", at commit {commit}" if commit else ""
-        blocks += [Text(f"The command of this run{at}:"), Code(str(command))]
-    blocks.append(
-        Text(
-            "The settings lie in config.yaml of the run directory. With the same settings, the "
-            "same data (see its fingerprint) and the same versions, one machine gives the same "
-            "history, bit for bit. This report is made again from the run directory, without "
-            "training:"
-        )
-    )
-    blocks.append(Code("bookends report RUN_DIR"))
-    rows = [(name.replace("_", " "), _setting(value)) for name, value in environment.items()]
-    rows += [(f"package {name}", str(version)) for name, version in sorted(packages.items())]
-    if rows:
-        table = Table("environment", "Environment", "", ("what", "value"), tuple(rows))
-        blocks.append(TableView(table, limit=1000, is_folded=True))
-    return blocks
+        blocks += [Text(f"The command of this {what}{at}:"), Code(str(command))]
+    rows = [(name, setting_text(value)) for name, value in environment_facts(environment).items()]
+    table = Table("environment", "Environment", "", ("what", "value"), tuple(rows))
+    view = [TableView(table, limit=1000, is_folded=True)] if rows else []
+    return [*blocks, *said, *view]
 
 
-def _figures(*drawn: Figure | None) -> list[Block]:
+def figures_of(*drawn: Figure | None) -> list[Block]:
+    """Those charts side by side that have something to show."""
     kept = tuple(figure for figure in drawn if figure is not None)
     return [Figures(kept)] if kept else []
 
