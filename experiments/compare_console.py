@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +19,7 @@ from recsys.reporting.comparison_report import shortened
 from recsys.reporting.comparison_summary import verdict
 from recsys.reporting.comparison_tables import comparison_tables
 from recsys.reporting.formatting import GAP, cells, metric_label, numeric_columns
+from recsys.reporting.record import plain
 from tracking.run_list import Measured, RunRow
 
 _SHORT = 8  # characters of an id and of a fingerprint
@@ -86,11 +86,7 @@ def _cells(row: RunRow, metrics: Sequence[str], is_narrow: bool) -> dict[str, st
 def runs_json(rows: Sequence[RunRow]) -> str:
     """Runs as a JSON list, metrics by MLflow's key."""
     values = [dataclasses.asdict(row) | {"created": row.created.isoformat()} for row in rows]
-    for value in values:
-        value["metrics"] = {
-            key: None if math.isnan(number) else number for key, number in value["metrics"].items()
-        }
-    return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(plain(values), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def print_comparison(comparison: RunComparison, console: Console | None = None) -> None:
@@ -105,9 +101,11 @@ def print_comparison(comparison: RunComparison, console: Console | None = None) 
         if name in tables:
             _print_table(tables[name], console)
     _print_table(_joined(tables["metrics"], comparison), console)
-    _print_table(_without(shortened(tables["differences"]), _ONLY_IN_REPORT), console)
-    if "segment_differences" in tables:
-        _print_table(_without(shortened(tables["segment_differences"]), _ONLY_IN_REPORT), console)
+    for name in ("differences", "segment_differences"):
+        if name in tables:
+            table = shortened(tables[name])
+            shown = [column for column in table.columns if column not in _ONLY_IN_REPORT]
+            _print_table(table.select(shown), console)
 
 
 def print_places(
@@ -143,21 +141,11 @@ def _print_table(table: Table, console: Console) -> None:
     console.print()
 
 
-def _without(table: Table, columns: Collection[str]) -> Table:
-    kept = [place for place, name in enumerate(table.columns) if name not in columns]
-    return dataclasses.replace(
-        table,
-        columns=tuple(table.columns[place] for place in kept),
-        rows=tuple(tuple(row[place] for place in kept) for row in table.rows),
-    )
-
-
 def _joined(table: Table, comparison: RunComparison) -> Table:
     """The table of metrics with each interval beside its mean, in one column a run."""
     names = [run.name for run in comparison.runs]
     records = []
-    for row in table.rows:
-        given = dict(zip(table.columns, row, strict=True))
+    for given in table.records():
         means = {name: f"{given[name]:.4f} {given.get(f'{name} interval') or ''}" for name in names}
         records.append({"metric": str(given["metric"])} | means)
     return Table.from_records(table.name, table.title, table.note, records)

@@ -418,10 +418,8 @@ def _settings(trial: TrialRecord, names: Mapping[str, str]) -> dict[str, Cell]:
 
 def _without_gaps(table: Table) -> Table:
     """The table less the columns that hold nothing."""
-    kept = [i for i in range(len(table.columns)) if any(row[i] is not None for row in table.rows)]
-    columns = tuple(table.columns[i] for i in kept)
-    rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
-    return Table(table.name, table.title, table.note, columns, rows)
+    held = zip(table.columns, zip(*table.rows, strict=True), strict=False)
+    return table.select([name for name, cells in held if any(c is not None for c in cells)])
 
 
 def gain_over_default(record: SweepRecord) -> float | None:

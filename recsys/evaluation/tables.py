@@ -5,6 +5,7 @@ Report and tracker treat every table alike, so neither needs to know what was me
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -47,7 +48,7 @@ class Table:
         """Check the shape and turn numpy scalars and NaN into plain values."""
         assert _FILE_SAFE.fullmatch(self.name), f"table name is not snake_case: {self.name!r}"
         assert len(set(self.columns)) == len(self.columns), f"repeated column in {self.columns}"
-        rows = tuple(tuple(_plain(cell) for cell in row) for row in self.rows)
+        rows = tuple(tuple(plain_cell(cell) for cell in row) for row in self.rows)
         assert all(len(row) == len(self.columns) for row in rows), f"ragged rows in {self.name!r}"
         object.__setattr__(self, "rows", rows)
 
@@ -65,6 +66,18 @@ class Table:
         """The values of one column, top to bottom."""
         position = self.columns.index(name)
         return [row[position] for row in self.rows]
+
+    def records(self) -> list[dict[str, Cell]]:
+        """The rows as {column: cell}."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def select(self, columns: Iterable[str]) -> Table:
+        """The same with these columns alone, in this order."""
+        places = [self.columns.index(name) for name in columns]
+        rows = tuple(tuple(row[place] for place in places) for row in self.rows)
+        return dataclasses.replace(
+            self, columns=tuple(self.columns[place] for place in places), rows=rows
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """The same as a data frame; a column of numbers with gaps becomes float with NaN."""
@@ -105,7 +118,7 @@ class Table:
         return cls(value["name"], value["title"], value["note"], columns, rows)
 
 
-def _plain(value: object) -> Cell:
+def plain_cell(value: object) -> Cell:
     """A cell as a plain Python value; NaN and infinities, which JSON has no word for, are None."""
     if isinstance(value, np.generic):
         value = value.item()

@@ -28,7 +28,7 @@ from recsys.reporting.figures import metrics_figure
 from recsys.reporting.formatting import metric_label
 from recsys.reporting.markdown import escape, table_markdown
 from recsys.reporting.pages import write_report_files
-from recsys.reporting.record import read_json, write_json, write_tables
+from recsys.reporting.record import plain, read_json, write_json, write_tables
 
 JSON_FILE = "comparison.json"
 FORMAT = 1
@@ -71,14 +71,14 @@ def write_comparison(comparison: RunComparison, directory: Path) -> tuple[Path, 
     directory.mkdir(parents=True, exist_ok=True)
     tables = comparison_tables(comparison)
     # First, so that a directory whose writer was ended can be told and filled.
-    write_json(directory / JSON_FILE, to_json(comparison) | {"tables": list(tables)})
+    write_json(directory / JSON_FILE, plain(to_json(comparison)) | {"tables": list(tables)})
     write_tables(directory, tables.values())
     charts = "Charts, also in comparison.html"
     return write_report_files(report, directory, "comparison", charts=charts)
 
 
 def to_json(comparison: RunComparison) -> dict[str, Any]:
-    """What ``json.dumps`` can write: the method, the runs and every difference; NaN is null."""
+    """The method, the runs and every difference."""
     return {
         "format": FORMAT,
         "name": comparison.name,
@@ -176,8 +176,7 @@ def _segments(comparison: RunComparison, tables: Mapping[str, Table]) -> list[Bl
 def shortened(table: Table) -> Table:
     """A table of differences as wide as a page: points to two decimals, interval in one column."""
     records = []
-    for row in table.rows:
-        given = dict(zip(table.columns, row, strict=True))
+    for given in table.records():
         if "segment" in given:  # of one metric, which the title names
             del given["metric"]
         kept = {key: value for key, value in given.items() if key in _LEADING}
@@ -263,7 +262,7 @@ def _folded(tables: Mapping[str, Table], name: str) -> list[Block]:
 
 def _difference(found: Difference) -> dict[str, Any]:
     compared = found.comparison
-    values: dict[str, Any] = {
+    return {
         "metric": found.metric,
         "segment": found.segment,
         "n": compared.n,
@@ -279,10 +278,6 @@ def _difference(found: Difference) -> dict[str, Any]:
         "n_better": found.n_better,
         "n_worse": found.n_worse,
         "verdict": found.verdict,
-    }
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in values.items()
     }
 
 

@@ -157,14 +157,13 @@ def _item_rows(run: ComparedRun) -> dict[str, dict[str, Any]]:
     table = run.tables.get("segments")
     if table is None or not {"kind", "segment", "n"} <= set(table.columns):
         return {}
-    rows = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
     return {
         str(row["segment"]): {
             key: value
             for key, value in row.items()
             if key == "n" or key.startswith(("recall@", "ndcg@"))
         }
-        for row in rows
+        for row in table.records()
         if row["kind"] == "items"
     }
 

@@ -139,8 +139,7 @@ def _best(record: RunRecord) -> tuple[float, str] | None:
 
 def _by_side(table: Table) -> dict[str, list[dict[str, Cell]]]:
     sides: dict[str, list[dict[str, Cell]]] = {}
-    for row in table.rows:
-        record = dict(zip(table.columns, row, strict=True))
+    for record in table.records():
         sides.setdefault(str(record["side"]), []).append(record)
     return dict(sorted(sides.items()))  # books first
 

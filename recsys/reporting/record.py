@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, cast, get_args
 
-import numpy as np
-
 from recsys.artifacts import replacement
 from recsys.errors import ArtifactError
-from recsys.evaluation.tables import Table
+from recsys.evaluation.tables import Table, plain_cell
 
 RunStatus = Literal["running", "finished", "interrupted", "failed"]
 FORMAT = 1
@@ -80,7 +77,7 @@ class RunRecord:
             allowed = ", ".join(get_args(RunStatus))
             raise ArtifactError(f"a run's 'status' must be one of {allowed}, got {self.status!r}")
         for name in self.__dataclass_fields__:
-            object.__setattr__(self, name, _plain(getattr(self, name)))
+            object.__setattr__(self, name, plain(getattr(self, name)))
 
     def to_json(self) -> dict[str, Any]:
         """What ``json.dumps`` can write: the fields, and the format's number."""
@@ -176,20 +173,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _plain(value: object) -> Any:
-    """The value that JSON would give back."""
+def plain(value: object) -> Any:
+    """The value that JSON would give back; NaN and infinities are None.
+
+    Raises:
+        TypeError: something that JSON has no word for.
+    """
     match value:
-        case np.generic():
-            return _plain(value.item())
-        case float():
-            return value if math.isfinite(value) else None
-        case None | bool() | int() | str():
-            return value
         case Path():
             return str(value)
         case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
+            return {str(key): plain(item) for key, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in cast("list[object]", value)]
+            return [plain(item) for item in cast("list[object]", value)]
         case _:
-            raise TypeError(f"a run record holds plain values, got {type(value).__name__}")
+            return plain_cell(value)

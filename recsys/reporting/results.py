@@ -130,8 +130,7 @@ def paired_difference(
     if table is None:
         return None
     wanted = ("difference", "low", "high", "p_corrected")
-    for row in table.rows:
-        cells = dict(zip(table.columns, row, strict=True))
+    for cells in table.records():
         if (cells["baseline"], cells["metric"]) == (baseline, metric):
             return Difference(*(_number(cells.get(name)) for name in wanted))
     return None

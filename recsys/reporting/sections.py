@@ -277,18 +277,15 @@ def _example(table: Table) -> list[Block]:
     """History and recommendations as two tables under one heading."""
     views: list[Block] = []
     for part, columns in EXAMPLE_COLUMNS.items():
-        places = [table.columns.index(column) for column in columns]
-        rows = tuple(tuple(row[i] for i in places) for row in table.rows if row[0] == part)
+        rows = tuple(row for row in table.rows if row[0] == part)
         first = part == "history"
         views.append(
             TableView(
                 dataclasses.replace(
-                    table,
+                    dataclasses.replace(table, rows=rows).select(columns),
                     name=f"{table.name}_{part}",
                     title=table.title if first else "Recommended to this reader",
                     note="Read before." if first else table.note,
-                    columns=columns,
-                    rows=rows,
                 ),
                 limit=1000,
             )

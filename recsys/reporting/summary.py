@@ -182,10 +182,9 @@ def _left_out(tables: Mapping[str, Table]) -> str:
     table = tables.get("baseline_tuning")
     if table is None:
         return ""
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     return " ".join(
         f"{baseline_label(str(row['baseline']))} was {row['settings']}."
-        for row in rows
+        for row in table.records()
         if str(row["settings"]).startswith("left out")
     )
 
@@ -193,7 +192,7 @@ def _left_out(tables: Mapping[str, Table]) -> str:
 def _on_the_cold(tables: Mapping[str, Table]) -> str:
     """Whether towers do what baselines cannot: items and users that train knows little of."""
     table = tables.get("versus_baselines_cold")
-    rows = [] if table is None else [dict(zip(table.columns, r, strict=True)) for r in table.rows]
+    rows = [] if table is None else table.records()
     parts, better = [], []
     for kind in ("items", "users"):
         of_kind = [row for row in rows if row["kind"] == kind and _float(row["n"]) >= FEWEST_COLD]

@@ -73,3 +73,10 @@ def test_a_table_without_rows_keeps_its_columns():
     table = Table("a", "A", "", ("x", "y"), ())
     assert list(table.to_frame().columns) == ["x", "y"]
     assert Table.from_json(table.to_json()) == table
+
+
+def test_columns_are_taken_by_name_and_rows_told_by_column():
+    table = Table("t", "T", "n", ("a", "b", "c"), ((1, "x", None), (2, "y", 0.5)))
+    chosen = table.select(["c", "a"])
+    assert (chosen.columns, chosen.rows) == (("c", "a"), ((None, 1), (0.5, 2)))
+    assert chosen.records() == [{"c": None, "a": 1}, {"c": 0.5, "a": 2}]
