@@ -58,7 +58,7 @@ def _value(record: SweepRecord, number: int | None, place: int) -> float | None:
 
 
 def notices(record: SweepRecord) -> tuple[Callout, ...]:
-    """What a reader must know before the numbers."""
+    """What must be known before the numbers."""
     said = [_status(record), _nothing_completed(record), _no_finalists(record)]
     said += [_beyond_constraints(record), _seed_twice(record), _looks(record)]
     return tuple(Callout(text, "warning") for text in said if text)

@@ -170,12 +170,12 @@ def comparisons_table(record: SweepRecord) -> Table:
             }
         )
     first = finalists.comparisons[0] if finalists and finalists.comparisons else None
-    readers, level = (first.n_users, first.confidence) if first else (0, 0.95)
+    users, level = (first.n_users, first.confidence) if first else (0, 0.95)
     error = first.seed_error if first else None
     between = "" if error is None else f", about {number(error)} by the pooled spread of finalists"
     note = (
-        f"Paired over {readers:,} readers, whose values are averaged over the seeds. Interval: "
-        f"{level * 100:g} %, bootstrap over readers; p: randomisation test over readers; with "
+        f"Paired over {users:,} users, whose values are averaged over the seeds. Interval: "
+        f"{level * 100:g} %, bootstrap over users; p: randomisation test over users; with "
         "seeds: t-test that counts also the error of a difference from the noise between seeds"
         f"{between}. Holm: corrected for all pairs, since the winner was chosen by looking at all. "
         "Clear: both corrected values are small."

@@ -98,7 +98,7 @@ def comparison_metrics(comparison: RunComparison) -> dict[str, float]:
     ``difference`` is the run minus the reference, in the unit of the metric; ``untested`` is the
     same of a metric that was not tested.
     """
-    values: dict[str, float] = {"comparison/readers": float(comparison.n_users)}
+    values: dict[str, float] = {"comparison/users": float(comparison.n_users)}
     for pair in comparison.pairs:
         of = "" if len(comparison.pairs) == 1 else f" of {pair.name[:_LONGEST_GROUP]}"
         for found in pair.tested:

@@ -31,7 +31,7 @@ def compare(run: tuple[str, ...], no_track: bool, **choice: Any) -> None:
     """Compare every RUN with the first: what differs, and whether the difference is real.
 
     A RUN is a run directory, an MLflow run id, its first 6 characters or more, or a run's name.
-    Refuses runs whose data or test readers differ.
+    Refuses runs whose data or test users differ.
     """
     from experiments.compare import CompareRequest
     from experiments.compare import compare as compare_runs

@@ -2,18 +2,18 @@
 
 A candidate passes when it
 
-- was judged on the same data and the same sealed test readers as the champion, in the same
+- was judged on the same data and the same sealed test users as the champion, in the same
   segments: else the two cannot be compared, and nothing else is held against it but its cost;
-- is better on the metric: a positive difference whose two-sided paired sign-flip test over readers
+- is better on the metric: a positive difference whose two-sided paired sign-flip test over users
   gives a p-value of at most ``alpha``. Without a champion the popularity baseline stands in;
-- loses on no protected segment (cold readers; books outside the head) more than a margin, which is
+- loses on no protected segment (cold users; items outside the head) more than a margin, which is
   a share of the champion's own value there, so that it means the same on a segment where little is
   found as on one where much is;
 - is small and fast enough to be served.
 
 The margin is held against the *lower end of the interval* of the paired difference, not against the
 point estimate: that a segment does not suffer is a claim of the candidate, so the burden of proof
-is the candidate's, and a segment with few readers, where a point estimate is mostly luck, refuses
+is the candidate's, and a segment with few users, where a point estimate is mostly luck, refuses
 rather than passes by it. The interval is the bootstrap's of level ``1 - 2 * alpha``, so that its
 lower end is a one-sided bound of level ``alpha``: the test of non-inferiority (Piaggio and others,
 CONSORT 2012). All criteria must hold at once, so none needs a correction for their number (Berger
@@ -43,11 +43,11 @@ class GateSettings:
     """What a candidate is held to.
 
     Attributes:
-        metric: a ranking metric that runs hold per reader, such as ``ndcg@10``.
+        metric: a ranking metric that runs hold per user, such as ``ndcg@10``.
         alpha: level of the test, and of the bound on a segment's loss; above 0, below 0.5.
         margin: share of the champion's value that a protected segment may lose, from 0 to 1.
         max_bytes: of all files of the bundle.
-        max_p95_ms: 95th percentile of the time to answer one reader, in milliseconds.
+        max_p95_ms: 95th percentile of the time to answer one user, in milliseconds.
         n_samples: bootstrap resamples.
     """
 
@@ -82,7 +82,7 @@ class Contender:
     Attributes:
         name: how to call it in what is found.
         fingerprint: of the data it was trained and judged on.
-        per_user: one row a test reader, as evaluation made it; without rows where the model was
+        per_user: one row a test user, as evaluation made it; without rows where the model was
             not judged on test.
         missing: why there are no rows, where that is known.
     """
@@ -99,7 +99,7 @@ class ServingCost:
 
     Attributes:
         n_bytes: of all its files.
-        p95_ms: 95th percentile of the time to answer one reader, in milliseconds.
+        p95_ms: 95th percentile of the time to answer one user, in milliseconds.
     """
 
     n_bytes: int
@@ -112,7 +112,7 @@ class Criterion:
 
     Attributes:
         key: snake_case, names it in tags.
-        name: names it for a reader.
+        name: names it in what is shown.
         required: what must hold.
         found: what was found.
         passed: whether it holds.
@@ -162,13 +162,13 @@ def judge(
     """Hold a candidate against the champion, or against popularity where there is none.
 
     Raises:
-        ConfigError: the candidate's values per reader hold no such metric.
+        ConfigError: the candidate's values per user hold no such metric.
     """
     _require_metric(candidate, settings.metric)
     rows: list[Criterion] = []
     if not len(candidate.per_user):
-        found = "it was judged on no reader"
-        rows.append(Criterion("evaluated", "judged on test", "has test readers", found, False))
+        found = "it was judged on no user"
+        rows.append(Criterion("evaluated", "judged on test", "has test users", found, False))
     elif champion is None:
         rows.append(_beats_popularity(candidate, settings))
     else:
@@ -184,7 +184,7 @@ def _require_metric(candidate: Contender, metric: str) -> None:
     known = [name.removeprefix(baseline) for name in columns if name.startswith(baseline)]
     if len(candidate.per_user) and (metric not in known or metric not in columns):
         raise ConfigError(
-            f"'metric' must be one that {candidate.name} holds per reader "
+            f"'metric' must be one that {candidate.name} holds per user "
             f"({', '.join(name for name in known if name in columns)}), got '{metric}'"
         )
 
@@ -203,13 +203,13 @@ def _better(name: str, values: FloatArray, other: FloatArray, settings: GateSett
         name=name,
         required=f"{settings.metric} higher, paired test p at most {settings.alpha:g}",
         found=f"{_difference(found)} [{low:+.4f}, {high:+.4f}], p = {found.p_value:.4f}, "
-        f"{found.n:,} readers",
+        f"{found.n:,} users",
         passed=found.difference > 0 and found.p_value <= settings.alpha,
     )
 
 
 def _comparable(candidate: Contender, champion: Contender, metric: str) -> Iterator[Criterion]:
-    """Whether the two were asked the same, of the same readers."""
+    """Whether the two were asked the same, of the same users."""
     same = candidate.fingerprint == champion.fingerprint
     yield Criterion(
         key="same_data",
@@ -221,7 +221,7 @@ def _comparable(candidate: Contender, champion: Contender, metric: str) -> Itera
     users, others = (set(one.per_user.get("user_id", ())) for one in (candidate, champion))
     yield Criterion(
         key="same_users",
-        name="same test readers as the champion",
+        name="same test users as the champion",
         required=f"its {len(others):,} users" if others else "its users, each with values",
         found=_overlap(users, others, champion.missing),
         passed=users == others,
@@ -230,7 +230,7 @@ def _comparable(candidate: Contender, champion: Contender, metric: str) -> Itera
         yield Criterion(
             key="same_measures",
             name="same measures as the champion",
-            required=f"{metric} per reader, over the same segments",
+            required=f"{metric} per user, over the same segments",
             found=f"{reason}; cannot be compared",
             passed=False,
         )
@@ -250,7 +250,7 @@ def _unlike(candidate: Contender, champion: Contender, metric: str) -> str | Non
     tail = TAIL_PREFIX + metric
     for one in (candidate, champion):
         if missing := [name for name in (metric, tail) if name not in one.per_user.columns]:
-            return f"{one.name} holds no {' or '.join(missing)} per reader"
+            return f"{one.name} holds no {' or '.join(missing)} per user"
     ours, theirs = candidate.per_user, _aligned(champion, candidate).per_user
     same_users = np.array_equal(ours["segment"], theirs["segment"])
     if not same_users or not np.array_equal(ours[tail].isna(), theirs[tail].isna()):
@@ -259,7 +259,7 @@ def _unlike(candidate: Contender, champion: Contender, metric: str) -> str | Non
 
 
 def _aligned(champion: Contender, candidate: Contender) -> Contender:
-    """The champion with its readers in the order of the candidate's."""
+    """The champion with its users in the order of the candidate's."""
     by_user = champion.per_user.set_index("user_id", drop=False)
     ordered = by_user.loc[candidate.per_user["user_id"]].reset_index(drop=True)
     return Contender(champion.name, champion.fingerprint, ordered)
@@ -273,9 +273,9 @@ def _against(
     ours, theirs = _values(candidate, metric), _values(champion, metric)
     yield _better(f"better than {champion.name}", ours, theirs, settings)
     cold: BoolArray = (champion.per_user["segment"] == "cold").to_numpy()
-    yield _kept("cold_users", "cold readers kept", ours[cold], theirs[cold], settings)
+    yield _kept("cold_users", "cold users kept", ours[cold], theirs[cold], settings)
     ours, theirs = _values(candidate, tail), _values(champion, tail)
-    yield _kept("tail_items", "books outside the head kept", ours, theirs, settings)
+    yield _kept("tail_items", "items outside the head kept", ours, theirs, settings)
 
 
 def _kept(
@@ -284,9 +284,9 @@ def _kept(
     share = f"loses at most {settings.margin:.0%} of {settings.metric}"
     found = _compared(values, other, settings, confidence=1 - 2 * settings.alpha)
     if not found.n:
-        return Criterion(key, name, share, "no test reader is concerned", True)
+        return Criterion(key, name, share, "no test user is concerned", True)
     low, allowed = found.interval[0], settings.margin * found.second
-    text = f"{_difference(found)}, at least {low:+.4f}, {found.n:,} readers"
+    text = f"{_difference(found)}, at least {low:+.4f}, {found.n:,} users"
     passed = low >= -allowed
     if not passed and found.difference >= -allowed:
         text += "; too few to rule out a greater loss"
@@ -305,7 +305,7 @@ def _served(cost: ServingCost, settings: GateSettings) -> Iterator[Criterion]:
     )
     yield Criterion(
         key="latency",
-        name="time to answer one reader",
+        name="time to answer one user",
         required=f"95% within {settings.max_p95_ms:g} ms",
         found=f"95% within {cost.p95_ms:.3g} ms",
         passed=cost.p95_ms <= settings.max_p95_ms,

@@ -1,9 +1,9 @@
-"""Whether runs differ, and by how much: every run against one reference, reader by reader.
+"""Whether runs differ, and by how much: every run against one reference, user by user.
 
 All tests of a comparison are one family: p-values are corrected by Holm's rule over every tested
 metric of every run, so that the chance of any false finding among them stays below one minus the
-confidence. Segments of readers are a second family of their own. What is said is about these
-trained models and the sampling of readers, not about another seed or another split.
+confidence. Segments of users are a second family of their own. What is said is about these
+trained models and the sampling of users, not about another seed or another split.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from recsys.evaluation.metrics import mean
 from recsys.evaluation.segments import SEGMENTS
 from recsys.evaluation.significance import Comparison, compare_metrics, holm
 
-Verdict = Literal["better", "worse", "undecided", "alike", "not tested", "no readers"]
+Verdict = Literal["better", "worse", "undecided", "alike", "not tested", "no users"]
 UNSEEN = "unseen"
-TAIL_BOOKS = "cold and tail books"
+TAIL_ITEMS = "cold and tail items"
 """The segment of what is found of held-out items outside the head."""
 
 
@@ -55,7 +55,7 @@ class Method:
         shown: metrics whose difference is shown with its interval, but not tested.
         confidence: level of the intervals; a corrected p-value below one minus it is a finding.
         n_samples: bootstrap resamples.
-        has_tail_books: whether the runs hold the deciding metric of held-out items outside the
+        has_tail_items: whether the runs hold the deciding metric of held-out items outside the
             head alone, told by the same bounds: then it is a segment too.
         seed: of resamples and sign flips. Every pair begins with it, so that what is measured of
             a pair does not depend on the other runs.
@@ -65,7 +65,7 @@ class Method:
     shown: tuple[str, ...] = ()
     confidence: float = 0.95
     n_samples: int = 2000
-    has_tail_books: bool = False
+    has_tail_items: bool = False
     seed: int = 0
 
     @property
@@ -80,7 +80,7 @@ class Difference:
 
     Attributes:
         metric: such as "ndcg@10".
-        segment: of users, or TAIL_BOOKS; None for everything.
+        segment: of users, or TAIL_ITEMS; None for everything.
         comparison: the run first, the reference second.
         effect_size: mean difference over the standard deviation of the users' differences, Cohen's
             d_z (Cohen 1988; Lakens 2013); 0 where no user differs, NaN below two users or where
@@ -115,7 +115,7 @@ class Difference:
     def verdict(self) -> Verdict:
         """What the test allows to say: a direction only where chance alone would rarely do it."""
         if not self.comparison.n:
-            return "no readers"
+            return "no users"
         if self.n_better == self.n_worse == 0:
             return "alike"
         if math.isnan(self.p_corrected):
@@ -203,10 +203,10 @@ def _compare_pair(reference: RunValues, other: RunValues, method: Method) -> Pai
     segments: list[Difference] = []
     for name, chosen in _segments(mine):
         segments += _differences(mine, theirs, (method.headline,), chosen, method, name)
-    if method.has_tail_books:
+    if method.has_tail_items:
         name = TAIL_PREFIX + method.headline
         found = _differences(
-            mine, theirs, (name,), mine[name].notna().to_numpy(), method, TAIL_BOOKS
+            mine, theirs, (name,), mine[name].notna().to_numpy(), method, TAIL_ITEMS
         )
         segments += [dataclasses.replace(each, metric=method.headline) for each in found]
     return PairedRun(

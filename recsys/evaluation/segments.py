@@ -1,4 +1,4 @@
-"""Who is served how well: readers and items told apart by how much train knows of them.
+"""Who is served how well: users and items told apart by how much train knows of them.
 
 ``cold`` has at most ``cold_max`` train interactions. Of the others, the most active
 ``head_share`` is ``head`` and the rest ``tail``. Equally active ones are never torn apart: the cut
@@ -96,7 +96,7 @@ def segment_table(
             record[f"{prefix}recall@{k}"] = mean((found > 0).astype(np.float64))
             record[f"{prefix}ndcg@{k}"] = mean(found)
         records.append(record)
-    return Table.from_records("segments", "Readers and books by train interactions", _NOTE, records)
+    return Table.from_records("segments", "Users and items by train interactions", _NOTE, records)
 
 
 _NOTE = (

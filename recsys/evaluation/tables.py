@@ -23,7 +23,7 @@ _FILE_SAFE = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under named columns, with what a reader needs to understand them.
+    """Rows under named columns, with what it takes to understand them.
 
     Two tables are equal when all their parts are; a missing number is ``None``, never NaN, so that
     a table equals its own copy.

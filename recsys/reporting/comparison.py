@@ -249,9 +249,7 @@ def _method(
     if absent or not tested:
         wanted = f", got '{absent[0]}'" if absent else ""
         known = ", ".join(common)
-        raise DataError(
-            f"'--metric' must be one that every run has of each reader ({known}){wanted}"
-        )
+        raise DataError(f"'--metric' must be one that every run has of each user ({known}){wanted}")
     candidates = {run.record.config.get("evaluation", {}).get("candidate_samples") for run in runs}
     return Method(
         tested=tested,
@@ -261,7 +259,7 @@ def _method(
             if name not in tested and (len(candidates) == 1 or not name.startswith(_SAMPLED))
         ),
         confidence=confidence or settings.get("confidence", _CONFIDENCE),
-        has_tail_books=has_same_segments(runs)
+        has_tail_items=has_same_segments(runs)
         and all(TAIL_PREFIX + tested[0] in run.per_user.columns for run in runs),
     )
 

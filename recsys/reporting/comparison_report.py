@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import ArtifactError
-from recsys.evaluation.run_comparison import TAIL_BOOKS, Difference
+from recsys.evaluation.run_comparison import TAIL_ITEMS, Difference
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.charts import Deviation, difference_chart
 from recsys.reporting.comparison import RunComparison
@@ -33,10 +33,10 @@ from recsys.reporting.record import plain, read_json, write_json, write_tables
 JSON_FILE = "comparison.json"
 FORMAT = 1
 _SHORT_NOTE = (
-    "Paired over the same readers. points: the run minus the reference, in hundredths of the "
+    "Paired over the same users. points: the run minus the reference, in hundredths of the "
     "metric, with its bootstrap interval. p: of the sign-flip test, after Holm's correction. d_z: "
-    "mean difference over the standard deviation of the readers' differences. better, worse: "
-    "readers whom the run serves better or worse."
+    "mean difference over the standard deviation of the users' differences. better, worse: "
+    "users whom the run serves better or worse."
 )
 _LEADING = ("run", "segment", "metric", "n")
 
@@ -47,7 +47,7 @@ def build_report(comparison: RunComparison) -> Report:
     return Report(
         title=f"{others} against {comparison.reference.name}",
         subtitle=(
-            f"Comparison of {len(comparison.runs)} runs · {comparison.n_users:,} test readers · "
+            f"Comparison of {len(comparison.runs)} runs · {comparison.n_users:,} test users · "
             f"data {comparison.reference.fingerprint}"
         ),
         summary=summary(comparison) if len(comparison.pairs) == 1 else _count(comparison),
@@ -170,7 +170,7 @@ def _segments(comparison: RunComparison, tables: Mapping[str, Table]) -> list[Bl
         title = f"Difference in {label} by segment"
         blocks.append(Figures((_figure(comparison, drawn, "segments", title),)))
         blocks.append(TableView(shortened(tables["segment_differences"]), limit=1000))
-    return blocks + _views(tables, "book_segment_differences")
+    return blocks + _views(tables, "item_segment_differences")
 
 
 def shortened(table: Table) -> Table:
@@ -193,9 +193,9 @@ def shortened(table: Table) -> Table:
 
 
 def _row_label(found: Difference) -> str:
-    """A segment beside the chart, readers in brackets where there is room."""
+    """A segment beside the chart, users in brackets where there is room."""
     return (
-        TAIL_BOOKS if found.segment == TAIL_BOOKS else f"{found.segment} ({found.comparison.n:,})"
+        TAIL_ITEMS if found.segment == TAIL_ITEMS else f"{found.segment} ({found.comparison.n:,})"
     )
 
 
@@ -215,7 +215,7 @@ def _figure(comparison: RunComparison, drawn: list[Deviation], name: str, title:
     caption = (
         f"In points, hundredths of the metric. Right of the line at zero the run is better than "
         f"{reference}. Whiskers: {comparison.method.confidence:.0%} bootstrap intervals over "
-        "readers."
+        "users."
     )
     svg = difference_chart(title, drawn, x_label=f"points more than {reference}")
     return Figure(name, title, caption, svg)
@@ -226,8 +226,8 @@ def _method(comparison: RunComparison) -> str:
     alpha = 1 - method.confidence
     return (
         f"The first run named is the reference. For each of the {comparison.n_users:,} test "
-        "readers the run's value is taken minus the reference's. The interval of the mean "
-        f"difference comes from {method.n_samples:,} bootstrap resamples of readers (seed "
+        "users the run's value is taken minus the reference's. The interval of the mean "
+        f"difference comes from {method.n_samples:,} bootstrap resamples of users (seed "
         f"{method.seed}); the p-value from a sign-flip randomisation test, two-sided. P-values are "
         f"corrected by Holm's rule over all {comparison.n_tests} tests of the comparison, every "
         "tested metric of every run in one family, and segments in a family of their "

@@ -22,7 +22,7 @@ def verdict(comparison: RunComparison, pair: PairedRun) -> str:
         sentences.append(_amount(found, comparison))
         if found.verdict == "undecided":
             sentences.append(_within(found))
-        sentences.append(_readers(found))
+        sentences.append(_users(found))
     sentences += [_other_metrics(pair), _segments(pair)]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -35,9 +35,9 @@ def outcome(comparison: RunComparison, pair: PairedRun) -> str:
         case "better" | "worse" as word:
             return f"{first} is {word} than {second} on {label}."
         case "alike":
-            return f"{first} and {second} give every reader the same {label}."
-        case "no readers":
-            return f"No reader has a {label} under both {first} and {second}."
+            return f"{first} and {second} give every user the same {label}."
+        case "no users":
+            return f"No user has a {label} under both {first} and {second}."
         case "undecided" | "not tested":
             return f"{first} and {second} cannot be told apart on {label}."
 
@@ -48,12 +48,12 @@ def summary(comparison: RunComparison) -> str:
 
 
 def notices(comparison: RunComparison) -> tuple[Callout, ...]:
-    """What a reader must know before the numbers."""
+    """What must be known before the numbers."""
     method = comparison.method
     found = [
         Callout(
             "Each run is one training with one seed. What is said here is about these trained "
-            "models and the readers they were judged by; another seed may move either run."
+            "models and the users they were judged by; another seed may move either run."
         )
     ]
     unfinished = [run.name for run in comparison.runs if run.record.status != "finished"]
@@ -70,7 +70,7 @@ def key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     label = metric_label(metric)
     first = comparison.pairs[0].headline.comparison
     figures = [
-        KeyFigure("Test readers", f"{comparison.n_users:,}", "the same of every run"),
+        KeyFigure("Test users", f"{comparison.n_users:,}", "the same of every run"),
         KeyFigure(comparison.reference.name, number(first.second), f"{label}, the reference"),
     ]
     for pair in comparison.pairs:
@@ -111,17 +111,17 @@ def _within(found: Difference) -> str:
     )
 
 
-def _readers(found: Difference) -> str:
+def _users(found: Difference) -> str:
     n = found.comparison.n
     alike = n - found.n_better - found.n_worse
     text = (
-        f"Of {n:,} readers {found.n_better:,} are served better, {found.n_worse:,} worse and "
+        f"Of {n:,} users {found.n_better:,} are served better, {found.n_worse:,} worse and "
         f"{alike:,} alike"
     )
     if math.isnan(found.effect_size):
         return text + "."
     size = next((name for bound, name in _SIZES if abs(found.effect_size) < bound), "large")
-    return f"{text}; d_z = {points(found.effect_size)}, {size} beside how much readers differ."
+    return f"{text}; d_z = {points(found.effect_size)}, {size} beside how much users differ."
 
 
 def _other_metrics(pair: PairedRun) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from recsys.evaluation.bootstrap import bootstrap_intervals
-from recsys.evaluation.run_comparison import TAIL_BOOKS, Difference, PairedRun
+from recsys.evaluation.run_comparison import TAIL_ITEMS, Difference, PairedRun
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.comparison import (
     ComparedRun,
@@ -75,11 +75,11 @@ def _tested(comparison: RunComparison) -> Table:
     pairs, family = len(comparison.pairs), comparison.n_tests
     spread = f" of all {pairs} runs" if pairs > 1 else ""
     note = (
-        "Paired over the same readers. difference, low and high are in points, hundredths of the "
+        "Paired over the same users. difference, low and high are in points, hundredths of the "
         f"metric: the run minus the reference, and its {method.confidence:.0%} bootstrap interval. "
         "p_value: two-sided sign-flip test; p_corrected: after Holm's correction for the "
         f"{family} tests{spread}, one family. d_z: mean difference over the standard deviation of "
-        "the readers' differences. better, worse: readers whom the run serves better or worse."
+        "the users' differences. better, worse: users whom the run serves better or worse."
     )
     records = [
         _names(comparison, pair) | {"metric": found.metric} | _measures(found) | _test(found)
@@ -107,10 +107,10 @@ def _shown(comparison: RunComparison) -> Table | None:
 
 def _segments(comparison: RunComparison) -> Table | None:
     note = (
-        f"Readers by train interactions, as in the evaluation of {comparison.reference.name}; "
-        f"unseen are those of the cold without any. {TAIL_BOOKS}: readers with a held-out book "
-        "outside the head, by what they find of such books alone. Values as in the table of "
-        "differences, n the readers; p_corrected: after Holm's correction for these rows, a family "
+        f"Users by train interactions, as in the evaluation of {comparison.reference.name}; "
+        f"unseen are those of the cold without any. {TAIL_ITEMS}: users with a held-out item "
+        "outside the head, by what they find of such items alone. Values as in the table of "
+        "differences, n the users; p_corrected: after Holm's correction for these rows, a family "
         "of their own."
     )
     records = [
@@ -127,7 +127,7 @@ def _segments(comparison: RunComparison) -> Table | None:
 
 
 def _item_segments(comparison: RunComparison) -> Table | None:
-    """What the runs' own segment tables say of books; these hold means, so nothing is tested."""
+    """What the runs' own segment tables say of items; these hold means, so nothing is tested."""
     columns = [_item_rows(run) for run in comparison.runs]
     if not all(columns) or not has_same_segments(comparison.runs):
         return None
@@ -145,15 +145,15 @@ def _item_segments(comparison: RunComparison) -> Table | None:
                     | {"reference": values[0], "value": values[1], "difference": gap}
                 )
     note = (
-        "Held-out interactions by the train interactions of their book, from the runs' own tables; "
+        "Held-out interactions by the train interactions of their item, from the runs' own tables; "
         "difference in points. Not tested: the runs keep no values of single interactions."
     )
-    title = _title(comparison, "Segments of books")
-    return Table.from_records("book_segment_differences", title, note, records) if records else None
+    title = _title(comparison, "Segments of items")
+    return Table.from_records("item_segment_differences", title, note, records) if records else None
 
 
 def _item_rows(run: ComparedRun) -> dict[str, dict[str, Any]]:
-    """{segment: {column: value}} of the books in a run's segment table, baselines left out."""
+    """{segment: {column: value}} of the items in a run's segment table, baselines left out."""
     table = run.tables.get("segments")
     if table is None or not {"kind", "segment", "n"} <= set(table.columns):
         return {}
@@ -171,9 +171,9 @@ def _item_rows(run: ComparedRun) -> dict[str, dict[str, Any]]:
 def _metrics(comparison: RunComparison) -> Table:
     results = run_results(comparison)
     note = (
-        f"Of each run's own evaluation. Intervals: {results.level}, bootstrap over readers; of one "
+        f"Of each run's own evaluation. Intervals: {results.level}, bootstrap over users; of one "
         "run alone. Whether two runs differ is told by the differences: intervals of runs that "
-        "serve the same readers may overlap although one is better."
+        "serve the same users may overlap although one is better."
     )
     metrics = list(comparison.method.tested)
     return metric_table("metrics", "Metrics of each run", note, results, metrics)
@@ -240,7 +240,7 @@ def _by_run(
 
 
 def as_text(value: Any) -> str:
-    """A setting or fact as a reader wants it."""
+    """A setting or fact as text."""
     words = {None: "none", True: "true", False: "false"}
     if value is ...:
         return NOT_SET

@@ -49,7 +49,7 @@ class TableView:
     is_folded: bool = False
 
     def marks(self, row: int) -> bool:
-        """Whether a row is to stand out: a recommended book that was held out."""
+        """Whether a row is to stand out: a recommended item that was held out."""
         if "held_out" not in self.table.columns:
             return False
         return self.table.rows[row][self.table.columns.index("held_out")] == "yes"
@@ -106,7 +106,7 @@ class Report:
         title: name of the run.
         subtitle: when it ran and how it ended.
         summary: the outcome in plain words.
-        notices: what a reader must know before the numbers.
+        notices: what must be known before the numbers.
         key_figures: the numbers that matter.
         sections: everything else, in order.
     """

@@ -12,8 +12,6 @@ from recsys.reporting.formatting import metric_label
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import Results
 
-SIDES = {"item": "books", "user": "readers"}
-
 
 def loss_figure(record: RunRecord) -> Figure | None:
     """Train loss of every epoch, and its parts where there are several."""
@@ -76,12 +74,12 @@ def _comparison(
     ]
     if not any(mean is not None for row in rows for mean, _, _ in row.values):
         return None
-    caption = f"Whiskers: {results.level} confidence intervals over readers."
+    caption = f"Whiskers: {results.level} confidence intervals over users."
     return Figure(name, title, caption, bar_chart(title, labels, rows))
 
 
 def gate_figure(gates: Table) -> Figure | None:
-    """Mean gate by number of train interactions, books beside readers."""
+    """Mean gate by number of train interactions, items beside users."""
     frame = _by_side(gates)
     order = [str(label) for label in gates.column("train_interactions")]
     labels = sorted(dict.fromkeys(order), key=lambda label: int(label.split("–")[0].rstrip("+")))
@@ -93,7 +91,7 @@ def gate_figure(gates: Table) -> Figure | None:
             (_float(cell.get("mean_gate")), _float(cell.get("p10")), _float(cell.get("p90")))
             for cell in cells
         )
-        rows.append(Bars(SIDES.get(side, side), values))
+        rows.append(Bars(f"{side}s", values))
     if not rows:
         return None
     title = "Gate by number of train interactions"
@@ -103,7 +101,7 @@ def gate_figure(gates: Table) -> Figure | None:
 
 
 def norm_figures(histogram: Table) -> tuple[Figure, ...]:
-    """Norms of each kind of vector, books over readers; kinds of one bin have nothing to show."""
+    """Norms of each kind of vector, items over users; kinds of one bin have nothing to show."""
     figures = []
     for kind in dict.fromkeys(histogram.column("vector")):
         rows = []
@@ -112,11 +110,11 @@ def norm_figures(histogram: Table) -> tuple[Figure, ...]:
             if len(bins) > 1:
                 edges = (*(_number(row["from"]) for row in bins), _number(bins[-1]["to"]))
                 heights = tuple(_number(row["share"]) for row in bins)
-                rows.append(Steps(SIDES.get(side, side), edges, heights))
+                rows.append(Steps(f"{side}s", edges, heights))
         if rows:
             title = f"Norms of {kind} vectors"
             svg = step_chart(title, rows, x_label="Euclidean length")
-            caption = "Share of books and of readers in each bin."
+            caption = "Share of items and of users in each bin."
             figures.append(Figure(f"norms_{kind}", title, caption, svg))
     return tuple(figures)
 
@@ -141,7 +139,7 @@ def _by_side(table: Table) -> dict[str, list[dict[str, Cell]]]:
     sides: dict[str, list[dict[str, Cell]]] = {}
     for record in table.records():
         sides.setdefault(str(record["side"]), []).append(record)
-    return dict(sorted(sides.items()))  # books first
+    return dict(sorted(sides.items()))  # items first
 
 
 def _float(value: Cell) -> float | None:

@@ -1,4 +1,4 @@
-"""Numbers and names as a reader wants to see them."""
+"""Numbers and names as reports show them."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def page_templates(folder: Path) -> Environment:
     """The templates of a folder; what they are given is escaped, and nothing may be missing."""
     return Environment(
         loader=FileSystemLoader(folder),
-        autoescape=True,  # titles are whatever a books file holds
+        autoescape=True,  # titles are whatever books.csv holds
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

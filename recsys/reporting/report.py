@@ -22,7 +22,7 @@ def build_report(record: RunRecord, tables: Mapping[str, Table]) -> Report:
     results = results_of(record)
     return Report(
         title=record.run_name,
-        subtitle=f"Two-tower book recommender · {moment(record.created)} · {record.status}",
+        subtitle=f"Two-tower recommender · {moment(record.created)} · {record.status}",
         summary=summary(record, results, tables),
         notices=notices(record),
         key_figures=key_figures(record, results),

@@ -36,7 +36,7 @@ class Results:
 
     Attributes:
         split: "test" or "validation".
-        n_users: how many readers had something to find.
+        n_users: how many users had something to find.
         headline: the metric that stands for all, that which training watched.
         scores: {recommender: {metric: value}}, the model first.
         best: the best attainable value of the headline metric, where the world is known.
@@ -81,7 +81,7 @@ class Results:
 
     @property
     def further_metrics(self) -> tuple[str, ...]:
-        """Everything that is not about finding the held-out books."""
+        """Everything that is not about finding the held-out items."""
         known = {*self.ranking_metrics, *self.sampled_metrics}
         return tuple(name for name in self.model if name not in known)
 

@@ -40,9 +40,9 @@ EMBEDDING_TABLES = (
 )
 FURTHER_NOTE = (
     "Coverage: share of the catalogue that is in anyone's list. Novelty: mean of -log2 of a listed "
-    "book's share of train interactions, in bits. Popularity lift: mean train count of the listed "
-    "books over that of the reader's own; above 1 the list is more popular than what the reader "
-    "reads. Intra-list diversity: 1 - mean cosine of the categories of each two listed books."
+    "item's share of train interactions, in bits. Popularity lift: mean train count of the listed "
+    "items over that of the user's own; above 1 the list is more popular than what the user "
+    "chose. Intra-list diversity: 1 - mean cosine of the categories of each two listed items."
 )
 _SETTINGS = (
     *("settings", "All settings"),
@@ -106,16 +106,16 @@ def _results(results: Results | None, tables: Tables) -> list[Block]:
     k = results.headline.partition("@")[2]
     at, _ = _at(results.ranking_metrics, k)
     note = (
-        "Each reader's whole catalogue is ranked, the books known to have been read before left "
-        "out, and judged by the held-out ones; readers with nothing to find do not count. "
-        f"Intervals: {results.level}, bootstrap over readers."
+        "For each user the whole catalogue is ranked, the items of earlier interactions left out, "
+        "and judged by the held-out ones; users with nothing to find do not count. "
+        f"Intervals: {results.level}, bootstrap over users."
     )
     if "oracle" in results.scores:
         note += " oracle ranks by the true preferences that generated the data."
     if results.expected:
         expected = [f"{metric_label(m)} {number(value)}" for m, value in results.expected.items()]
         note += f" In expectation it attains {', '.join(expected)}."
-    title = "Finding the held-out books"
+    title = "Finding the held-out items"
     blocks = figures_of(
         figures.metrics_figure(results, at, name="metrics", title=f"Ranking metrics at {k}"),
         figures.lengths_figure(results),
@@ -135,7 +135,7 @@ def _sampled(record: RunRecord, results: Results | None) -> list[Block]:
     k = results.headline.partition("@")[2]
     n_candidates = record.config.get("evaluation", {}).get("candidate_samples", "some")
     caveat = (
-        f"Each held-out book is ranked among {n_candidates} random books, not among the whole "
+        f"Each held-out item is ranked among {n_candidates} random items, not among the whole "
         "catalogue. Such figures are higher, depend on how many candidates are drawn, and can "
         "order models differently (Krichene and Rendle, 2020). They are here to compare with work "
         "that reports them; the results above are the ones to decide by."
@@ -145,7 +145,7 @@ def _sampled(record: RunRecord, results: Results | None) -> list[Block]:
     figure = figures.metrics_figure(
         results, at, name="sampled_metrics", title=f"{title}: metrics at {k}"
     )
-    note = f"Intervals: {results.level}, bootstrap over readers."
+    note = f"Intervals: {results.level}, bootstrap over users."
     views = _metric_views("sampled_results", title, note, results, results.sampled_metrics)
     return [Callout(caveat), *figures_of(figure), *views]
 
@@ -210,10 +210,10 @@ def _data(record: RunRecord) -> list[Block]:
         else f"Split: {strategy}{order}{note}."
     )
     facts: list[tuple[str, Cell]] = [
-        ("readers", data.get("n_users")),
-        ("readers with train books", data.get("n_warm_users")),
-        ("books", data.get("n_items")),
-        ("books with train readers", data.get("n_warm_items")),
+        ("users", data.get("n_users")),
+        ("users with train items", data.get("n_warm_users")),
+        ("items", data.get("n_items")),
+        ("items with train users", data.get("n_warm_items")),
         *((f"{part} interactions", data.get(part)) for part in ("train", "validation", "test")),
     ]
     size = Table("dataset", "Data set", "", ("what", "count"), tuple(facts))
@@ -240,8 +240,8 @@ def _filter_table(record: RunRecord) -> Table:
         )
         rows.append((step["name"].replace("_", " "), *left, *dropped))
         before = step
-    columns = ("step", "readers", "books", "interactions")
-    dropped_columns = ("interactions dropped", "readers dropped", "books dropped")
+    columns = ("step", "users", "items", "interactions")
+    dropped_columns = ("interactions dropped", "users dropped", "items dropped")
     note = "What is left after each step, and what that step dropped."
     return Table("filter_steps", "Filtering", note, (*columns, *dropped_columns), tuple(rows))
 
@@ -284,8 +284,8 @@ def _example(table: Table) -> list[Block]:
                 dataclasses.replace(
                     dataclasses.replace(table, rows=rows).select(columns),
                     name=f"{table.name}_{part}",
-                    title=table.title if first else "Recommended to this reader",
-                    note="Read before." if first else table.note,
+                    title=table.title if first else "Recommended to this user",
+                    note="Earlier interactions." if first else table.note,
                 ),
                 limit=1000,
             )

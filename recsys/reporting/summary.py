@@ -43,7 +43,7 @@ def _outcome_sentences(
 
 
 def notices(record: RunRecord) -> tuple[Callout, ...]:
-    """What a reader must know before the numbers."""
+    """What must be known before the numbers."""
     found = []
     match record.status:
         case "failed":
@@ -126,7 +126,7 @@ def _learned_from(record: RunRecord) -> str:
     data = record.dataset
     return (
         f"The model learned from {_count(data, 'train')} interactions of "
-        f"{_count(data, 'n_warm_users')} readers with {_count(data, 'n_warm_items')} books."
+        f"{_count(data, 'n_warm_users')} users with {_count(data, 'n_warm_items')} items."
     )
 
 

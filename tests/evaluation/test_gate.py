@@ -15,9 +15,9 @@ SETTINGS = GateSettings(n_samples=400)
 
 
 def contender(*, everyone=0.0, cold=0.0, tail=0.0, name="run", noise=0.0, seed=1):
-    """Readers whose values are those of the same base, moved by so much.
+    """Users whose values are those of the same base, moved by so much.
 
-    The base is 0.3 on the whole and 0.1 on items outside the head, which every second reader has.
+    The base is 0.3 on the whole and 0.1 on items outside the head, which every second user has.
     """
     base = np.random.default_rng(0).uniform(0.2, 0.4, N_USERS)
     values = base + everyone + np.random.default_rng(seed).normal(0, noise, N_USERS)
@@ -26,7 +26,7 @@ def contender(*, everyone=0.0, cold=0.0, tail=0.0, name="run", noise=0.0, seed=1
     has_tail = np.arange(N_USERS) % 2 == 0
     frame = pd.DataFrame(
         {
-            "user_id": [f"reader-{number:03}" for number in range(N_USERS)],
+            "user_id": [f"user-{number:03}" for number in range(N_USERS)],
             "segment": np.where(is_cold, "cold", "head"),
             "ndcg@10": values,
             "tail_items_ndcg@10": np.where(has_tail, base - 0.2 + tail, np.nan),
@@ -68,7 +68,7 @@ def test_a_rise_within_noise_is_refused():
 
 
 def test_better_on_average_but_worse_for_cold_readers_is_refused():
-    """Cold readers stand at 0.3, so a fifth of it, 0.06, may go; they lose 0.1 - 0.03."""
+    """Cold users stand at 0.3, so a fifth of it, 0.06, may go; they lose 0.1 - 0.03."""
     assert failed(contender(everyone=0.03, cold=-0.1)) == ["cold_users"]
 
 
@@ -82,7 +82,7 @@ def test_better_on_average_but_worse_on_the_tail_is_refused():
 
 
 def test_the_margin_is_a_share_of_the_champions_own_value():
-    """0.03 of 0.1 is more than a fifth and less than two; of cold readers' 0.3 it is a tenth."""
+    """0.03 of 0.1 is more than a fifth and less than two; of cold users' 0.3 it is a tenth."""
     candidate = contender(everyone=0.04, cold=-0.07, tail=-0.03)
     assert failed(candidate) == ["tail_items"]
     generous = dataclasses.replace(SETTINGS, margin=0.4)
@@ -92,7 +92,7 @@ def test_the_margin_is_a_share_of_the_champions_own_value():
 
 
 def test_the_lower_end_is_held_against_the_margin_and_not_the_mean():
-    """Cold readers do not lose on average, but so noisily that a fifth may well be lost."""
+    """Cold users do not lose on average, but so noisily that a fifth may well be lost."""
     rng = np.random.default_rng(5)
     swings = np.zeros(N_USERS)
     swings[:N_COLD] = rng.permutation(np.repeat([-1.0, 1.0], N_COLD // 2))

@@ -8,7 +8,7 @@ import pytest
 
 from recsys.errors import DataError
 from recsys.evaluation.run_comparison import (
-    TAIL_BOOKS,
+    TAIL_ITEMS,
     Method,
     RunValues,
     compare_runs,
@@ -21,7 +21,7 @@ METHOD = Method(tested=TESTED, n_samples=500)
 
 
 def a_run(name, ndcg, *, recall=None, segment=None, n_train=None, fingerprint="sha256:a", ids=None):
-    """A run with the given NDCG@10 of each reader."""
+    """A run with the given NDCG@10 of each user."""
     n = len(ndcg)
     frame = pd.DataFrame(
         {
@@ -42,7 +42,7 @@ def reference():
 
 
 def shifted(reference, by, name="other"):
-    """The same run with its NDCG moved by ``by`` for each reader."""
+    """The same run with its NDCG moved by ``by`` for each user."""
     values = reference.per_user
     return a_run(name, values["ndcg@10"] + by, recall=values["recall@10"])
 
@@ -138,7 +138,7 @@ def test_the_order_of_rows_does_not_matter(reference):
 
 
 def test_readers_are_paired_by_their_id():
-    """Each reader is better by one: wrongly paired, half of them would be worse."""
+    """Each user is better by one: wrongly paired, half of them would be worse."""
     reference = a_run("reference", [0, 10, 20, 30])
     other = a_run("other", [31, 21, 11, 1], ids=["r00003", "r00002", "r00001", "r00000"])
     (pair,) = compare_runs(reference, [other], METHOD)
@@ -173,14 +173,14 @@ def test_the_unseen_stand_apart_where_they_are_a_part_of_the_cold():
 
 
 def test_what_is_found_of_books_outside_the_head_is_a_segment():
-    """Two of three readers have such a book; the second run finds one more of them."""
+    """Two of three users have such an item; the second run finds one more of them."""
     reference, other = a_run("reference", [0.5] * 3), a_run("other", [0.5] * 3)
     reference.per_user["tail_items_ndcg@10"] = [0.0, 0.0, np.nan]
     other.per_user["tail_items_ndcg@10"] = [0.0, 1.0, np.nan]
-    method = dataclasses.replace(METHOD, has_tail_books=True)
+    method = dataclasses.replace(METHOD, has_tail_items=True)
     (pair,) = compare_runs(reference, [other], method)
     found = pair.segments[-1]
-    assert (found.segment, found.metric) == (TAIL_BOOKS, "ndcg@10")
+    assert (found.segment, found.metric) == (TAIL_ITEMS, "ndcg@10")
     assert (found.comparison.n, found.points) == (2, 50.0)
 
 
@@ -201,7 +201,7 @@ def test_a_reader_without_a_value_is_left_out():
 def test_a_metric_that_no_reader_has_gives_no_verdict():
     reference, other = a_run("reference", [np.nan] * 3), a_run("other", [1.0, 2.0, 3.0])
     (pair,) = compare_runs(reference, [other], METHOD)
-    assert pair.headline.verdict == "no readers"
+    assert pair.headline.verdict == "no users"
 
 
 def test_other_data_are_refused_with_both_fingerprints(reference):

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
-    """A store with three runs: plain, better by 0.1 for each reader, and of other data."""
+    """A store with three runs: plain, better by 0.1 for each user, and of other data."""
     place = tmp_path_factory.mktemp("shelf")
     store = f"sqlite:///{place}/mlflow.db"
     base = np.random.default_rng(0).uniform(0.2, 0.4, size=N)

@@ -131,7 +131,7 @@ def test_a_better_run_becomes_champion_and_a_worse_one_is_told_why_not(new_run, 
         assert (code, output) == (0, "version 1 of bookends is champion already; nothing changed")
     code, output = bookends("register", new_run("worse", everyone=-0.2, cold=-0.2))
     assert code == 1
-    assert "champion stays version 1; failed: better than version 1; cold readers kept" in output
+    assert "champion stays version 1; failed: better than version 1; cold users kept" in output
     assert champion(client) == 1
     assert len(client.search_model_versions("name = 'bookends'")) == 2
     assert bookends("register", new_run("better", everyone=0.01))[0] == 0
@@ -164,7 +164,7 @@ def test_a_champion_whose_run_is_gone_cannot_be_compared_with(new_run, client):
     assert code == 1
     said = client.get_model_version("bookends", "2").tags["bookends.reason"]
     assert f"its run {run_id} was deleted" in said, output
-    assert "failed: same test readers as the champion" in output
+    assert "failed: same test users as the champion" in output
 
 
 def test_a_run_that_was_not_judged_on_test_is_refused(new_run):

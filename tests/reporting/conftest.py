@@ -106,7 +106,7 @@ def tables():
     )
     example = Table(
         "example_1",
-        "Example 1: reader u|1",
+        "Example 1: user u|1",
         "Held out: none.",
         (
             *("part", "rank", "title", "author", "categories", "score"),

@@ -19,7 +19,7 @@ METRICS = ("ndcg@10", "recall@10", "ndcg@5", "sampled_ndcg@10", "novelty@10")
 
 @pytest.fixture
 def make_run(make_record):
-    """A run whose readers' NDCG@10 is the same noise for every run, moved by ``gain``."""
+    """A run whose users' NDCG@10 is the same noise for every run, moved by ``gain``."""
 
     def make(name, gain=0.0, *, config=None, per_user=None, run_id=None, tables=None, **changes):
         rng = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def make_run(make_record):
 
 @pytest.fixture
 def noise():
-    """A difference of mean 0 between readers; (400,)."""
+    """A difference of mean 0 between users; (400,)."""
     values = np.random.default_rng(1).normal(0, 0.1, size=N)
     return values - values.mean()
 
@@ -70,7 +70,7 @@ def test_a_run_that_is_better_is_said_to_be_so_with_its_numbers(make_run, noise)
     said = verdict(comparison, comparison.pairs[0])
     better = int((0.05 + noise > 0).sum())
     assert said.startswith("new is better than plain on NDCG@10. The difference is +5.00 points")
-    assert f"Of {N} readers {better} are served better, {N - better} worse and 0 alike" in said
+    assert f"Of {N} users {better} are served better, {N - better} worse and 0 alike" in said
     # 0.05 over a standard deviation of 0.1: half of one, which Cohen calls medium from 0.5 on
     assert re.search(r"d_z = \+0\.(4|5)\d, (small|medium)", said)
 
@@ -91,7 +91,7 @@ def test_a_difference_that_may_be_chance_is_no_verdict(make_run, noise):
 def test_runs_that_serve_every_reader_alike_are_said_to(make_run):
     comparison = compare([make_run("plain"), make_run("new")])
     said = verdict(comparison, comparison.pairs[0])
-    assert said.startswith("new and plain give every reader the same NDCG@10. No other")
+    assert said.startswith("new and plain give every user the same NDCG@10. No other")
 
 
 def test_settings_that_differ_are_shown_and_places_are_not(make_run):
@@ -230,24 +230,24 @@ def test_segments_of_books_are_held_side_by_side(make_run):
         return {"segments": Table("segments", "Segments", "", columns, rows)}
 
     runs = [make_run("a", tables=segments(0.25)), make_run("b", tables=segments(0.75))]
-    table = comparison_tables(compare(runs))["book_segment_differences"]
+    table = comparison_tables(compare(runs))["item_segment_differences"]
     assert table.columns == ("segment", "metric", "n", "reference", "value", "difference")
     assert table.rows == (
         ("cold", "recall@10", 4, 0.25, 0.75, 50.0),
         ("cold", "ndcg@10", 4, None, None, None),
     )
     runs[1].record.config["evaluation"]["segments"] = {"cold_max": 99}
-    assert "book_segment_differences" not in comparison_tables(compare(runs))
+    assert "item_segment_differences" not in comparison_tables(compare(runs))
 
 
 def test_books_outside_the_head_are_compared_only_where_all_tell_them_alike(make_run):
     runs = [make_run("a"), make_run("b"), make_run("c")]
     for run in runs[:2]:
         run.per_user["tail_items_ndcg@10"] = 0.5
-    assert compare(runs[:2]).method.has_tail_books
-    assert not compare(runs).method.has_tail_books
+    assert compare(runs[:2]).method.has_tail_items
+    assert not compare(runs).method.has_tail_items
     runs[1].record.config["evaluation"]["segments"] = {"cold_max": 99}
-    assert not compare(runs[:2]).method.has_tail_books
+    assert not compare(runs[:2]).method.has_tail_items
 
 
 def test_several_runs_are_one_family_and_one_report(make_run, noise):

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants to see them."""
+"""Numbers as reports show them."""
 
 import pytest
 

@@ -61,7 +61,7 @@ def test_the_marked_place_is_drawn_and_named():
 
 
 def test_a_histogram_ends_where_its_bins_end():
-    svg = step_chart("t", [Steps("books", (0.0, 1.0, 3.0), (0.25, 0.75))], x_label="length")
+    svg = step_chart("t", [Steps("items", (0.0, 1.0, 3.0), (0.25, 0.75))], x_label="length")
     assert elements(svg, "path", "area")[0].get("d").count("L") == 2 * 2 + 1
 
 

@@ -84,7 +84,7 @@ def test_the_same_record_gives_the_same_bytes(make_sweep, tmp_path):
 
 
 def test_a_full_report_has_every_part(make_sweep):
-    agreement = RankAgreement("a tenth", "all readers", 5, 0.6, 0.7, "they agree in part")
+    agreement = RankAgreement("a tenth", "all users", 5, 0.6, 0.7, "they agree in part")
     record = make_sweep(MIXED, test_looks=(LOOK,), fidelity=agreement)
     assert headings(with_finalists(record)) == [
         "Finalists and significance",

@@ -17,7 +17,7 @@ N = 300
 
 @pytest.fixture
 def build(finished_record, tmp_path):
-    """Compares runs whose readers' NDCG@10 is moved by the given amounts; writes it too."""
+    """Compares runs whose users' NDCG@10 is moved by the given amounts; writes it too."""
 
     def make(*gains, ids=(None, None, None)):
         runs = []
@@ -90,7 +90,7 @@ def test_its_metrics_are_the_differences(send, client):
     assert metrics["difference/ndcg_at_10"] == found.comparison.difference
     assert metrics["difference_ci_low/ndcg_at_10"] == found.comparison.interval[0]
     assert metrics["p_corrected/ndcg_at_10"] == found.p_corrected
-    assert metrics["comparison/readers"] == N
+    assert metrics["comparison/users"] == N
 
 
 def test_several_runs_have_metrics_of_their_own(build):
