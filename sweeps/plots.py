@@ -128,18 +128,8 @@ def _histories(record: SweepRecord) -> list[Plot]:
     for place, objective in enumerate(record.objectives):
         figure = go.Figure()
         for name, state, trials in _groups(record):
-            shown = [(trial, last_value(trial, place)) for trial in trials]
-            shown = [(trial, value) for trial, value in shown if value is not None]
-            if shown:
-                figure.add_scatter(
-                    x=[trial.number for trial, _ in shown],
-                    y=[value for _, value in shown],
-                    text=[_hover(trial) for trial, _ in shown],
-                    mode="markers",
-                    name=name,
-                    marker=_marker(state),
-                    hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
-                )
+            marks = [(trial, trial.number, last_value(trial, place)) for trial in trials]
+            _add_marks(figure, marks, state, "%{y:.4f}", name=name, mode="markers")
         if steps := best_so_far(record, place):
             figure.add_scatter(
                 x=[number for number, _ in steps],
@@ -183,20 +173,10 @@ def _pareto(record: SweepRecord) -> list[Plot]:
     ]
     figure = go.Figure()
     for name, state, trials in groups:
-        pairs = [trial.values[:2] for trial in trials if trial.values is not None]
-        if pairs:
-            figure.add_scatter(
-                x=[x for x, _ in pairs],
-                y=[y for _, y in pairs],
-                text=[_hover(trial) for trial in trials],
-                mode="lines+markers"
-                if name == "front" and len(record.objectives) == 2
-                else "markers",
-                line={"shape": "hv", "width": 1},
-                name=name,
-                marker=_marker(state),
-                hovertemplate="%{text}<br>%{x:.4f}, %{y:.4f}<extra></extra>",
-            )
+        marks = [(t, t.values[0], t.values[1]) for t in trials if t.values is not None]
+        mode = "lines+markers" if name == "front" and len(record.objectives) == 2 else "markers"
+        shape = {"shape": "hv", "width": 1}
+        _add_marks(figure, marks, state, "%{x:.4f}, %{y:.4f}", name=name, mode=mode, line=shape)
     x_name, y_name = (metric_label(objective.metric) for objective in record.objectives[:2])
     figure.update_layout(xaxis_title=x_name, yaxis_title=y_name)
     more = len(record.objectives) - 2
@@ -396,16 +376,8 @@ def _costs(record: SweepRecord) -> list[Plot]:
     figure = go.Figure()
     metric = metric_label(record.objectives[0].metric)
     kept = [t for t in record.in_state("complete") if t.values is not None]
-    if kept:
-        figure.add_scatter(
-            x=[trial.seconds for trial in kept],
-            y=[last_value(trial) for trial in kept],
-            text=[_hover(trial) for trial in kept],
-            mode="markers",
-            marker=_marker("complete"),
-            showlegend=False,
-            hovertemplate="%{text}<br>%{x:.1f} s, %{y:.4f}<extra></extra>",
-        )
+    marks = [(trial, trial.seconds, last_value(trial)) for trial in kept]
+    _add_marks(figure, marks, "complete", "%{x:.1f} s, %{y:.4f}", mode="markers", showlegend=False)
     figure.update_layout(xaxis_title="seconds of the trial", yaxis_title=metric)
     caption = "Completed trials by the wall time that they took."
     reason = "no trial was completed"
@@ -420,13 +392,30 @@ def _hover(trial: TrialRecord) -> str:
     return "<br>".join(lines)
 
 
-def _marker(state: State) -> dict[str, Any]:
-    return {
-        "color": COLOURS[state],
-        "symbol": SYMBOLS[state],
-        "size": 8,
-        "line": {"color": COLOURS[state], "width": 2 if state == "pruned" else 0},
-    }
+def _add_marks(
+    figure: go.Figure,
+    marks: Iterable[tuple[TrialRecord, float, float | None]],
+    state: State,
+    numbers: str,
+    **look: Any,
+) -> None:
+    """Trials at (x, y) as those of a state; those without y are left out; ``numbers`` show too."""
+    shown = [(trial, x, y) for trial, x, y in marks if y is not None]
+    if not shown:
+        return
+    figure.add_scatter(
+        x=[x for _, x, _ in shown],
+        y=[y for _, _, y in shown],
+        text=[_hover(trial) for trial, _, _ in shown],
+        marker={
+            "color": COLOURS[state],
+            "symbol": SYMBOLS[state],
+            "size": 8,
+            "line": {"color": COLOURS[state], "width": 2 if state == "pruned" else 0},
+        },
+        hovertemplate=f"%{{text}}<br>{numbers}<extra></extra>",
+        **look,
+    )
 
 
 def _by_optuna(draw: Callable[[], go.Figure]) -> go.Figure:

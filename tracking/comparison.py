@@ -148,8 +148,7 @@ def _experiment_id(
             held = existing_run(client, run.run_id) if run.run_id else None
             if held is not None:
                 return held.experiment_id
-        settings = comparison.reference.record.config.get("experiment", {})
-        experiment = settings.get("name", "bookends")
+        experiment = comparison.reference.record.setting("experiment.name", "bookends")
     return ensure_experiment(client, experiment, uri)
 
 

@@ -22,11 +22,10 @@ from recsys.errors import DataError
 from recsys.evaluation.bootstrap import bootstrap_intervals
 from recsys.evaluation.evaluation import TAIL_PREFIX
 from recsys.evaluation.metrics import mean
-from recsys.evaluation.segments import SEGMENTS
+from recsys.evaluation.segments import members
 from recsys.evaluation.significance import Comparison, compare_metrics, holm
 
 Verdict = Literal["better", "worse", "undecided", "alike", "not tested", "no users"]
-UNSEEN = "unseen"
 TAIL_ITEMS = "cold and tail items"
 """The segment of what is found of held-out items outside the head."""
 
@@ -201,8 +200,10 @@ def _compare_pair(reference: RunValues, other: RunValues, method: Method) -> Pai
             raise DataError(f"run '{run.name}': must have the metric '{absent[0]}' of each user")
     everyone = np.ones(len(mine), dtype=bool)
     segments: list[Difference] = []
-    for name, chosen in _segments(mine):
-        segments += _differences(mine, theirs, (method.headline,), chosen, method, name)
+    if {"segment", "n_train"} <= set(mine.columns):  # those of the reference
+        labels, counts = mine["segment"].to_numpy(), mine["n_train"].to_numpy()
+        for name, chosen in members(labels, counts, keep_empty=False):
+            segments += _differences(mine, theirs, (method.headline,), chosen, method, name)
     if method.has_tail_items:
         name = TAIL_PREFIX + method.headline
         found = _differences(
@@ -314,21 +315,3 @@ def _corrected(differences: list[Difference]) -> Iterator[Difference]:
             for found, value in zip(differences, corrected, strict=True)
         ]
     )
-
-
-def _segments(per_user: pd.DataFrame) -> Iterator[tuple[str, BoolArray]]:
-    """(name, members) of each segment that has any; the unseen apart where they are some of them.
-
-    Segments are those of the reference.
-    """
-    if "segment" not in per_user.columns or "n_train" not in per_user.columns:
-        return
-    labels = per_user["segment"].to_numpy()
-    counts = per_user["n_train"].to_numpy()
-    for name in SEGMENTS:
-        members = labels == name
-        if members.any():
-            yield name, members
-        unseen = members & (counts == 0)
-        if 0 < unseen.sum() < members.sum():
-            yield UNSEEN, unseen

@@ -20,6 +20,7 @@ from recsys.evaluation.metrics import Places, discounts, mean
 from recsys.evaluation.tables import Cell, Table
 
 SEGMENTS = ("cold", "tail", "head")
+UNSEEN = "unseen"
 Segments = npt.NDArray[np.str_]
 
 
@@ -82,14 +83,14 @@ def segment_table(
         segments_of(item_counts, config),
     )
     records: list[dict[str, Cell]] = []
-    for name, chosen in _rows(user_segments[users], user_counts[users]):
+    for name, chosen in members(user_segments[users], user_counts[users]):
         record: dict[str, Cell] = {"kind": "users", "segment": name, "n": int(chosen.sum())}
         for prefix, judged in _prefixed(systems):
             for metric in (f"recall@{k}", f"ndcg@{k}"):
                 record[prefix + metric] = mean(judged.values[metric][chosen])
         records.append(record)
     held_out = next(iter(systems.values())).found.items
-    for name, chosen in _rows(item_segments[held_out], item_counts[held_out]):
+    for name, chosen in members(item_segments[held_out], item_counts[held_out]):
         record = {"kind": "items", "segment": name, "n": int(chosen.sum())}
         for prefix, judged in _prefixed(systems):
             found = gains(judged.found.places[chosen], k)
@@ -108,14 +109,23 @@ _NOTE = (
 )
 
 
-def _rows(segments: Segments, counts: IntArray) -> Iterator[tuple[str, BoolArray]]:
-    """(name, members) of each segment; the unseen apart where they are a part of the cold."""
+def members(
+    segments: Segments, counts: IntArray, *, keep_empty: bool = True
+) -> Iterator[tuple[str, BoolArray]]:
+    """(name, who is in it) of each segment; the unseen apart where they are a part of the cold.
+
+    Args:
+        segments: of each user or interaction, (n,).
+        counts: train interactions, (n,).
+        keep_empty: whether segments without members are among them.
+    """
     for name in SEGMENTS:
-        members = segments == name
-        yield name, members
-        unseen = members & (counts == 0)
-        if 0 < unseen.sum() < members.sum():
-            yield "unseen", unseen
+        inside = segments == name
+        if keep_empty or inside.any():
+            yield name, inside
+        unseen = inside & (counts == 0)
+        if 0 < unseen.sum() < inside.sum():
+            yield UNSEEN, unseen
 
 
 def _prefixed(systems: Mapping[str, Judged]) -> Iterator[tuple[str, Judged]]:

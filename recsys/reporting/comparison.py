@@ -156,7 +156,7 @@ def differing_settings(runs: Sequence[ComparedRun]) -> list[tuple[str, list[Any]
 
 def has_same_segments(runs: Sequence[ComparedRun]) -> bool:
     """Whether all runs tell cold, tail and head by the same bounds."""
-    bounds = [run.record.config.get("evaluation", {}).get("segments") for run in runs]
+    bounds = [run.record.setting("evaluation.segments") for run in runs]
     return all(bound == bounds[0] for bound in bounds)
 
 
@@ -204,9 +204,8 @@ def _data_differences(reference: ComparedRun, other: ComparedRun) -> str:
     ]
     if files[0] != files[1]:
         said.append("the files' contents differ")
-    seeds = [run.record.config.get("experiment", {}).get("seed") for run in (reference, other)]
-    split = reference.record.dataset.get("split") or {}
-    if split.get("strategy") in DRAWN_SPLITS and seeds[0] != seeds[1]:
+    seeds = [run.record.setting("experiment.seed") for run in (reference, other)]
+    if reference.record.split.get("strategy") in DRAWN_SPLITS and seeds[0] != seeds[1]:
         said.append(
             f"experiment.seed is {seeds[0]} and {seeds[1]}, which a random split draws from"
         )
@@ -238,19 +237,18 @@ def _method(
     runs: Sequence[ComparedRun], metrics: Sequence[str], confidence: float | None
 ) -> Method:
     reference = runs[0]
-    settings = reference.record.config.get("evaluation", {})
     common = [
         name
         for name in reference.means
         if all(name in run.means and name in run.per_user.columns for run in runs)
     ]
-    tested = tuple(dict.fromkeys(metrics)) or _usual_metrics(reference, common, settings)
+    tested = tuple(dict.fromkeys(metrics)) or _usual_metrics(reference, common)
     absent = [name for name in tested if name not in common]
     if absent or not tested:
         wanted = f", got '{absent[0]}'" if absent else ""
         known = ", ".join(common)
         raise DataError(f"'--metric' must be one that every run has of each user ({known}){wanted}")
-    candidates = {run.record.config.get("evaluation", {}).get("candidate_samples") for run in runs}
+    candidates = {run.record.setting("evaluation.candidate_samples") for run in runs}
     return Method(
         tested=tested,
         shown=tuple(
@@ -258,19 +256,18 @@ def _method(
             for name in common
             if name not in tested and (len(candidates) == 1 or not name.startswith(_SAMPLED))
         ),
-        confidence=confidence or settings.get("confidence", _CONFIDENCE),
+        confidence=confidence or reference.record.setting("evaluation.confidence", _CONFIDENCE),
         has_tail_items=has_same_segments(runs)
         and all(TAIL_PREFIX + tested[0] in run.per_user.columns for run in runs),
     )
 
 
-def _usual_metrics(
-    reference: ComparedRun, common: Sequence[str], settings: Mapping[str, Any]
-) -> tuple[str, ...]:
+def _usual_metrics(reference: ComparedRun, common: Sequence[str]) -> tuple[str, ...]:
     """The metric that training watched, then the other ranking metrics of its list length."""
-    ks = settings.get("metrics_k") or settings.get("ks") or [10]
-    headline = monitor_of(reference.record)
+    record = reference.record
+    headline = monitor_of(record)
     if headline not in common:
+        ks = record.setting("evaluation.metrics_k") or record.setting("evaluation.ks") or [10]
         headline = f"ndcg@{main_k(ks)}"
     k = headline.partition("@")[2]
     names = [headline, *(f"{metric}@{k}" for metric in ("ndcg", *RANKING_METRICS))]

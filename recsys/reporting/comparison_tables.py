@@ -55,7 +55,7 @@ def _values(run: ComparedRun, comparison: RunComparison) -> dict[str, Value]:
     results = results_of(run.record)
     assert results is not None, "a compared run was evaluated"
     found, method = results.model, comparison.method
-    given = run.record.config.get("evaluation", {}).get("confidence", 0.95)
+    given = run.record.setting("evaluation.confidence", 0.95)
     if given == method.confidence:
         return found
     names = [name for name in (*method.tested, *method.shown) if name in found]
@@ -215,7 +215,7 @@ def _facts(run: ComparedRun) -> dict[str, Any]:
         "tracked as": run.run_id or "not tracked",
         "started": moment(record.created),
         "status": record.status,
-        "seed": record.config.get("experiment", {}).get("seed"),
+        "seed": record.setting("experiment.seed"),
         "parameters": record.model_size.get("parameters"),
         "model, MiB": None if n_bytes is None else round(n_bytes / 1024**2, 2),
         "epochs": len(record.history),

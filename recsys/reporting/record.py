@@ -79,6 +79,20 @@ class RunRecord:
         for name in self.__dataclass_fields__:
             object.__setattr__(self, name, plain(getattr(self, name)))
 
+    def setting(self, name: str, default: Any = None) -> Any:
+        """The setting of a dotted name; the default where the record does not hold it."""
+        value: Any = self.config
+        for part in name.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                return default
+            value = value[part]
+        return value
+
+    @property
+    def split(self) -> dict[str, Any]:
+        """How the data were split: {strategy, order, skipped}; empty where it is not told."""
+        return self.dataset.get("split") or {}
+
     def to_json(self) -> dict[str, Any]:
         """What ``json.dumps`` can write: the fields, and the format's number."""
         return {"format": FORMAT} | dataclasses.asdict(self)

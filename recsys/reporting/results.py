@@ -92,9 +92,7 @@ class Results:
 
 def monitor_of(record: RunRecord) -> str:
     """The metric that training watched."""
-    stopping = record.config.get("training", {}).get("early_stopping", {})
-    monitor: str = stopping.get("monitor", "ndcg@10")
-    return monitor
+    return str(record.setting("training.early_stopping.monitor", "ndcg@10"))
 
 
 def results_of(record: RunRecord) -> Results | None:
@@ -109,8 +107,7 @@ def results_of(record: RunRecord) -> Results | None:
     known = {k.removeprefix("expected_"): v for k, v in (record.oracle or {}).items()}
     expected = {name: value for name, value in known.items() if value is not None}
     best = expected.get(headline) if best is None else best
-    confidence = record.config.get("evaluation", {}).get("confidence", 0.95)
-    level = f"{confidence * 100:g} %"
+    level = f"{record.setting('evaluation.confidence', 0.95) * 100:g} %"
     return Results(
         split=evaluation["split"],
         n_users=evaluation["n_users"],

@@ -133,7 +133,7 @@ def _sampled(record: RunRecord, results: Results | None) -> list[Block]:
     if results is None or not results.sampled_metrics:
         return []
     k = results.headline.partition("@")[2]
-    n_candidates = record.config.get("evaluation", {}).get("candidate_samples", "some")
+    n_candidates = record.setting("evaluation.candidate_samples", "some")
     caveat = (
         f"Each held-out item is ranked among {n_candidates} random items, not among the whole "
         "catalogue. Such figures are higher, depend on how many candidates are drawn, and can "
@@ -198,7 +198,7 @@ def _epoch_table(record: RunRecord, monitor: str) -> Table:
 
 def _data(record: RunRecord) -> list[Block]:
     data = record.dataset
-    split = data.get("split") or {}
+    split = record.split
     strategy = str(split.get("strategy", GAP)).replace("_", " ")
     in_time = split.get("order") and split.get("strategy") in TIMED_SPLITS
     order = f", in the order of the {split['order']}" if in_time else ""

@@ -61,7 +61,7 @@ def notices(record: RunRecord) -> tuple[Callout, ...]:
             found.append(Callout("This run had not ended when its record was written.", "warning"))
         case "finished":
             pass
-    skipped_split = record.dataset.get("split", {}).get("skipped")
+    skipped_split = record.split.get("skipped")
     if skipped_split:
         found.append(Callout(f"The split was skipped: {_bare(skipped_split)}.", "warning"))
     skipped = (record.evaluation or {}).get("skipped")
