@@ -13,7 +13,7 @@ from recsys.reporting.document import TableView as View
 from recsys.reporting.formatting import metric_label, moment
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.record import write_tables
-from recsys.reporting.sections import figures_of, reproduction, settings_view
+from recsys.reporting.sections import figures_of, reproduction, settings_view, views_of
 from sweeps import charts
 from sweeps.importances import importances_of
 from sweeps.plots import PLOTS_DIR, PLOTS_FILE, write_plots
@@ -59,11 +59,11 @@ def write_sweep_report(sweep_dir: Path) -> tuple[Path, Path]:
 def _sections(record: SweepRecord, tables: Tables) -> tuple[Section, ...]:
     found = [
         ("finalists", "Finalists and significance", _finalists(record, tables)),
-        ("optimism", "Luck in the best value", _views(tables, "optimism")),
+        ("optimism", "Luck in the best value", views_of(tables, "optimism")),
         ("test", "The test split", _test(record, tables)),
         ("search", "The search", _search(record, tables)),
         ("mattered", "What mattered", _mattered(record, tables)),
-        ("baselines", "Baselines", _views(tables, "baselines")),
+        ("baselines", "Baselines", views_of(tables, "baselines")),
         ("fidelity", "Agreement between fidelities", _fidelity(record, tables)),
         ("cost", "What it cost", _cost(record, tables)),
         ("space", "Space and budget", _space(record, tables)),
@@ -79,7 +79,7 @@ def _finalists(record: SweepRecord, tables: Tables) -> list[Block]:
         return []
     blocks: list[Block] = [Callout(record.finalists.verdict)]
     blocks += figures_of(charts.finalists_figure(record.finalists))
-    return blocks + _views(tables, "finalists", "comparisons")
+    return blocks + views_of(tables, "finalists", "comparisons")
 
 
 def _test(record: SweepRecord, tables: Tables) -> list[Block]:
@@ -89,7 +89,7 @@ def _test(record: SweepRecord, tables: Tables) -> list[Block]:
         f"Every trial and every finalist was judged on validation. The test split was {times} in "
         "this sweep."
     )
-    return [Text(said), *_views(tables, "test_looks")]
+    return [Text(said), *views_of(tables, "test_looks")]
 
 
 def _search(record: SweepRecord, tables: Tables) -> list[Block]:
@@ -98,7 +98,7 @@ def _search(record: SweepRecord, tables: Tables) -> list[Block]:
     blocks = figures_of(charts.history_figure(record), front, curves)
     if blocks:
         blocks.append(Text(f"Plots to move about in are in {PLOTS_DIR}/{PLOTS_FILE}."))
-    return blocks + _views(tables, "best_trials")
+    return blocks + views_of(tables, "best_trials")
 
 
 def _mattered(record: SweepRecord, tables: Tables) -> list[Block]:
@@ -109,19 +109,19 @@ def _mattered(record: SweepRecord, tables: Tables) -> list[Block]:
             blocks.append(Text(f"No importances for {name}: {found.reason}."))
         names = list(found.values) if place == 0 else []
         blocks += figures_of(charts.importance_figure(found), *charts.slice_figures(record, names))
-    return blocks + _views(tables, *(n for n in tables if n.startswith("importances_")))
+    return blocks + views_of(tables, *(n for n in tables if n.startswith("importances_")))
 
 
 def _fidelity(record: SweepRecord, tables: Tables) -> list[Block]:
     if record.fidelity is None:
         return []
     verdict = record.fidelity.verdict
-    return [Text(f"{verdict[:1].upper()}{verdict[1:]}."), *_views(tables, "fidelity")]
+    return [Text(f"{verdict[:1].upper()}{verdict[1:]}."), *views_of(tables, "fidelity")]
 
 
 def _cost(record: SweepRecord, tables: Tables) -> list[Block]:
     blocks = figures_of(charts.cost_figure(record), charts.timeline_figure(record))
-    return blocks + _views(tables, "cost_per_point", "epochs_spared", "time_spent")
+    return blocks + views_of(tables, "cost_per_point", "epochs_spared", "time_spent")
 
 
 def _space(record: SweepRecord, tables: Tables) -> list[Block]:
@@ -145,14 +145,12 @@ def _space(record: SweepRecord, tables: Tables) -> list[Block]:
     ]
     rows = tuple((name, text) for name, text in facts if text)
     budget = Table("budget", "Budget and method", "", ("what", "value"), rows)
-    return [*_views(tables, "space"), View(budget)]
+    return [*views_of(tables, "space"), View(budget)]
 
 
 def _trials(tables: Tables) -> list[Block]:
-    blocks = _views(tables, "failed_trials")
-    if "trials" in tables:
-        blocks.append(View(tables["trials"], limit=500, is_folded=True))
-    return blocks
+    every = views_of(tables, "trials", limit=500, is_folded=True)
+    return views_of(tables, "failed_trials") + every
 
 
 def _settings(record: SweepRecord) -> list[Block]:
@@ -183,7 +181,3 @@ def _named(settings: Mapping[str, Any]) -> str:
     ]
     name = str(settings.get("name", ""))
     return f"{name} ({', '.join(rest)})" if rest and name else name
-
-
-def _views(tables: Tables, *names: str) -> list[Block]:
-    return [View(tables[name]) for name in names if name in tables]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -18,8 +17,9 @@ from mlflow.entities import Metric
 from recsys.errors import TrackingError
 from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_report import description
-from recsys.reporting.record import TABLES_DIR, read_json
+from recsys.reporting.record import TABLES_DIR, read_json, write_json
 from tracking.names import metric_key
+from tracking.payload import viewer_table
 from tracking.processes import maker_tags, source_tags
 from tracking.remote_run import KEY_TAG, MOST_METRICS, RemoteRun, attached_run, existing_run
 from tracking.store import (
@@ -34,7 +34,6 @@ from tracking.store import (
 KIND = "comparison"
 _LONGEST_TAG = 8000
 _LONGEST_GROUP = 100
-_TABLE_DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -220,14 +219,7 @@ def _files(directory: Path, made: Path) -> Iterator[tuple[PurePosixPath, Path]]:
             continue
         if place.parts[0] == TABLES_DIR:
             content = read_json(path)
-            source = made / path.name
-            rows = [[_legible(cell) for cell in row] for row in content["data"]]
-            source.write_text(json.dumps({"columns": content["columns"], "data": rows}))
-            yield PurePosixPath(place.as_posix()), source
+            shown = viewer_table(content["columns"], content["data"])
+            yield PurePosixPath(place.as_posix()), write_json(made / path.name, shown)
         else:
             yield PurePosixPath(place.as_posix()), path
-
-
-def _legible(cell: object) -> object:
-    """A number as MLflow's narrow columns show it whole."""
-    return float(f"{cell:.{_TABLE_DIGITS}g}") if isinstance(cell, float) else cell

@@ -29,6 +29,7 @@ from recsys.reporting.formatting import metric_label
 from recsys.reporting.markdown import escape, table_markdown
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.record import plain, read_json, write_json, write_tables
+from recsys.reporting.sections import views_of
 
 JSON_FILE = "comparison.json"
 FORMAT = 1
@@ -126,11 +127,19 @@ def _sections(comparison: RunComparison) -> tuple[Section, ...]:
     tables = comparison_tables(comparison)
     found: list[tuple[str, str, list[Block]]] = [
         ("differences", "Is the difference real", _differences(comparison, tables)),
-        ("metrics", "Metrics of each run", _views(tables, "metrics")),
+        ("metrics", "Metrics of each run", views_of(tables, "metrics", limit=1000)),
         ("segments", "Who gains, who loses", _segments(comparison, tables)),
-        ("settings", "What was set differently", _views(tables, "settings", "environment")),
-        ("runs", "The runs and what they cost", _views(tables, "runs")),
-        ("others", "Other metrics", _folded(tables, "other_differences")),
+        (
+            "settings",
+            "What was set differently",
+            views_of(tables, "settings", "environment", limit=1000),
+        ),
+        ("runs", "The runs and what they cost", views_of(tables, "runs", limit=1000)),
+        (
+            "others",
+            "Other metrics",
+            views_of(tables, "other_differences", limit=1000, is_folded=True),
+        ),
         ("method", "How this was compared", [Paragraph(_method(comparison))]),
     ]
     return tuple(Section(anchor, title, tuple(b)) for anchor, title, b in found if b)
@@ -170,7 +179,7 @@ def _segments(comparison: RunComparison, tables: Mapping[str, Table]) -> list[Bl
         title = f"Difference in {label} by segment"
         blocks.append(Figures((_figure(comparison, drawn, "segments", title),)))
         blocks.append(TableView(shortened(tables["segment_differences"]), limit=1000))
-    return blocks + _views(tables, "item_segment_differences")
+    return blocks + views_of(tables, "item_segment_differences", limit=1000)
 
 
 def shortened(table: Table) -> Table:
@@ -250,14 +259,6 @@ def _count(comparison: RunComparison) -> str:
     if rest:
         parts.append(f"{', '.join(rest)} not told apart from it")
     return f"On {label}: {'; '.join(parts)}."
-
-
-def _views(tables: Mapping[str, Table], *names: str) -> list[Block]:
-    return [TableView(tables[name], limit=1000) for name in names if name in tables]
-
-
-def _folded(tables: Mapping[str, Table], name: str) -> list[Block]:
-    return [TableView(tables[name], limit=1000, is_folded=True)] if name in tables else []
 
 
 def _difference(found: Difference) -> dict[str, Any]:

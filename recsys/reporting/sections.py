@@ -71,11 +71,11 @@ def sections(record: RunRecord, tables: Tables, results: Results | None) -> tupl
     found = [
         ("results", "Results", _results(results, tables)),
         ("sampled", "Second view: sampled candidates", _sampled(record, results)),
-        ("segments", "Cold, tail and head", _segments(tables)),
+        ("segments", "Cold, tail and head", views_of(tables, "segments")),
         ("learning", "Learning curves", _learning(record, results)),
         ("data", "Data and split", _data(record)),
         ("embeddings", "Embeddings", _embeddings(tables)),
-        ("correlations", "Scores and metadata", _correlations(tables)),
+        ("correlations", "Scores and metadata", views_of(tables, "feature_correlations")),
         ("examples", "Examples", _examples(tables)),
         ("further", "Further tables", _further(tables)),
         ("settings", "Settings", settings_view(*_SETTINGS, record.config)),
@@ -121,9 +121,8 @@ def _results(results: Results | None, tables: Tables) -> list[Block]:
         figures.lengths_figure(results),
     )
     blocks += _metric_views("results", title, note, results, results.ranking_metrics)
-    for name in ("versus_baselines", "versus_baselines_cold", "baseline_tuning"):
-        if name in tables:
-            blocks.append(TableView(tables[name], limit=1000, is_folded=name == "baseline_tuning"))
+    blocks += views_of(tables, "versus_baselines", "versus_baselines_cold", limit=1000)
+    blocks += views_of(tables, "baseline_tuning", limit=1000, is_folded=True)
     return blocks + _metric_views(
         "beyond_accuracy", "Beyond accuracy", FURTHER_NOTE, results, results.further_metrics
     )
@@ -162,10 +161,6 @@ def _metric_views(
         table = metric_table(name, f"{title}: other list lengths", "", results, others)
         blocks.append(TableView(table, limit=1000, is_folded=True))
     return blocks
-
-
-def _segments(tables: Tables) -> list[Block]:
-    return [TableView(tables["segments"])] if "segments" in tables else []
 
 
 def _learning(record: RunRecord, results: Results | None) -> list[Block]:
@@ -258,15 +253,8 @@ def _embeddings(tables: Tables) -> list[Block]:
     return [*figures_of(*charts), *(TableView(t, is_folded=t.name in FOLDED) for t in shown)]
 
 
-def _correlations(tables: Tables) -> list[Block]:
-    name = "feature_correlations"
-    return [TableView(tables[name])] if name in tables else []
-
-
 def _examples(tables: Tables) -> list[Block]:
-    blocks: list[Block] = []
-    if "qualitative_summary" in tables:
-        blocks.append(TableView(tables["qualitative_summary"]))
+    blocks = views_of(tables, "qualitative_summary")
     for name, table in tables.items():
         if name.startswith("example_"):
             blocks += _example(table)
@@ -328,6 +316,12 @@ def reproduction(environment: Mapping[str, Any], what: str, *said: Block) -> lis
     table = Table("environment", "Environment", "", ("what", "value"), tuple(rows))
     view = [TableView(table, limit=1000, is_folded=True)] if rows else []
     return [*blocks, *said, *view]
+
+
+def views_of(tables: Tables, *names: str, limit: int = 60, is_folded: bool = False) -> list[Block]:
+    """Those of the named tables that are there."""
+    found = [tables[name] for name in names if name in tables]
+    return [TableView(table, limit=limit, is_folded=is_folded) for table in found]
 
 
 def figures_of(*drawn: Figure | None) -> list[Block]:
