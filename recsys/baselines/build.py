@@ -25,12 +25,6 @@ _ALS_WEIGHTS = (
     (100.0, 40.0, 15),
 )
 """l2, alpha and sweeps of iALS."""
-_LABELS = {"item_knn": "ItemKNN", "ease": "EASE", "ials": "iALS", "bpr": "BPR"}
-
-
-def baseline_label(name: str) -> str:
-    """The baseline's name in running text."""
-    return _LABELS.get(name, name)
 
 
 @dataclass(frozen=True)

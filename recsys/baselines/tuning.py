@@ -15,8 +15,9 @@ from typing import Literal
 import numpy as np
 
 from recsys.baselines.baseline import Baseline, Fitted
-from recsys.baselines.build import CHEAP, RECENCY_SCALES, Grid, baseline_label, grid_of
+from recsys.baselines.build import CHEAP, RECENCY_SCALES, Grid, grid_of
 from recsys.baselines.ease import ease_bytes
+from recsys.baselines.names import baseline_label
 from recsys.config import BaselineName, Config
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories

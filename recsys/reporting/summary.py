@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from recsys.baselines.build import baseline_label
+from recsys.baselines.names import baseline_label
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import GAP, duration, interval, memory, metric_label, number

@@ -1,0 +1,10 @@
+"""What baselines are called in text; apart from what builds them, since reports need no torch."""
+
+from __future__ import annotations
+
+_LABELS = {"item_knn": "ItemKNN", "ease": "EASE", "ials": "iALS", "bpr": "BPR"}
+
+
+def baseline_label(name: str) -> str:
+    """The baseline's name in running text."""
+    return _LABELS.get(name, name)
