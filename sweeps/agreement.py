@@ -28,8 +28,8 @@ def rank_agreement(
     Args:
         low: {configuration: value} at the cheap fidelity; None where there is none.
         high: the same at the full one.
-        low_fidelity: its name, such as "20 % of the readers".
-        high_fidelity: its name, such as "all readers".
+        low_fidelity: its name, such as "20 % of the users".
+        high_fidelity: its name, such as "all users".
 
     Returns:
         Kendall's tau-b and Spearman's rho, ties at their middle rank; None for fewer than three
