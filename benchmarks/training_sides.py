@@ -16,9 +16,11 @@ from recsys.config import Config
 from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories
-from recsys.models.two_tower import TwoTower, build_two_tower
-from recsys.training.batches import Negatives, PairExamples
+from recsys.models.build import build_two_tower
+from recsys.models.two_tower import TwoTower
+from recsys.training.batches import Negatives
 from recsys.training.device import resolve_precision
+from recsys.training.examples import PairExamples
 from recsys.training.objectives.objective import build_objective
 from recsys.training.ops import Scoring
 from recsys.training.optimizers import build_optimizer

@@ -31,11 +31,13 @@ from recsys.evaluation.qualitative import (
 )
 from recsys.evaluation.ranking import Vectors
 from recsys.evaluation.tables import Table
+from recsys.models.build import build_two_tower
 from recsys.models.tower import TowerParts
-from recsys.models.two_tower import Side, TwoTower, build_two_tower
+from recsys.models.two_tower import Side, TwoTower
 from recsys.training.auxiliary import build_auxiliary
-from recsys.training.batches import Examples, HistoryExamples, Negatives, PairExamples
+from recsys.training.batches import Examples, Negatives
 from recsys.training.device import resolve_device, resolve_precision
+from recsys.training.examples import HistoryExamples, PairExamples
 from recsys.training.objectives.objective import build_objective
 from recsys.training.ops import Scoring
 from recsys.training.optimizers import build_optimizer

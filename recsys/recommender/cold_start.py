@@ -18,8 +18,9 @@ from recsys.data.features import Features, ItemFeaturizer
 from recsys.data.histories import Histories
 from recsys.data.user_features import UserFeaturizer, user_side
 from recsys.errors import ArtifactError, DataError
+from recsys.models.build import assemble
 from recsys.models.feature_table import FeatureTable
-from recsys.models.two_tower import TwoTower, assemble
+from recsys.models.two_tower import TwoTower
 from recsys.recommender.liked import as_bags
 
 _OF_KNOWN_IDS = (

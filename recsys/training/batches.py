@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -12,10 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.config import HistorySplitConfig
-from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
-from recsys.data.histories import Histories
-from recsys.errors import DataError
+from recsys.data.arrays import FloatArray, IntArray
 from recsys.models.history import HistoryRows
 from recsys.training.sampling import NegativeSampler
 
@@ -111,7 +107,7 @@ class Negatives:
 
 
 @dataclass(frozen=True, eq=False)
-class _Rows:
+class Rows:
     """The rows of a batch before items are named by place.
 
     ``history`` names items of the catalogue; ``masked`` are pairs of a row and such an item.
@@ -124,7 +120,7 @@ class _Rows:
     history: tuple[IntArray, IntArray, IntArray | None, FloatArray | None, FloatArray | None] | None
 
 
-class _Assembler:
+class Assembler:
     """Draws negatives and names items by place.
 
     Args:
@@ -137,7 +133,7 @@ class _Assembler:
         self._negatives = negatives
         self._place = np.full(n_items, -1, dtype=np.int64)
 
-    def assemble(self, made: _Rows, rng: np.random.Generator) -> Batch:
+    def assemble(self, made: Rows, rng: np.random.Generator) -> Batch:
         """The batch of these rows."""
         plan, sampler = self._negatives, self._negatives.sampler
         if sampler is None:
@@ -173,7 +169,7 @@ class _Assembler:
         self._place[items] = -1
         return batch
 
-    def _against_all(self, made: _Rows) -> Batch:
+    def _against_all(self, made: Rows) -> Batch:
         return Batch(
             users=_tensor(made.users),
             items=self._n_items,
@@ -193,7 +189,7 @@ class _Assembler:
             is_used[part] = True
         return np.flatnonzero(is_used)
 
-    def _history(self, made: _Rows, place: IntArray | None) -> HistoryRows | None:
+    def _history(self, made: Rows, place: IntArray | None) -> HistoryRows | None:
         if made.history is None:
             return None
         offsets, items, positions, ages, ratings = made.history
@@ -203,260 +199,3 @@ class _Assembler:
 
 def _tensor(indices: IntArray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(indices, dtype=np.int64))
-
-
-class PairExamples:
-    """Each train interaction once an epoch, with the user's history without it.
-
-    A row of the user tower is a distinct user where there are no histories, else a positive.
-
-    Args:
-        histories: the train items of every user; all warm.
-        n_items: items with train interactions.
-        negatives: what is drawn.
-        batch_size: positives in a batch; the last one of an epoch may hold fewer.
-        max_history: most items of a history; None leaves histories out.
-    """
-
-    def __init__(
-        self,
-        histories: Histories,
-        n_items: int,
-        negatives: Negatives,
-        *,
-        batch_size: int,
-        max_history: int | None,
-    ) -> None:
-        self._histories = histories
-        self._users = np.repeat(np.arange(len(histories)), histories.lengths)
-        self._batch_size = batch_size
-        self._max_history = max_history
-        self._assembler = _Assembler(n_items, negatives)
-        self._masks = negatives.per_positive is None
-        self._masks_known = negatives.sampler is not None
-
-    @property
-    def n_positives(self) -> int:
-        """Positives in an epoch."""
-        return len(self._users)
-
-    def __len__(self) -> int:
-        return math.ceil(self.n_positives / self._batch_size)
-
-    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """The batches of one epoch: every train interaction once."""
-        order = rng.permutation(self.n_positives)
-        for start in range(0, len(order), self._batch_size):
-            yield self._assembler.assemble(self._rows(order[start : start + self._batch_size]), rng)
-
-    def _rows(self, interactions: IntArray) -> _Rows:
-        users = self._users[interactions]
-        if self._max_history is None:
-            distinct, rows = np.unique(users, return_inverse=True)
-            by_row = np.argsort(rows, kind="stable")
-            rows, targets = rows[by_row], self._histories.items[interactions[by_row]]
-            return _Rows(distinct, rows, targets, self._masked(distinct, rows, targets), None)
-        rows, targets = np.arange(len(users)), self._histories.items[interactions]
-        history = without(self._histories, interactions, users, self._max_history)
-        return _Rows(users, rows, targets, self._masked(users, rows, targets), history)
-
-    def _masked(
-        self, users: IntArray, rows: IntArray, targets: IntArray
-    ) -> tuple[IntArray, IntArray]:
-        """Pairs of a row and an item that is no negative of it."""
-        if not self._masks:
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        known = Bags(self._histories.offsets, self._histories.items, self._histories.n_items)
-        owners, items = known.entries(users)
-        if self._masks_known:
-            return owners, items
-        # Over the whole catalogue a positive stays in its own denominator, the others do not.
-        is_target = np.isin(
-            owners.astype(np.int64) * known.n_columns + items,
-            rows.astype(np.int64) * known.n_columns + targets,
-        )
-        return owners[~is_target], items[~is_target]
-
-
-def without(
-    histories: Histories, interactions: IntArray, users: IntArray, most: int
-) -> tuple[IntArray, IntArray, IntArray | None, FloatArray | None, FloatArray | None]:
-    """The histories of the interactions' users, each without that interaction.
-
-    What is left closes up: positions and ages are counted as if it had never been there.
-
-    Args:
-        histories: of all users.
-        interactions: places in ``histories.items``, (P,).
-        users: their users, (P,).
-        most: items of each to keep, the most recent.
-
-    Returns:
-        offsets, items, positions, ages and ratings of P rows; see
-        :class:`recsys.models.history.HistoryRows`.
-    """
-    starts, ends = histories.offsets[users], histories.offsets[users + 1]
-    lengths = np.minimum(ends - starts, most + 1)
-    starts = ends - lengths
-    rows = np.repeat(np.arange(len(users)), lengths)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    from_end = np.repeat(ends, lengths) - 1 - places
-    from_end -= places < interactions[rows]  # items before the gap move up by one
-    kept = (places != interactions[rows]) & (from_end < most)
-    rows, places, from_end = rows[kept], places[kept], from_end[kept]
-    counts = np.bincount(rows, minlength=len(users))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    newest = places[np.maximum(offsets[1:] - 1, 0)[rows]]
-    return (offsets, histories.items[places], *_described(histories, places, from_end, newest))
-
-
-def _described(
-    histories: Histories, places: IntArray, positions: IntArray, beside: IntArray
-) -> tuple[IntArray | None, FloatArray | None, FloatArray | None]:
-    """Positions, ages and ratings of items.
-
-    Args:
-        histories: of all users.
-        places: of the items in ``histories.items``, (m,).
-        positions: distance of each from the end, (m,).
-        beside: place of the item that its age is counted from, (m,).
-    """
-    ages = ratings = None
-    if histories.times is not None:
-        ages = np.abs(histories.times[beside] - histories.times[places]).astype(np.float32)
-    if histories.ratings is not None:
-        ratings = histories.ratings[places].astype(np.float32)
-    return positions.astype(np.int64) if histories.has_order else None, ages, ratings
-
-
-@dataclass(frozen=True, eq=False)
-class _Chosen:
-    """What becomes of each item of some histories, (m,) each.
-
-    Attributes:
-        is_target: whether it is to be found.
-        is_input: whether it is known.
-        positions: its distance from the end of the input.
-        beside: place in its history of the item that its age is counted from.
-    """
-
-    is_target: BoolArray
-    is_input: BoolArray
-    positions: IntArray
-    beside: IntArray
-
-
-class HistoryExamples:
-    """Each user's train items, split into input and targets anew every epoch.
-
-    Args:
-        histories: the train items of every user; all warm.
-        n_items: items with train interactions.
-        negatives: what is drawn.
-        split: how items are told apart.
-        batch_size: users in a batch.
-        max_history: most items of an input.
-
-    Raises:
-        DataError: no user has two items, so that there is nothing to split.
-    """
-
-    def __init__(
-        self,
-        histories: Histories,
-        n_items: int,
-        negatives: Negatives,
-        *,
-        split: HistorySplitConfig,
-        batch_size: int,
-        max_history: int,
-    ) -> None:
-        self._histories = histories
-        self._users = np.flatnonzero(histories.lengths >= 2)
-        if not len(self._users):
-            raise DataError(
-                "'training.examples: histories' needs users with at least 2 train items, but none "
-                "has more than 1; 'pairs' takes any"
-            )
-        self._split = split
-        self._batch_size = batch_size
-        self._max_history = max_history
-        self._assembler = _Assembler(n_items, negatives)
-        self._masks_targets = negatives.sampler is not None
-
-    @property
-    def n_positives(self) -> int:
-        """Targets in an epoch on average."""
-        lengths = self._histories.lengths[self._users]
-        if self._split.targets == "next":
-            assert self._split.window is not None
-            return int(np.minimum(lengths - 1, self._split.window).sum())
-        assert self._split.input_share is not None
-        return round(float(lengths.sum()) * (1 - sum(self._split.input_share) / 2))
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._users) / self._batch_size)
-
-    def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """The batches of one epoch: every user with two items or more once."""
-        order = rng.permutation(self._users)
-        for start in range(0, len(order), self._batch_size):
-            users = np.sort(order[start : start + self._batch_size])
-            yield self._assembler.assemble(self._rows(users, rng), rng)
-
-    def _rows(self, users: IntArray, rng: np.random.Generator) -> _Rows:
-        histories = self._histories
-        lengths = histories.lengths[users]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        rows = np.repeat(np.arange(len(users)), lengths)
-        local = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)  # place in the history
-        places = local + np.repeat(histories.offsets[users], lengths)
-        choose = self._at_random if self._split.targets == "random" else self._next
-        chosen = choose(lengths, rows, local, rng)
-        is_input = chosen.is_input & (chosen.positions < self._max_history)
-        counts = np.bincount(rows[is_input], minlength=len(users))
-        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        beside = (places - local + chosen.beside)[is_input]
-        described = _described(histories, places[is_input], chosen.positions[is_input], beside)
-        items, is_target = histories.items[places], chosen.is_target
-        masked = np.ones(len(rows), dtype=bool) if self._masks_targets else ~is_target
-        return _Rows(
-            users=users,
-            rows=rows[is_target],
-            targets=items[is_target],
-            masked=(rows[masked], items[masked]),
-            history=(ends, items[is_input], *described),
-        )
-
-    def _at_random(
-        self, lengths: IntArray, rows: IntArray, local: IntArray, rng: np.random.Generator
-    ) -> _Chosen:
-        """A random share of each user's items is the input."""
-        assert self._split.input_share is not None
-        share = rng.uniform(*self._split.input_share, size=len(lengths))
-        n_input = np.clip(np.rint(lengths * share).astype(np.int64), 1, lengths - 1)
-        shuffled = np.lexsort((rng.random(len(rows)), rows))
-        is_input = np.empty(len(rows), dtype=bool)
-        is_input[shuffled] = local < n_input[rows]
-        seen = np.cumsum(is_input)
-        total = seen[np.cumsum(lengths) - 1]  # of the rows up to and with each
-        newest = np.zeros(len(lengths), dtype=np.int64)
-        np.maximum.at(newest, rows[is_input], local[is_input])
-        return _Chosen(~is_input, is_input, total[rows] - seen, newest[rows])
-
-    def _next(
-        self, lengths: IntArray, rows: IntArray, local: IntArray, rng: np.random.Generator
-    ) -> _Chosen:
-        """A window of items that follow one another are the targets."""
-        window = np.minimum(self._split.window or 1, lengths - 1)
-        # At least one item comes before the window.
-        first = 1 + np.floor(rng.random(len(lengths)) * (lengths - window)).astype(np.int64)
-        last = first + window - 1
-        before, after = (first[rows] - 1) - local, local - (last + 1)[rows]
-        is_input = before >= 0
-        if self._split.after:
-            is_input |= after >= 0
-        beside = np.where(before >= 0, first[rows] - 1, np.minimum(last + 1, lengths - 1)[rows])
-        is_target = (before < 0) & (after < 0)
-        return _Chosen(is_target, is_input, np.maximum(before, after), beside)

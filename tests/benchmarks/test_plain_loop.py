@@ -9,7 +9,7 @@ from benchmarks.shop import write_distinct_shop
 from benchmarks.training_sides import count_rows, examples_of, trainer_of
 from benchmarks.worlds import training_config
 from recsys.data.dataset import prepare
-from recsys.models.two_tower import build_two_tower
+from recsys.models.build import build_two_tower
 
 SEED = 0
 """Of the order of batches and of their negatives, as the sides of the benchmark have it."""

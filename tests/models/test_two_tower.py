@@ -4,14 +4,9 @@ import torch
 
 from recsys.config import Config
 from recsys.data.histories import Histories
-from recsys.models import two_tower
-from recsys.models.two_tower import (
-    MIN_TEMPERATURE,
-    PopularityTerm,
-    build_two_tower,
-    latest,
-    rating_edges,
-)
+from recsys.models import build, two_tower
+from recsys.models.build import build_two_tower, rating_edges
+from recsys.models.two_tower import MIN_TEMPERATURE, PopularityTerm, latest
 from recsys.pipeline import model_vectors
 
 
@@ -50,9 +45,9 @@ def test_few_distinct_ratings_have_a_border_between_any_two():
 
 def test_many_distinct_ratings_share_buckets():
     edges = rating_edges(np.arange(1000, dtype=np.float32))
-    assert len(edges) == two_tower.MOST_RATINGS - 1
+    assert len(edges) == build.MOST_RATINGS - 1
     filled = np.bincount(np.digitize(np.arange(1000), edges))
-    assert filled.tolist() == pytest.approx([50] * two_tower.MOST_RATINGS, abs=1)
+    assert filled.tolist() == pytest.approx([50] * build.MOST_RATINGS, abs=1)
 
 
 def test_popularity_adds_a_weight_times_the_centred_logarithm():

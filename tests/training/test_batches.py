@@ -9,7 +9,8 @@ from recsys.config import HistorySplitConfig
 from recsys.data.arrays import Bags, Interactions
 from recsys.data.histories import Histories
 from recsys.errors import DataError
-from recsys.training.batches import HistoryExamples, Negatives, PairExamples, drawn_ahead
+from recsys.training.batches import Negatives, drawn_ahead
+from recsys.training.examples import HistoryExamples, PairExamples
 from recsys.training.sampling import NegativeSampler
 
 N_USERS, N_ITEMS = 25, 30

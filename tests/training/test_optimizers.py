@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
-from recsys.models.two_tower import build_two_tower
+from recsys.models.build import build_two_tower
 from recsys.training.optimizers import HybridOptimizer, build_optimizer
 from recsys.training.row_adam import RowAdam
 

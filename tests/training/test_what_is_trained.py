@@ -8,7 +8,7 @@ from torch import nn
 
 from experiments.settings import load_config
 from recsys.data.dataset import prepare
-from recsys.models import two_tower
+from recsys.models import build as model_build
 from recsys.models.feature_encoder import FeatureEncoder
 from recsys.pipeline import build_trainer
 
@@ -90,7 +90,7 @@ def test_a_module_put_into_an_encoder_changes_what_is_trained_and_learns(
         model_form | {"training": model_form.get("training", {}) | {"precision": precision}}
     )
     plain = build_trainer(config, shop_prepared)
-    monkeypatch.setattr(two_tower, "FeatureEncoder", NormedEncoder)
+    monkeypatch.setattr(model_build, "FeatureEncoder", NormedEncoder)
     normed = build_trainer(config, shop_prepared)
     _, changed = moved(normed)
     added = [name for name in changed if "encoder.hidden" in name and name not in names(plain)]
@@ -104,7 +104,7 @@ def names(trainer):
 
 
 def test_a_module_put_around_a_fusion_learns(shop_config, shop_prepared, monkeypatch):
-    build = two_tower.build_fusion
+    build = model_build.build_fusion
 
     class Halved(nn.Module):
         def __init__(self, fusion):
@@ -118,6 +118,6 @@ def test_a_module_put_around_a_fusion_learns(shop_config, shop_prepared, monkeyp
         fusion = build(*arguments)
         return None if fusion is None else Halved(fusion)
 
-    monkeypatch.setattr(two_tower, "build_fusion", build_halved)
+    monkeypatch.setattr(model_build, "build_fusion", build_halved)
     trainable, changed = moved(build_trainer(shop_config(), shop_prepared))
     assert trainable == changed and "item_tower.fusion.scale" in changed
