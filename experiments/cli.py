@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from experiments.commands.compare import compare
+from experiments.commands.prepare import prepare
 from experiments.commands.recommend import recommend
 from experiments.commands.registry import register, rollback
 from experiments.commands.runs import runs
@@ -55,8 +56,11 @@ def main() -> None:
 @main.command(context_settings=OVERRIDES)
 @click.option("--config", type=PATH, help="YAML with differences from the defaults.")
 @click.option("--resume", type=PATH, help="Run directory of a run to go on with.")
+@click.option("--prepared", is_flag=True, help="Only from data that 'data prepare' prepared.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
-def run(config: Path | None, resume: Path | None, overrides: tuple[str, ...]) -> None:
+def run(
+    config: Path | None, resume: Path | None, prepared: bool, overrides: tuple[str, ...]
+) -> None:
     """Train, evaluate and report one model.
 
     Any setting can be given by its dotted name, for example --training.num_epochs 3;
@@ -71,6 +75,10 @@ def run(config: Path | None, resume: Path | None, overrides: tuple[str, ...]) ->
         raise click.UsageError("--resume takes the settings of the run; --config is not for it")
     directory = None if resume is None else RunDirectory.open(resume)
     settings = load_config(config if directory is None else directory.config_path, overrides)
+    if prepared:
+        from recsys.data.dataset import check_prepared
+
+        check_prepared(settings.data, settings.experiment.seed)
     console = RunConsole()
     console.logging_to_console()
     run_job(settings, console, resume=directory)
@@ -168,7 +176,7 @@ def template(page: bool) -> None:
 
 @main.group()
 def data() -> None:
-    """Make or import data sets."""
+    """Make, import or prepare data sets."""
 
 
 @data.command()
@@ -193,6 +201,9 @@ def import_data(kind: str, source: Path, destination: Path) -> None:
     from recsys.data.importers import DatasetKind, import_dataset
 
     click.echo(import_dataset(cast("DatasetKind", kind), source, destination))
+
+
+data.add_command(prepare)
 
 
 class _StartByDefault(click.Group):

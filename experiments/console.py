@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from recsys.config import RANKING_METRICS
+from recsys.data.dataset import Prepared
 from recsys.training.trainer import EpochResult, Step
 
 PLAIN_LINE_SECONDS = 30.0
@@ -59,6 +60,16 @@ class RunConsole:
             logger.handlers = [handler]
             logger.setLevel(logging.INFO)
             logger.propagate = False
+
+    def prepared(self, prepared: Prepared) -> None:
+        """Show what each step of filtering left."""
+        table = Table("step", title="interactions kept")
+        for name in ("users", "items", "interactions"):
+            table.add_column(name, justify="right")
+        for step in prepared.filter_steps:
+            counts = (step.users, step.items, step.interactions)
+            table.add_row(step.name, *(f"{count:,}" for count in counts))
+        self._console.print(table)
 
     @contextmanager
     def training(self, num_epochs: int, n_positives: int) -> Iterator[None]:

@@ -166,7 +166,7 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
     known = None
     if any(config.cache_dir.glob("sha256-*")):  # else the files are hashed while they are read
         known = _states(config), source_hashes(config)
-        path = _cache_path(config, fingerprint(config, known[1], seed))
+        path = cache_path(config, fingerprint(config, known[1], seed))
         if path.exists():
             try:
                 found = replace(Prepared.load(path), sources=_sources(config, known[1]))
@@ -176,7 +176,7 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
                 logger.info("%s: prepared before, used again", path)
                 return found
     prepared = _prepare(config, seed, known)
-    path = _cache_path(config, prepared.fingerprint)  # of what was read, should a file have changed
+    path = cache_path(config, prepared.fingerprint)  # of what was read, should a file have changed
     prepared.save(path)
     return replace(Prepared.load(path), sources=prepared.sources)
 
@@ -226,7 +226,22 @@ def _states(config: DataConfig) -> States:
     return {path: file_state(path) for path in config.source_paths.values()}
 
 
-def _cache_path(config: DataConfig, name: str) -> Path:
+def check_prepared(config: DataConfig, seed: int) -> None:
+    """Refuse to go on without the data set in the cache.
+
+    Raises:
+        DataError: it was not prepared, or files or settings are others now.
+    """
+    path = cache_path(config, fingerprint(config, source_hashes(config), seed))
+    if not path.exists():
+        raise DataError(
+            f"{path}: the data set must have been prepared by 'bookends data prepare' with these "
+            "files and settings, but is not there"
+        )
+
+
+def cache_path(config: DataConfig, name: str) -> Path:
+    """Where the data set of this fingerprint lies, once it is prepared."""
     return config.cache_dir / name.replace(":", "-")
 
 
