@@ -19,6 +19,7 @@ from recsys.addresses import hide_passwords
 from recsys.errors import BookendsError
 
 PATH = click.Path(path_type=Path)
+PDF = click.option("--pdf", is_flag=True, help="As a PDF too; needs the extra 'pdf'.")
 OVERRIDES = {"ignore_unknown_options": True, "allow_interspersed_args": True}
 
 
@@ -86,13 +87,21 @@ def run(
 
 @main.command()
 @click.argument("run_dir", type=PATH)
-def report(run_dir: Path) -> None:
+@PDF
+def report(run_dir: Path, pdf: bool) -> None:
     """Write the report of a run again from what its directory holds."""
     from recsys.reporting.record import RunRecord
     from recsys.reporting.report import write_report
 
     report_path = RunRecord.read(run_dir).config["diagnostics"]["report_path"]
-    for path in write_report(run_dir, also=Path(report_path)):
+    _say_written(write_report(run_dir, also=Path(report_path)), pdf)
+
+
+def _say_written(report: tuple[Path, Path], pdf: bool) -> None:
+    """Name the files of a report, its PDF among them where one is wanted."""
+    from recsys.reporting.pdf import write_pdf
+
+    for path in (*report, *([write_pdf(report[1])] if pdf else [])):
         click.echo(path)
 
 
@@ -306,12 +315,12 @@ def worker(
 
 @sweep.command("report")
 @click.argument("sweep_dir", type=PATH)
-def sweep_report(sweep_dir: Path) -> None:
+@PDF
+def sweep_report(sweep_dir: Path, pdf: bool) -> None:
     """Write the report of a sweep again from what its directory holds."""
     from sweeps.report import write_sweep_report
 
-    for path in write_sweep_report(sweep_dir):
-        click.echo(path)
+    _say_written(write_sweep_report(sweep_dir), pdf)
 
 
 for _command in (compare, runs, recommend, register, rollback, serve):

@@ -59,7 +59,7 @@ def write_sweep_report(sweep_dir: Path) -> tuple[Path, Path]:
 def _sections(record: SweepRecord, tables: Tables) -> tuple[Section, ...]:
     found = [
         ("finalists", "Finalists and significance", _finalists(record, tables)),
-        ("optimism", "Luck in the best value", views_of(tables, "optimism")),
+        ("optimism", "Selection bias of the best value", views_of(tables, "optimism")),
         ("test", "The test split", _test(record, tables)),
         ("search", "The search", _search(record, tables)),
         ("mattered", "What mattered", _mattered(record, tables)),

@@ -244,7 +244,7 @@ def _no_finalists(record: SweepRecord) -> str | None:
         return None
     return (
         "No finalist was trained again: the best value is that of a single training, and nothing "
-        "here shows whether it was merit or luck."
+        "here shows how much of it is selection bias."
     )
 
 

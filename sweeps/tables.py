@@ -199,7 +199,7 @@ def _optimism_rows(found: Optimism) -> list[tuple[Cell, ...]]:
         ("best value of the search", found.best_value, f"best of {found.n_trials} trials"),
         ("noise between seeds", found.seed_std, "standard deviation, pooled over the finalists"),
         ("retrained", found.retrained, f"best value minus its mean on fresh seeds{spread}"),
-        ("modelled", found.modelled, f"expected luck of the best of {found.n_trials}"),
+        ("modelled", found.modelled, f"expected selection bias of the best of {found.n_trials}"),
         ("at most", found.bound, "were all trials equally good"),
         ("second round", found.second_round, "the winner's own mean, at most"),
     ]

@@ -13,7 +13,7 @@ A candidate passes when it
 
 The margin is held against the *lower end of the interval* of the paired difference, not against the
 point estimate: that a segment does not suffer is a claim of the candidate, so the burden of proof
-is the candidate's, and a segment with few users, where a point estimate is mostly luck, refuses
+is the candidate's, and a segment with few users, where a point estimate is mostly noise, refuses
 rather than passes by it. The interval is the bootstrap's of level ``1 - 2 * alpha``, so that its
 lower end is a one-sided bound of level ``alpha``: the test of non-inferiority (Piaggio and others,
 CONSORT 2012). All criteria must hold at once, so none needs a correction for their number (Berger

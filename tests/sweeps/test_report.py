@@ -88,7 +88,7 @@ def test_a_full_report_has_every_part(make_sweep):
     record = make_sweep(MIXED, test_looks=(LOOK,), fidelity=agreement)
     assert headings(with_finalists(record)) == [
         "Finalists and significance",
-        "Luck in the best value",
+        "Selection bias of the best value",
         "The test split",
         "The search",
         "What mattered",
