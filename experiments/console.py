@@ -155,12 +155,12 @@ class RunConsole:
                 )
         self._console.print(table)
 
-    def where(self, report: Path, run_dir: Path, ui_command: str | None) -> None:
-        """Print where the report lies and how to look at the run."""
+    def where(self, report: Path, run_dir: Path, in_mlflow: tuple[str, ...]) -> None:
+        """Print where the report lies and, a line each, how to look at the run in MLflow."""
         self.say(f"report      {report} and {report.with_suffix('.html').name} beside it")
         self.say(f"run         {run_dir}")
-        if ui_command:
-            self.say(f"MLflow UI   {ui_command}")
+        for line in in_mlflow:
+            self.say(line)
 
 
 def _number(value: float | None) -> str:

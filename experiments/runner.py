@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
-import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -35,11 +34,10 @@ from recsys.training.checkpoint import save_checkpoint
 from recsys.training.device import resolve_device
 from recsys.training.optimizers import parameter_size
 from recsys.training.trainer import Trainer
-from tracking.store import is_server, resolve_uri
+from tracking.store import how_to_look, is_server, resolve_uri
 from tracking.tracker import TrackedRun, open_run
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-MLFLOW = Path(sys.executable).parent / "mlflow"
 
 
 @dataclass(eq=False)
@@ -362,15 +360,10 @@ def _finish(current: _Run, status: RunStatus, error: str | None = None) -> None:
     if current.tracked is not None:
         with _held_for(current.tracked):
             sent = current.tracked.close()
-    ui_command = None if sent is None else show_tracked(sent.tracking_uri)
-    current.console.where(also or report, current.directory.path, ui_command)
-
-
-def show_tracked(tracking_uri: str) -> str:
-    """How to look at a store: the address of a server, else the command that starts one."""
-    if is_server(tracking_uri):
-        return tracking_uri
-    return f"{MLFLOW} ui --backend-store-uri {tracking_uri}"
+    in_mlflow: tuple[str, ...] = ()
+    if sent is not None:
+        in_mlflow = how_to_look(sent.tracking_uri, sent.experiment_id, sent.run_id)
+    current.console.where(also or report, current.directory.path, in_mlflow)
 
 
 def _end_early(current: _Run, error: BaseException) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -74,6 +75,22 @@ def resolve_uri(setting: str | None, environ: Mapping[str, str] = os.environ) ->
     raise TrackingError(
         "the tracking URI must start with sqlite:///, postgresql://, mysql://, mssql://, http:// "
         f"or https:// (MLflow no longer takes directories), got '{without_password(uri)}'"
+    )
+
+
+def how_to_look(uri: str, experiment_id: str, run_id: str) -> tuple[str, ...]:
+    """Lines that lead to a run's page in MLflow's UI: its address, and what starts a server first.
+
+    The page is asked for in the view for training, since MLflow 3.17 opens on that for GenAI.
+    """
+    page = f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+    shown = without_password(uri)
+    if is_server(uri):
+        return (f"run page    {shown.rstrip('/')}/{page}",)
+    command = Path(sys.executable).with_name("mlflow")
+    return (
+        f"MLflow UI   {command} ui --backend-store-uri {shown}",
+        f"run page    http://127.0.0.1:5000/{page}",
     )
 
 

@@ -81,14 +81,14 @@ class SweepConsole(RunConsole):
         self.say(finalists.verdict)
 
     def where_all_is(
-        self, sweep_dir: Path, best_path: Path, report: Path, ui_command: str | None
+        self, sweep_dir: Path, best_path: Path, report: Path, in_mlflow: tuple[str, ...]
     ) -> None:
         """Print where everything lies."""
         self.say(f"sweep       {sweep_dir}")
         self.say(f"report      {report}")
         self.say(f"best        {best_path}, to be run with 'bookends run --config {best_path}'")
-        if ui_command is not None:
-            self.say(f"MLflow UI   {ui_command}")
+        for line in in_mlflow:
+            self.say(line)
 
     def _table(self, trials: tuple[TrialRecord, ...]) -> Table:
         table = Table(title=self._title)

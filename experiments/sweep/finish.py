@@ -239,4 +239,4 @@ def _report(session: Session) -> None:
             "MLflow lacks some of this sweep; send it later with: bookends track %s",
             directory.path,
         )
-    session.console.where_all_is(directory.path, directory.best_path, report, session.ui_command())
+    session.console.where_all_is(directory.path, directory.best_path, report, session.in_mlflow())

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from experiments.environment import describe_environment
-from experiments.runner import MLFLOW, describe_dataset
+from experiments.runner import describe_dataset
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.state import Stage, SweepState, open_stage
@@ -29,7 +29,7 @@ from sweeps.storage import Storage
 from sweeps.study import SweepStudy
 from sweeps.summary import findings, key_table, searched
 from tracking.payload import baseline_group, baseline_metrics, markdown_table
-from tracking.store import STORE_ERRORS, explain, resolve_uri, without_password
+from tracking.store import STORE_ERRORS, explain, how_to_look, resolve_uri, without_password
 from tracking.sweep import SweepRun, open_sweep
 
 logger = logging.getLogger(__name__)
@@ -119,11 +119,12 @@ class Session:
             self.tracked.send_tags({"mlflow.note.content": note})
             self.tracked.finish(status, error)
 
-    def ui_command(self) -> str | None:
-        """How to look at the sweep in MLflow; None where it is not tracked."""
-        if self.tracked is None:
-            return None
-        return f"{MLFLOW} ui --backend-store-uri {without_password(self.tracked.uri)}"
+    def in_mlflow(self) -> tuple[str, ...]:
+        """How to look at the sweep in MLflow, a line each; none where it is not tracked."""
+        tracked = self.tracked
+        if tracked is None:
+            return ()
+        return how_to_look(tracked.uri, tracked.experiment_id, tracked.run_id)
 
 
 def track(session: Session) -> None:

@@ -15,6 +15,7 @@ from tracking.store import (
     STORE_ERRORS,
     connect,
     ensure_experiment,
+    how_to_look,
     limit_waiting,
     resolve_uri,
 )
@@ -128,3 +129,13 @@ def test_a_store_whose_maker_was_killed_is_made_again(tmp_path):
     killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=120)
     assert killed.returncode == -9 and not path.exists()
     assert connect(f"sqlite:///{path}").search_experiments()
+
+
+def test_a_run_is_shown_where_it_is_and_in_the_view_for_training():
+    view = "#/experiments/1/runs/abc?workflowType=machine_learning"
+    assert how_to_look("https://ann:secret@host/mlflow/", "1", "abc") == (
+        f"run page    https://host/mlflow/{view}",
+    )
+    command, page = how_to_look("sqlite:////tmp/mlflow.db", "1", "abc")
+    assert command.endswith("mlflow ui --backend-store-uri sqlite:////tmp/mlflow.db")
+    assert page == f"run page    http://127.0.0.1:5000/{view}"

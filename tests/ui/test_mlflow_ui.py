@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from recsys.reporting.record import RunRecord
-from tracking.store import connect
+from tracking.store import connect, how_to_look
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pages are seen with playwright")
 expect = playwright.expect
@@ -355,3 +355,19 @@ def test_a_model_version_shows_alias_run_gate_and_key_figures(world, visit, keep
     expect(page.get_by_role("cell", name="ndcg@10", exact=True)).to_be_visible()
     expect(page.get_by_text("bookends.dataset")).to_be_visible()
     keep(page, "model-version")
+
+
+def test_the_address_that_is_printed_opens_the_view_for_training(context, world):
+    run_id = next(iter(world.run_ids.values()))
+    (line,) = how_to_look(world.address, world.experiment_id, run_id)
+    visitor = context.browser.new_context()  # one who was never here
+    try:
+        page = visitor.new_page()
+        page.goto(line.split()[-1])
+        page.get_by_text("Model metrics", exact=True).first.wait_for()
+        assert page.get_by_text("Prompts", exact=True).count() == 0
+        page.goto(line.split()[-1].partition("?")[0])
+        page.reload()
+        page.get_by_text("Prompts", exact=True).first.wait_for()
+    finally:
+        visitor.close()
