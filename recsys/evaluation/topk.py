@@ -261,21 +261,19 @@ class _Search:
     def _near(self, owners: IntArray, groups: IntArray) -> tuple[IntArray, IntArray]:
         """(query, item) of groups (m,) whose scores, all at hand, are not below the bound."""
         assert self.scores is not None
-        bounds = torch.from_numpy(self.bounds)
+        bounds = np.maximum(self.bounds, np.finfo(np.float32).min)  # above what is hidden
         n_full = self.catalogue.n_items // GROUP
         is_full = groups < n_full
-        of, at = torch.from_numpy(owners[is_full]), torch.from_numpy(groups[is_full])
-        scores = _grouped(self.scores)[of, :, at].float()  # (m, 16)
-        near = ((scores >= bounds[of, None]) & (scores > -torch.inf)).numpy()
+        of, at = owners[is_full], groups[is_full]
+        near = _gathered(_grouped(self.scores), of, at) >= bounds[of, None]  # (m, 16)
         rows, members = np.divmod(np.flatnonzero(near), GROUP)
-        found, items = owners[is_full][rows], groups[is_full][rows] + members * n_full
-        if is_full.all():
+        found, items = of[rows], at[rows] + members * n_full
+        if len(of) == len(owners):
             return found, items
-        of = torch.from_numpy(owners[~is_full])
-        scores = self.scores[of, n_full * GROUP :].float()
-        rest = ((scores >= bounds[of, None]) & (scores > -torch.inf)).numpy()
-        rows, places = np.nonzero(rest)
-        found = np.concatenate([found, owners[~is_full][rows]])
+        of = owners[~is_full]
+        rest = self.scores[:, n_full * GROUP :, None]
+        rows, places = np.nonzero(_gathered(rest, of, np.zeros_like(of)) >= bounds[of, None])
+        found = np.concatenate([found, of[rows]])
         items = np.concatenate([items, n_full * GROUP + places])
         order = np.argsort(found, kind="stable")
         return found[order], items[order]
@@ -384,6 +382,16 @@ def _grouped(scores: Tensor) -> Tensor:
     return scores[:, : n_full * GROUP].view(len(scores), GROUP, n_full)
 
 
+def _gathered(grouped: Tensor, rows: IntArray, groups: IntArray) -> FloatArray:
+    """The members of one group of each row, (n, members, groups) to (m, members) float32."""
+    if grouped.dtype != torch.bfloat16:
+        found: FloatArray = grouped.numpy()[rows, :, groups]
+        return found
+    bits = grouped.view(torch.int16).numpy()[rows, :, groups].astype(np.int32)
+    floats: FloatArray = (bits << 16).view(np.float32)
+    return floats
+
+
 def _largest(grouped: Tensor) -> Tensor:
     """The largest of each group, (n, 16, groups) to (n, groups).
 
@@ -394,8 +402,9 @@ def _largest(grouped: Tensor) -> Tensor:
         return grouped.amax(dim=1)
     bits = grouped.view(torch.int16)
     largest = bits.amax(dim=1)
-    if largest.numel() and largest.min() < 0:
-        largest = torch.where(largest < 0, bits.amin(dim=1), largest)
+    below = largest.numpy() < 0
+    if below.any():
+        largest.numpy()[below] = bits.amin(dim=1).numpy()[below]
     return largest.view(torch.bfloat16)
 
 
