@@ -15,6 +15,7 @@ import torch
 import uvicorn
 
 from experiments.serve.app import build_app
+from experiments.serve.connections import Listener, TimedProtocol
 from experiments.serve.meters import Meters
 from experiments.serve.model import LOG, CurrentModel, ModelSource, Reloader, settle
 from experiments.signals import Interrupted, interruptible
@@ -72,6 +73,7 @@ def serve(
         server = _Server(
             uvicorn.Config(
                 build_app(current, meters, token=token, **limits),
+                http=TimedProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -139,7 +141,7 @@ def _listener(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind, protocol)
+        listener = Listener(family, kind, protocol)
     except OSError as error:
         raise ConfigError(f"'--host' must be an address of this machine, got '{host}'") from error
     try:
