@@ -78,8 +78,7 @@ def _end_early(session: Session, error: BaseException) -> None:
     status: SweepStatus = "failed"
     if isinstance(error, Interrupted):
         status = "interrupted"
-        n_ended = sum(trial.state.is_finished() for trial in session.main.trials())
-        session.console.say(f"{error}: {n_ended} trials are kept; the same command goes on")
+        session.console.say(f"{error}: {session.n_ended} trials are kept; the same command goes on")
     line = (hide_passwords(str(error)).splitlines() or [""])[0] or type(error).__name__
     with contextlib.suppress(BookendsError):
         session.record(status, line).write(session.directory.path)

@@ -70,6 +70,12 @@ class Session:
         limit = self.state.limits[stage]
         return open_stage(self.storage, self.directory.name, stage, self.settings, self.base, limit)
 
+    @property
+    def n_ended(self) -> int:
+        """Trials that ended, of all stages."""
+        studies = [self.stage(stage) for stage, limit in self.state.limits.items() if limit]
+        return sum(trial.state.is_finished() for study in studies for trial in study.trials())
+
     def set_limit(self, stage: Stage, study: SweepStudy, limit: int) -> None:
         """Let a stage have so many trials."""
         study.limit = limit

@@ -275,9 +275,10 @@ def test_a_share_of_the_users_first_and_the_best_on_all(open_sweep, work, monkey
     monkeypatch.setattr(worker, "build_trainer", spy)
     session = open_sweep(user_share=0.5, n_trials=6, promoted=2)
     share = session.stage("share")
-    assert work(session, "share") == 6
+    assert work(session, "share") == session.n_ended == 6
     promote(session, share)
     assert work(session) == 3
+    assert session.n_ended == 9
     whole = len(session.prepared.train)  # all users have equally many interactions
     assert seen == [whole // 2] * 6 + [whole] * 3
     low = session.trials(share, 0.5)
