@@ -22,16 +22,17 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
-from tracking.payload import ENDING_TAGS, epoch_metrics, parameter_text
+from tracking.payload import ENDING_TAGS, epoch_metrics, leaves, parameter_text
 from tracking.processes import Owner, maker_tags, source_tags
 from tracking.remote_run import (
     KEY_TAG,
-    MOST_METRICS,
     RemoteRun,
     attached_run,
     end,
     existing_run,
     log,
+    points,
+    run_with_key,
 )
 from tracking.store import (
     STORE_ERRORS,
@@ -93,30 +94,23 @@ class SweepRun:
 
         self._try("say where the sweep came from", send)
 
-    def send_progress(self, points: Sequence[Mapping[str, float]]) -> None:
+    def send_progress(self, series: Sequence[Mapping[str, float]]) -> None:
         """Log the series of the sweep: one point a trial that ended, in the order of their end.
 
         Args:
-            points: all since the start; those that the store holds are left out.
+            series: all points since the start; those that the store holds are left out.
         """
 
         def send() -> None:
             sent = len(self.run.client.get_metric_history(self.run_id, "sweep/n_ended"))
-            batch = list(_series(points, sent))
-            for start in range(0, len(batch), MOST_METRICS):
-                self.run.client.log_batch(self.run_id, metrics=batch[start : start + MOST_METRICS])
+            log(self.run.client, self.run_id, list(_series(series, sent)))
 
         self._try("log the progress", send)
 
     def send_metrics(self, group: str, values: Mapping[str, float | None]) -> None:
         """Log single numbers under a group."""
-        now = int(time.time() * 1000)
-        metrics = [
-            Metric(metric_key(group, name), float(value), now, 0)
-            for name, value in values.items()
-            if value is not None
-        ]
-        self._try("log metrics", lambda: self.run.client.log_batch(self.run_id, metrics=metrics))
+        metrics = points({metric_key(group, name): value for name, value in values.items()})
+        self._try("log metrics", lambda: log(self.run.client, self.run_id, metrics))
 
     def send_files(self, sweep_dir: Path) -> None:
         """Upload what lies in the sweep's directory, except the study's storage and vectors."""
@@ -222,17 +216,18 @@ def open_sweep(
     attached_id = os.environ.pop("MLFLOW_RUN_ID", None)
     uri = resolve_uri(None if attached_id else tracking_uri)
     attached = attached_run(uri, attached_id) if attached_id else None
-    client = connect(uri)
+    client, key = connect(uri), _key(name, created)
     run = existing_run(client, run_id) if run_id else None
     if run is None and attached is not None:
         run = attached
         client.update_run(run.run_id, name=name)
     elif run is None:
-        run = _find_or_create(client, uri, experiment, name, created)
+        experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
+        experiment_id = experiment_id or ensure_experiment(client, experiment, uri)
+        run = run_with_key(client, experiment_id, key, name)
     elif attached is not None and attached.run_id != run.run_id:
         note = f"Resumed the sweep **{name}**, whose run is `{run.run_id}`."
         attached.send_tags({"mlflow.note.content": note, "bookends.sweep_run": run.run_id})
-    key = _key(name, created)
     run.send_status(None)
     run.delete_tags(ENDING_TAGS)  # how an earlier session ended
     run.send_settings(
@@ -301,9 +296,7 @@ class TrialTracker:
 
     def log_epoch(self, epoch: EpochResult) -> None:
         """Take in an epoch; it goes out at the trial's end, or when the last went out long ago."""
-        metrics = epoch_metrics(epoch)
-        now = int(time.time() * 1000)
-        self._points += [Metric(key, value, now, epoch.number) for key, value in metrics.items()]
+        self._points += points(epoch_metrics(epoch), step=epoch.number)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flush({})
 
@@ -312,30 +305,17 @@ class TrialTracker:
     ) -> None:
         """Send what is left, and how the trial ended."""
         state, ours, status = ENDS[how]
-        now = int(time.time() * 1000)
-        self._points += [
-            Metric(metric_key("trial", name), float(value), now, 0)
-            for name, value in summary.items()
-            if value is not None
-        ]
+        self._points += points({metric_key("trial", name): v for name, v in summary.items()})
         self._flush({"optuna.state": state, "bookends.status": ours} | dict(tags))
         self._try("end a trial's run", lambda: self._terminate(status))
 
     def _flush(self, tags: Mapping[str, str]) -> None:
-        points, self._points = self._points, []
+        metrics, self._points = self._points, []
         params, self._params = self._params, {}
-
         run_id = self._run_id
         self._flushed = time.monotonic()
-        if run_id is None:
-            return
-
-        def send() -> None:
-            log(self._connect(), run_id, points[:MOST_METRICS], params, tags)
-            for start in range(MOST_METRICS, len(points), MOST_METRICS):
-                log(self._connect(), run_id, points[start : start + MOST_METRICS], {}, {})
-
-        self._try("log a trial", send)
+        if run_id is not None:
+            self._try("log a trial", lambda: log(self._connect(), run_id, metrics, params, tags))
 
     def _terminate(self, status: str) -> None:
         if self._run_id is not None:
@@ -361,44 +341,19 @@ class TrialTracker:
             )
 
 
-def _find_or_create(
-    client: MlflowClient, uri: str, experiment: str, name: str, created: str
-) -> RemoteRun:
-    experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID") or ensure_experiment(
-        client, experiment, uri
-    )
-    key = _key(name, created)
-    runs = client.search_runs([experiment_id], f"tags.`{KEY_TAG}` = '{key}'", max_results=1)
-    if runs:
-        return RemoteRun(client, runs[0])
-    run = client.create_run(experiment_id, tags={KEY_TAG: key}, run_name=name)
-    return RemoteRun(client, run)
-
-
 def _key(name: str, created: str) -> str:
     return hashlib.sha256(f"sweep\n{name}\n{created}".encode()).hexdigest()[:20]
 
 
-def _series(points: Sequence[Mapping[str, float]], sent: int) -> Iterator[Metric]:
-    now = int(time.time() * 1000)
-    for step, point in enumerate(points[sent:], start=sent + 1):
-        for name, value in ({"n_ended": float(step)} | dict(point)).items():
-            yield Metric(metric_key("sweep", name), float(value), now, step)
+def _series(series: Sequence[Mapping[str, float]], sent: int) -> Iterator[Metric]:
+    for step, point in enumerate(series[sent:], start=sent + 1):
+        values = {"n_ended": float(step)} | dict(point)
+        yield from points({metric_key("sweep", name): v for name, v in values.items()}, step=step)
 
 
 def _flat_params(params: Mapping[str, Any]) -> dict[str, str]:
     flat: dict[str, str] = {}
     for group, values in params.items():
-        for path, value in _leaves(values):
+        for path, value in leaves(values):
             flat[parameter_key(path, f"{group}.")] = parameter_text(value)
     return flat
-
-
-def _leaves(
-    tree: Mapping[str, Any], above: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, (*above, str(key)))
-        else:
-            yield (*above, str(key)), value
