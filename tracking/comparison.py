@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
 
 from recsys.errors import TrackingError
 from recsys.reporting.comparison import RunComparison
@@ -21,7 +19,14 @@ from recsys.reporting.record import TABLES_DIR, read_json, write_json
 from tracking.names import metric_key
 from tracking.payload import viewer_table
 from tracking.processes import maker_tags, source_tags
-from tracking.remote_run import KEY_TAG, MOST_METRICS, RemoteRun, attached_run, existing_run
+from tracking.remote_run import (
+    KEY_TAG,
+    RemoteRun,
+    attached_run,
+    existing_run,
+    log,
+    points,
+)
 from tracking.store import (
     STORE_ERRORS,
     connect,
@@ -188,14 +193,8 @@ def _cut(text: str) -> str:
 def _send_metrics(run: RemoteRun, comparison: RunComparison) -> None:
     """Those that are absent: the same comparison has the same numbers."""
     held = run.client.get_run(run.run_id).data.metrics
-    now = int(time.time() * 1000)
-    points = [
-        Metric(key, value, now, 0)
-        for key, value in comparison_metrics(comparison).items()
-        if key not in held
-    ]
-    for start in range(0, len(points), MOST_METRICS):
-        run.client.log_batch(run.run_id, metrics=points[start : start + MOST_METRICS])
+    values = comparison_metrics(comparison)
+    log(run.client, run.run_id, points({key: values[key] for key in values.keys() - held.keys()}))
 
 
 def _send_files(run: RemoteRun, directory: Path) -> None:

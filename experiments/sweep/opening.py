@@ -122,10 +122,11 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
 
 
 def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session:
-    """A session of a sweep that was begun, to read from: nothing of the study changes.
+    """A session of a sweep that was begun, to read from.
 
     Raises:
-        ConfigError: there is no such study, or the address of its database lacks the password.
+        ConfigError: there is no such study, the address of its database lacks the password, or the
+            data are others now.
     """
     directory = SweepDirectory.of(sweep_dir.parent, sweep_dir.name)
     if storage is None and directory.journal_path.is_file():
@@ -133,7 +134,7 @@ def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session
     opened = open_storage(storage or read_yaml(directory.settings_path)["storage"])
     settings = load_state(opened, record.name).settings
     base = check_config(settings.base, {}, origin="base configuration")
-    return Session(
+    session = Session(
         settings,
         base,
         prepare_cached(base.data, base.experiment.seed),
@@ -143,6 +144,8 @@ def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session
         SweepConsole(),
         environment=record.environment,
     )
+    _check_data(session)
+    return session
 
 
 def _check_measures(settings: SweepSettings, prepared: Prepared, base: Config) -> Numbers:
@@ -255,12 +258,17 @@ def _check_same(session: Session) -> None:
                 f"the sweep '{name}' must keep '{setting}': it was "
                 f"{old.get(setting)!r:.200}, got {new.get(setting)!r:.200}; give another --name"
             )
+    _check_data(session)
+
+
+def _check_data(session: Session) -> None:
+    state = session.state
     if state.fingerprint != session.prepared.fingerprint:
         before = state.dataset or {"fingerprint": state.fingerprint}
         raise ConfigError(
-            f"the sweep '{name}' must go on with the data that it was begun on, but "
-            f"{_data_changes(before, describe_dataset(session.prepared))}; give another --name "
-            "for a new sweep"
+            f"the sweep '{session.directory.name}' must have the data that it was begun on, but "
+            f"{_data_changes(before, describe_dataset(session.prepared))}; a new sweep needs "
+            "another --name"
         )
 
 

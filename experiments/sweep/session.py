@@ -149,7 +149,7 @@ def open_run(session: Session, tracking_uri: str | None = None) -> SweepRun:
 
     Args:
         session: of the sweep.
-        tracking_uri: another store than that of the settings.
+        tracking_uri: another store, which does not become that of the sweep.
 
     Raises:
         STORE_ERRORS: the store is away.
@@ -175,8 +175,9 @@ def open_run(session: Session, tracking_uri: str | None = None) -> SweepRun:
         },
         run_id=None if held is None else held.run_id,
     )
-    own = {"run_id": tracked.run_id, "experiment_id": tracked.experiment_id}
-    session.keep(tracking={"uri": without_password(tracked.uri)} | own)
+    if tracking_uri is None:
+        own = {"run_id": tracked.run_id, "experiment_id": tracked.experiment_id}
+        session.keep(tracking={"uri": without_password(tracked.uri)} | own)
     steps = [dataclasses.asdict(step) for step in session.prepared.filter_steps]
     tracked.send_origin(session.environment, describe_dataset(session.prepared), steps)
     tracked.send_tags({"mlflow.note.content": describe(session.record("running"))})

@@ -256,6 +256,9 @@ def test_a_sweep_that_no_store_saw_is_sent_whole_once(
             "interrupted",
         )
         assert len(client.get_metric_history(parent.info.run_id, "sweep/n_ended")) == 4
+    again = open_sweep(name="unseen", n_trials=4)
+    assert again.state.tracking is None  # the store it was sent to is not its own
+    again.record("interrupted", "received SIGINT").write(again.directory.path)
 
     def refuse(*_):
         raise MlflowException("no more room")

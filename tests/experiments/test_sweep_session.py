@@ -14,6 +14,7 @@ from experiments.sweep.parent import agreement, promote
 from experiments.sweep.session import progress_points
 from experiments.sweep.trial import measure, seal, train
 from experiments.sweep.worker import StopCheck
+from experiments.sweep_delivery import send_sweep
 from recsys.errors import ConfigError
 from recsys.pipeline import build_trainer
 from sweeps.record import TrialRecord
@@ -129,10 +130,13 @@ def test_other_data_are_refused_for_a_sweep_that_was_named(open_sweep, sweep_sho
     own = sweep_shop / "users.csv"
     content = Path(board_settings["data"]["interactions_path"]).read_text()
     own.write_text(content)
-    open_sweep("--data.interactions_path", str(own), name="mine")
+    begun = open_sweep("--data.interactions_path", str(own), name="mine")
+    begun.record("interrupted", "received SIGINT").write(begun.directory.path)
     own.write_text(content.replace(",5,", ",4,", 1))
+    with pytest.raises(ConfigError, match=r"but the content of users.csv has changed"):
+        send_sweep(begun.directory.path)
     with pytest.raises(
-        ConfigError, match=r"but the content of users.csv has changed; give another"
+        ConfigError, match=r"but the content of users.csv has changed; a new sweep needs"
     ):
         open_sweep("--data.interactions_path", str(own), name="mine")
     lines = content.splitlines(keepends=True)
