@@ -116,7 +116,7 @@ def track(directory: Path, tracking_uri: str | None, storage: str | None) -> Non
     from tracking.store import without_password
 
     if (directory / "study.json").exists():
-        from experiments.sweep_delivery import send_sweep
+        from experiments.sweep.delivery import send_sweep
 
         sweep_run = send_sweep(directory, tracking_uri=tracking_uri, storage=storage)
         click.echo(f"{directory} is run {sweep_run.run_id} in {without_password(sweep_run.uri)}")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -155,12 +154,10 @@ class RunConsole:
                 )
         self._console.print(table)
 
-    def where(self, report: Path, run_dir: Path, in_mlflow: tuple[str, ...]) -> None:
-        """Print where the report lies and, a line each, how to look at the run in MLflow."""
-        self.say(f"report      {report} and {report.with_suffix('.html').name} beside it")
-        self.say(f"run         {run_dir}")
-        for line in in_mlflow:
-            self.say(line)
+    def where(self, places: Mapping[str, object]) -> None:
+        """Print where something lies, a line each: what it is, and its place."""
+        for name, place in places.items():
+            self.say(f"{name:<12}{place}")
 
 
 def _number(value: float | None) -> str:

@@ -360,10 +360,14 @@ def _finish(current: _Run, status: RunStatus, error: str | None = None) -> None:
     if current.tracked is not None:
         with _held_for(current.tracked):
             sent = current.tracked.close()
-    in_mlflow: tuple[str, ...] = ()
+    shown = also or report
+    places = {
+        "report": f"{shown} and {shown.with_suffix('.html').name} beside it",
+        "run": str(current.directory.path),
+    }
     if sent is not None:
-        in_mlflow = how_to_look(sent.tracking_uri, sent.experiment_id, sent.run_id)
-    current.console.where(also or report, current.directory.path, in_mlflow)
+        places |= how_to_look(sent.tracking_uri, sent.experiment_id, sent.run_id)
+    current.console.where(places)
 
 
 def _end_early(current: _Run, error: BaseException) -> None:

@@ -78,20 +78,20 @@ def resolve_uri(setting: str | None, environ: Mapping[str, str] = os.environ) ->
     )
 
 
-def how_to_look(uri: str, experiment_id: str, run_id: str) -> tuple[str, ...]:
-    """Lines that lead to a run's page in MLflow's UI: its address, and what starts a server first.
+def how_to_look(uri: str, experiment_id: str, run_id: str) -> dict[str, str]:
+    """What leads to a run's page in MLflow's UI: its address, and what starts a server first.
 
     The page is asked for in the view for training, since MLflow 3.17 opens on that for GenAI.
     """
     page = f"#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
     shown = without_password(uri)
     if is_server(uri):
-        return (f"run page    {shown.rstrip('/')}/{page}",)
+        return {"run page": f"{shown.rstrip('/')}/{page}"}
     command = Path(sys.executable).with_name("mlflow")
-    return (
-        f"MLflow UI   {command} ui --backend-store-uri {shown}",
-        f"run page    http://127.0.0.1:5000/{page}",
-    )
+    return {
+        "MLflow UI": f"{command} ui --backend-store-uri {shown}",
+        "run page": f"http://127.0.0.1:5000/{page}",
+    }
 
 
 def is_server(uri: str) -> bool:

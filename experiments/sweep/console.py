@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -79,16 +78,6 @@ class SweepConsole(RunConsole):
             )
         self._console.print(table)
         self.say(finalists.verdict)
-
-    def where_all_is(
-        self, sweep_dir: Path, best_path: Path, report: Path, in_mlflow: tuple[str, ...]
-    ) -> None:
-        """Print where everything lies."""
-        self.say(f"sweep       {sweep_dir}")
-        self.say(f"report      {report}")
-        self.say(f"best        {best_path}, to be run with 'bookends run --config {best_path}'")
-        for line in in_mlflow:
-            self.say(line)
 
     def _table(self, trials: tuple[TrialRecord, ...]) -> Table:
         table = Table(title=self._title)

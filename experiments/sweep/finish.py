@@ -16,10 +16,10 @@ import pandas as pd
 from experiments.console import RunConsole
 from experiments.runner import run as run_job
 from experiments.settings import check_config, merge, write_yaml
+from experiments.sweep.delivery import deliver_sweep
 from experiments.sweep.session import Session, track
 from experiments.sweep.state import Stage, settings_of
 from experiments.sweep.trial import evaluate_lists, nest
-from experiments.sweep_delivery import deliver_sweep
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
 from recsys.errors import BookendsError
@@ -239,4 +239,12 @@ def _report(session: Session) -> None:
             "MLflow lacks some of this sweep; send it later with: bookends track %s",
             directory.path,
         )
-    session.console.where_all_is(directory.path, directory.best_path, report, session.in_mlflow())
+    best = directory.best_path
+    session.console.where(
+        {
+            "sweep": directory.path,
+            "report": report,
+            "best": f"{best}, to be run with 'bookends run --config {best}'",
+            **session.in_mlflow(),
+        }
+    )

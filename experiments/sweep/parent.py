@@ -22,12 +22,12 @@ from optuna.trial import FrozenTrial
 
 from experiments.signals import Interrupted, interruptible
 from experiments.sweep.console import SweepConsole
+from experiments.sweep.delivery import deliver_trials
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.finish import finish
 from experiments.sweep.opening import SweepRequest, begin, queue_default
 from experiments.sweep.session import Session, progress_points
 from experiments.sweep.state import STORAGE_VARIABLE, TRACKING_VARIABLE, Assignment, Stage
-from experiments.sweep_delivery import deliver_trials
 from recsys.addresses import hide_passwords
 from recsys.artifacts import locked
 from recsys.errors import BookendsError

@@ -125,11 +125,11 @@ class Session:
             self.tracked.send_tags({"mlflow.note.content": note})
             self.tracked.finish(status, error)
 
-    def in_mlflow(self) -> tuple[str, ...]:
-        """How to look at the sweep in MLflow, a line each; none where it is not tracked."""
+    def in_mlflow(self) -> dict[str, str]:
+        """How to look at the sweep in MLflow; nothing where it is not tracked."""
         tracked = self.tracked
         if tracked is None:
-            return ()
+            return {}
         return how_to_look(tracked.uri, tracked.experiment_id, tracked.run_id)
 
 

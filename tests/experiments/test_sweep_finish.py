@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from experiments.cli import main
+from experiments.sweep.delivery import deliver_trials, send_sweep
 from experiments.sweep.finish import choose, finish, retrain
 from experiments.sweep.opening import read_request
 from experiments.sweep.parent import mend
-from experiments.sweep_delivery import deliver_trials, send_sweep
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.formatting import number
 from sweeps.record import SweepRecord

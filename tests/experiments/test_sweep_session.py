@@ -10,11 +10,11 @@ import pytest
 
 from experiments.signals import Interrupted
 from experiments.sweep import opening, trial, worker
+from experiments.sweep.delivery import send_sweep
 from experiments.sweep.parent import agreement, promote
 from experiments.sweep.session import progress_points
 from experiments.sweep.trial import measure, seal, train
 from experiments.sweep.worker import StopCheck
-from experiments.sweep_delivery import send_sweep
 from recsys.errors import ConfigError
 from recsys.pipeline import build_trainer
 from sweeps.record import TrialRecord

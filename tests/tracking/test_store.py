@@ -133,9 +133,8 @@ def test_a_store_whose_maker_was_killed_is_made_again(tmp_path):
 
 def test_a_run_is_shown_where_it_is_and_in_the_view_for_training():
     view = "#/experiments/1/runs/abc?workflowType=machine_learning"
-    assert how_to_look("https://ann:secret@host/mlflow/", "1", "abc") == (
-        f"run page    https://host/mlflow/{view}",
-    )
-    command, page = how_to_look("sqlite:////tmp/mlflow.db", "1", "abc")
-    assert command.endswith("mlflow ui --backend-store-uri sqlite:////tmp/mlflow.db")
-    assert page == f"run page    http://127.0.0.1:5000/{view}"
+    there = how_to_look("https://ann:secret@host/mlflow/", "1", "abc")
+    assert there == {"run page": f"https://host/mlflow/{view}"}
+    here = how_to_look("sqlite:////tmp/mlflow.db", "1", "abc")
+    assert here["MLflow UI"].endswith("mlflow ui --backend-store-uri sqlite:////tmp/mlflow.db")
+    assert here["run page"] == f"http://127.0.0.1:5000/{view}"

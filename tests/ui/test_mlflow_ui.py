@@ -359,14 +359,14 @@ def test_a_model_version_shows_alias_run_gate_and_key_figures(world, visit, keep
 
 def test_the_address_that_is_printed_opens_the_view_for_training(context, world):
     run_id = next(iter(world.run_ids.values()))
-    (line,) = how_to_look(world.address, world.experiment_id, run_id)
+    address = how_to_look(world.address, world.experiment_id, run_id)["run page"]
     visitor = context.browser.new_context()  # one who was never here
     try:
         page = visitor.new_page()
-        page.goto(line.split()[-1])
+        page.goto(address)
         page.get_by_text("Model metrics", exact=True).first.wait_for()
         assert page.get_by_text("Prompts", exact=True).count() == 0
-        page.goto(line.split()[-1].partition("?")[0])
+        page.goto(address.partition("?")[0])
         page.reload()
         page.get_by_text("Prompts", exact=True).first.wait_for()
     finally:
