@@ -1,4 +1,7 @@
-"""From questions to answers: what each asks of the recommender, laid out as lists."""
+"""From questions to answers: what each asks of the recommender, laid out as lists.
+
+Each is a generator that stops where it needs lists, so that questions can share a search.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import pyarrow as pa
 from experiments.serve import schemas
 from experiments.serve.model import Served
 from recsys.errors import ConfigError, DataError
+from recsys.recommender.search import Asking
 
 MOST_ROWS = 100_000
 """Ranked rows in one answer: about 10 MB of JSON."""
@@ -20,11 +24,11 @@ Results = list[dict[str, Any]]
 
 def recommend(
     served: Served, question: schemas.RecommendQuestion, max_k: int
-) -> schemas.RecommendAnswer:
+) -> Asking[schemas.RecommendAnswer]:
     """Lists for users; see ``Recommender.recommend_for_users``."""
     user_ids, liked = _users(question)
     _check_size(question.k, len(user_ids), max_k)
-    rows = served.recommender.recommend_for_users_table(
+    rows = yield from served.recommender.ask_for_users(
         user_ids,
         liked,
         question.k,
@@ -42,11 +46,11 @@ def recommend(
 
 def similar_items(
     served: Served, question: schemas.SimilarItemsQuestion, max_k: int
-) -> schemas.SimilarItemsAnswer:
+) -> Asking[schemas.SimilarItemsAnswer]:
     """The items near each item; see ``Recommender.similar_items``."""
     _check_size(question.k, len(question.item_ids), max_k)
     places = {item_id: place for place, item_id in enumerate(dict.fromkeys(question.item_ids))}
-    rows = served.recommender.similar_items_table(
+    rows = yield from served.recommender.ask_for_similar_items(
         list(places), question.k, categories=question.categories
     )
     owners = [places[item_id] for item_id in rows["item_id"].to_pylist()]
@@ -60,11 +64,11 @@ def similar_items(
 
 def similar_to_book(
     served: Served, question: schemas.NewBookSimilarQuestion, max_k: int
-) -> schemas.NewBookSimilarAnswer:
+) -> Asking[schemas.NewBookSimilarAnswer]:
     """The items near each new book; see ``Recommender.similar_to_book``."""
     n_books = len(question.books)
     _check_size(question.k, n_books, max_k)
-    rows = served.recommender.similar_to_book_table(
+    rows = yield from served.recommender.ask_for_similar_to_book(
         _described(question.books), question.k, categories=question.categories
     )
     lists = _lists(rows, rows["position"].to_pylist(), n_books)
@@ -73,11 +77,13 @@ def similar_to_book(
 
 def users_of_book(
     served: Served, question: schemas.NewBookUsersQuestion, max_k: int
-) -> schemas.NewBookUsersAnswer:
+) -> Asking[schemas.NewBookUsersAnswer]:
     """The users for each new book; see ``Recommender.users_of_book``."""
     n_books = len(question.books)
     _check_size(question.k, n_books, max_k)
-    rows = served.recommender.users_of_book_table(_described(question.books), question.k)
+    rows = yield from served.recommender.ask_for_users_of_book(
+        _described(question.books), question.k
+    )
     lists = _lists(rows, rows["position"].to_pylist(), n_books)
     return _answer(schemas.NewBookUsersAnswer, served, [{"users": ranked} for ranked in lists])
 

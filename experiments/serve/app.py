@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -18,16 +16,16 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from experiments.serve import answers, schemas
+from experiments.serve.answering import Answering
 from experiments.serve.guards import BodyGuard, TokenGuard
 from experiments.serve.meters import Metered, Meters
 from experiments.serve.model import LOG, CurrentModel, Served
 from recsys.errors import BookendsError
+from recsys.recommender.search import Asking
 
 OPEN_PATHS = ("/healthz", "/readyz")
 MOST_WAITING = 256
 """Questions in work or waiting; more would only wait longer."""
-N_THREADS = 32
-"""Questions in work at once, most of which wait for a pass over the catalogue that they share."""
 _LONGEST_DETAIL = 500
 _JSON = "application/json"
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -43,19 +41,18 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Answering:
-    """Where questions are answered, by threads of their own, each of one thread of torch.
+class Admission:
+    """Lets questions in to the threads that answer, as many as may wait.
 
     Args:
         current: the model that answers.
+        answering: the threads that do so.
         max_k: length of a list.
     """
 
-    def __init__(self, current: CurrentModel, max_k: int) -> None:
-        self._current, self._max_k, self._n_waiting = current, max_k, 0
-        self.threads = ThreadPoolExecutor(
-            N_THREADS, "answer", initializer=torch.set_num_threads, initargs=(1,)
-        )
+    def __init__(self, current: CurrentModel, answering: Answering, max_k: int) -> None:
+        self._current, self._answering, self._max_k = current, answering, max_k
+        self._n_waiting = 0
 
     def served(self) -> Served:
         """The model that answers now; 503 while there is none."""
@@ -65,7 +62,7 @@ class Answering:
         return served
 
     async def answer(
-        self, ask: Callable[[Served, Any, int], BaseModel], question: BaseModel
+        self, ask: Callable[[Served, Any, int], Asking[Any]], question: BaseModel
     ) -> Response:
         """The answer as JSON, from one model from beginning to end."""
         served = self.served()
@@ -73,16 +70,12 @@ class Answering:
             raise HTTPException(
                 503, f"at most {MOST_WAITING} questions may wait at once", {"Retry-After": "1"}
             )
-
-        def work() -> bytes:  # JSON too: that of long lists takes as long as finding them
-            return ask(served, question, self._max_k).model_dump_json().encode()
-
         self._n_waiting += 1
         try:
-            body = await asyncio.get_running_loop().run_in_executor(self.threads, work)
+            body = self._answering.ask(ask(served, question, self._max_k))
+            return Response(await asyncio.wrap_future(body), media_type=_JSON)
         finally:
             self._n_waiting -= 1
-        return Response(body, media_type=_JSON)
 
 
 def build_app(
@@ -102,12 +95,13 @@ def build_app(
         max_k: length of a list.
         max_body_bytes: of a request.
     """
-    answering = Answering(current, max_k)
+    answering = Answering(meters)
+    admission = Admission(current, answering, max_k)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        answering.threads.shutdown()
+        answering.close()
 
     app = FastAPI(
         title="bookends",
@@ -118,8 +112,8 @@ def build_app(
         redoc_url=None,
         redirect_slashes=False,  # it would lead to whatever host the request names
     )
-    _add_questions(app, answering)
-    _add_accounts(app, answering, meters)
+    _add_questions(app, admission)
+    _add_accounts(app, admission, meters)
     _add_refusals(app)
     paths = {*app.openapi()["paths"], "/openapi.json"}
     # the last one added is asked first
@@ -130,7 +124,7 @@ def build_app(
     return app
 
 
-def _add_questions(app: FastAPI, answering: Answering) -> None:
+def _add_questions(app: FastAPI, admission: Admission) -> None:
     @app.post("/recommend", response_model=schemas.RecommendAnswer, responses=_REFUSALS)
     async def recommend(question: schemas.RecommendQuestion) -> Response:
         """The best items for users.
@@ -138,25 +132,25 @@ def _add_questions(app: FastAPI, answering: Answering) -> None:
         A user the model knows gets their own list, another one is placed by the items they like,
         and one of whom nothing is known gets the most popular items; `source` says which.
         """
-        return await answering.answer(answers.recommend, question)
+        return await admission.answer(answers.recommend, question)
 
     @app.post("/similar-items", response_model=schemas.SimilarItemsAnswer, responses=_REFUSALS)
     async def similar_items(question: schemas.SimilarItemsQuestion) -> Response:
         """The items nearest to items of the catalogue, by the cosine of their vectors."""
-        return await answering.answer(answers.similar_items, question)
+        return await admission.answer(answers.similar_items, question)
 
     @app.post("/new-book/similar", response_model=schemas.NewBookSimilarAnswer, responses=_REFUSALS)
     async def new_book_similar(question: schemas.NewBookSimilarQuestion) -> Response:
         """The items nearest to new books, by their metadata alone."""
-        return await answering.answer(answers.similar_to_book, question)
+        return await admission.answer(answers.similar_to_book, question)
 
     @app.post("/new-book/users", response_model=schemas.NewBookUsersAnswer, responses=_REFUSALS)
     async def new_book_users(question: schemas.NewBookUsersQuestion) -> Response:
         """The users who score new books highest, by their metadata alone."""
-        return await answering.answer(answers.users_of_book, question)
+        return await admission.answer(answers.users_of_book, question)
 
 
-def _add_accounts(app: FastAPI, answering: Answering, meters: Meters) -> None:
+def _add_accounts(app: FastAPI, admission: Admission, meters: Meters) -> None:
     refusals: dict[int | str, dict[str, Any]] = {code: _REFUSALS[code] for code in (401, 503)}
 
     @app.get("/healthz")
@@ -167,13 +161,13 @@ def _add_accounts(app: FastAPI, answering: Answering, meters: Meters) -> None:
     @app.get("/readyz", responses={503: _REFUSALS[503]})
     async def readyz() -> schemas.Health:
         """Whether it can answer."""
-        answering.served()
+        admission.served()
         return schemas.Health(status="ready")
 
     @app.get("/model", responses=refusals)
     async def model() -> schemas.ModelCard:
         """The model that answers now."""
-        return _card(answering.served())
+        return _card(admission.served())
 
     @app.get("/metrics", response_class=Response, responses={401: _REFUSALS[401]})
     async def metrics() -> Response:

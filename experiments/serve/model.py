@@ -5,8 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -108,18 +107,13 @@ class ModelSource:
         version = str(found.version)
         return ModelVersion(f"{_MODELS}{found.name}/{version}", version, found.run_id or None)
 
-    def load(self, place: ModelVersion, on_pass: Callable[[int], None] | None = None) -> Served:
+    def load(self, place: ModelVersion) -> Served:
         """The model at a place, whole and warm.
-
-        Args:
-            place: where it is.
-            on_pass: as in :class:`Recommender`.
 
         Raises:
             BookendsError: it cannot be reached, or is damaged.
         """
         recommender = Recommender.load(resolve_bundle(place.uri, self.tracking_uri))
-        recommender = replace(recommender, on_pass=on_pass)
         if self.ann:
             recommender = recommender.with_approximate()
         _warm(recommender)
@@ -191,7 +185,7 @@ class CurrentModel:
         Raises:
             BookendsError: there is none.
         """
-        self._take(self._source.load(self._source.find(), self._meters.count_pass))
+        self._take(self._source.load(self._source.find()))
 
     def refresh(self) -> None:
         """Take the model that the alias points to now, if it is another; on failure keep this one.
@@ -203,7 +197,7 @@ class CurrentModel:
             if self.served is not None and place.uri == self.served.place.uri:
                 self._failure = None
                 return
-            served = self._source.load(place, self._meters.count_pass)
+            served = self._source.load(place)
         except _FAILURES as error:
             self._meters.count_reload(has_failed=True)
             failure = one_line(error)

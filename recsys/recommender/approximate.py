@@ -10,7 +10,7 @@ the exact search.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
@@ -135,14 +135,15 @@ class ApproximateSearch(Search):
             n_bytes=self.recall.n_bytes,
         )
 
-    def best(self, query: Query) -> Lists:
-        """The lists of a query; those for which too few items are proposed are exact."""
-        lists = Lists.empty(len(query), query.k)
-        rows = self._propose(lists, query)
-        if len(rows):
-            masked = None if query.masked is None else query.masked.take(rows)
-            exact = self.exact.best(Query(query.vectors[rows], query.k, masked, query.allowed))
-            lists.put(rows, exact)
+    def best_together(self, queries: Sequence[Query]) -> list[Lists]:
+        """The lists of each query; those for which too few items are proposed are exact."""
+        lists = [Lists.empty(len(query), query.k) for query in queries]
+        left = [self._propose(some, query) for some, query in zip(lists, queries, strict=True)]
+        exact = self.exact.best_together(
+            [query.take(rows) for query, rows in zip(queries, left, strict=True)]
+        )
+        for some, rows, found in zip(lists, left, exact, strict=True):
+            some.put(rows, found)
         return lists
 
     def _propose(self, lists: Lists, query: Query) -> IntArray:

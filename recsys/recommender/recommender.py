@@ -7,7 +7,7 @@ tensors, ids and texts as Arrow tables, settings as JSON.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +38,15 @@ from recsys.recommender.liked import (
     as_bags,
     liked_histories,
 )
-from recsys.recommender.search import ItemSearch, Query, Search, normalised
+from recsys.recommender.search import (
+    Asking,
+    ItemSearch,
+    Query,
+    Search,
+    Wanted,
+    answer,
+    normalised,
+)
 from recsys.recommender.stored import from_bundle, to_bundle
 
 POSITION = "position"
@@ -66,8 +74,6 @@ class Recommender:
         provenance: where the model comes from (run, data fingerprint), as plain JSON values.
         cold_start: makes vectors of new users and items; None where only known ones have any.
         approximate: finds nearly the best items in less time; None to search exactly.
-        on_pass: told after each pass over the catalogue how many questions it answered; those that
-            several threads ask at once share a pass.
     """
 
     users: Vocabulary
@@ -78,7 +84,6 @@ class Recommender:
     provenance: Mapping[str, Any]
     cold_start: ColdStart | None = None
     approximate: ApproximateSearch | None = None
-    on_pass: Callable[[int], None] | None = None
 
     @classmethod
     def of(
@@ -154,7 +159,7 @@ class Recommender:
     def recommend_table(self, user_ids: Sequence[str], k: int = 10, **options: Any) -> pa.Table:
         """The answer of :meth:`recommend` as an Arrow table."""
         liked: Liked = [[]] * len(user_ids)
-        return self.recommend_for_users_table(user_ids, liked, k, **options).drop_columns(POSITION)
+        return answer(self.ask_for_users(user_ids, liked, k, **options)).drop_columns(POSITION)
 
     def recommend_for_liked(
         self,
@@ -193,10 +198,10 @@ class Recommender:
                 the items.
         """
         nobody = [None] * len(liked)
-        table = self.recommend_for_users_table(
+        asking = self.ask_for_users(
             nobody, liked, k, ratings=ratings, exclude_seen=exclude_seen, categories=categories
         )
-        return _frame(table.drop_columns(USER_ID))
+        return _frame(answer(asking).drop_columns(USER_ID))
 
     def recommend_for_users(
         self,
@@ -228,12 +233,12 @@ class Recommender:
             ConfigError: as :meth:`recommend_for_liked`.
             DataError: as well.
         """
-        table = self.recommend_for_users_table(
+        asking = self.ask_for_users(
             user_ids, liked, k, ratings=ratings, exclude_seen=exclude_seen, categories=categories
         )
-        return _frame(table)
+        return _frame(answer(asking))
 
-    def recommend_for_users_table(
+    def ask_for_users(
         self,
         user_ids: Sequence[str | None],
         liked: Liked,
@@ -242,8 +247,8 @@ class Recommender:
         ratings: Ratings | None = None,
         exclude_seen: bool = True,
         categories: Sequence[str] = (),
-    ) -> pa.Table:
-        """The answer of :meth:`recommend_for_users` as an Arrow table."""
+    ) -> Asking[pa.Table]:
+        """The question of :meth:`recommend_for_users`."""
         self._check_k(k)
         allowed = self.books.carrying(categories)
         names = [None if name is None else str(name) for name in user_ids]
@@ -252,24 +257,30 @@ class Recommender:
         users[named] = self._user_lookup.index_of([name for name in names if name is not None])
         histories = liked_histories(liked, ratings, self.books.lookup, len(self.books))
         search: Search = self.approximate or self._item_search
-        lists = Lists.empty(len(users), k)
         sources = np.full(len(users), "popularity", dtype=object)
         known = np.flatnonzero(users >= 0)
         placed = np.flatnonzero((users < 0) & (histories.lengths > 0))
         others = np.flatnonzero((users < 0) & (histories.lengths == 0))
+        wanted: list[Wanted] = []
         if len(known):
             seen = self.seen.take(users[known]) if exclude_seen else None
             query = Query(self.vectors.users[users[known]], k, seen, allowed)
-            lists.put(known, search.best(query))
+            wanted.append(Wanted(search, query))
             sources[known] = "model"
         if len(placed):
             own = histories.take(placed)
             seen = as_bags(own) if exclude_seen else None
-            lists.put(placed, search.best(Query(self._liked_vectors(own), k, seen, allowed)))
+            query = Query(self._liked_vectors(own), k, seen, allowed)
+            wanted.append(Wanted(search, query))
             sources[placed] = self._liked_source
         if len(others):
             anyone = np.ones((1, 1), dtype=np.float32)
-            lists.put(others, self._popular_search.best(Query(anyone, k, allowed=allowed)))
+            wanted.append(Wanted(self._popular_search, Query(anyone, k, allowed=allowed)))
+        found = yield wanted
+        lists = Lists.empty(len(users), k)
+        groups = [rows for rows in (known, placed, others) if len(rows)]
+        for rows, some in zip(groups, found, strict=True):
+            lists.put(rows, some)
         columns = {**_positions(len(names)), USER_ID: pa.array(names, pa.string())}
         return self._item_table(lists, columns, sources)
 
@@ -298,12 +309,12 @@ class Recommender:
             ConfigError: k is below 1 or above the size of the catalogue.
             DataError: an item that is not in the catalogue; a category that no item carries.
         """
-        return _frame(self.similar_items_table(item_ids, k, categories=categories))
+        return _frame(answer(self.ask_for_similar_items(item_ids, k, categories=categories)))
 
-    def similar_items_table(
+    def ask_for_similar_items(
         self, item_ids: Sequence[str], k: int = 10, *, categories: Sequence[str] = ()
-    ) -> pa.Table:
-        """The answer of :meth:`similar_items` as an Arrow table."""
+    ) -> Asking[pa.Table]:
+        """The question of :meth:`similar_items`."""
         self._check_k(k)
         allowed = self.books.carrying(categories)
         asked = [str(item_id) for item_id in item_ids]
@@ -314,7 +325,8 @@ class Recommender:
             )
         itself = Bags(np.arange(len(items) + 1), items.astype(np.int32), len(self.books))
         search = self._cosine_search
-        lists = search.best(Query(search.catalogue.items[items], k, itself, allowed))
+        query = Query(search.catalogue.items[items], k, itself, allowed)
+        (lists,) = yield [Wanted(search, query)]
         columns = {ITEM_ID: pa.array(asked, pa.string())}
         return self._item_table(lists, columns, key="similar_item_id")
 
@@ -338,16 +350,16 @@ class Recommender:
             DataError: columns that the model does not know or that hold something else; a model
                 whose item tower reads no metadata; a category that no item carries.
         """
-        return _frame(self.similar_to_book_table(books, k, categories=categories))
+        return _frame(answer(self.ask_for_similar_to_book(books, k, categories=categories)))
 
-    def similar_to_book_table(
+    def ask_for_similar_to_book(
         self, books: pd.DataFrame, k: int = 10, *, categories: Sequence[str] = ()
-    ) -> pa.Table:
-        """The answer of :meth:`similar_to_book` as an Arrow table."""
+    ) -> Asking[pa.Table]:
+        """The question of :meth:`similar_to_book`."""
         self._check_k(k)
         allowed = self.books.carrying(categories)
         vectors = normalised(self._likeness(self._new_item_vectors(books)))
-        lists = self._cosine_search.best(Query(vectors, k, allowed=allowed))
+        (lists,) = yield [Wanted(self._cosine_search, Query(vectors, k, allowed=allowed))]
         return self._item_table(lists, _positions(len(vectors)))
 
     def users_of_book(self, books: pd.DataFrame, k: int = 10) -> pd.DataFrame:
@@ -365,12 +377,13 @@ class Recommender:
             DataError: columns that the model does not know or that hold something else; a model
                 whose item tower reads no metadata.
         """
-        return _frame(self.users_of_book_table(books, k))
+        return _frame(answer(self.ask_for_users_of_book(books, k)))
 
-    def users_of_book_table(self, books: pd.DataFrame, k: int = 10) -> pa.Table:
-        """The answer of :meth:`users_of_book` as an Arrow table."""
+    def ask_for_users_of_book(self, books: pd.DataFrame, k: int = 10) -> Asking[pa.Table]:
+        """The question of :meth:`users_of_book`."""
         _check_length(k, len(self.users), "the known users")
-        lists = self._user_search.best(Query(self._new_item_vectors(books), k))
+        query = Query(self._new_item_vectors(books), k)
+        (lists,) = yield [Wanted(self._user_search, query)]
         rows, ranks = np.nonzero(lists.items >= 0)
         return pa.table(
             {
@@ -447,21 +460,21 @@ class Recommender:
 
     @cached_property
     def _item_search(self) -> ItemSearch:
-        return ItemSearch(self.vectors.items, self.vectors.combine, on_pass=self.on_pass)
+        return ItemSearch(self.vectors.items, self.vectors.combine)
 
     @cached_property
     def _popular_search(self) -> ItemSearch:
         counts = self.popularity.astype(np.float32)[:, None]
-        return ItemSearch(counts, on_pass=self.on_pass)
+        return ItemSearch(counts)
 
     @cached_property
     def _user_search(self) -> ItemSearch:
-        return ItemSearch(self.vectors.users, self.vectors.combine, on_pass=self.on_pass)
+        return ItemSearch(self.vectors.users, self.vectors.combine)
 
     @cached_property
     def _cosine_search(self) -> ItemSearch:
         unit = normalised(self._likeness(self.vectors.items))
-        return ItemSearch(unit, on_pass=self.on_pass)
+        return ItemSearch(unit)
 
     def _likeness(self, items: FloatArray) -> FloatArray:
         """Vectors of items without the coordinate that says how popular they are."""

@@ -1,20 +1,17 @@
 """The best items for the vectors of a question, exactly, among all items or some of them.
 
 The vectors of the items are kept as :mod:`recsys.evaluation.topk` reads them. Reading them is what
-a question costs, and costs hardly more for eight users than for one, so questions of several
-threads share a pass: a thread that finds all passes taken waits, and the next pass answers all that
-wait. Nothing is held up to gather more. Lists and scores are to the bit those of a question alone.
+a question costs, and costs hardly more for eight users than for one, so questions can share a pass:
+a question is a generator that stops where it needs lists, and goes on with them. Lists and scores
+are to the bit those of a question alone.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from threading import Event, Lock
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,14 +23,10 @@ from recsys.evaluation.scorers import Combine, as_tensor
 from recsys.evaluation.topk import ITEMS_PER_BLOCK, PAIRS_AT_ONCE, Catalogue, Hidden
 from recsys.workers import worker_pool
 
-logger = logging.getLogger(__name__)
 ROWS_AT_ONCE = 64
 """Rows of one product; 64 take three times as long as one, on 1,000,000 items."""
 PLACES_AT_ONCE = 1 << 15
 """Rows times k, at most, which bounds the items that are compared."""
-MOST_VECTORS = 64
-"""Vectors in one pass, K for each user, but for a question that wants more by itself: later ones
-wait no longer than one pass."""
 SPARSE = 8
 """Where at most one item in so many is allowed, the vectors of those are gathered."""
 HALF_PAYS_FROM = 1 << 24
@@ -72,113 +65,84 @@ class Query:
         """K."""
         return int(self.vectors.shape[1])
 
+    def take(self, rows: IntArray) -> Query:
+        """The query of some of the users."""
+        masked = None if self.masked is None else self.masked.take(rows)
+        return Query(self.vectors[rows], self.k, masked, self.allowed)
 
-class Search(Protocol):
+
+class Search(ABC):
     """Finds the best items of users."""
 
+    @abstractmethod
+    def best_together(self, queries: Sequence[Query]) -> list[Lists]:
+        """The lists of each query, to the bit the same as if it were alone."""
+
     def best(self, query: Query) -> Lists:
-        """The lists of a query."""
-        ...
+        """The lists of one query."""
+        return self.best_together([query])[0]
 
 
-@dataclass(eq=False)
-class _Waiting:
-    """A query that waits.
+@dataclass(frozen=True, eq=False)
+class Wanted:
+    """Lists that a question needs.
 
     Attributes:
+        search: where they are found.
         query: what is looked for.
-        woken: set when there is something to do for its thread.
-        batch: the queries that its thread is to answer, itself the first; empty for none.
-        result: its lists, or what was raised.
     """
 
+    search: Search
     query: Query
-    woken: Event = field(default_factory=Event)
-    batch: list[_Waiting] = field(default_factory=list)
-    result: Lists | Exception | None = None
+
+
+Answer = TypeVar("Answer")
+Asking = Generator[Sequence[Wanted], Sequence[Lists], Answer]
+"""A question: stops once, where it needs lists, and is sent those in the same order."""
+
+
+def answer(asking: Asking[Answer]) -> Answer:
+    """The answer to one question."""
+    found = search_together([next(asking)])[0]
+    return finish(asking, found)
+
+
+def finish(asking: Asking[Answer], found: Sequence[Lists]) -> Answer:
+    """The answer to a question that stopped, from what was found for it."""
+    try:
+        asking.send(found)
+    except StopIteration as end:
+        result: Answer = end.value
+        return result
+    raise AssertionError("a question stops once")
+
+
+def search_together(questions: Sequence[Sequence[Wanted]]) -> list[list[Lists]]:
+    """What each question wants, in one pass of each search that any of them names."""
+    found = [[Lists.empty(0, 0)] * len(wanted) for wanted in questions]
+    places: dict[int, list[tuple[int, int]]] = {}
+    for number, wanted in enumerate(questions):
+        for part, one in enumerate(wanted):
+            places.setdefault(id(one.search), []).append((number, part))
+    for at in places.values():
+        together = [questions[number][part] for number, part in at]
+        lists = together[0].search.best_together([one.query for one in together])
+        for (number, part), result in zip(at, lists, strict=True):
+            found[number][part] = result
+    return found
 
 
 class ItemSearch(Search):
-    """Exact search by inner product, by one thread or many.
+    """Exact search by inner product.
 
     Args:
         items: vectors, (I, D) float32, finite; or several of each, (I, M, D), to be found by one.
         combine: how the products of several vectors become one score.
-        on_pass: told after each pass how many queries it answered.
-        n_passes: at once; None for one a core.
     """
 
-    def __init__(
-        self,
-        items: FloatArray,
-        combine: Combine = "max",
-        *,
-        on_pass: Callable[[int], None] | None = None,
-        n_passes: int | None = None,
-    ) -> None:
+    def __init__(self, items: FloatArray, combine: Combine = "max") -> None:
         in_half = is_fast() and items.size >= HALF_PAYS_FROM
         self.catalogue = Catalogue.of(items, combine, in_half=in_half)
-        self._on_pass = on_pass
-        self._n_free = n_passes or len(os.sched_getaffinity(0))
-        self._lock, self._queue = Lock(), deque[_Waiting]()
-
-    def best(self, query: Query) -> Lists:
-        """The lists of a query, found in one pass with those that wait at the same time."""
-        waiting = _Waiting(query)
-        with self._lock:
-            self._queue.append(waiting)
-            if self._n_free:
-                self._n_free -= 1
-                self._start_pass()
-        waiting.woken.wait()
-        if waiting.batch:
-            try:
-                self._answer(waiting.batch)
-            except BaseException:  # such as Ctrl-C: the others must not wait for ever
-                for other in waiting.batch:
-                    other.result = other.result or RuntimeError("the search was interrupted")
-                    other.woken.set()
-                raise
-            finally:
-                with self._lock:
-                    if self._queue:
-                        self._start_pass()
-                    else:
-                        self._n_free += 1
-        if isinstance(waiting.result, Exception):
-            raise waiting.result
-        assert waiting.result is not None
-        return waiting.result
-
-    def _start_pass(self) -> None:
-        """Give the thread of the first query all that wait, as far as a pass may hold them."""
-        first = self._queue.popleft()
-        first.batch, n_vectors = [first], first.query.vectors[..., 0].size
-        while self._queue and n_vectors < MOST_VECTORS:
-            first.batch.append(self._queue.popleft())
-            n_vectors += first.batch[-1].query.vectors[..., 0].size
-        first.woken.set()
-
-    def _answer(self, batch: Sequence[_Waiting]) -> None:
-        """Search for all at once; where that fails, for each alone, so that one is to blame."""
-        results: Sequence[Lists | Exception]
-        try:
-            results = self.best_together([waiting.query for waiting in batch])
-        except Exception as error:
-            if len(batch) > 1:
-                # the trace too: alone, each may succeed, and then nobody else would tell
-                said = "%d questions failed together, each is searched for alone; the error follows"
-                logger.warning(said, len(batch), exc_info=error)
-                for waiting in batch:
-                    self._answer([waiting])
-                return
-            results = [error]
-        else:
-            if self._on_pass is not None:
-                self._on_pass(len(batch))
-        for waiting, result in zip(batch, results, strict=True):
-            waiting.result = result
-            waiting.woken.set()
 
     def best_together(self, queries: Sequence[Query]) -> list[Lists]:
         """The lists of each query, to the bit the same as if it were alone."""

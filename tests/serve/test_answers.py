@@ -45,13 +45,13 @@ def test_liked_books_place_a_user_without_an_id(client, towers):
 
 def test_ratings_of_liked_books_reach_the_recommender(client, towers, monkeypatch):
     """None of today's models weighs them, so they are caught on their way."""
-    given, answered = [], Recommender.recommend_for_users_table
+    given, answered = [], Recommender.ask_for_users
 
     def caught(recommender, *args, ratings=None, **options):
         given.append(ratings)
         return answered(recommender, *args, ratings=ratings, **options)
 
-    monkeypatch.setattr(Recommender, "recommend_for_users_table", caught)
+    monkeypatch.setattr(Recommender, "ask_for_users", caught)
     liked = [towers.items.ids.to_pylist()[:3], []]
     ask(client, "/recommend", liked=liked, liked_ratings=[[5, None, 2.5], None], k=3)
     assert given == [[[5, None, 2.5], None]]

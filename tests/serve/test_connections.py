@@ -63,9 +63,10 @@ def test_a_half_head_after_an_answer_closes_the_connection_too(listener, monkeyp
 def test_connections_leave_descriptors_free_and_that_is_said_once(listener, monkeypatch, caplog):
     caplog.set_level(logging.WARNING, logger="bookends")
     monkeypatch.setattr(logging.getLogger("bookends"), "propagate", True)
-    lowest = os.dup(0)
-    os.close(lowest)
-    limit = lowest + 2 * 3 + SPARE_DESCRIPTORS  # three connections have two ends each here
+    free = [os.dup(0) for _ in range(2 * 3)]  # three connections have two ends each here
+    for descriptor in free:
+        os.close(descriptor)
+    limit = max(free) + 1 + SPARE_DESCRIPTORS
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     ends = []
     try:

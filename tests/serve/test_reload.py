@@ -84,7 +84,7 @@ def test_health_is_answered_while_a_question_is_in_work(champion, monkeypatch):
     def slow(*asked):
         begun.set()
         assert may_end.wait(20)
-        return recommend(*asked)
+        return (yield from recommend(*asked))
 
     monkeypatch.setattr(answers, "recommend", slow)
     current, meters = champion
