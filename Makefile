@@ -7,7 +7,7 @@ PEERS := .bench/venv
 PEERS_STAMP := $(PEERS)/.installed
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test fuzz lint bench accuracy ui clean
+.PHONY: run test fuzz lint proto bench accuracy ui clean
 
 run: $(STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . --env-manager local --experiment-name bookends
@@ -24,6 +24,11 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What is generated from the .proto, after a change of it.
+proto: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
+		experiments/serve/rpc/recommender.proto
 
 bench: $(STAMP) $(PEERS_STAMP)
 	$(BIN)/python -m benchmarks $(BENCH)

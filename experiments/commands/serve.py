@@ -1,4 +1,4 @@
-"""``bookends serve``: answers over HTTP."""
+"""``bookends serve``: answers over HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_PO
     show_default=True,
     help="0 for a free one.",
 )
+@click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    help="Answer over gRPC there, too; needs the extra 'grpc'. 0 for a free one.",
+)
 @click.option("--ann", is_flag=True, help="Search by an index; its recall is measured and logged.")
 @click.option(
     "--max-k", type=click.IntRange(min=1), default=1000, show_default=True, help="Of a list."
@@ -55,7 +60,8 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_PO
 def serve(model: str, tracking_uri: str | None, ann: bool, **options: Any) -> None:
     """Answer over HTTP, and follow the alias without an interruption.
 
-    The schema is at /openapi.json. SIGTERM ends the server when all requests are answered.
+    The schema is at /openapi.json, that of gRPC behind reflection. SIGTERM ends the
+    server when all requests are answered.
     """
     # before numpy and torch come: each request has one thread, and requests run side by side
     for name, value in _ONE_THREAD.items():

@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel
@@ -28,17 +28,24 @@ wait no longer than one pass."""
 Result = TypeVar("Result")
 
 
+def as_json(answer: BaseModel) -> bytes:
+    """The answer as the HTTP server sends it."""
+    return answer.model_dump_json().encode()
+
+
 @dataclass(frozen=True, eq=False)
 class _Question:
     """A question that waits.
 
     Attributes:
         asking: the question, not begun.
-        body: where the answer goes, as JSON.
+        encode: makes of the answer what is sent.
+        body: where that goes.
     """
 
     asking: Asking[BaseModel]
-    body: Future[bytes] = field(default_factory=Future)
+    encode: Callable[[BaseModel], Any]
+    body: Future[Any] = field(default_factory=Future)
 
     def begin(self) -> Sequence[Wanted] | None:
         """What is to be searched for; None where it is refused, or nobody waits any more."""
@@ -48,8 +55,8 @@ class _Question:
 
     def end(self, found: Sequence[Lists]) -> None:
         """Answer, from what was found."""
-        # JSON here, too: that of long lists takes as long as finding them
-        body = self._try(lambda: finish(self.asking, found).model_dump_json().encode())
+        # encoded here, too: long lists take as long to encode as to find
+        body = self._try(lambda: self.encode(finish(self.asking, found)))
         if body is not None:
             self.body.set_result(body)
 
@@ -80,9 +87,9 @@ class Answering:
         for thread in self._threads:
             thread.start()
 
-    def ask(self, asking: Asking[BaseModel]) -> Future[bytes]:
-        """Leave a question; the answer comes as JSON."""
-        question = _Question(asking)
+    def ask(self, asking: Asking[BaseModel], encode: Callable[[Any], Any] = as_json) -> Future[Any]:
+        """Leave a question; the answer comes as ``encode`` makes it, in the thread that answers."""
+        question = _Question(asking, encode)
         self._queue.put(question)
         return question.body
 

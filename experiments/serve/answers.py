@@ -6,6 +6,7 @@ Each is a generator that stops where it needs lists, so that questions can share
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import pandas as pd
@@ -86,6 +87,27 @@ def users_of_book(
     )
     lists = _lists(rows, rows["position"].to_pylist(), n_books)
     return _answer(schemas.NewBookUsersAnswer, served, [{"users": ranked} for ranked in lists])
+
+
+def model_card(served: Served) -> schemas.ModelCard:
+    """The model that answers, as far as those who ask may know."""
+    recommender, index = served.recommender, None
+    if recommender.approximate is not None:
+        measured = asdict(recommender.approximate.recall)
+        means = {f"recall_{name}": measured.pop(name) for name in ("mean", "lowest")}
+        index = schemas.Index(**means, **measured)
+    return schemas.ModelCard(
+        uri=served.asked,
+        version=served.version,
+        run_id=served.run_id,
+        loaded_at=served.loaded_at.isoformat(timespec="seconds"),
+        n_users=len(recommender.users),
+        n_items=len(recommender.items),
+        n_bytes=recommender.n_bytes,
+        book_columns=list(recommender.book_columns),
+        index=index,
+        provenance=dict(recommender.provenance),
+    )
 
 
 def _check_size(k: int, n_lists: int, max_k: int) -> None:

@@ -48,6 +48,12 @@ class Listener(socket.socket):
         raise BlockingIOError
 
 
+def address_of(listener: socket.socket) -> str:
+    """Host and port of a socket, as an address names them."""
+    host, port = listener.getsockname()[:2]
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
+
+
 class TimedProtocol(H11Protocol):
     """HTTP whose connections are closed when the head of a request is not there in time."""
 

@@ -10,12 +10,21 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from experiments.serve.refusals import TOKEN_LINE
+
 BODY_SECONDS = 30
 """A body that takes longer is given up."""
 DRAINED_BYTES = 16 * 2**20
 DRAIN_SECONDS = 2
 """How much of a refused body is still read: a client that writes before it reads would see a
 broken connection, not the answer."""
+
+
+def carries_token(header: bytes | None, token: bytes) -> bool:
+    """Whether the header 'Authorization' carries the bearer token."""
+    scheme, _, given = (header or b"").partition(b" ")
+    is_right = hmac.compare_digest(given.strip(), token)
+    return scheme.lower() == b"bearer" and is_right
 
 
 @dataclass(frozen=True)
@@ -37,15 +46,13 @@ class TokenGuard:
         if scope["type"] != "http" or scope["path"] in self.open_paths:
             await self.app(scope, receive, send)
             return
-        scheme, _, given = (_header(scope, b"authorization") or b"").partition(b" ")
-        is_right = hmac.compare_digest(given.strip(), self.token)
-        if scheme.lower() == b"bearer" and is_right:
+        if carries_token(_header(scope, b"authorization"), self.token):
             await self.app(scope, receive, send)
             return
         await refuse(
             send,
             401,
-            "the header 'Authorization: Bearer TOKEN' must carry the token of this server",
+            TOKEN_LINE,
             [(b"www-authenticate", b"Bearer")],
         )
 

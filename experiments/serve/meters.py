@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
-_OTHER = "other"
+OTHER = "other"
+"""Paths that are not told apart, as anyone can invent more."""
 
 
 class Meters:
@@ -64,8 +65,8 @@ class Meters:
         """Questions that one pass over the catalogue answered."""
         self._together.observe(n_questions)
 
-    def count_request(self, path: str, status: int, seconds: float) -> None:
-        """A request that was answered."""
+    def count_request(self, path: str, status: int | str, seconds: float) -> None:
+        """A request that was answered; by gRPC the path is its method, the status its code."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
@@ -103,5 +104,5 @@ class Metered:
         try:
             await self.app(scope, receive, watched)
         finally:
-            path = scope["path"] if scope["path"] in self.paths else _OTHER
+            path = scope["path"] if scope["path"] in self.paths else OTHER
             self.meters.count_request(path, statuses[-1], time.perf_counter() - started)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging.config
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import uvicorn
 
 from experiments.serve.app import build_app
-from experiments.serve.connections import Listener, TimedProtocol
+from experiments.serve.connections import Listener, TimedProtocol, address_of
 from experiments.serve.meters import Meters
 from experiments.serve.model import LOG, CurrentModel, ModelSource, Reloader, settle
 from experiments.signals import Interrupted, interruptible
 from recsys.errors import ConfigError
+
+if TYPE_CHECKING:
+    from experiments.serve.rpc.service import RpcServer
 
 TOKEN_VARIABLE = "BOOKENDS_TOKEN"
 GRACE_SECONDS = 30
@@ -41,6 +46,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    grpc_port: int | None = None,
     reload_seconds: float = 10.0,
     token_file: Path | None = None,
     **limits: int,
@@ -51,28 +57,34 @@ def serve(
         source: what is to be served.
         host: address to listen on.
         port: 0 for a free one.
+        grpc_port: where to answer over gRPC, too; 0 for a free one, None for nowhere.
         reload_seconds: between two looks at the alias.
         token_file: holds the token that requests must carry.
         **limits: of :func:`build_app`.
 
     Raises:
-        BookendsError: no such model, no such token, or the port is taken.
+        BookendsError: no such model, no such token, a port is taken, or gRPC is not installed.
         Interrupted: the signal came before the server was up.
     """
     logging.config.dictConfig(_LOGGING)
     token = read_token(token_file)
-    with interruptible(), _listener(host, port) as listener:
+    with interruptible(), ExitStack() as sockets:
+        listener = sockets.enter_context(_listener(host, port, "--port"))
+        build_rpc = None
+        if grpc_port is not None:
+            reserved = sockets.enter_context(_listener(host, grpc_port, "--grpc-port"))
+            build_rpc = partial(_rpc_server(), reserved)
         meters = Meters()
         current = CurrentModel(source, meters)
         with _all_cores():  # an index takes minutes; a later one is built by one thread
             current.start()
         reloader = Reloader(current, reload_seconds) if source.can_move else None
-        host, port = listener.getsockname()[:2]
-        if token is None and not ipaddress.ip_address(host).is_loopback:
+        if token is None and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
             LOG.warning("anyone who reaches %s may ask: %s is not set", host, TOKEN_VARIABLE)
+        app = build_app(current, meters, token=token, **limits)
         server = _Server(
             uvicorn.Config(
-                build_app(current, meters, token=token, **limits),
+                app,
                 http=TimedProtocol,
                 log_config=None,
                 access_log=False,
@@ -80,8 +92,21 @@ def serve(
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )
         )
-        server.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        server.address = f"http://{address_of(listener)}"
+        if build_rpc is not None:
+            server.rpc = build_rpc(app.state.admission, meters, token=token, **limits)
         _run(server, listener, reloader)
+
+
+def _rpc_server() -> type[RpcServer]:
+    """The gRPC server, of an extra."""
+    try:
+        from experiments.serve.rpc.service import RpcServer
+    except ImportError as error:
+        raise ConfigError(
+            f"'--grpc-port' needs gRPC: pip install 'bookends[grpc]' ({error})"
+        ) from None
+    return RpcServer
 
 
 @contextmanager
@@ -107,14 +132,23 @@ def _run(server: _Server, listener: socket.socket, reloader: Reloader | None) ->
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, once it does."""
+    """Says where it listens, once it does; a gRPC server begins and ends with it."""
 
     address = ""
+    rpc: RpcServer | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if self.rpc is not None:
+            LOG.info("serving gRPC on %s", await self.rpc.start())
         settle()
         LOG.info("serving on %s", self.address)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ends = [super().shutdown(sockets)]
+        if self.rpc is not None:
+            ends.append(self.rpc.stop(GRACE_SECONDS))
+        await asyncio.gather(*ends)
 
 
 def read_token(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> str | None:
@@ -135,7 +169,7 @@ def read_token(path: Path | None = None, environ: Mapping[str, str] = os.environ
     return token
 
 
-def _listener(host: str, port: int) -> socket.socket:
+def _listener(host: str, port: int, option: str) -> socket.socket:
     """A socket that listens, taken before the model is loaded: a taken port is known at once."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -150,6 +184,6 @@ def _listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"'--host' and '--port' must be free, got {host}:{port} ({error.strerror})"
+            f"'--host' and '{option}' must be free, got {host}:{port} ({error.strerror})"
         ) from error
     return listener

@@ -143,10 +143,10 @@ def test_the_schema_types_every_answer(client):
 
 def test_an_index_is_measured_and_shown(towers_path):
     pytest.importorskip("usearch")
-    from experiments.serve.app import _card
+    from experiments.serve.answers import model_card
     from experiments.serve.model import ModelSource
 
     source = ModelSource(str(towers_path), ann=True)
-    card = _card(source.load(source.find()))
+    card = model_card(source.load(source.find()))
     assert 0 <= card.index.recall_lowest <= card.index.recall_mean <= 1
     assert card.index.k == 10

@@ -11,10 +11,13 @@ import sys
 import time
 import urllib.request
 
+import grpc
 import pytest
 from click.testing import CliRunner
 
 from experiments.cli import main
+from experiments.serve.rpc import recommender_pb2 as pb
+from experiments.serve.rpc.recommender_pb2_grpc import RecommenderStub
 from experiments.serve.server import read_token
 from recsys.errors import ConfigError
 
@@ -50,6 +53,8 @@ class Server:
             assert self.process.poll() is None and time.monotonic() < until, log.read_text()
             time.sleep(0.05)
         self.port = int(found[1])
+        found = re.search(r"serving gRPC on (\S+)", log.read_text())
+        self.rpc_address = found and found[1]
 
     def get(self, path):
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=TOKEN)
@@ -57,9 +62,15 @@ class Server:
             return json.load(answer)
 
 
+def version_by_rpc(server):
+    with grpc.insecure_channel(server.rpc_address) as channel:
+        metadata = [("authorization", "Bearer right")]
+        return RecommenderStub(channel).Model(pb.ModelRequest(), metadata=metadata).version
+
+
 def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store, tmp_path):
     uri, client = store
-    arguments = ["--tracking-uri", uri, "--reload-seconds", "0.2"]
+    arguments = ["--tracking-uri", uri, "--reload-seconds", "0.2", "--grpc-port", "0"]
     server = Server(arguments, tmp_path / "log")
     try:
         assert server.get("/model")["version"] == "1"
@@ -68,6 +79,7 @@ def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store,
         while server.get("/model")["version"] != "2":
             assert time.monotonic() < until, server.log.read_text()
             time.sleep(0.05)
+        assert version_by_rpc(server) == "2"
         body = b'{"user_ids": ["user-0"], "k": 1}'
         head = (
             "POST /recommend HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer right\r\n"
@@ -78,6 +90,8 @@ def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store,
             time.sleep(0.3)  # the request is in work when the signal comes
             server.process.send_signal(signal.SIGTERM)
             time.sleep(0.3)
+            with pytest.raises(grpc.RpcError):
+                version_by_rpc(server)
             connection.sendall(body[5:])
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 200")
