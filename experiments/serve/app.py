@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -18,6 +18,7 @@ from experiments.serve.answering import Answering, as_json
 from experiments.serve.guards import BodyGuard, TokenGuard
 from experiments.serve.meters import Metered, Meters
 from experiments.serve.model import LOG, CurrentModel, Served
+from experiments.serve.page import schema_page
 from experiments.serve.refusals import MISTAKE_LINE, REFUSED, describe
 from recsys.recommender.search import Asking
 
@@ -130,7 +131,7 @@ def build_app(
         description="Ranked items for users known and new, and items near an item.",
         version=version("bookends"),
         lifespan=lifespan,
-        docs_url=None,  # the pages load scripts from elsewhere; the schema is at /openapi.json
+        docs_url=None,  # the pages load scripts from elsewhere; ours is at /
         redoc_url=None,
         redirect_slashes=False,  # it would lead to whatever host the request names
     )
@@ -138,7 +139,8 @@ def build_app(
     _add_questions(app, admission)
     _add_accounts(app, admission, meters)
     _add_refusals(app)
-    paths = {*app.openapi()["paths"], "/openapi.json"}
+    paths = {*app.openapi()["paths"], "/openapi.json", "/"}
+    _add_page(app, current, needs_token=token is not None)
     # the last one added is asked first
     app.add_middleware(BodyGuard, max_bytes=max_body_bytes)
     if token is not None:
@@ -201,6 +203,16 @@ def _add_accounts(app: FastAPI, admission: Admission, meters: Meters) -> None:
     async def metrics() -> Response:
         """Counters, in the text form of Prometheus."""
         return Response(meters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_page(app: FastAPI, current: CurrentModel, *, needs_token: bool) -> None:
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page(request: Request) -> HTMLResponse:
+        """What can be asked, for a browser."""
+        base = str(request.base_url)
+        return HTMLResponse(
+            schema_page(app.openapi(), base, current.served, needs_token=needs_token)
+        )
 
 
 def _add_refusals(app: FastAPI) -> None:
