@@ -88,8 +88,26 @@ def run(
 @main.command()
 @click.argument("run_dir", type=PATH)
 @PDF
-def report(run_dir: Path, pdf: bool) -> None:
+@click.option(
+    "--summary",
+    is_flag=True,
+    help="Only print, as Markdown: the key figures, and how the run compares with the champion.",
+)
+@click.option("--name", help="--summary: of the registered model.  [default: bookends]")
+@click.option("--tracking-uri", help="--summary: store or server of the champion.")
+def report(
+    run_dir: Path, pdf: bool, summary: bool, name: str | None, tracking_uri: str | None
+) -> None:
     """Write the report of a run again from what its directory holds."""
+    if summary:
+        if pdf:
+            raise click.UsageError("--summary writes no report; --pdf is not for it")
+        from experiments.job_summary import job_summary
+
+        click.echo(job_summary(run_dir, name or "bookends", tracking_uri), nl=False)
+        return
+    if name is not None or tracking_uri is not None:
+        raise click.UsageError("--name and --tracking-uri are for --summary")
     from recsys.reporting.record import RunRecord
     from recsys.reporting.report import write_report
 

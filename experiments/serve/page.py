@@ -45,7 +45,7 @@ def schema_page(schema: Schema, base: str, served: Served | None, *, needs_token
                 {
                     "method": method.upper(),
                     "path": path,
-                    "meaning": route["description"],
+                    "meaning": route["description"].replace("`", ""),
                     "curl": " ".join(words),
                     "fields": _fields(schema, route),
                 }

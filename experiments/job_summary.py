@@ -1,0 +1,86 @@
+"""A run on one screen, for the page of a CI job: its key figures, and the champion beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from experiments.register import store_of
+from recsys.errors import BookendsError
+from recsys.evaluation.tables import Table
+from recsys.reporting.comparison import ComparedRun
+from recsys.reporting.comparison import compare as compare_runs
+from recsys.reporting.comparison_report import shortened
+from recsys.reporting.comparison_summary import verdict
+from recsys.reporting.comparison_tables import comparison_tables
+from recsys.reporting.document import Block, Callout, Report, Section, TableView, Text
+from recsys.reporting.formatting import moment
+from recsys.reporting.markdown import render_markdown
+from recsys.reporting.results import results_of
+from recsys.reporting.summary import key_figures, notices, outcome_sentences
+from tracking.past_runs import PastRun, find_run, read_run
+from tracking.registry import Registry
+
+_NOTE = (
+    "Paired over the same test users. points: hundredths of the metric. p: of the sign-flip test, "
+    "after Holm's correction. better, worse: users whom the run serves better or worse."
+)
+
+
+def job_summary(run_dir: Path, name: str, tracking_uri: str | None = None) -> str:
+    """The key figures of a run and its comparison with the champion, as Markdown.
+
+    A champion that cannot be compared, or a store that cannot be read, is said in place of it: the
+    run's own figures are wanted all the same.
+
+    Args:
+        run_dir: the run directory.
+        name: of the registered model.
+        tracking_uri: the champion's store; None for that of ``bookends register``.
+
+    Raises:
+        ArtifactError: no run directory, or a damaged one.
+    """
+    run = read_run(run_dir)
+    record, results = run.record, results_of(run.record)
+    tables = {table.name: table for table in run.tables}
+    rows = tuple(dataclasses.astuple(figure) for figure in key_figures(record, results))
+    figures = Table("key_figures", "Key figures", "", ("what", "value", "detail"), rows)
+    against = Section("champion", "Against the champion", _against(run_dir, name, tracking_uri))
+    report = Report(
+        title=record.run_name,
+        subtitle=f"{moment(record.created)} · {record.status}",
+        summary=" ".join(outcome_sentences(record, tables)),
+        notices=notices(record),
+        key_figures=(),
+        sections=(Section("key", "Results", (TableView(figures),)), against),
+    )
+    return render_markdown(report, charts="")
+
+
+def _against(run_dir: Path, name: str, tracking_uri: str | None) -> tuple[Block, ...]:
+    """What the paired test says of the run and the champion."""
+    try:
+        uri = store_of(str(run_dir), tracking_uri)
+        run = read_run(run_dir, uri)
+        version = Registry(uri, name).champion()
+        if version is None:
+            return (Text(f"No version of {name} is champion yet."),)
+        called = f"version {version.version} of {name}"
+        if version.run_id == run.run_id:
+            return (Text(f"This run is the champion, {called}."),)
+        champion = find_run(version.run_id or "", uri)
+        comparison = compare_runs([_compared(champion), _compared(run)])
+    except BookendsError as error:
+        return (Callout(f"The champion could not be compared: {error}", "warning"),)
+    differences = shortened(comparison_tables(comparison)["differences"])
+    (pair,) = comparison.pairs
+    return (
+        Text(f"The champion is {called}, {champion.name}. {verdict(comparison, pair)}"),
+        TableView(dataclasses.replace(differences, title="Differences", note=_NOTE), limit=1000),
+    )
+
+
+def _compared(run: PastRun) -> ComparedRun:
+    tables = {table.name: table for table in run.tables}
+    return ComparedRun(run.name, run.run_id, run.record, run.per_user, tables)
