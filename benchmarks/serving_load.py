@@ -7,7 +7,7 @@ Starts the servers on free ports, sends them requests in turn, several rounds, f
 known users drawn at random, one user a request, over connections that are kept, and ends them.
 Prints medians over the rounds, so that what else the machine does falls on all of them.
 The client is asyncio streams: a library for HTTP would take more time than the server. It runs on
-the same machine, and takes its share of it.
+the same machine, and takes its share of it. For gRPC it is that of grpcio, which takes more.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import numpy as np
 import psutil
 
+from experiments.serve.rpc import recommender_pb2
 from recsys.recommender import Recommender
 from tracking.model import resolve_bundle
 
-KINDS = ("bookends", "ann", "mlflow")
+KINDS = ("bookends", "ann", "grpc", "mlflow")
+RPC_PATH = "/bookends.v1.Recommender/Recommend"
 START_SECONDS = 1800
 WARM_SECONDS = 2.0
 
@@ -60,6 +63,9 @@ class Load:
 
 def requests(kind: str, users: list[str], k: int) -> tuple[str, tuple[bytes, ...]]:
     """Path and bodies that ask for the lists of users."""
+    if kind == "grpc":
+        messages = [recommender_pb2.RecommendRequest(users=[{"user_id": u}], k=k) for u in users]
+        return RPC_PATH, tuple(message.SerializeToString() for message in messages)
     if kind != "mlflow":
         asked = [{"user_ids": [user], "k": k} for user in users]
         return "/recommend", tuple(json.dumps(body).encode() for body in asked)
@@ -76,7 +82,8 @@ async def put_under_load(port: int, load: Load, seed: int = 0) -> tuple[np.ndarr
     started = time.perf_counter()
     until = started + load.seconds
     rngs = [random.Random(seed + number) for number in range(load.n_connections)]
-    lists = await asyncio.gather(*(_ask(port, load, until, rng) for rng in rngs))
+    ask = _ask_rpc if load.path == RPC_PATH else _ask
+    lists = await asyncio.gather(*(ask(port, load, until, rng) for rng in rngs))
     return np.concatenate([np.array(times) for times in lists]), time.perf_counter() - started
 
 
@@ -102,12 +109,27 @@ async def _ask(port: int, load: Load, until: float, rng: random.Random) -> list[
     return milliseconds
 
 
+async def _ask_rpc(port: int, load: Load, until: float, rng: random.Random) -> list[float]:
+    # a pool of its own, else all channels of an address share one connection
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    milliseconds = []
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+        call = channel.unary_unary(load.path)
+        while time.perf_counter() < until:
+            started = time.perf_counter()
+            await call(rng.choice(load.bodies))
+            milliseconds.append(1000 * (time.perf_counter() - started))
+    return milliseconds
+
+
 @contextmanager
 def running(kind: str, bundle: Path) -> Iterator[tuple[int, psutil.Process]]:
     """A server of the bundle: its port and process; ended with the context."""
     with tempfile.TemporaryDirectory() as folder:
-        port = _free_port()
+        port, rpc_port = _free_port(), _free_port()
         command = _command(kind, bundle, port, Path(folder))
+        if kind == "grpc":
+            command += ["--grpc-port", str(rpc_port)]
         path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
         with (Path(folder) / "log").open("w") as log:
             process = subprocess.Popen(
@@ -125,7 +147,7 @@ def running(kind: str, bundle: Path) -> Iterator[tuple[int, psutil.Process]]:
                     raise RuntimeError((Path(folder) / "log").read_text()[-2000:])
                 time.sleep(0.2)
             print((Path(folder) / "log").read_text().strip().replace("\n", "\n  "))
-            yield port, psutil.Process(process.pid)
+            yield rpc_port if kind == "grpc" else port, psutil.Process(process.pid)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)

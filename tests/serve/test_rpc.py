@@ -52,7 +52,8 @@ class Servers:
 
     def __enter__(self):
         self.http.__enter__()
-        self.channel = grpc.insecure_channel(self.http.portal.call(self.rpc.start))
+        self.address = self.http.portal.call(self.rpc.start)
+        self.channel = grpc.insecure_channel(self.address)
         self.ask = RecommenderStub(self.channel)
         return self
 
@@ -275,6 +276,22 @@ def test_a_refusal_says_where_in_the_request(servers, method, request_, line):
     code, said = refusal(getattr(servers.ask, method), request_)
     assert code == "INVALID_ARGUMENT"
     assert said.startswith(line)
+
+
+def test_connections_beyond_the_limit_are_closed(open_servers, small_paths, monkeypatch):
+    monkeypatch.setattr("experiments.serve.rpc.service._most_connections", lambda: 2)
+    servers = open_servers(small_paths[0])
+    host, port = servers.address.split(":")
+    with contextlib.ExitStack() as opened:
+        greetings = []
+        for _ in range(3):
+            connection = socket.create_connection((host, int(port)), timeout=SECONDS)
+            opened.enter_context(connection)
+            try:
+                greetings.append(connection.recv(100) != b"")  # the settings of HTTP/2, or the end
+            except ConnectionError:
+                greetings.append(False)
+    assert greetings == [True, True, False]
 
 
 def test_bytes_that_are_no_message_are_refused(servers):
