@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from experiments.compare_console import print_comparison, print_places
 from experiments.environment import describe_environment
+from experiments.other_data import RunTest, load_model
 from recsys.errors import ConfigError
 from recsys.reporting.comparison import ComparedRun, RunComparison
 from recsys.reporting.comparison import compare as compare_runs
 from recsys.reporting.comparison_report import write_comparison
+from recsys.reporting.record import RunRecord
 from tracking.comparison import send_comparison
 from tracking.ledger import Ledger
 from tracking.past_runs import PastRun, find_run
@@ -59,9 +62,13 @@ def compare(request: CompareRequest) -> RunComparison:
             "'--name' must hold letters, digits, '-', '_' and '.' only and not begin with '.', "
             f"got '{request.name}'"
         )
-    found = [find_run(text, request.tracking_uri, request.experiment) for text in request.runs]
+    found = [
+        find_run(text, request.tracking_uri, request.experiment)
+        for text in request.runs
+        if not _is_file_of_lists(text)
+    ]
     comparison = compare_runs(
-        [_compared(run) for run in found],
+        _compared_all(request, found),
         name=request.name,
         metrics=request.metrics,
         confidence=request.confidence,
@@ -82,9 +89,40 @@ def compare(request: CompareRequest) -> RunComparison:
     return comparison
 
 
-def _compared(run: PastRun) -> ComparedRun:
+def _is_file_of_lists(text: str) -> bool:
+    return text.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
+
+
+def _compared_all(request: CompareRequest, found: Sequence[PastRun]) -> list[ComparedRun]:
+    """The runs and lists in the order asked for; what is of other data on the reference's test."""
+    if not found or _is_file_of_lists(request.runs[0]):
+        raise ConfigError(
+            "the first of what is compared must be a run, by whose test the others are judged, "
+            f"got '{request.runs[0]}'"
+        )
+    runs, test = iter(found), RunTest(found[0], request.tracking_uri or _store_of(found))
+    return [
+        _lists(Path(text), test) if _is_file_of_lists(text) else _compared(next(runs), test)
+        for text in request.runs
+    ]
+
+
+def _compared(run: PastRun, test: RunTest) -> ComparedRun:
     tables = {table.name: table for table in run.tables}
-    return ComparedRun(run.name, run.run_id, run.record, run.per_user, tables)
+    compared = ComparedRun(run.name, run.run_id, run.record, run.per_user, tables)
+    is_of_same_data = compared.fingerprint == test.run.record.dataset.get("fingerprint")
+    if is_of_same_data or test.run.held_out.empty:
+        return compared
+    paired = test.of_model(load_model(run, test.tracking_uri), compared.fingerprint)
+    return replace(compared, per_user=paired.theirs, tables={}, paired=paired)
+
+
+def _lists(path: Path, test: RunTest) -> ComparedRun:
+    paired = test.of_lists(path)
+    name = path.name.partition(".")[0]
+    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    record = RunRecord(name, "finished", changed, config={}, dataset={})
+    return ComparedRun(name, None, record, paired.theirs, {}, paired)
 
 
 def _store_of(runs: Sequence[PastRun]) -> str | None:

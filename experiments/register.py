@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.other_data import RunTest
 from recsys.errors import BookendsError, TrackingError
 from recsys.evaluation.gate import Contender, GateSettings, ServingCost, Verdict, judge
 from recsys.recommender import Recommender
+from recsys.recommender.drift import drift_sentence
+from recsys.reporting.comparison import Paired
 from recsys.reporting.record import RECORD_FILE
 from tracking.ledger import Ledger
 from tracking.model import resolve_bundle
@@ -63,6 +67,7 @@ def register(
     registry: Registry,
     gate: GateSettings,
     *,
+    lists: Sequence[Path] = (),
     reason: str | None = None,
     dry_run: bool = False,
 ) -> Registration:
@@ -72,6 +77,7 @@ def register(
         text: a run directory, an MLflow run id, a prefix of one, or a run's name.
         registry: in the store of the run.
         gate: what the run is held to.
+        lists: files with lists of other tools that it must be better than, too.
         reason: why it is to be champion whatever the gate says; None leaves it to the gate.
         dry_run: judge, and write nothing.
 
@@ -86,20 +92,42 @@ def register(
         )
     version = registry.version_of(run.run_id)
     is_forced = reason is not None
-    cost: ServingCost | None = None
+    test = RunTest(run, registry.uri)
+    own = _contender(run, run.name)
+    others = [Contender(path.name, own.fingerprint, test.of_lists(path).theirs) for path in lists]
     for _ in range(_ATTEMPTS):
         champion = registry.champion()
         against = None if champion is None else int(champion.version)
         if against is not None and against == version:
             done = Registered(version, is_new=False, has_moved=False, champion=version)
             return Registration(run, None, None, None if dry_run else done, is_forced)
-        cost = cost or measure(resolve_bundle(f"runs:/{run.run_id}/model", registry.uri))
-        opponent = None if champion is None else _opponent(champion, registry.uri)
-        verdict = judge(_contender(run, run.name), opponent, cost, gate)
+        bundle = resolve_bundle(f"runs:/{run.run_id}/model", registry.uri)
+        contender, opponent, model, drift = own, None, None, ""
+        if champion is not None:
+            opponent = _opponent(champion, registry.uri)
+            try:
+                model = _champion_model(champion, registry)
+            except BookendsError as error:
+                opponent = replace(opponent, missing=f"{opponent.missing} {error}".strip())
+            if model is not None:
+                found = _paired(test, own, opponent, model)
+                if found is not None:
+                    contender = replace(own, per_user=found.ours)
+                    opponent = replace(
+                        opponent,
+                        per_user=found.theirs,
+                        asked=found.said,
+                        n_left_out=found.n_left_out,
+                    )
+                    drift = drift_sentence(found.tables)
+        cost = measure(bundle, model)
+        verdict = judge(contender, opponent, cost, gate, others)
         if dry_run:
             return Registration(run, champion, verdict, None, is_forced)
         try:
-            done = registry.register(Candidate(run.run_id, run.record, verdict, against, reason))
+            done = registry.register(
+                Candidate(run.run_id, run.record, verdict, against, reason, drift)
+            )
             return Registration(run, champion, verdict, done, is_forced)
         except ChampionChangedError:
             continue
@@ -136,29 +164,55 @@ def _opponent(champion: ModelVersion, uri: str) -> Contender:
         return Contender(name, fingerprint, pd.DataFrame(), missing)
 
 
-def measure(bundle: Path) -> ServingCost:
+def _champion_model(champion: ModelVersion, registry: Registry) -> Recommender:
+    uri = f"models:/{registry.name}/{champion.version}"
+    return Recommender.load(resolve_bundle(uri, registry.uri))
+
+
+def _paired(
+    test: RunTest, candidate: Contender, champion: Contender, model: Recommender
+) -> Paired | None:
+    """Both on the candidate's test users, where the champion was judged on others, or not at all.
+
+    None where that is not so, or where the candidate was not judged or keeps no test.
+    """
+    is_of_same_data = candidate.fingerprint == champion.fingerprint and len(champion.per_user)
+    if is_of_same_data or not len(candidate.per_user) or test.run.held_out.empty:
+        return None
+    return test.of_model(model, champion.fingerprint)
+
+
+def measure(bundle: Path, champion: Recommender | None = None) -> ServingCost:
     """What serving a bundle takes: bytes on disk, and the time to answer one user.
 
     The first answers are not counted: they pay for what is loaded once. Users are drawn with a
     fixed seed; a slow model is asked less often. The time is this machine's, in this process, with
-    nothing around the model.
+    nothing around the model; the champion is asked in turn, so that what else the machine does
+    falls on both.
     """
-    recommender = Recommender.load(bundle)
-    drawn = np.random.default_rng(_SEED).integers(len(recommender.users), size=_WARM_UP + _CALLS)
-    users = [str(user) for user in recommender.users.id_of(drawn)]
-    k = min(10, len(recommender.items))
-    for user in users[:_WARM_UP]:
-        recommender.recommend([user], k=k)
-    seconds: list[float] = []
-    end = time.perf_counter() + _SECONDS
-    for user in users[_WARM_UP:]:
-        begun = time.perf_counter()
-        recommender.recommend([user], k=k)
-        seconds.append(time.perf_counter() - begun)
-        if begun > end:
-            break
+    model = Recommender.load(bundle)
+    seconds = _answer_in_turn([model] if champion is None else [model, champion])
+    p95 = [float(np.percentile(each, 95)) * 1000 for each in seconds]
     n_bytes = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
-    return ServingCost(n_bytes, float(np.percentile(seconds, 95)) * 1000)
+    return ServingCost(n_bytes, *p95)
+
+
+def _answer_in_turn(models: Sequence[Recommender]) -> list[list[float]]:
+    """Seconds of each answer of each model, to users of its own."""
+    questions = []
+    for model in models:
+        drawn = np.random.default_rng(_SEED).integers(len(model.users), size=_WARM_UP + _CALLS)
+        questions.append([str(user) for user in model.users.id_of(drawn)])
+    seconds: list[list[float]] = [[] for _ in models]
+    end = time.perf_counter() + _SECONDS
+    for number in range(_WARM_UP + _CALLS):
+        for model, users, found in zip(models, questions, seconds, strict=True):
+            begun = time.perf_counter()
+            model.recommend([users[number]], k=min(10, len(model.items)))
+            found.append(time.perf_counter() - begun)
+        if time.perf_counter() > end and number >= _WARM_UP:
+            break
+    return [found[_WARM_UP:] for found in seconds]
 
 
 def show(registration: Registration, name: str, console: Console | None = None) -> None:

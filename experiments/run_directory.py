@@ -142,10 +142,10 @@ class RunDirectory:
         """Keep the settings, whole or not at all: a resumed run needs them."""
         write_text(self.config_path, dump_yaml(config))
 
-    def write_per_user(self, per_user: pd.DataFrame) -> None:
-        """Keep the per-user metrics."""
-        with replacement(self.path / "per_user.parquet") as path:
-            per_user.to_parquet(path, index=False)
+    def write_frame(self, name: str, frame: pd.DataFrame) -> None:
+        """Keep a frame as a Parquet file."""
+        with replacement(self.path / name) as path:
+            frame.to_parquet(path, index=False)
 
 
 def _default_name(config: Config) -> str:

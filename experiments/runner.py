@@ -25,9 +25,16 @@ from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.sample.bookshop import load_world
 from recsys.errors import BookendsError, ConfigError
 from recsys.evaluation.evaluation import Evaluation
+from recsys.evaluation.held_out import held_out_pairs
 from recsys.pipeline import build_refit_trainer, build_trainer, evaluate_model
 from recsys.recommender import Recommender
-from recsys.reporting.record import RunRecord, RunStatus, write_tables
+from recsys.reporting.record import (
+    HELD_OUT_FILE,
+    PER_USER_FILE,
+    RunRecord,
+    RunStatus,
+    write_tables,
+)
 from recsys.reporting.report import write_report
 from recsys.reporting.summary import outcome_sentences
 from recsys.training.checkpoint import save_checkpoint
@@ -325,7 +332,8 @@ def _evaluate(current: _Run) -> None:
         refit=current.refit is not None,
     )
     if outcome.evaluation.skipped is None:
-        current.directory.write_per_user(outcome.evaluation.per_user)
+        current.directory.write_frame(PER_USER_FILE, outcome.evaluation.per_user)
+        current.directory.write_frame(HELD_OUT_FILE, held_out_pairs(current.prepared))
     tables = write_tables(current.directory.path, outcome.tables)
     provenance = {
         "run_name": current.directory.name,

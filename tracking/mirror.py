@@ -13,7 +13,7 @@ import pandas as pd
 
 from recsys.artifacts import locked
 from recsys.errors import TrackingError
-from recsys.reporting.record import TABLES_DIR, RunRecord, read_tables, write_json
+from recsys.reporting.record import PER_USER_FILE, TABLES_DIR, RunRecord, read_tables, write_json
 from tracking import payload
 from tracking.ledger import FILE_NAME, LOCK_NAME, Delivery, Ledger
 from tracking.model import send_model
@@ -29,7 +29,6 @@ from tracking.store import (
 from tracking.views import show_view
 
 MODEL_DIR = "model"
-PER_USER_FILE = "per_user.parquet"
 PREVIEW_FILE = "per_user_preview.csv"
 _PREVIEW_ROWS = 200
 _PREVIEW_DECIMALS = 4

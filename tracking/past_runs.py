@@ -16,10 +16,17 @@ from mlflow.entities import Run
 
 from recsys.errors import ArtifactError, TrackingError
 from recsys.evaluation.tables import Table
-from recsys.reporting.record import RECORD_FILE, TABLES_DIR, RunRecord, read_json, read_tables
+from recsys.reporting.record import (
+    HELD_OUT_FILE,
+    PER_USER_FILE,
+    RECORD_FILE,
+    TABLES_DIR,
+    RunRecord,
+    read_json,
+    read_tables,
+)
 from tracking import payload
 from tracking.ledger import Ledger
-from tracking.mirror import PER_USER_FILE
 from tracking.remote_run import existing_run
 from tracking.store import (
     connect_to_read,
@@ -45,6 +52,7 @@ class PastRun:
         run_id: MLflow's id; None for a directory that was never tracked.
         per_user: metrics of each test user as the run wrote them (user_id, n_train, segment, then
             one column a metric); without rows and columns where the run has none.
+        held_out: the test interactions (user_id, item_id); empty where the run keeps none.
         tables: in the order in which its report shows them. MLflow keeps their columns and rows
             alone, so from there they have plain titles and no notes.
         directory: the local run directory, where there is one.
@@ -54,6 +62,7 @@ class PastRun:
     name: str
     record: RunRecord
     per_user: pd.DataFrame
+    held_out: pd.DataFrame
     tables: tuple[Table, ...]
     directory: Path | None
 
@@ -92,7 +101,8 @@ def read_run(run_dir: Path, tracking_uri: str | None = None) -> PastRun:
         run_id=(delivery.run_id if delivery else "") or None,
         name=record.run_name,
         record=record,
-        per_user=_read_per_user(run_dir / PER_USER_FILE),
+        per_user=_read_frame(run_dir / PER_USER_FILE),
+        held_out=_read_frame(run_dir / HELD_OUT_FILE),
         tables=tuple(read_tables(run_dir, record.tables).values()),
         directory=run_dir,
     )
@@ -147,7 +157,7 @@ def _download(client: MlflowClient, run: Run) -> PastRun:
         )
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        for artifact in (RECORD_FILE, PER_USER_FILE, TABLES_DIR):
+        for artifact in (RECORD_FILE, PER_USER_FILE, HELD_OUT_FILE, TABLES_DIR):
             if artifact in held:
                 client.download_artifacts(run_id, artifact, folder)
         record = RunRecord.read(place)
@@ -155,7 +165,8 @@ def _download(client: MlflowClient, run: Run) -> PastRun:
             run_id=run_id,
             name=name,
             record=record,
-            per_user=_read_per_user(place / PER_USER_FILE),
+            per_user=_read_frame(place / PER_USER_FILE),
+            held_out=_read_frame(place / HELD_OUT_FILE),
             tables=tuple(_sent_tables(place / TABLES_DIR, record)),
             directory=_local_directory(run, record),
         )
@@ -181,7 +192,7 @@ def _local_directory(run: Run, record: RunRecord) -> Path | None:
     return Path(text) if payload.key_of(there) == payload.key_of(record) else None
 
 
-def _read_per_user(path: Path) -> pd.DataFrame:
+def _read_frame(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     try:

@@ -33,6 +33,7 @@ class Candidate:
     Attributes:
         against: version of the champion it was held against; None where there was none.
         reason: why it is to be champion whatever the gate says; None leaves it to the gate.
+        drift: how its data differ from the champion's, in words; "" where they are the same.
     """
 
     run_id: str
@@ -40,6 +41,7 @@ class Candidate:
     verdict: Verdict
     against: int | None
     reason: str | None = None
+    drift: str = ""
 
     @property
     def is_promoted(self) -> bool:
@@ -69,6 +71,8 @@ def version_tags(candidate: Candidate, model_id: str) -> dict[str, str]:
         "bookends.run_name": record.run_name,
         "bookends.dataset": str(record.dataset.get("fingerprint", "")),
     }
+    if candidate.drift:
+        tags["bookends.drift"] = _cut(candidate.drift)
     if candidate.is_promoted:
         tags["bookends.previous_champion"] = str(candidate.against or "none")
     metrics = payload.evaluation_metrics(record)
@@ -113,6 +117,8 @@ def version_description(candidate: Candidate) -> str:
         failed = ", ".join(row.name for row in verdict.failed)
         said = f"Did not pass the gate against {candidate.opponent}: failed {failed}."
     parts = [said]
+    if candidate.drift:
+        parts.append(f"Since the data of {candidate.opponent}: {candidate.drift}.")
     if candidate.reason is not None:
         parts.append(f"Made champion at a user's wish: {escape(candidate.reason)}")
     parts.append(table_markdown(TableView(verdict.table)))

@@ -104,7 +104,7 @@ CASES = (
         },
         variants=(("64-d", ()),),
         metrics=("ndcg@20", "recall@20"),
-        baselines=("popularity",),
+        baselines=("popularity", "ials"),
         bars=(("64-d", "ndcg@20", 0.1473, 0.1584), ("64-d", "recall@20", 0.1754, 0.1882)),
     ),
 )

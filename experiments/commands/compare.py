@@ -30,8 +30,9 @@ import click
 def compare(run: tuple[str, ...], no_track: bool, **choice: Any) -> None:
     """Compare every RUN with the first: what differs, and whether the difference is real.
 
-    A RUN is a run directory, an MLflow run id, its first 6 characters or more, or a run's name.
-    Refuses runs whose data or test users differ.
+    A RUN is a run directory, an MLflow run id, its first 6 characters or more, or a run's name; all
+    but the first may also be a file with the lists of another tool (user_id, item_id and rank or
+    score). What is of other data is judged on the test of the first.
     """
     from experiments.compare import CompareRequest
     from experiments.compare import compare as compare_runs

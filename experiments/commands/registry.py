@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
@@ -34,6 +35,20 @@ _TRACKING_URI = click.option("--tracking-uri", help="MLflow store or server.")
     show_default=True,
     help="95th percentile of the time to answer one user.",
 )
+@click.option(
+    "--max-latency-ratio",
+    type=float,
+    default=1.25,
+    show_default=True,
+    help="Of that time to the champion's, measured in turn; below it a busy machine fails nobody.",
+)
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    help="Lists of another tool for the test users (CSV or Parquet: user_id, item_id and rank or "
+    "score) that RUN must be better than, too.",
+)
 @click.option("--force", is_flag=True, help="Make it champion whatever the gate says.")
 @click.option("--reason", help="Why it is forced; recorded.")
 @_TRACKING_URI
@@ -45,6 +60,7 @@ def register(
     reason: str | None,
     tracking_uri: str | None,
     dry_run: bool,
+    against: tuple[Path, ...],
     **gate: float,
 ) -> None:
     """Register RUN's model, and make it champion if it passes the gate.
@@ -64,7 +80,9 @@ def register(
 
     settings = GateSettings(**gate)  # type: ignore[arg-type]
     registry = Registry(store_of(run, tracking_uri), name)
-    registration = register_run(run, registry, settings, reason=reason, dry_run=dry_run)
+    registration = register_run(
+        run, registry, settings, lists=against, reason=reason, dry_run=dry_run
+    )
     show(registration, name)
     sys.exit(0 if registration.is_champion else 1)
 

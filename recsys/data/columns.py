@@ -66,7 +66,7 @@ class Column:
         kind: id (never empty), text (may be empty), rating (a number), time (seconds or
             milliseconds since 1970) or number (or missing); numbers up to ``MAX_NUMBER`` in size.
         required: whether a file without it cannot be read.
-        setting: where the file's name for it is set, or the column left out.
+        setting: where the file's name for it is set, or the column left out; "" for nowhere.
     """
 
     name: str
@@ -190,6 +190,8 @@ def _missing_message(
     how = f"set '{missing.setting}: {{{missing.name}: {example}}}'"
     if missing.kind == "number":
         how = f"name it in 'data.book_columns' or leave it out of '{missing.setting}'"
+    if not missing.setting:
+        how = f"call it '{missing.source}'"
     return (
         f"{path}: column '{missing.source}' is missing{closest}; needed: {needed}; "
         f"the file has: {listed(header)}; if it is there under another name, {how}"

@@ -21,6 +21,7 @@ from recsys.data.arrays import BoolArray, FloatArray
 from recsys.errors import DataError
 from recsys.evaluation.bootstrap import bootstrap_intervals
 from recsys.evaluation.evaluation import TAIL_PREFIX
+from recsys.evaluation.held_out import KNOWN, NEW_ITEMS, NEW_USERS
 from recsys.evaluation.metrics import mean
 from recsys.evaluation.segments import members
 from recsys.evaluation.significance import Comparison, compare_metrics, holm
@@ -28,6 +29,12 @@ from recsys.evaluation.significance import Comparison, compare_metrics, holm
 Verdict = Literal["better", "worse", "undecided", "alike", "not tested", "no users"]
 TAIL_ITEMS = "cold and tail items"
 """The segment of what is found of held-out items outside the head."""
+_GROUPS = {
+    KNOWN: "known to it",
+    NEW_USERS: "new users",
+    NEW_ITEMS: "new items",
+}
+"""Segments of what is found of some test items alone, where a run is of other data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +45,14 @@ class RunValues:
         name: of the run.
         fingerprint: of the data and its split.
         per_user: user_id, n_train, segment, and one column a metric; one row a user.
+        reference: what the reference gave the same users, where these are not all of its own or
+            more columns are to be compared; None for the reference's own values.
     """
 
     name: str
     fingerprint: str
     per_user: pd.DataFrame
+    reference: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +203,8 @@ def same_users(reference: RunValues, other: RunValues) -> pd.DataFrame:
 
 
 def _compare_pair(reference: RunValues, other: RunValues, method: Method) -> PairedRun:
+    if other.reference is not None:
+        reference = dataclasses.replace(reference, per_user=other.reference)
     mine, theirs = reference.per_user, same_users(reference, other)
     for run, frame in ((reference, mine), (other, theirs)):
         absent = [name for name in (*method.tested, *method.shown) if name not in frame.columns]
@@ -204,12 +216,12 @@ def _compare_pair(reference: RunValues, other: RunValues, method: Method) -> Pai
         labels, counts = mine["segment"].to_numpy(), mine["n_train"].to_numpy()
         for name, chosen in members(labels, counts, keep_empty=False):
             segments += _differences(mine, theirs, (method.headline,), chosen, method, name)
-    if method.has_tail_items:
-        name = TAIL_PREFIX + method.headline
-        found = _differences(
-            mine, theirs, (name,), mine[name].notna().to_numpy(), method, TAIL_ITEMS
-        )
-        segments += [dataclasses.replace(each, metric=method.headline) for each in found]
+    for prefix, segment in {TAIL_PREFIX: TAIL_ITEMS, **_GROUPS}.items():
+        name = prefix + method.headline
+        is_there = method.has_tail_items if prefix == TAIL_PREFIX else name in theirs.columns
+        if is_there and (chosen := mine[name].notna().to_numpy()).any():
+            found = _differences(mine, theirs, (name,), chosen, method, segment)
+            segments += [dataclasses.replace(each, metric=method.headline) for each in found]
     return PairedRun(
         name=other.name,
         tested=tuple(_differences(mine, theirs, method.tested, everyone, method)),

@@ -83,6 +83,12 @@ class Books:
         """Every category that an item carries."""
         return tuple(self._by_category[0])
 
+    def category_counts(self, counts: IntArray) -> dict[str, int]:
+        """How often each category was taken, where each item was ``counts`` times, (I,)."""
+        rows, items_of = self._by_category
+        totals = items_of.to_scipy() @ counts.astype(np.float64)
+        return {name: int(totals[row]) for name, row in rows.items()}
+
     def carrying(self, categories: Sequence[str]) -> BoolArray | None:
         """Which items carry at least one of the categories, (I,); None (all) for no categories.
 

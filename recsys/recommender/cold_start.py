@@ -21,7 +21,6 @@ from recsys.errors import ArtifactError, DataError
 from recsys.models.build import assemble
 from recsys.models.feature_table import FeatureTable
 from recsys.models.two_tower import TwoTower
-from recsys.recommender.liked import as_bags
 
 _OF_KNOWN_IDS = (
     "id_embedding.embedding.weight",
@@ -125,7 +124,7 @@ class ColdStart:
         encoder = self.model.user_tower.encoder
         with self._lock:  # one table at a time: the encoder holds it
             if encoder is not None:
-                features = self.user_featurizer.transform(self.item_features, as_bags(histories))
+                features = self.user_featurizer.transform(self.item_features, histories.bags)
                 encoder.features = FeatureTable(features)
             return self.model.user_vectors(histories, self.item_table)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recsys.data.arrays import Bags, FloatArray
+from recsys.data.arrays import FloatArray
 from recsys.data.histories import Histories
 from recsys.errors import DataError
 from recsys.recommender.books import Lookup
@@ -80,8 +80,3 @@ def _given_ratings(ratings: Ratings, lengths: Sequence[int]) -> FloatArray | Non
     if all(rating is None for rating in flat):
         return None
     return np.array([np.nan if rating is None else rating for rating in flat], dtype=np.float32)
-
-
-def as_bags(histories: Histories) -> Bags:
-    """The items of each user, without times and ratings."""
-    return Bags(histories.offsets, histories.items, histories.n_items)

@@ -35,7 +35,6 @@ from recsys.recommender.cold_start import ColdStart
 from recsys.recommender.liked import (
     Liked,
     Ratings,
-    as_bags,
     liked_histories,
 )
 from recsys.recommender.search import (
@@ -69,7 +68,8 @@ class Recommender:
         books: ids and texts of the catalogue, I.
         vectors: the product of a user's and an item's is the score; with several vectors a user,
             what is combined of their products.
-        seen: items known of each user when the model was judged: train and validation.
+        seen: items known of each user when the model was judged, train and validation, oldest
+            first.
         popularity: train interactions of each item, (I,).
         provenance: where the model comes from (run, data fingerprint), as plain JSON values.
         cold_start: makes vectors of new users and items; None where only known ones have any.
@@ -108,7 +108,7 @@ class Recommender:
             users=prepared.users,
             books=Books.of(prepared.books),
             vectors=vectors,
-            seen=prepared.train.by_user.union(prepared.validation.by_user),
+            seen=Histories.of(prepared.train, prepared.validation).bags,
             popularity=prepared.train.item_counts,
             provenance=dict(provenance),
             cold_start=ColdStart.of(model, prepared, config),
@@ -256,23 +256,66 @@ class Recommender:
         named = np.array([row for row, name in enumerate(names) if name is not None], np.int64)
         users[named] = self._user_lookup.index_of([name for name in names if name is not None])
         histories = liked_histories(liked, ratings, self.books.lookup, len(self.books))
+        masked = self._seen_by(users, histories) if exclude_seen else None
+        lists, sources = yield from self._lists(users, histories, k, masked, allowed)
+        columns = {**_positions(len(names)), USER_ID: pa.array(names, pa.string())}
+        return self._item_table(lists, columns, sources)
+
+    def lists_among(
+        self, user_ids: Sequence[str], known: Histories, k: int, allowed: BoolArray
+    ) -> Lists:
+        """The k best of some items for users of whom other items are known than when trained.
+
+        Args:
+            user_ids: raw ids, (n,).
+            known: items of the catalogue that each user has, (n, I): left out, and what places
+                a user whose id the model does not know.
+            k: list length.
+            allowed: the only items that may appear, (I,).
+        """
+        users = self._user_lookup.index_of(user_ids)
+        return answer(self._lists(users, known, k, known.bags, allowed))[0]
+
+    def _seen_by(self, users: IntArray, liked: Histories) -> Bags:
+        """What is left out of each user's list: what the model has seen of them, else the liked."""
+        is_known = users >= 0
+        if is_known.all():
+            return self.seen.take(users)
+        seen = self.seen.take(users[is_known])
+        others = np.flatnonzero(~is_known)
+        rows, items = liked.bags.entries(others)
+        return Bags.from_pairs(
+            np.concatenate([np.flatnonzero(is_known)[seen.owners], others[rows]]),
+            np.concatenate([seen.indices, items]),
+            n_rows=len(users),
+            n_columns=len(self.books),
+        )
+
+    def _lists(
+        self,
+        users: IntArray,
+        histories: Histories,
+        k: int,
+        masked: Bags | None,
+        allowed: BoolArray | None,
+    ) -> Asking[tuple[Lists, np.ndarray]]:
+        """Lists of users and where each comes from, (n, k) and (n,); -1 is no known user."""
         search: Search = self.approximate or self._item_search
         sources = np.full(len(users), "popularity", dtype=object)
         known = np.flatnonzero(users >= 0)
         placed = np.flatnonzero((users < 0) & (histories.lengths > 0))
         others = np.flatnonzero((users < 0) & (histories.lengths == 0))
         wanted: list[Wanted] = []
+
+        def want(rows: IntArray, vectors: FloatArray, source: Source) -> None:
+            own = None if masked is None else masked.take(rows)
+            wanted.append(Wanted(search, Query(vectors, k, own, allowed)))
+            sources[rows] = source
+
         if len(known):
-            seen = self.seen.take(users[known]) if exclude_seen else None
-            query = Query(self.vectors.users[users[known]], k, seen, allowed)
-            wanted.append(Wanted(search, query))
-            sources[known] = "model"
+            want(known, self.vectors.users[users[known]], "model")
         if len(placed):
-            own = histories.take(placed)
-            seen = as_bags(own) if exclude_seen else None
-            query = Query(self._liked_vectors(own), k, seen, allowed)
-            wanted.append(Wanted(search, query))
-            sources[placed] = self._liked_source
+            want(placed, self._liked_vectors(histories.take(placed)), self._liked_source)
         if len(others):
             anyone = np.ones((1, 1), dtype=np.float32)
             wanted.append(Wanted(self._popular_search, Query(anyone, k, allowed=allowed)))
@@ -281,8 +324,7 @@ class Recommender:
         groups = [rows for rows in (known, placed, others) if len(rows)]
         for rows, some in zip(groups, found, strict=True):
             lists.put(rows, some)
-        columns = {**_positions(len(names)), USER_ID: pa.array(names, pa.string())}
-        return self._item_table(lists, columns, sources)
+        return lists, sources
 
     def is_known(self, user_ids: Sequence[str]) -> BoolArray:
         """Whether the model knows each user, (n,)."""

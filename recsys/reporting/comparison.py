@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -35,6 +36,25 @@ _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, eq=False)
+class Paired:
+    """Values per user of a run and of another model, on the run's test.
+
+    Attributes:
+        ours: of the run, as its evaluation gave them, with groups of test items beside.
+        theirs: of the other, for the same users.
+        said: how the other came by its lists.
+        n_left_out: users left out, since the other was trained on a test item of theirs.
+        tables: how the data of the two differ.
+    """
+
+    ours: pd.DataFrame
+    theirs: pd.DataFrame
+    said: str
+    n_left_out: int = 0
+    tables: tuple[Table, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class ComparedRun:
     """A run as a comparison takes it.
 
@@ -44,6 +64,7 @@ class ComparedRun:
         record: of the run.
         per_user: its metrics of each test user.
         tables: its tables by name.
+        paired: its values on the reference's test, where its own evaluation was of another.
     """
 
     name: str
@@ -51,6 +72,7 @@ class ComparedRun:
     record: RunRecord
     per_user: pd.DataFrame
     tables: Mapping[str, Table]
+    paired: Paired | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -60,6 +82,9 @@ class ComparedRun:
     @property
     def means(self) -> dict[str, float | None]:
         """Mean of each metric on the test split, as the run's own evaluation gave it."""
+        if self.paired is not None:
+            names = [name for name in self.paired.theirs.columns if "@" in name]
+            return dict(self.paired.theirs[names].mean())
         return dict((self.record.evaluation or {})["model"]["means"])
 
 
@@ -124,7 +149,12 @@ def compare(
     for run in runs:
         _refuse_unjudged(run)
     reference, *others = _named_apart(runs)
-    values = [RunValues(run.name, run.fingerprint, run.per_user) for run in (reference, *others)]
+    values = [
+        RunValues(run.name, run.fingerprint, run.per_user)
+        if run.paired is None
+        else RunValues(run.name, reference.fingerprint, run.paired.theirs, run.paired.ours)
+        for run in (reference, *others)
+    ]
     _refuse_other_data(reference, others, values)
     method = _method([reference, *others], metrics, confidence)
     key = _key([reference, *others], method)
@@ -142,25 +172,30 @@ def differing_settings(runs: Sequence[ComparedRun]) -> list[tuple[str, list[Any]
     """(setting, its value in each run) of every setting that is not alike in all.
 
     Settings that only say where files lie or what a run is called are left out. A setting that a
-    run does not have is ``...``.
+    run does not have is ``...``. Lists of another tool have none, and count for nothing.
     """
     flat = [dict(leaves(run.record.config)) for run in runs]
     names = dict.fromkeys(name for settings in flat for name in settings)
     rows = [(name, [settings.get(name, ...) for settings in flat]) for name in names]
     return [
-        (name, values)
-        for name, values in rows
-        if name not in _PLACES and any(value != values[0] for value in values)
+        (name, values) for name, values in rows if name not in _PLACES and _differ(values, flat)
     ]
+
+
+def _differ(values: Sequence[Any], flat: Sequence[Mapping[str, Any]]) -> bool:
+    of_runs = [value for value, settings in zip(values, flat, strict=True) if settings]
+    return any(value != of_runs[0] for value in of_runs)
 
 
 def has_same_segments(runs: Sequence[ComparedRun]) -> bool:
     """Whether all runs tell cold, tail and head by the same bounds."""
-    bounds = [run.record.setting("evaluation.segments") for run in runs]
+    bounds = [run.record.setting("evaluation.segments") for run in runs if run.paired is None]
     return all(bound == bounds[0] for bound in bounds)
 
 
 def _refuse_unjudged(run: ComparedRun) -> None:
+    if run.paired is not None:
+        return
     evaluation = run.record.evaluation
     if evaluation is None:
         raise DataError(
@@ -229,7 +264,7 @@ def _named_apart(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
         mark = run.run_id[:8] if run.run_id else run.record.created
         is_clear = times[run.name] == 1 and run.name not in _TAKEN
         label = run.name if is_clear else f"{run.name} ({mark})"
-        named.append(ComparedRun(label, run.run_id, run.record, run.per_user, run.tables))
+        named.append(dataclasses.replace(run, name=label))
     return named
 
 
@@ -248,7 +283,9 @@ def _method(
         wanted = f", got '{absent[0]}'" if absent else ""
         known = ", ".join(common)
         raise DataError(f"'--metric' must be one that every run has of each user ({known}){wanted}")
-    candidates = {run.record.setting("evaluation.candidate_samples") for run in runs}
+    candidates = {
+        run.record.setting("evaluation.candidate_samples") for run in runs if run.paired is None
+    }
     return Method(
         tested=tested,
         shown=tuple(
@@ -283,7 +320,15 @@ def _default_name(runs: Sequence[ComparedRun], key: str) -> str:
 
 def _key(runs: Sequence[ComparedRun], method: Method) -> str:
     identity = [
-        [[run.name, run.record.created, run.fingerprint] for run in runs],
+        [
+            [
+                run.name,
+                run.record.created,
+                run.fingerprint,
+                *([run.paired.said] if run.paired else []),
+            ]
+            for run in runs
+        ],
         [list(method.tested), method.confidence, method.n_samples, method.seed],
     ]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]

@@ -12,7 +12,7 @@ from recsys.errors import ArtifactError
 from recsys.evaluation.run_comparison import TAIL_ITEMS, Difference
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.charts import Deviation, difference_chart
-from recsys.reporting.comparison import RunComparison
+from recsys.reporting.comparison import ComparedRun, RunComparison
 from recsys.reporting.comparison_summary import (
     key_figures,
     notices,
@@ -93,7 +93,7 @@ def to_json(comparison: RunComparison) -> dict[str, Any]:
                 "name": run.name,
                 "run_id": run.run_id,
                 "created": run.record.created,
-                "test": (run.record.evaluation or {})["model"],
+                "test": _test_values(run),
             }
             for run in comparison.runs
         ],
@@ -109,6 +109,12 @@ def to_json(comparison: RunComparison) -> dict[str, Any]:
             for pair in comparison.pairs
         ],
     }
+
+
+def _test_values(run: ComparedRun) -> dict[str, Any]:
+    if run.paired is not None:
+        return {"means": run.means, "intervals": {}, "judged": run.paired.said}
+    return dict((run.record.evaluation or {})["model"])
 
 
 def description(comparison: RunComparison) -> str:
@@ -139,6 +145,11 @@ def _sections(comparison: RunComparison) -> tuple[Section, ...]:
             "others",
             "Other metrics",
             views_of(tables, "other_differences", limit=1000, is_folded=True),
+        ),
+        (
+            "drift",
+            "How the data moved",
+            views_of(tables, *(name for name in tables if name.startswith("drift")), limit=1000),
         ),
         ("method", "How this was compared", [Paragraph(_method(comparison))]),
     ]

@@ -56,6 +56,16 @@ def notices(comparison: RunComparison) -> tuple[Callout, ...]:
             "models and the users they were judged by; another seed may move either run."
         )
     ]
+    for run in comparison.others:
+        if run.paired is not None:
+            said = f"{run.name} was judged on the test of {comparison.reference.name}: "
+            said += run.paired.said
+            if run.paired.n_left_out:
+                said += (
+                    f"; {run.paired.n_left_out:,} users are left out, since it was trained on a "
+                    "test item of theirs"
+                )
+            found.append(Callout(f"{said}."))
     unfinished = [run.name for run in comparison.runs if run.record.status != "finished"]
     if unfinished:
         found.append(Callout(f"Not finished: {', '.join(unfinished)}.", "warning"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ def comparison_tables(comparison: RunComparison) -> dict[str, Table]:
         _environment(comparison),
         _runs(comparison),
         _shown(comparison),
+        *_drift(comparison),
     ]
     return {table.name: table for table in tables if table is not None}
 
@@ -52,12 +54,15 @@ def run_results(comparison: RunComparison) -> Results:
 
 
 def _values(run: ComparedRun, comparison: RunComparison) -> dict[str, Value]:
-    results = results_of(run.record)
-    assert results is not None, "a compared run was evaluated"
-    found, method = results.model, comparison.method
-    given = run.record.setting("evaluation.confidence", 0.95)
-    if given == method.confidence:
-        return found
+    method = comparison.method
+    if run.paired is not None:
+        found = {name: Value(mean, None, None) for name, mean in run.means.items()}
+    else:
+        results = results_of(run.record)
+        assert results is not None, "a compared run was evaluated"
+        found = results.model
+        if run.record.setting("evaluation.confidence", 0.95) == method.confidence:
+            return found
     names = [name for name in (*method.tested, *method.shown) if name in found]
     intervals = bootstrap_intervals(
         {name: run.per_user[name].to_numpy(np.float64) for name in names},
@@ -109,9 +114,11 @@ def _segments(comparison: RunComparison) -> Table | None:
     note = (
         f"Users by train interactions, as in the evaluation of {comparison.reference.name}; "
         f"unseen are those of the cold without any. {TAIL_ITEMS}: users with a held-out item "
-        "outside the head, by what they find of such items alone. Values as in the table of "
-        "differences, n the users; p_corrected: after Holm's correction for these rows, a family "
-        "of their own."
+        "outside the head, by what they find of such items alone. Where a run is of other data: "
+        "known to it, new users, new items: users with a held-out item of which it knows user and "
+        "item, not the user, not the item, by what they find of such alone. Values as in the table "
+        "of differences, n the users; p_corrected: after Holm's correction for these rows, a "
+        "family of their own."
     )
     records = [
         _names(comparison, pair)
@@ -187,6 +194,16 @@ def _settings(comparison: RunComparison) -> Table:
         else "All settings of the runs are alike, but for names and places of files."
     )
     return _by_run("settings", "Settings that differ", note, "setting", comparison, rows)
+
+
+def _drift(comparison: RunComparison) -> Iterator[Table]:
+    """How the data of each run of other data differ from the reference's: before is the run's."""
+    several = len(comparison.others) > 1
+    for place, run in enumerate(comparison.others, start=1):
+        for table in () if run.paired is None else run.paired.tables:
+            title = f"{table.title}: from {run.name} to {comparison.reference.name}"
+            name = f"{table.name}_{place}" if several else table.name
+            yield dataclasses.replace(table, name=name, title=title)
 
 
 def _environment(comparison: RunComparison) -> Table | None:

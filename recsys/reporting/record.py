@@ -17,6 +17,10 @@ RunStatus = Literal["running", "finished", "interrupted", "failed"]
 FORMAT = 1
 RECORD_FILE = "record.json"
 TABLES_DIR = "tables"
+PER_USER_FILE = "per_user.parquet"
+"""Metrics of each test user."""
+HELD_OUT_FILE = "held_out.parquet"
+"""The test interactions: user_id, item_id."""
 
 
 @dataclass(frozen=True)

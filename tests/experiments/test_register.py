@@ -90,7 +90,7 @@ def new_run(trained, store, tmp_path):
     The first ten users are cold.
     """
 
-    def build(name, *, everyone=0.0, cold=0.0, sent=True, **changes):
+    def build(name, *, everyone=0.0, cold=0.0, sent=True, keeps_test=True, **changes):
         run_dir = tmp_path / "runs" / name
         shutil.copytree(trained, run_dir)
         (run_dir / "tracking.json").unlink(missing_ok=True)
@@ -101,6 +101,8 @@ def new_run(trained, store, tmp_path):
         segment = np.where(np.arange(N_USERS) < 10, "cold", "head")
         columns = {"ndcg@10": values, "tail_items_ndcg@10": values, "popularity_ndcg@10": 0.0}
         frame.assign(segment=segment, **columns).to_parquet(run_dir / "per_user.parquet")
+        if not keeps_test:
+            (run_dir / "held_out.parquet").unlink()
         if sent:
             mirror(run_dir, store)
         return run_dir
@@ -148,19 +150,30 @@ def test_the_model_is_measured_as_it_lies_in_the_store(new_run, client):
     assert bookends("register", "first", "--max-bytes", n_bytes)[0] == 0
 
 
-def test_a_run_on_other_data_cannot_be_compared(new_run, trained):
+def test_without_its_test_a_run_on_other_data_cannot_be_compared(new_run, trained):
     bookends("register", new_run("first"))
     other = RunRecord.read(trained).dataset | {"fingerprint": "sha256:other"}
-    code, output = bookends("register", new_run("other", everyone=0.01, dataset=other))
+    run = new_run("other", everyone=0.01, dataset=other, keeps_test=False)
+    code, output = bookends("register", run)
     assert code == 1
     assert "failed: same data as the champion" in output
 
 
-def test_a_champion_whose_run_is_gone_cannot_be_compared_with(new_run, client):
+def test_a_champion_whose_run_is_gone_is_judged_by_its_model(new_run, client):
+    bookends("register", new_run("first"))
+    client.delete_run(client.get_model_version("bookends", "1").run_id)
+    code, output = bookends("register", new_run("second"))
+    assert code == 1
+    assert "40 users; 0 left out" in output
+    assert "failed: better than version 1" in output
+    assert "known_ndcg" not in output
+
+
+def test_without_its_test_a_champion_whose_run_is_gone_cannot_be_compared_with(new_run, client):
     bookends("register", new_run("first"))
     run_id = client.get_model_version("bookends", "1").run_id
     client.delete_run(run_id)
-    code, output = bookends("register", new_run("better", everyone=0.01))
+    code, output = bookends("register", new_run("better", everyone=0.01, keeps_test=False))
     assert code == 1
     said = client.get_model_version("bookends", "2").tags["bookends.reason"]
     assert f"its run {run_id} was deleted" in said, output

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from recsys.errors import DataError
 from recsys.recommender.books import Lookup
-from recsys.recommender.liked import as_bags, liked_histories
+from recsys.recommender.liked import liked_histories
 
 IDS = ["a", "b", "c", "d"]
 LOOKUP = Lookup(pa.array(IDS))
@@ -33,7 +33,7 @@ def test_the_last_is_the_most_recent_and_counts_where_a_book_is_repeated(liked):
     ratings = [[float(place) for place in range(len(ids))] for ids in liked]
     found = histories(liked, ratings)
     assert len(found) == len(liked)
-    bags = as_bags(found)
+    bags = found.bags
     for user, (ids, given_ratings) in enumerate(zip(liked, ratings, strict=True)):
         expected = by_hand(ids, given_ratings)
         assert bags.row(user).tolist() == [item for item, _ in expected]

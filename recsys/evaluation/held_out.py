@@ -1,0 +1,118 @@
+"""What a run held out for its test, by which lists of any other model can be judged too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from recsys.config import SegmentConfig
+from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
+from recsys.data.dataset import Prepared
+from recsys.data.vocabulary import Vocabulary
+from recsys.errors import ArtifactError
+from recsys.evaluation.evaluation import TAIL_PREFIX
+from recsys.evaluation.metrics import Places, find_places, metrics_of_places
+from recsys.evaluation.ranking import Ranking
+from recsys.evaluation.segments import segments_of
+
+KNOWN, NEW_USERS, NEW_ITEMS = "known_", "new_users_", "new_items_"
+"""Of the columns per user that look at some test items alone, where the other model is of other
+data: those of which it knows user and item, not the user, not the item."""
+
+
+def held_out_pairs(prepared: Prepared) -> pd.DataFrame:
+    """The test interactions: user_id and item_id, ascending by the user's index."""
+    users, items = prepared.test.by_user.entries(np.arange(len(prepared.users)))
+    return pd.DataFrame(
+        {"user_id": prepared.users.id_of(users), "item_id": prepared.items.id_of(items)}
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The test of a run: what is to be found, and what must not be shown.
+
+    Attributes:
+        users: ids of all users, U.
+        items: ids of the catalogue, I.
+        relevant: test items of each user, (U, I), no item twice.
+        known: items of each user in train and validation, oldest first, (U, I).
+        item_counts: train interactions of each item, (I,).
+        segments: bounds of cold, tail and head.
+        ks: list lengths.
+    """
+
+    users: Vocabulary
+    items: Vocabulary
+    relevant: Bags
+    known: Bags
+    item_counts: IntArray
+    segments: SegmentConfig
+    ks: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls,
+        pairs: pd.DataFrame,
+        users: Vocabulary,
+        items: Vocabulary,
+        known: Bags,
+        item_counts: IntArray,
+        segments: SegmentConfig,
+        ks: Sequence[int],
+    ) -> HeldOut:
+        """The test of the given pairs of :func:`held_out_pairs`.
+
+        Raises:
+            ArtifactError: a user or an item is none of those given.
+        """
+        rows = users.index_of(pairs["user_id"].tolist())
+        columns = items.index_of(pairs["item_id"].tolist())
+        if (rows < 0).any() or (columns < 0).any():
+            raise ArtifactError(
+                "the test interactions of a run must be of the users and items of its model, "
+                f"but {int(((rows < 0) | (columns < 0)).sum()):,} are not"
+            )
+        relevant = Bags.from_set(rows, columns, n_rows=len(users), n_columns=len(items))
+        return cls(users, items, relevant, known, item_counts, segments, tuple(ks))
+
+    @cached_property
+    def test_users(self) -> IntArray:
+        """Users with a test item, ascending, (n,)."""
+        return np.flatnonzero(self.relevant.lengths)
+
+    @property
+    def k(self) -> int:
+        """Length of the longest list."""
+        return max(self.ks)
+
+    def places(self, lists: IntArray) -> Places:
+        """Where the test items stand in lists of the test users, (n, k) items, -1 for none."""
+        ranking = Ranking(self.test_users, lists, np.zeros(lists.shape, np.float32))
+        return find_places(ranking, self.relevant)
+
+    def per_user(self, places: Places, chosen: BoolArray | None = None) -> dict[str, FloatArray]:
+        """Every ranking metric of each test user, (n,), NaN where nothing is to be found.
+
+        Args:
+            places: of all test items.
+            chosen: the only test items to be found, as in ``places``; None for all.
+
+        Returns:
+            Keys such as ``"ndcg@10"``, and ``"tail_items_ndcg@10"`` of items outside the head.
+        """
+        outside = segments_of(self.item_counts, self.segments)[places.items] != "head"
+        if chosen is not None:
+            places, outside = _of(places, chosen), outside[chosen]
+        tail = metrics_of_places(_of(places, outside), self.ks)
+        return metrics_of_places(places, self.ks) | {
+            TAIL_PREFIX + name: values for name, values in tail.items()
+        }
+
+
+def _of(places: Places, chosen: BoolArray) -> Places:
+    return Places(places.rows[chosen], places.items[chosen], places.places[chosen], places.n_rows)
