@@ -102,19 +102,20 @@ def _compared_all(request: CompareRequest, found: Sequence[PastRun]) -> list[Com
         )
     runs, test = iter(found), RunTest(found[0], request.tracking_uri or _store_of(found))
     return [
-        _lists(Path(text), test) if _is_file_of_lists(text) else _compared(next(runs), test)
+        _lists(Path(text), test) if _is_file_of_lists(text) else compared(next(runs), test)
         for text in request.runs
     ]
 
 
-def _compared(run: PastRun, test: RunTest) -> ComparedRun:
+def compared(run: PastRun, test: RunTest) -> ComparedRun:
+    """A run as it is compared; where its data are other than those of the test, by its model."""
     tables = {table.name: table for table in run.tables}
-    compared = ComparedRun(run.name, run.run_id, run.record, run.per_user, tables)
-    is_of_same_data = compared.fingerprint == test.run.record.dataset.get("fingerprint")
+    given = ComparedRun(run.name, run.run_id, run.record, run.per_user, tables)
+    is_of_same_data = given.fingerprint == test.run.record.dataset.get("fingerprint")
     if is_of_same_data or test.run.held_out.empty:
-        return compared
-    paired = test.of_model(load_model(run, test.tracking_uri), compared.fingerprint)
-    return replace(compared, per_user=paired.theirs, tables={}, paired=paired)
+        return given
+    paired = test.of_model(load_model(run, test.tracking_uri), given.fingerprint)
+    return replace(given, per_user=paired.theirs, tables={}, paired=paired)
 
 
 def _lists(path: Path, test: RunTest) -> ComparedRun:

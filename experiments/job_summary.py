@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from experiments.compare import compared
+from experiments.other_data import RunTest
 from experiments.register import store_of
 from recsys.errors import BookendsError
 from recsys.evaluation.tables import Table
-from recsys.reporting.comparison import ComparedRun
+from recsys.recommender.drift import drift_sentence
+from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison import compare as compare_runs
 from recsys.reporting.comparison_report import shortened
+from recsys.reporting.comparison_summary import notices as comparison_notices
 from recsys.reporting.comparison_summary import verdict
 from recsys.reporting.comparison_tables import comparison_tables
 from recsys.reporting.document import Block, Callout, Report, Section, TableView, Text
@@ -22,8 +26,9 @@ from tracking.past_runs import PastRun, find_run, read_run
 from tracking.registry import Registry
 
 _NOTE = (
-    "Paired over the same test users. points: hundredths of the metric. p: of the sign-flip test, "
-    "after Holm's correction. better, worse: users whom the run serves better or worse."
+    "Paired over the same test users. points: the run minus the reference, in hundredths of the "
+    "metric. p: of the sign-flip test, after Holm's correction. better, worse: users whom the run "
+    "serves better or worse."
 )
 
 
@@ -70,17 +75,27 @@ def _against(run_dir: Path, name: str, tracking_uri: str | None) -> tuple[Block,
         if version.run_id == run.run_id:
             return (Text(f"This run is the champion, {called}."),)
         champion = find_run(version.run_id or "", uri)
-        comparison = compare_runs([_compared(champion), _compared(run)])
+        comparison = _comparison(champion, run, uri)
     except BookendsError as error:
         return (Callout(f"The champion could not be compared: {error}", "warning"),)
-    differences = shortened(comparison_tables(comparison)["differences"])
     (pair,) = comparison.pairs
+    said = verdict(comparison, pair)
+    drift = [
+        Text(f"Of the run's data {drift_sentence(other.paired.tables)}.")
+        for other in comparison.others
+        if other.paired is not None
+    ]
+    differences = shortened(comparison_tables(comparison)["differences"])
     return (
-        Text(f"The champion is {called}, {champion.name}. {verdict(comparison, pair)}"),
-        TableView(dataclasses.replace(differences, title="Differences", note=_NOTE), limit=1000),
+        Text(f"The champion is {called}, {champion.name}. {said}"),
+        *comparison_notices(comparison),
+        *drift,
+        TableView(dataclasses.replace(differences, note=_NOTE), limit=1000),
     )
 
 
-def _compared(run: PastRun) -> ComparedRun:
-    tables = {table.name: table for table in run.tables}
-    return ComparedRun(run.name, run.run_id, run.record, run.per_user, tables)
+def _comparison(champion: PastRun, run: PastRun, uri: str) -> RunComparison:
+    """The run against the champion; a champion of other data against the run, on the run's test."""
+    test = RunTest(run, uri)
+    held, own = compared(champion, test), compared(run, test)
+    return compare_runs([held, own] if held.paired is None else [own, held])

@@ -85,6 +85,14 @@ def test_the_months_data_differ_and_the_comparison_says_how(shop):
     assert [int(cell.replace(",", "")) for cell in counts["items"][:5]] == [40, 60, 40, 0, 20]
 
 
+def test_the_summary_of_a_job_holds_the_run_against_a_champion_of_older_data(shop):
+    code, output = bookends("report", "artifacts/runs/second", "--summary")
+    assert code == 0, output
+    assert "The champion is version 1 of bookends, first. first is worse than second" in output
+    assert "first was judged on the test of second" in output
+    assert "10 of 40 users" in output  # new in the second month
+
+
 def test_a_worse_model_of_new_data_is_refused_and_a_better_one_promoted_without_force(shop):
     client = MlflowClient(f"sqlite:///{shop}/mlflow.db")
     code, output = bookends("register", "poor")
