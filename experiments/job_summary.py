@@ -8,6 +8,7 @@ from pathlib import Path
 from experiments.compare import compared
 from experiments.other_data import RunTest
 from experiments.register import store_of
+from recsys.addresses import hide_passwords
 from recsys.errors import BookendsError
 from recsys.evaluation.tables import Table
 from recsys.recommender.drift import drift_sentence
@@ -72,12 +73,13 @@ def _against(run_dir: Path, name: str, tracking_uri: str | None) -> tuple[Block,
         if version is None:
             return (Text(f"No version of {name} is champion yet."),)
         called = f"version {version.version} of {name}"
-        if version.run_id == run.run_id:
+        if run.run_id is not None and version.run_id == run.run_id:
             return (Text(f"This run is the champion, {called}."),)
         champion = find_run(version.run_id or "", uri)
         comparison = _comparison(champion, run, uri)
     except BookendsError as error:
-        return (Callout(f"The champion could not be compared: {error}", "warning"),)
+        reason = hide_passwords(str(error))
+        return (Callout(f"The champion could not be compared: {reason}", "warning"),)
     (pair,) = comparison.pairs
     said = verdict(comparison, pair)
     drift = [

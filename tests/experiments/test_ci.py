@@ -175,6 +175,12 @@ def test_a_store_that_is_not_there_leaves_the_figures(job, tmp_path):
     assert "The champion could not be compared: sqlite" in result.stdout
 
 
+def test_the_password_of_a_store_is_not_shown(job):
+    result = summary_of(job, "--tracking-uri", "postgresql://user:secret@127.0.0.1:1/none")
+    assert "The champion could not be compared" in result.stdout
+    assert "secret" not in result.output
+
+
 def test_the_champion_itself_is_told(job):
     assert "This run is the champion, version 1 of bookends." in summary_of(job).stdout
 
