@@ -104,7 +104,7 @@ def _rpc_server() -> type[RpcServer]:
         from experiments.serve.rpc.service import RpcServer
     except ImportError as error:
         raise ConfigError(
-            f"'--grpc-port' needs gRPC: pip install 'bookends[grpc]' ({error})"
+            f"'--grpc-port' needs gRPC: pip install -e '.[grpc]' ({error})"
         ) from None
     return RpcServer
 

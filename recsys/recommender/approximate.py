@@ -199,7 +199,7 @@ def _usearch() -> ModuleType:
         import usearch.index
     except ImportError as error:
         raise ConfigError(
-            "an approximate index needs the package usearch: pip install 'bookends[ann]'"
+            "an approximate index needs the package usearch: pip install -e '.[ann]'"
         ) from error
     module: ModuleType = usearch.index
     return module

@@ -49,7 +49,7 @@ def write_pdf(page: Path) -> Path:
     except (ImportError, OSError) as error:
         line = str(error).splitlines()[0]
         raise ConfigError(
-            "a PDF needs WeasyPrint and Pango: pip install 'bookends[pdf]', and Pango from the "
+            "a PDF needs WeasyPrint and Pango: pip install -e '.[pdf]', and Pango from the "
             f"system's packages ({line})"
         ) from None
     text = _CHART.sub(_as_image, page.read_text(encoding="utf-8"))
