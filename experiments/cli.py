@@ -232,7 +232,15 @@ def sweep() -> None:
 @sweep.command(context_settings=OVERRIDES)
 @click.option("--space", type=PATH, required=True, help="YAML with what may vary.")
 @click.option("--config", type=PATH, help="YAML with differences from the defaults.")
-@click.option("--trials", "n_trials", type=int, help="Trials in all.  [default: 30]")
+@click.option(
+    "--trials", "n_trials", type=int, help="Trials in all.  [default: 30; unlimited with --hours]"
+)
+@click.option("--hours", type=float, help="How long trials may run; finalists come after it.")
+@click.option(
+    "--stop/--no-stop",
+    default=None,
+    help="End the search where the rest is noise to finalists.  [default: where it can be told]",
+)
 @click.option("--workers", type=int, help="Processes on this machine.  [default: 1]")
 @click.option("--name", help="Of the sweep; default from the space and a digest of all settings.")
 @click.option("--storage", envvar="BOOKENDS_STORAGE", help="Of the study; default a journal file.")

@@ -25,7 +25,7 @@ from recsys.reporting.charts import last_part, shortened
 from recsys.reporting.formatting import metric_label, moment
 from recsys.reporting.pages import page_templates
 from recsys.reporting.record import write_text
-from sweeps.charts import best_so_far, last_value
+from sweeps.charts import best_so_far
 from sweeps.importances import importances_of
 from sweeps.memory_study import memory_study
 from sweeps.record import SweepRecord, TrialRecord
@@ -128,7 +128,7 @@ def _histories(record: SweepRecord) -> list[Plot]:
     for place, objective in enumerate(record.objectives):
         figure = go.Figure()
         for name, state, trials in _groups(record):
-            marks = [(trial, trial.number, last_value(trial, place)) for trial in trials]
+            marks = [(trial, trial.number, trial.last_value(place)) for trial in trials]
             _add_marks(figure, marks, state, "%{y:.4f}", name=name, mode="markers")
         if steps := best_so_far(record, place):
             figure.add_scatter(
@@ -376,7 +376,7 @@ def _costs(record: SweepRecord) -> list[Plot]:
     figure = go.Figure()
     metric = metric_label(record.objectives[0].metric)
     kept = [t for t in record.in_state("complete") if t.values is not None]
-    marks = [(trial, trial.seconds, last_value(trial)) for trial in kept]
+    marks = [(trial, trial.seconds, trial.last_value()) for trial in kept]
     _add_marks(figure, marks, "complete", "%{x:.1f} s, %{y:.4f}", mode="markers", showlegend=False)
     figure.update_layout(xaxis_title="seconds of the trial", yaxis_title=metric)
     caption = "Completed trials by the wall time that they took."

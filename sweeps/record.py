@@ -28,8 +28,12 @@ from recsys.reporting.record import read_json, write_json
 
 SweepStatus = Literal["running", "finished", "interrupted", "failed"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
+EndReason = Literal["trials", "hours", "noise", "asked"]
+"""What ends a search; asked: the user, by Ctrl-C."""
 Direction = Literal["maximize", "minimize"]
 FORMAT = 1
+LOST = "its process was lost"
+"""The error of a trial that was interrupted."""
 RECORD_FILE = "study.json"
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -109,6 +113,18 @@ class TrialRecord:
     error: str | None = None  # one line, where it failed
     share_of_users: float = 1.0  # of the train users that it was trained on
     mlflow_run_id: str | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was interrupted and is run again, if it may."""
+        return self.error == LOST
+
+    def last_value(self, objective: int = 0) -> float | None:
+        """Its value, or the last that it reported before it was pruned; None without."""
+        if self.values is not None:
+            return self.values[objective]
+        reported = [value for _, value in sorted(self.intermediate.items()) if value is not None]
+        return reported[-1] if reported and objective == 0 else None
 
 
 def _by_number(trials: tuple[TrialRecord, ...]) -> tuple[TrialRecord, ...]:
@@ -231,6 +247,19 @@ class RankAgreement:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class SearchEnd:
+    """Why a search ended; see ``sweeps.ending``."""
+
+    why: EndReason
+    n_trials: int  # that had ended
+    limit: int | None  # trials that it might have had
+    hours: float | None = None  # that trials might run
+    spared: int | None = None  # trials that were not run; with hours, estimated
+    gain: float | None = None  # by which they were expected to improve the best value
+    error: float | None = None  # of a difference between two finalists
+
+
+@dataclass(frozen=True, config=_STRICT)
 class SweepRecord:
     """Everything about a sweep."""
 
@@ -240,7 +269,7 @@ class SweepRecord:
     base_config: Tree  # the resolved settings that every trial starts from
     space: Tree  # as in the space's YAML
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]  # finalists go by the first
-    n_trials: int  # asked for
+    n_trials: int | None  # asked for; None where hours alone bound them
     seed: int = 0
     seconds: float = 0.0  # wall time of all sessions together, finalists included
     sampler: Tree = field(default_factory=dict)  # its "name" and settings
@@ -251,6 +280,7 @@ class SweepRecord:
     dataset: Tree = field(default_factory=dict)  # as in a run's record
     trials: Annotated[tuple[TrialRecord, ...], AfterValidator(_by_number)] = ()
     baselines: dict[str, Numbers] = field(default_factory=dict)  # on validation
+    search_end: SearchEnd | None = None  # None while it goes on
     finalists: Finalists | None = None
     importances: tuple[Importances, ...] = ()  # one an objective, once they were computed
     fidelity: RankAgreement | None = None  # of a share of the users with all of them

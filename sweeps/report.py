@@ -18,7 +18,7 @@ from sweeps import charts
 from sweeps.importances import importances_of
 from sweeps.plots import PLOTS_DIR, PLOTS_FILE, write_plots
 from sweeps.record import SweepRecord
-from sweeps.summary import key_figures, notices, summary
+from sweeps.summary import key_figures, notices, summary, why_ended
 from sweeps.tables import sweep_tables
 
 Tables = Mapping[str, Table]
@@ -135,7 +135,9 @@ def _space(record: SweepRecord, tables: Tables) -> list[Block]:
     facts = [
         ("objectives", objectives),
         ("constraints", ", ".join(rules)),
-        ("trials asked for", f"{record.n_trials:,}"),
+        ("trials asked for", "" if record.n_trials is None else f"{record.n_trials:,}"),
+        ("hours", str(record.settings.get("hours") or "")),
+        ("why the search ended", _why(record)),
         ("workers", str(record.workers)),
         ("sessions", str(record.sessions)),
         ("sampler", _named(record.sampler)),
@@ -146,6 +148,11 @@ def _space(record: SweepRecord, tables: Tables) -> list[Block]:
     rows = tuple((name, text) for name, text in facts if text)
     budget = Table("budget", "Budget and method", "", ("what", "value"), rows)
     return [*views_of(tables, "space"), View(budget)]
+
+
+def _why(record: SweepRecord) -> str:
+    end = record.search_end
+    return "" if end is None else why_ended(end, record.objectives[0].metric)
 
 
 def _trials(tables: Tables) -> list[Block]:

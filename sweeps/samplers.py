@@ -13,7 +13,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.settings import SweepSettings
+from sweeps.settings import LEARNERS, SweepSettings
 
 SearchSpace = dict[str, BaseDistribution]
 
@@ -108,5 +108,5 @@ def build_sampler(settings: SweepSettings, place_of: Callable[[FrozenTrial], int
 
 def describe_sampler(settings: SweepSettings) -> dict[str, Any]:
     """What a record says of the sampler."""
-    used = {"startup_trials": settings.startup_trials} if settings.sampler in ("tpe", "gp") else {}
+    used = {"startup_trials": settings.startup_trials} if settings.sampler in LEARNERS else {}
     return {"name": settings.sampler, "seed": settings.seed} | used

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from recsys.config import Section, require
 from recsys.errors import ConfigError
+from sweeps.ending import FEWEST_DRAWS, UNLIMITED, Limits
 from sweeps.record import Constraint, Direction, Objective
 
 SamplerName = Literal["tpe", "random", "grid", "gp", "qmc"]
@@ -20,12 +21,19 @@ COSTS = ("train_seconds", "model_bytes", "model_parameters", "epochs")
 """Measures of what a trial costs; smaller is better."""
 SMALLER_IS_BETTER = (*COSTS, "popularity_lift")
 _COMPARISON = re.compile(r"\s*([\w@]+)\s*(<=|>=)\s*(\S+)\s*")
-MAY_CHANGE = ("n_trials", "workers", "finalists", "finalist_seeds", "final_run")
+USUAL_TRIALS = 30
+LEARNERS: tuple[SamplerName, ...] = ("tpe", "gp")
+"""Samplers that draw at random first and learn then."""
+MAY_CHANGE = ("n_trials", "hours", "stop", "workers", "finalists", "finalist_seeds", "final_run")
 """What a later session of the same sweep may give otherwise."""
 
 
 def _can_prune(objectives: Sequence[Objective], epoch_metrics: Sequence[str]) -> bool:
     return len(objectives) == 1 and objectives[0].metric in epoch_metrics
+
+
+def _usual_trials(given: dict[str, Any]) -> int | None:
+    return USUAL_TRIALS if given.get("hours") is None else None
 
 
 def _usual_pruner(given: dict[str, Any]) -> PrunerName:
@@ -40,8 +48,11 @@ class SweepSettings(Section):
     """Dotted setting: its specification, as in the space's YAML."""
     base: dict[str, Any]
     """Nested differences from the defaults that every trial starts from."""
-    n_trials: Annotated[int, Field(ge=1)] = 30
-    """Trials in all, over all workers and sessions, the default configuration among them."""
+    hours: Annotated[float, Field(gt=0)] | None = None
+    """How long trials may run, over all sessions; finalists come after it."""
+    n_trials: Annotated[int | None, Field(ge=1, default_factory=_usual_trials)]
+    """Trials in all, over all workers and sessions, the default configuration among them: 30, or
+    as many as the hours hold where these are given alone."""
     workers: Annotated[int, Field(ge=1)] = 1
     """Processes that run trials on this machine."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -73,6 +84,9 @@ class SweepSettings(Section):
     """Run all trials on this share of the users first, and the best of them on all."""
     promoted: Annotated[int, Field(ge=1)] | None = None
     """user_share: how many of the best are run on all users (a third where not given)."""
+    stop: bool | None = None
+    """End the search where the rest is noise to the finalists; null: where that can be told (one
+    objective, all users from the start, finalists on at least two seeds) and it is no grid."""
     finalists: Annotated[int, Field(ge=0)] = 3
     """How many of the best are trained again on fresh seeds; 0 leaves that out."""
     finalist_seeds: Annotated[int, Field(ge=1)] = 3
@@ -83,7 +97,7 @@ class SweepSettings(Section):
     @field_validator("promoted")
     @classmethod
     def _promote_some(cls, given: int | None, info: ValidationInfo) -> int | None:
-        n_trials: int = info.data.get("n_trials", 1)
+        n_trials: int = info.data.get("n_trials") or USUAL_TRIALS
         if info.data.get("user_share") is None:
             require(given is None, "'promoted' has a meaning only with 'user_share'")
             return None
@@ -99,6 +113,49 @@ class SweepSettings(Section):
             f"epoch has a value of, got '{self.pruner}'",
         )
         return self
+
+    @model_validator(mode="after")
+    def _check_stop(self) -> Self:
+        require(
+            not self.stop or self._can_stop,
+            "'stop' must be given with a single objective, without 'user_share' and with finalists "
+            f"on at least two seeds, got {len(self.objectives)} objectives, user_share "
+            f"{self.user_share}, {self.finalists} finalists on {self.finalist_seeds} seeds",
+        )
+        return self
+
+    @property
+    def _can_stop(self) -> bool:
+        is_whole = len(self.objectives) == 1 and self.user_share is None
+        return is_whole and self.finalists > 0 and self.finalist_seeds > 1
+
+    @property
+    def stops(self) -> bool:
+        """Whether the search may end in noise; so few trials as a forecast needs are all run."""
+        wanted = self._can_stop and self.sampler != "grid" if self.stop is None else self.stop
+        fewest = 1 + self.n_startup + FEWEST_DRAWS
+        return wanted and self.most_trials > fewest
+
+    @property
+    def n_startup(self) -> int:
+        """Trials that the sampler draws before it learns."""
+        return self.startup_trials if self.sampler in LEARNERS else 0
+
+    @property
+    def most_trials(self) -> int:
+        """As many as the search may have."""
+        return self.n_trials or UNLIMITED
+
+    @property
+    def limits(self) -> Limits:
+        """What may end the search beside the number of its trials."""
+        return Limits(
+            self.objectives[0],
+            self.constraints,
+            None if self.hours is None else 3600 * self.hours,
+            self.n_startup,
+            self.stops,
+        )
 
     @property
     def measures(self) -> tuple[str, ...]:

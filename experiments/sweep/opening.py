@@ -41,6 +41,7 @@ from recsys.errors import ConfigError
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Scorer
 from recsys.reporting.record import write_text
+from sweeps.ending import UNLIMITED
 from sweeps.record import Numbers, Objective, SweepRecord
 from sweeps.settings import COSTS, SweepSettings, build_settings, parse_constraint, parse_objective
 from sweeps.space import Params, Space
@@ -112,7 +113,7 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
     directory = SweepDirectory.of(request.sweeps_dir, name)
     with locked(directory.lock_path):
         storage = open_storage(request.storage or directory.default_storage)
-        main = open_stage(storage, name, "search", settings, base, settings.n_trials)
+        main = open_stage(storage, name, "search", settings, base, settings.most_trials)
         session = Session(settings, base, prepared, directory, storage, main, console, started)
         _open_study(session)
         _tune_baselines_once(session, popularity)
@@ -140,7 +141,7 @@ def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session
         prepare_cached(base.data, base.experiment.seed),
         directory,
         opened,
-        open_stage(opened, record.name, "search", settings, base, record.n_trials),
+        open_stage(opened, record.name, "search", settings, base, record.n_trials or UNLIMITED),
         SweepConsole(),
         environment=record.environment,
     )
@@ -209,7 +210,7 @@ def _open_study(session: Session) -> None:
             stage=first,
         )
     cells = _grid(session) if settings.sampler == "grid" else None
-    asked = settings.n_trials if cells is None else min(settings.n_trials, 1 + len(cells))
+    asked = settings.most_trials if cells is None else min(settings.most_trials, 1 + len(cells))
     limits = {first: asked}
     if first == "share":
         limits["search"] = 1 + (settings.promoted or 0)
@@ -217,6 +218,7 @@ def _open_study(session: Session) -> None:
     sessions = main.kept().get("sessions", 0) + 1
     session.keep(limits={"share": 0, "finalists": 0} | limits, sessions=sessions, settings=settings)
     study = session.stage(first)
+    study.go_on()
     n_known = queue_default(session, study)
     for cell in (cells or [])[n_known - 1 : study.limit - 1]:
         study.queue(cell)

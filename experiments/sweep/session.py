@@ -21,6 +21,7 @@ from recsys.config import Config
 from recsys.data.dataset import Prepared
 from recsys.evaluation.tables import Cell
 from recsys.reporting.formatting import number
+from sweeps.ending import UNLIMITED
 from sweeps.pruners import describe_pruner
 from sweeps.record import Finalists, RankAgreement, SweepRecord, SweepStatus, TrialRecord
 from sweeps.samplers import describe_sampler
@@ -95,7 +96,7 @@ class Session:
             base_config=self.base.model_dump(mode="json"),
             space=settings.space,
             objectives=settings.objectives,
-            n_trials=self.main.limit,
+            n_trials=self.main.limit if self.main.limit < UNLIMITED else None,
             seed=settings.seed,
             seconds=state.seconds + time.monotonic() - self.started,
             sampler=describe_sampler(settings),
@@ -106,6 +107,7 @@ class Session:
             dataset=describe_dataset(self.prepared),
             trials=self.trials(self.main),
             baselines=state.baselines,
+            search_end=state.search_end,
             finalists=self.finalists,
             fidelity=self.fidelity,
             test_looks=state.test_looks,
