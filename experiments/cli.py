@@ -244,8 +244,11 @@ def sweep() -> None:
 @click.option("--workers", type=int, help="Processes on this machine.  [default: 1]")
 @click.option("--name", help="Of the sweep; default from the space and a digest of all settings.")
 @click.option("--storage", envvar="BOOKENDS_STORAGE", help="Of the study; default a journal file.")
-@click.option("--sampler", help="tpe, random, grid, gp or qmc.  [default: tpe]")
-@click.option("--startup-trials", type=int, help="tpe, gp: drawn at random first.  [default: 10]")
+@click.option(
+    "--sampler",
+    help="tpe, random, grid, gp, qmc, cmaes, nsgaii or optunahub:PACKAGE.  [default: tpe]",
+)
+@click.option("--startup-trials", type=int, help="Drawn at random first.  [default: 10]")
 @click.option("--pruner", help="none, median, percentile, asha, hyperband or patient.")
 @click.option("--objective", "objectives", multiple=True, help="METRIC[:maximize|:minimize].")
 @click.option("--constraint", "constraints", multiple=True, help="Such as 'train_seconds<=60'.")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -15,14 +15,16 @@ from recsys.errors import ConfigError
 from sweeps.ending import FEWEST_DRAWS, UNLIMITED, Limits
 from sweeps.record import Constraint, Direction, Objective
 
-SamplerName = Literal["tpe", "random", "grid", "gp", "qmc"]
+SamplerName = Literal["tpe", "random", "grid", "gp", "qmc", "cmaes", "nsgaii"]
+HUB = "optunahub:"
+"""What the name of a sampler of OptunaHub begins with; its package, or its folder, follows."""
 PrunerName = Literal["none", "median", "percentile", "asha", "hyperband", "patient"]
 COSTS = ("train_seconds", "model_bytes", "model_parameters", "epochs")
 """Measures of what a trial costs; smaller is better."""
 SMALLER_IS_BETTER = (*COSTS, "popularity_lift")
 _COMPARISON = re.compile(r"\s*([\w@]+)\s*(<=|>=)\s*(\S+)\s*")
 USUAL_TRIALS = 30
-LEARNERS: tuple[SamplerName, ...] = ("tpe", "gp")
+LEARNERS: tuple[SamplerName, ...] = ("tpe", "gp", "cmaes", "nsgaii")
 """Samplers that draw at random first and learn then."""
 MAY_CHANGE = ("n_trials", "hours", "stop", "workers", "finalists", "finalist_seeds", "final_run")
 """What a later session of the same sweep may give otherwise."""
@@ -57,10 +59,12 @@ class SweepSettings(Section):
     """Processes that run trials on this machine."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """What the search draws from; what a trial draws from is experiment.seed."""
-    sampler: SamplerName = "tpe"
-    """How configurations are chosen."""
+    sampler: str = "tpe"
+    """How configurations are chosen: a SamplerName, or one of OptunaHub such as
+    optunahub:samplers/auto_sampler."""
     startup_trials: Annotated[int, Field(ge=1)] = 10
-    """tpe and gp: trials drawn at random before the sampler learns from them."""
+    """tpe, gp and cmaes: trials drawn at random before the sampler learns from them; nsgaii: those
+    of a generation."""
     pruner_startup_trials: Annotated[int, Field(ge=0)] = 5
     """median and percentile: complete trials to wait for before any is pruned."""
     pruner_warmup_epochs: Annotated[int, Field(ge=0)] = 1
@@ -94,6 +98,16 @@ class SweepSettings(Section):
     final_run: bool = True
     """Run the winner in full at the end."""
 
+    @field_validator("sampler")
+    @classmethod
+    def _know_sampler(cls, given: str) -> str:
+        names = ", ".join(get_args(SamplerName))
+        require(
+            given in get_args(SamplerName) or (len(given) > len(HUB) and given.startswith(HUB)),
+            f"must be one of {names} or {HUB}PACKAGE",
+        )
+        return given
+
     @field_validator("promoted")
     @classmethod
     def _promote_some(cls, given: int | None, info: ValidationInfo) -> int | None:
@@ -111,6 +125,10 @@ class SweepSettings(Section):
             self.pruner == "none" or _can_prune(self.objectives, self.epoch_metrics),
             f"'pruner' must be none with objectives {names}: pruning needs a single one that every "
             f"epoch has a value of, got '{self.pruner}'",
+        )
+        require(
+            self.sampler != "cmaes" or len(names) == 1,
+            f"'sampler' must be another than cmaes with several objectives, got {names}",
         )
         return self
 

@@ -310,7 +310,7 @@ def test_a_trial_whose_process_died_is_marked_in_the_study_and_in_the_tracker(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--sampler", "tpee"), "'sampler': input should be 'tpe'"),
+        (("--sampler", "tpee"), "'sampler': must be one of tpe"),
         (("--objective", "ndcg@7"), "got 'ndcg@7'"),
         (("--trainig.num_epochs", "3"), "did you mean 'training.num_epochs'?"),
         (("--name", ".."), "not of dots alone, got '..'"),

@@ -61,7 +61,8 @@ def test_an_objective_is_named_once():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"sampler": "tpee"}, "'sampler': input should be 'tpe'"),
+        ({"sampler": "tpee"}, "'sampler': must be one of tpe, random, .*, got 'tpee'"),
+        ({"sampler": "optunahub:"}, "'sampler': must be one of"),
         ({"n_trials": 0}, "'n_trials'"),
         ({"user_share": 1.5}, "'user_share'"),
         ({"hours": 0}, "'hours'"),

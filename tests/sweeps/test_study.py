@@ -112,14 +112,14 @@ def run_all(study):
     return study
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "cmaes", "nsgaii"])
 def test_one_worker_and_one_seed_draw_the_same(studies, sampler):
     one, two = (drawn(run_all(studies(place=place, sampler=sampler))) for place in ("one", "two"))
     assert one == two
     assert len({repr(each) for each in one}) == 8
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes", "nsgaii"])
 def test_a_study_that_is_opened_anew_for_every_trial_draws_as_if_it_never_was(studies, sampler):
     whole = run_all(studies(place="whole", sampler=sampler))
     while run_one(studies(place="torn", sampler=sampler)) is not None:
