@@ -28,9 +28,10 @@ from recsys.reporting.record import write_text
 from sweeps.charts import best_so_far
 from sweeps.importances import importances_of
 from sweeps.memory_study import memory_study
-from sweeps.record import SweepRecord, TrialRecord
+from sweeps.record import Importances, SweepRecord, TrialRecord
 from sweeps.record import TrialState as State
 from sweeps.space import label
+from sweeps.tables import correlation_name
 
 PLOTS_DIR = "plots"
 PLOTS_FILE = "index.html"
@@ -202,11 +203,34 @@ def _importances(record: SweepRecord) -> list[Plot]:
             )
             figure.update_layout(xaxis_title=f"share of importance, {found.evaluator}")
             figure.update_yaxes(automargin=True)
+        elif found.correlations:
+            figure = _correlation_bars(found)
         suffix = f"_{place}" if len(record.objectives) > 1 else ""
         title = f"What {metric_label(found.metric)} depended on"
         reason = found.reason or ""
         plots.append(_plot(f"importances{suffix}", title, found.caveat, figure, reason))
     return plots
+
+
+def _correlation_bars(found: Importances) -> go.Figure:
+    shown = found.correlations[::-1]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[each.rho for each in shown],
+        y=[correlation_name(each) for each in shown],
+        mode="markers",
+        marker_color=COLOURS["complete"],
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [each.high - each.rho for each in shown],
+            "arrayminus": [each.rho - each.low for each in shown],
+        },
+        hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+    )
+    figure.update_layout(xaxis_title=found.evaluator, xaxis_range=[-1, 1])
+    figure.update_yaxes(automargin=True)
+    return figure
 
 
 def _slices(record: SweepRecord) -> list[Plot]:

@@ -223,6 +223,18 @@ class TestLook:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class RankCorrelation:
+    """How a setting's value goes along with an objective, by ranks (Spearman)."""
+
+    setting: str  # dotted
+    value: str | None  # against all others, where the setting is a choice
+    rho: float  # above 0: more of it, or this value, goes along with better trials
+    low: float  # 95 % interval
+    high: float
+    n_trials: int  # that had the setting
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Importances:
     """Which settings the objective's value depended on."""
 
@@ -231,7 +243,8 @@ class Importances:
     values: dict[str, float]  # shares by dotted setting, largest first, sum 1
     reason: str | None  # why there are none
     metric: str
-    n_trials: int  # completed ones, which they rest on
+    n_trials: int  # completed and pruned ones, which they rest on
+    correlations: tuple[RankCorrelation, ...] = ()  # strongest first, where there are no shares
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -10,7 +10,15 @@ from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import decimals, metric_label, moment, number
 from sweeps.costs import default_trial, default_value, gains, savings, time_use
 from sweeps.importances import importances_of
-from sweeps.record import Comparison, Finalists, Importances, Optimism, SweepRecord, TrialRecord
+from sweeps.record import (
+    Comparison,
+    Finalists,
+    Importances,
+    Optimism,
+    RankCorrelation,
+    SweepRecord,
+    TrialRecord,
+)
 from sweeps.space import label
 
 SHOWN_BEST = 10
@@ -261,9 +269,22 @@ def _importance_table(found: Importances, *, with_caveat: bool) -> Table:
     safe = "".join(letter if letter.isalnum() else "_" for letter in found.metric).lower()
     title = f"What {metric_label(found.metric)} depended on"
     caveat = f" {found.caveat}" if with_caveat else ""
+    if found.correlations:
+        note = f"{found.evaluator} with {metric_label(found.metric)}, {found.n_trials} trials."
+        correlated = tuple(
+            (correlation_name(each), each.rho, f"[{each.low:.2f}, {each.high:.2f}]", each.n_trials)
+            for each in found.correlations
+        )
+        columns = ("setting", "correlation", "interval", "trials")
+        return Table(f"importances_{safe}", title, f"{note}{caveat}", columns, correlated)
     note = f"Share of importance by {found.evaluator}, {found.n_trials} trials.{caveat}"
     rows = tuple((name, share) for name, share in found.values.items())
     return Table(f"importances_{safe}", title, note, ("setting", "share"), rows)
+
+
+def correlation_name(found: RankCorrelation) -> str:
+    """The setting, with the value that stands against all others."""
+    return found.setting if found.value is None else f"{found.setting} = {found.value}"
 
 
 def space_table(record: SweepRecord) -> Table:
