@@ -257,6 +257,7 @@ def sweep() -> None:
 @click.option("--promoted", type=int, help="How many of those are run on all users.")
 @click.option("--finalists", type=int, help="Trained again on fresh seeds.  [default: 3]")
 @click.option("--finalist-seeds", type=int, help="On how many.  [default: 3]")
+@click.option("--race/--no-race", default=True, help="Spare clear losers further seeds.")
 @click.option("--final/--no-final", "final_run", default=True, help="Run the winner in full.")
 @click.option(
     "--sweeps-dir", type=PATH, default=Path("artifacts/sweeps"), show_default=True, help="Where."

@@ -142,6 +142,7 @@ class Finalist:
     values: tuple[Number, ...]  # on each seed; None where that training failed
     mean: Number
     std: Number  # divisor one less than the number of seeds; None for a single one
+    dropped_after: int | None = None  # seeds, after which it had clearly lost
 
     @property
     def known(self) -> tuple[float, ...]:
@@ -206,6 +207,7 @@ class Finalists:
     comparisons: tuple[Comparison, ...]  # every two; winner, runner-up and default first
     verdict: str
     optimism: Optimism | None
+    n_spared: int = 0  # trainings of those that were dropped
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -26,7 +26,10 @@ _COMPARISON = re.compile(r"\s*([\w@]+)\s*(<=|>=)\s*(\S+)\s*")
 USUAL_TRIALS = 30
 LEARNERS: tuple[SamplerName, ...] = ("tpe", "gp", "cmaes", "nsgaii")
 """Samplers that draw at random first and learn then."""
-MAY_CHANGE = ("n_trials", "hours", "stop", "workers", "finalists", "finalist_seeds", "final_run")
+MAY_CHANGE = (
+    *("n_trials", "hours", "stop", "workers"),
+    *("finalists", "finalist_seeds", "race", "final_run"),
+)
 """What a later session of the same sweep may give otherwise."""
 
 
@@ -95,6 +98,8 @@ class SweepSettings(Section):
     """How many of the best are trained again on fresh seeds; 0 leaves that out."""
     finalist_seeds: Annotated[int, Field(ge=1)] = 3
     """On how many."""
+    race: bool = True
+    """Train finalists that have clearly lost after two seeds or more on no further one."""
     final_run: bool = True
     """Run the winner in full at the end."""
 

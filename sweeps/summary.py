@@ -209,7 +209,12 @@ def _winner(record: SweepRecord) -> str:
     finalists = record.finalists
     if finalists is None:
         return ""
-    again = f"Trained again on {_count(len(finalists.seeds), 'fresh seed')}, "
+    spared = (
+        f" ({_count(finalists.n_spared, 'training')} of clear losers spared)"
+        if finalists.n_spared
+        else ""
+    )
+    again = f"Trained again on {_count(len(finalists.seeds), 'fresh seed')}{spared}, "
     if finalists.winner is None:
         return again + "no finalist gave a value."
     row = next(row for row in finalists.rows if row.trial == finalists.winner)

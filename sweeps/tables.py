@@ -148,6 +148,7 @@ def finalists_table(record: SweepRecord) -> Table:
     for row in finalists.rows:
         cells: dict[str, Cell] = {"trial": row.trial, "role": _role(finalists, row.trial)}
         cells |= {"mean": row.mean, "std": row.std, "in the search": row.search_value}
+        cells["dropped after seeds"] = row.dropped_after
         cells |= {f"seed {s}": v for s, v in zip(finalists.seeds, row.values, strict=False)}
         cells |= {names.get(name, name): setting_text(value) for name, value in row.params.items()}
         rows.append(cells)
@@ -156,6 +157,12 @@ def finalists_table(record: SweepRecord) -> Table:
         f"{metric} on validation. Mean and standard deviation over fresh seeds; the winner has the "
         "best mean. In the search: the value of the one trial by which it became a finalist."
     )
+    if finalists.n_spared:
+        note += (
+            f" Finalists that the leader was clearly ahead of were trained on no further seed: "
+            f"{finalists.n_spared} of {len(finalists.rows) * len(finalists.seeds)} trainings were "
+            "spared."
+        )
     return _without_gaps(Table.from_records("finalists", "Finalists on fresh seeds", note, rows))
 
 

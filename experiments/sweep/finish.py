@@ -27,7 +27,14 @@ from recsys.evaluation.ranking import Scorer, Vectors
 from recsys.reporting.record import write_json, write_text
 from sweeps.costs import default_trial
 from sweeps.ending import difference_error
-from sweeps.finalists import DEFAULT_TRIAL, USER, ComparisonRules, Retraining, compare_finalists
+from sweeps.finalists import (
+    DEFAULT_TRIAL,
+    USER,
+    ComparisonRules,
+    Retraining,
+    clear_losers,
+    compare_finalists,
+)
 from sweeps.importances import importances_of
 from sweeps.record import Finalists, SweepRecord, TestLook, TrialRecord
 from sweeps.report import write_sweep_report
@@ -50,15 +57,16 @@ def finish(session: Session, run_stage: RunStage) -> None:
         )
     winner = candidates[0].number
     if session.settings.finalists:
-        retrain(session, with_default(record, candidates), run_stage)
-        session.finalists = compare(session, record, with_default(record, candidates))
+        chosen = with_default(record, candidates)
+        dropped = retrain(session, chosen, run_stage)
+        session.finalists = compare(session, record, chosen, dropped)
         session.console.finalists(session.finalists)
         if session.finalists.winner is not None:
             winner = session.finalists.winner
     tree = merge(session.settings.base, nest(trial_settings(session, winner)))
-    chosen = "the mean over fresh seeds" if session.finalists is not None else "its one trial"
+    by = "the mean over fresh seeds" if session.finalists is not None else "its one trial"
     head = (
-        f"# Trial {winner} of the sweep {session.directory.name}, chosen by {chosen} on "
+        f"# Trial {winner} of the sweep {session.directory.name}, chosen by {by} on "
         f"validation.\n# Data {session.prepared.fingerprint}.\n"
     )
     write_text(session.directory.best_path, head + write_yaml(tree))
@@ -147,20 +155,40 @@ def train_on_seeds(
     run_stage(session, "finalists", study, title)
 
 
-def _per_user(session: Session, number: int) -> list[pd.DataFrame | None]:
-    """Each user's values on validation, one frame a fresh seed; None for one that was not kept."""
-    paths = [session.directory.per_user_path(number, seed) for seed in fresh_seeds(session)]
+def _per_user(
+    session: Session, number: int, n_seeds: int | None = None
+) -> list[pd.DataFrame | None]:
+    """Each user's values on validation, one frame a seed; None for one that was not kept."""
+    seeds = fresh_seeds(session)[:n_seeds]
+    paths = [session.directory.per_user_path(number, seed) for seed in seeds]
     return [pd.read_parquet(path) if path.is_file() else None for path in paths]
 
 
-def retrain(session: Session, chosen: Sequence[TrialRecord], run_stage: RunStage) -> None:
-    """Train finalists on fresh seeds; what an earlier session has done is kept."""
+def retrain(session: Session, chosen: Sequence[TrialRecord], run_stage: RunStage) -> dict[int, int]:
+    """Train finalists on fresh seeds; what an earlier session has done is kept.
+
+    Returns:
+        {finalist that clearly lost: after how many seeds}.
+    """
     seeds = fresh_seeds(session)
     settings = {
         _finalist(session, trial): trial_settings(session, trial.number) for trial in chosen
     }
-    title = f"{len(chosen)} finalists, each on {len(seeds)} fresh seeds"
+    n_seeds, dropped = len(seeds), dict[int, int]()
+    title = f"{len(chosen)} finalists, each on {n_seeds} fresh seeds"
+    for done in range(2, n_seeds) if session.settings.race else ():
+        train_on_seeds(session, settings, seeds[:done], run_stage, title)
+        rng = np.random.default_rng([session.settings.seed, 31, done])
+        racing = [each for each in _retrained(session, chosen, done) if each.trial in settings]
+        lost = clear_losers(racing, comparison_rules(session), n_looks=n_seeds - 2, rng=rng)
+        for number in sorted(lost):
+            name = "the default" if number == DEFAULT_TRIAL else f"trial {number}"
+            session.console.say(f"{name} has clearly lost after {done} seeds and gets no more")
+            dropped[number] = done
+            del settings[number]
+        title = f"{len(settings)} finalists go on"
     train_on_seeds(session, settings, seeds, run_stage, title)
+    return dropped
 
 
 def _finalist(session: Session, trial: TrialRecord) -> int:
@@ -169,30 +197,54 @@ def _finalist(session: Session, trial: TrialRecord) -> int:
     return DEFAULT_TRIAL if is_default else trial.number
 
 
-def compare(session: Session, record: SweepRecord, chosen: Sequence[TrialRecord]) -> Finalists:
+def compare(
+    session: Session,
+    record: SweepRecord,
+    chosen: Sequence[TrialRecord],
+    dropped: Mapping[int, int],
+) -> Finalists:
     """Compare the finalists on validation, user by user."""
-    objective, evaluation = session.settings.objectives[0], session.base.evaluation
     retrained = [
-        Retraining(
-            trial=number,
-            params=trial.params,
-            search_value=None if trial.values is None else trial.values[0],
-            per_user=tuple(_per_user(session, number)),
+        dataclasses.replace(
+            each,
+            dropped_after=dropped.get(each.trial),
+            per_user=each.per_user[: dropped.get(each.trial)],
         )
-        for number, trial in ((_finalist(session, trial), trial) for trial in chosen)
+        for each in _retrained(session, chosen)
     ]
     return compare_finalists(
         retrained,
-        ComparisonRules(
-            metric=objective.metric,
-            direction=objective.direction,
-            confidence=evaluation.confidence,
-            n_samples=evaluation.bootstrap_samples,
-        ),
+        comparison_rules(session),
         seeds=fresh_seeds(session),
         search_values=[trial.values[0] for trial in record.trials if trial.values is not None],
         rng=np.random.default_rng([session.settings.seed, 30]),
     )
+
+
+def comparison_rules(session: Session) -> ComparisonRules:
+    """How finalists are compared."""
+    objective, evaluation = session.settings.objectives[0], session.base.evaluation
+    return ComparisonRules(
+        metric=objective.metric,
+        direction=objective.direction,
+        confidence=evaluation.confidence,
+        n_samples=evaluation.bootstrap_samples,
+    )
+
+
+def _retrained(
+    session: Session, chosen: Sequence[TrialRecord], n_seeds: int | None = None
+) -> list[Retraining]:
+    """The finalists with what their trainings on the first so many seeds, or on all, left."""
+    return [
+        Retraining(
+            trial=number,
+            params=trial.params,
+            search_value=None if trial.values is None else trial.values[0],
+            per_user=tuple(_per_user(session, number, n_seeds)),
+        )
+        for number, trial in ((_finalist(session, trial), trial) for trial in chosen)
+    ]
 
 
 def look_at_test(session: Session, finalists: Finalists, winner: int) -> None:

@@ -160,6 +160,8 @@ def run_stage(
 def _outlook(study: SweepStudy) -> str:
     """How much of the search is left, and what to expect of it."""
     n_left = study.n_left()
+    if n_left == 0:
+        return ""
     n_ended = study.search_end().n_trials
     limits, spent = study.limits, study.spent_seconds()
     seconds = n_left * spent / n_ended if n_ended else None

@@ -329,3 +329,32 @@ def test_a_worker_of_no_study_is_told_so(sweep_shop):
     command = ["sweep", "worker", "--study", "none", "--storage", "journal.log"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 2 and "has no study 'none'" in done.stderr
+
+
+@pytest.mark.parametrize("race", [True, False])
+def test_a_finalist_that_clearly_lost_gets_no_more_seeds(open_sweep, work, race):
+    """What users have of trial 1 is made less by 0.3 as soon as it is there."""
+    space = {"training.learning_rate": {"choice": [0.02, 0.01]}}
+    options = {"sampler": "grid", "n_trials": 2, "finalists": 2, "finalist_seeds": 4}
+    session = open_sweep(space=space, race=race, **options)
+    done = set()
+
+    def run_stage(of, stage, *_):
+        work(of, stage)
+        for path in set(session.directory.finalists_dir.glob("trial-1-*.parquet")) - done:
+            frame = pd.read_parquet(path)
+            frame.assign(**{"ndcg@10": frame["ndcg@10"] - 0.3}).to_parquet(path)
+            done.add(path)
+
+    work(session)
+    finish(session, run_stage)
+    record = SweepRecord.read(session.directory.path)
+    trained = [t.user_attrs["trial"] for t in session.stage("finalists").trials()]
+    assert (trained.count(0), trained.count(1)) == (4, 2 if race else 4)
+    assert record.finalists.winner == 0
+    assert record.finalists.n_spared == (2 if race else 0)
+    assert record.finalists.comparisons[0].is_clear
+    report = (session.directory.path / "sweep_report.md").read_text()
+    assert ("2 of 8 trainings were spared" in report) == race
+    finish(session, run_stage)  # decided anew, and the same
+    assert SweepRecord.read(session.directory.path).finalists == record.finalists
