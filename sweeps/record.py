@@ -302,6 +302,7 @@ class SweepRecord:
     test_looks: tuple[TestLook, ...] = ()
     best_run_name: str | None = None  # the winner's run in full
     settings: Tree = field(default_factory=dict)  # as in sweep.yaml
+    parts: dict[str, float] = field(default_factory=dict)  # of the seconds, by what they went to
     sessions: int = 1  # how often the sweep was started or resumed
     environment: Tree = field(default_factory=dict)
     error: str | None = None  # one line, where the sweep failed

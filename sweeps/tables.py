@@ -395,6 +395,8 @@ def time_table(record: SweepRecord) -> Table:
     used = time_use(record)
     rows: list[tuple[Cell, ...]] = [
         ("the sweep, by the clock", record.seconds, "s"),
+        *((f"of it {name}", seconds, "s") for name, seconds in record.parts.items()),
+        ("of it the rest", _rest(record), "s"),
         ("all trials, added up", used.seconds, "s"),
         ("a trial, mean", used.mean, "s"),
         ("overhead a trial, median", _milliseconds(used.median_overhead), "ms"),
@@ -405,6 +407,11 @@ def time_table(record: SweepRecord) -> Table:
     share = "" if used.share is None else f" It is {used.share * 100:.1f} % of the trials' time."
     note = f"Completed and pruned trials. Overhead: time in tracking and in the storage.{share}"
     return Table("time_spent", "Time spent", note, ("what", "time", "unit"), kept)
+
+
+def _rest(record: SweepRecord) -> float | None:
+    """Seconds that went to no part of a sweep, such as comparing, reporting and sending."""
+    return max(0.0, record.seconds - sum(record.parts.values())) if record.parts else None
 
 
 def _interval(found: Comparison) -> str | None:

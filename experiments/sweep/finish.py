@@ -72,10 +72,12 @@ def finish(session: Session, run_stage: RunStage) -> None:
     write_text(session.directory.best_path, head + write_yaml(tree))
     look_for = (winner, tuple(trial.number for trial in candidates))
     if session.finalists is not None and session.state.tested != look_for:
-        look_at_test(session, session.finalists, winner)
+        with session.part("look at test"):
+            look_at_test(session, session.finalists, winner)
         session.keep(tested=look_for)
     if session.settings.final_run and session.state.repeated != winner:
-        run_winner(session, tree, winner)
+        with session.part("final run"):
+            run_winner(session, tree, winner)
         session.keep(repeated=winner)
     _report(session)
 
@@ -152,7 +154,8 @@ def train_on_seeds(
             changes = {**settings[number], "experiment.seed": seed}
             study.queue({}, trial=number, seed=seed, settings=changes)
     session.set_limit("finalists", study, len(known.union(wanted)))
-    run_stage(session, "finalists", study, title)
+    with session.part("finalists"):
+        run_stage(session, "finalists", study, title)
 
 
 def _per_user(

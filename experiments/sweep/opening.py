@@ -118,6 +118,7 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
         _open_study(session)
         _tune_baselines_once(session, popularity)
         track(session)
+        session.took("start-up", time.monotonic() - started)
         session.record("running").write(directory.path)
     return session
 

@@ -69,7 +69,8 @@ def sweep(request: SweepRequest, console: SweepConsole) -> SweepRecord:
             deliver_trials(session)  # what an earlier session could not send
             with locked(session.directory.lock_path):
                 measure_error(session, run_stage)
-            run_trials(session)
+            with session.part("search"):
+                run_trials(session)
             with locked(session.directory.lock_path):
                 finish(session, run_stage)
         except BaseException as error:

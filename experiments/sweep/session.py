@@ -6,7 +6,8 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,10 +114,25 @@ class Session:
             test_looks=state.test_looks,
             best_run_name=state.best_run_name,
             settings=settings.model_dump(mode="json"),
+            parts=state.parts,
             sessions=state.sessions,
             environment=self.environment,
             error=error,
         )
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Let the study keep what the block takes as time of this part of the sweep."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.took(name, time.monotonic() - started)
+
+    def took(self, name: str, seconds: float) -> None:
+        """Add to the time of a part."""
+        parts = self.state.parts
+        self.keep(parts=parts | {name: parts.get(name, 0.0) + seconds})
 
     def close(self, status: SweepStatus, error: str | None = None) -> None:
         """Put down how the session ended, and for how long it went on."""

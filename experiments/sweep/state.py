@@ -68,6 +68,8 @@ class SweepState(BaseModel):
     """How often the sweep was started or resumed."""
     seconds: float = 0.0
     """Wall time of all sessions that ended."""
+    parts: dict[str, float] = {}
+    """Seconds of all sessions by what they went to."""
     tracking: Tracking | None = None
     search_end: SearchEnd | None = None
     """Why the search ended, once it did."""

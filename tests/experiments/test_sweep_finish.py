@@ -49,6 +49,8 @@ def test_finalists_are_named_on_validation_and_test_is_opened_once(open_sweep, w
     (look,) = record.test_looks
     assert {"popularity", "item_knn", "ease"} < set(look.baselines)
     assert 0 <= look.metrics["ndcg@10"] <= 1
+    assert list(record.parts) == ["start-up", "finalists", "look at test"]
+    assert 0 < sum(record.parts.values()) <= record.seconds
     assert end(session, work).test_looks == record.test_looks
     assert not list(session.directory.finalists_dir.glob("*.npz"))
     # best.yaml is a configuration that a run takes
@@ -109,6 +111,8 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, clie
     assert record.status == "finished" and len(record.trials) == 5
     assert {trial.worker for trial in record.trials} <= {"worker-0", "worker-1"}
     assert record.best_run_name == "first-best"
+    assert list(record.parts) == ["start-up", "search", "finalists", "look at test", "final run"]
+    assert sum(record.parts.values()) <= record.seconds
     assert [look.purpose for look in record.test_looks][-1] == "winner, re-run in full"
     assert (sweep_shop / "artifacts" / "runs" / "first-best" / "report.md").is_file()
     for line in ("best.yaml", "mlflow ui", "trial   0  complete"):
