@@ -252,6 +252,13 @@ def sweep() -> None:
 @click.option("--pruner", help="none, median, percentile, asha, hyperband or patient.")
 @click.option("--objective", "objectives", multiple=True, help="METRIC[:maximize|:minimize].")
 @click.option("--constraint", "constraints", multiple=True, help="Such as 'train_seconds<=60'.")
+@click.option(
+    "--warm-from",
+    type=PATH,
+    multiple=True,
+    metavar="SWEEP_DIR",
+    help="Run the best of an earlier sweep first.",
+)
 @click.option("--seed", type=int, help="Of the search.  [default: 0]")
 @click.option("--user-share", type=float, help="Run all on this share of the users first.")
 @click.option("--promoted", type=int, help="How many of those are run on all users.")
@@ -282,7 +289,13 @@ def start(
     from experiments.sweep.parent import sweep as sweep_job
 
     request = read_request(
-        space, config, overrides, options, name=name, storage=storage, sweeps_dir=sweeps_dir
+        space,
+        config,
+        overrides,
+        options,
+        name=name,
+        storage=storage,
+        sweeps_dir=sweeps_dir,
     )
     console = SweepConsole()
     console.logging_to_console()

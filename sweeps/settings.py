@@ -62,6 +62,8 @@ class SweepSettings(Section):
     """Processes that run trials on this machine."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """What the search draws from; what a trial draws from is experiment.seed."""
+    warm_start: tuple[dict[str, Any], ...] = ()
+    """Values of configurations to be run first, after the default."""
     sampler: str = "tpe"
     """How configurations are chosen: a SamplerName, or one of OptunaHub such as
     optunahub:samplers/auto_sampler."""
@@ -132,6 +134,10 @@ class SweepSettings(Section):
             f"epoch has a value of, got '{self.pruner}'",
         )
         require(
+            self.sampler != "grid" or not self.warm_start,
+            "'sampler' must be another than grid where a sweep starts from earlier ones",
+        )
+        require(
             self.sampler != "cmaes" or len(names) == 1,
             f"'sampler' must be another than cmaes with several objectives, got {names}",
         )
@@ -194,6 +200,8 @@ class SweepSettings(Section):
     def identity(self) -> dict[str, Any]:
         """What must stay the same for a sweep to be the same."""
         content = self.model_dump(mode="json")
+        if not self.warm_start:
+            del content["warm_start"]
         return {name: value for name, value in content.items() if name not in MAY_CHANGE}
 
     def digest(self, fingerprint: str) -> str:

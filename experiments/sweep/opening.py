@@ -49,6 +49,8 @@ from sweeps.storage import open_storage, refuse_shared
 from sweeps.study import DEFAULT, RETRY_OF, SETTINGS_KEY, SweepStudy
 from tracking.store import resolve_uri, without_password
 
+WARM_TRIALS = 3
+"""Configurations that are taken from an earlier sweep."""
 COUNTS = ("n_users", "n_items", "train", "validation", "test")
 
 
@@ -75,6 +77,8 @@ def read_request(
 ) -> SweepRequest:
     """What the user asked for, read and checked; ``options`` are settings of the sweep by name.
 
+    Among them ``warm_from``, directories of sweeps whose best configurations are to be run first.
+
     Raises:
         ConfigError: an unknown or impossible setting.
     """
@@ -86,14 +90,45 @@ def read_request(
             f"'{name}'"
         )
     objectives = [parse_objective(text) for text in options.get("objectives") or ()]
-    given = {key: value for key, value in options.items() if value is not None} | {
+    given = {k: v for k, v in options.items() if v is not None and k != "warm_from"} | {
         "objectives": objectives or [Objective(resolved.training.early_stopping.monitor)],
         "constraints": [parse_constraint(text) for text in options.get("constraints") or ()],
         "space": read_yaml(space),
         "base": base,
         "epoch_metrics": resolved.evaluation.metric_names,
+        "warm_start": warm_start(options.get("warm_from") or (), read_yaml(space), resolved),
     }
     return SweepRequest(build_settings(**given), space.stem, name, storage, sweeps_dir)
+
+
+def warm_start(sweep_dirs: Sequence[Path], space: Mapping[str, Any], base: Config) -> list[Params]:
+    """The best configurations of earlier sweeps, as far as a space holds them; each once.
+
+    Of each sweep the first ``WARM_TRIALS`` finalists, or of its trials where it has none. What the
+    space does not hold of one is left for the sampler to draw. That of the base is left out, as it
+    is run first anyway.
+
+    Raises:
+        ConfigError: nothing of an earlier sweep lies in the space.
+    """
+    if not sweep_dirs:
+        return []
+    dimensions = Space.of(dict(space))
+    known = [dimensions.within(flatten(base.model_dump(mode="json")))]
+    for sweep_dir in sweep_dirs:
+        record = SweepRecord.read(sweep_dir)
+        rows = record.finalists.rows if record.finalists else ()
+        best = [row.params for row in rows] or [trial.params for trial in record.ranked()]
+        earlier, settings = Space.of(record.space), flatten(record.base_config)
+        found = [dimensions.within(settings | earlier.settings(params)) for params in best]
+        found = [params for params in found[:WARM_TRIALS] if params]
+        if not found:
+            raise ConfigError(
+                f"{sweep_dir}: a sweep to start from must have completed a trial with settings of "
+                f"the space, but none of its {len(best)} does"
+            )
+        known += [params for params in found if params not in known]
+    return known[1:]
 
 
 def begin(request: SweepRequest, console: SweepConsole) -> Session:
@@ -220,7 +255,10 @@ def _open_study(session: Session) -> None:
     session.keep(limits={"share": 0, "finalists": 0} | limits, sessions=sessions, settings=settings)
     study = session.stage(first)
     study.go_on()
+    is_new = not study.trials()
     n_known = queue_default(session, study)
+    for params in settings.warm_start if is_new else ():
+        study.queue(params)
     for cell in (cells or [])[n_known - 1 : study.limit - 1]:
         study.queue(cell)
     head = {"name": directory.name, "storage": without_password(session.storage.url)}
