@@ -254,10 +254,9 @@ def sweep() -> None:
 @click.option("--constraint", "constraints", multiple=True, help="Such as 'train_seconds<=60'.")
 @click.option(
     "--warm-from",
-    type=PATH,
     multiple=True,
-    metavar="SWEEP_DIR",
-    help="Run the best of an earlier sweep first.",
+    metavar="SWEEP_DIR|EXPERIMENT",
+    help="Run the best of earlier sweeps first.",
 )
 @click.option("--seed", type=int, help="Of the search.  [default: 0]")
 @click.option("--user-share", type=float, help="Run all on this share of the users first.")

@@ -62,8 +62,9 @@ class SweepSettings(Section):
     """Processes that run trials on this machine."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """What the search draws from; what a trial draws from is experiment.seed."""
-    warm_start: tuple[dict[str, Any], ...] = ()
-    """Values of configurations to be run first, after the default."""
+    warm_from: tuple[str, ...] = ()
+    """Directories of sweeps, or MLflow experiments with sweeps, whose best configurations are run
+    first, after the default."""
     sampler: str = "tpe"
     """How configurations are chosen: a SamplerName, or one of OptunaHub such as
     optunahub:samplers/auto_sampler."""
@@ -134,7 +135,7 @@ class SweepSettings(Section):
             f"epoch has a value of, got '{self.pruner}'",
         )
         require(
-            self.sampler != "grid" or not self.warm_start,
+            self.sampler != "grid" or not self.warm_from,
             "'sampler' must be another than grid where a sweep starts from earlier ones",
         )
         require(
@@ -200,8 +201,8 @@ class SweepSettings(Section):
     def identity(self) -> dict[str, Any]:
         """What must stay the same for a sweep to be the same."""
         content = self.model_dump(mode="json")
-        if not self.warm_start:
-            del content["warm_start"]
+        if not self.warm_from:
+            del content["warm_from"]
         return {name: value for name, value in content.items() if name not in MAY_CHANGE}
 
     def digest(self, fingerprint: str) -> str:

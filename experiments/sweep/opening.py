@@ -42,11 +42,12 @@ from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Scorer
 from recsys.reporting.record import write_text
 from sweeps.ending import UNLIMITED
-from sweeps.record import Numbers, Objective, SweepRecord
+from sweeps.record import RECORD_FILE, Numbers, Objective, SweepRecord
 from sweeps.settings import COSTS, SweepSettings, build_settings, parse_constraint, parse_objective
 from sweeps.space import Params, Space
 from sweeps.storage import open_storage, refuse_shared
 from sweeps.study import DEFAULT, RETRY_OF, SETTINGS_KEY, SweepStudy
+from tracking.run_list import sweep_directories
 from tracking.store import resolve_uri, without_password
 
 WARM_TRIALS = 3
@@ -77,8 +78,6 @@ def read_request(
 ) -> SweepRequest:
     """What the user asked for, read and checked; ``options`` are settings of the sweep by name.
 
-    Among them ``warm_from``, directories of sweeps whose best configurations are to be run first.
-
     Raises:
         ConfigError: an unknown or impossible setting.
     """
@@ -90,18 +89,17 @@ def read_request(
             f"'{name}'"
         )
     objectives = [parse_objective(text) for text in options.get("objectives") or ()]
-    given = {k: v for k, v in options.items() if v is not None and k != "warm_from"} | {
+    given = {key: value for key, value in options.items() if value is not None} | {
         "objectives": objectives or [Objective(resolved.training.early_stopping.monitor)],
         "constraints": [parse_constraint(text) for text in options.get("constraints") or ()],
         "space": read_yaml(space),
         "base": base,
         "epoch_metrics": resolved.evaluation.metric_names,
-        "warm_start": warm_start(options.get("warm_from") or (), read_yaml(space), resolved),
     }
     return SweepRequest(build_settings(**given), space.stem, name, storage, sweeps_dir)
 
 
-def warm_start(sweep_dirs: Sequence[Path], space: Mapping[str, Any], base: Config) -> list[Params]:
+def warm_start(sweep_dirs: Sequence[Path], dimensions: Space, base: Config) -> list[Params]:
     """The best configurations of earlier sweeps, as far as a space holds them; each once.
 
     Of each sweep the first ``WARM_TRIALS`` finalists, or of its trials where it has none. What the
@@ -111,9 +109,6 @@ def warm_start(sweep_dirs: Sequence[Path], space: Mapping[str, Any], base: Confi
     Raises:
         ConfigError: nothing of an earlier sweep lies in the space.
     """
-    if not sweep_dirs:
-        return []
-    dimensions = Space.of(dict(space))
     known = [dimensions.within(flatten(base.model_dump(mode="json")))]
     for sweep_dir in sweep_dirs:
         record = SweepRecord.read(sweep_dir)
@@ -129,6 +124,30 @@ def warm_start(sweep_dirs: Sequence[Path], space: Mapping[str, Any], base: Confi
             )
         known += [params for params in found if params not in known]
     return known[1:]
+
+
+def earlier_sweeps(named: Sequence[str], base: Config) -> list[Path]:
+    """Directories of sweeps that are named so, or that an MLflow experiment of that name holds.
+
+    Raises:
+        ConfigError: there is no such directory, and the experiment has no sweep on this machine.
+        TrackingError: there is neither a directory nor an experiment of that name.
+    """
+    found = list[Path]()
+    for name in named:
+        if (Path(name) / RECORD_FILE).is_file():
+            found.append(Path(name))
+            continue
+        held = sweep_directories(resolve_uri(base.experiment.tracking_uri), name)
+        here = [path for path in held if (path / RECORD_FILE).is_file()]
+        ended = [path for path in here if SweepRecord.read(path).ranked()]
+        if not ended:
+            raise ConfigError(
+                f"'--warm-from' must name a sweep's directory, or an experiment with sweeps that "
+                f"completed a trial on this machine, got '{name}'"
+            )
+        found += ended
+    return found
 
 
 def begin(request: SweepRequest, console: SweepConsole) -> Session:
@@ -257,8 +276,11 @@ def _open_study(session: Session) -> None:
     study.go_on()
     is_new = not study.trials()
     n_known = queue_default(session, study)
-    for params in settings.warm_start if is_new else ():
-        study.queue(params)
+    if is_new and settings.warm_from:
+        assert study.space is not None
+        sweep_dirs = earlier_sweeps(settings.warm_from, session.base)
+        for params in warm_start(sweep_dirs, study.space, session.base):
+            study.queue(params)
     for cell in (cells or [])[n_known - 1 : study.limit - 1]:
         study.queue(cell)
     head = {"name": directory.name, "storage": without_password(session.storage.url)}

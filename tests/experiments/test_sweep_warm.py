@@ -1,67 +1,81 @@
 """Sweeps that start from what earlier ones found."""
 
+import shutil
+
 import pytest
 from click.testing import CliRunner
 
 from experiments.cli import main
-from experiments.sweep.opening import WARM_TRIALS, read_request
+from experiments.sweep.opening import WARM_TRIALS
 from recsys.errors import ConfigError
+
+WARM = {"n_trials": 5, "seed": 7}
 
 
 @pytest.fixture
 def earlier(open_sweep, work):
     """The directory of a sweep that ended, and what it ran, best first."""
-    session = open_sweep(name="earlier", n_trials=6, sampler="random", pruner="none")
+    session = open_sweep(name="earlier", n_trials=6, sampler="random", pruner="none", tracking=True)
     work(session)
     record = session.record("finished")
     record.write(session.directory.path)
-    return session.directory.path, [t.params for t in record.ranked() if t.number]
+    return session.directory.path, [trial.params for trial in record.ranked()]
 
 
-def request(shop, directory, space="space.yaml", **options):
-    return read_request(
-        shop / space,
-        shop / "config.yaml",
-        [],
-        {"n_trials": 6, "finalists": 0, "final_run": False, "warm_from": [directory]} | options,
-    )
+def run_by(session):
+    return [trial.params for trial in session.trials(session.main)]
 
 
-def test_the_best_of_an_earlier_sweep_are_run_after_the_default(
-    open_sweep, sweep_shop, work, earlier
-):
+def test_the_best_of_an_earlier_sweep_are_run_after_the_default(open_sweep, work, earlier):
     directory, best = earlier
-    wanted = request(sweep_shop, directory).settings.warm_start
-    assert 2 <= len(wanted) <= WARM_TRIALS
-    assert all(params in best[:WARM_TRIALS] for params in wanted)
-    options = {"n_trials": 5, "seed": 7, "warm_from": [directory]}
-    session = open_sweep(name="warm", **options)
-    again = open_sweep(name="warm", **options)  # queued once
+    options = {"name": "warm", "warm_from": [str(directory)], **WARM}
+    session = open_sweep(**options)
+    shutil.rmtree(directory)  # it is asked for once
+    again = open_sweep(**options)
     assert work(again) == 5
-    run = [trial.params for trial in session.trials(session.main)]
-    assert run[1 : 1 + len(wanted)] == list(wanted)
+    run = run_by(session)
+    wanted = [params for params in best[:WARM_TRIALS] if params != run[0]]
+    assert len(wanted) >= 2 and run[1 : 1 + len(wanted)] == wanted
     assert run[1 + len(wanted)] not in best
 
 
-def test_what_the_space_does_not_hold_is_drawn(sweep_shop, earlier):
-    (sweep_shop / "part.yaml").write_text("training.warmup_steps: {int: [1, 4]}")
-    wanted = request(sweep_shop, earlier[0], "part.yaml").settings.warm_start
-    assert wanted and all(list(params) == ["training.warmup_steps"] for params in wanted)
-    (sweep_shop / "none.yaml").write_text("training.learning_rate: {float: [100, 200]}")
+def test_an_experiment_stands_for_its_sweeps(open_sweep, work, earlier):
+    """Itself among them, as soon as it is tracked: the same command goes on all the same."""
+    options = {"name": "warm", "tracking": True, "warm_from": ["bookends"], **WARM}
+    session = open_sweep(**options)
+    work(session)
+    assert run_by(session)[2] in earlier[1][:WARM_TRIALS]
+    assert work(open_sweep(**options | {"n_trials": 6})) == 1
+    with pytest.raises(ConfigError, match="must keep 'warm_from"):
+        open_sweep(name="warm", tracking=True, **WARM)
+    shutil.rmtree(earlier[0])
+    (session.directory.path / "study.json").unlink()
+    with pytest.raises(ConfigError, match="an experiment with sweeps that completed a trial"):
+        open_sweep(**options | {"name": "other"})
+
+
+def test_what_the_space_does_not_hold_is_drawn(open_sweep, work, earlier):
+    options = {"warm_from": [str(earlier[0])], **WARM}
+    session = open_sweep(space={"training.warmup_steps": {"int": [1, 4]}}, **options)
+    work(session)
+    steps = [params["training.warmup_steps"] for params in earlier[1][:WARM_TRIALS]]
+    found = [params["training.warmup_steps"] for params in run_by(session)[1:]]
+    assert set(found[: len(set(steps) - {2})]) == set(steps) - {2}  # 2 is the default's
     with pytest.raises(ConfigError, match="with settings of the space, but none of its"):
-        request(sweep_shop, earlier[0], "none.yaml")
+        open_sweep(space={"training.learning_rate": {"float": [100, 200]}}, **options)
 
 
-def test_a_warm_start_is_part_of_what_a_sweep_is_and_no_grid_has_one(sweep_shop, earlier):
-    warm = request(sweep_shop, earlier[0]).settings
-    cold = warm.model_copy(update={"warm_start": ()})
-    assert warm.digest("data") != cold.digest("data")
+def test_a_warm_start_is_part_of_what_a_sweep_is_and_no_grid_has_one(open_sweep, earlier):
+    options = {"warm_from": [str(earlier[0])], **WARM}
+    warm, cold = open_sweep(**options), open_sweep(**WARM)
+    assert warm.directory != cold.directory
     with pytest.raises(ConfigError, match="another than grid"):
-        request(sweep_shop, earlier[0], sampler="grid")
+        open_sweep(sampler="grid", **options)
 
 
-def test_a_directory_without_a_sweep_is_one_line(sweep_shop):
+def test_a_name_of_nothing_is_one_line(sweep_shop):
     command = ["sweep", "--space", "space.yaml", "--config", "config.yaml", "--warm-from", "none"]
     done = CliRunner().invoke(main, command)
-    assert done.exit_code == 2 and "none" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(("INFO", "WARN"))]
+    assert done.exit_code == 2 and len(lines) == 1
+    assert "experiment 'none': must be in" in lines[0]
