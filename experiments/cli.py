@@ -250,20 +250,38 @@ def sweep() -> None:
 @sweep.command(context_settings=OVERRIDES)
 @click.option("--space", type=PATH, required=True, help="YAML with what may vary.")
 @click.option("--config", type=PATH, help="YAML with differences from the defaults.")
-@click.option("--trials", "n_trials", type=int, help="Trials in all.  [default: 30]")
+@click.option(
+    "--trials", "n_trials", type=int, help="Trials in all.  [default: 30; unlimited with --hours]"
+)
+@click.option("--hours", type=float, help="How long trials may run; finalists come after it.")
+@click.option(
+    "--stop/--no-stop",
+    default=None,
+    help="End the search where the rest is noise to finalists.  [default: where it can be told]",
+)
 @click.option("--workers", type=int, help="Processes on this machine.  [default: 1]")
 @click.option("--name", help="Of the sweep; default from the space and a digest of all settings.")
 @click.option("--storage", envvar="BOOKENDS_STORAGE", help="Of the study; default a journal file.")
-@click.option("--sampler", help="tpe, random, grid, gp or qmc.  [default: tpe]")
-@click.option("--startup-trials", type=int, help="tpe, gp: drawn at random first.  [default: 10]")
+@click.option(
+    "--sampler",
+    help="tpe, random, grid, gp, qmc, cmaes, nsgaii or optunahub:PACKAGE.  [default: tpe]",
+)
+@click.option("--startup-trials", type=int, help="Drawn at random first.  [default: 10]")
 @click.option("--pruner", help="none, median, percentile, asha, hyperband or patient.")
 @click.option("--objective", "objectives", multiple=True, help="METRIC[:maximize|:minimize].")
 @click.option("--constraint", "constraints", multiple=True, help="Such as 'train_seconds<=60'.")
+@click.option(
+    "--warm-from",
+    multiple=True,
+    metavar="SWEEP_DIR|EXPERIMENT",
+    help="Run the best of earlier sweeps first.",
+)
 @click.option("--seed", type=int, help="Of the search.  [default: 0]")
 @click.option("--user-share", type=float, help="Run all on this share of the users first.")
 @click.option("--promoted", type=int, help="How many of those are run on all users.")
 @click.option("--finalists", type=int, help="Trained again on fresh seeds.  [default: 3]")
 @click.option("--finalist-seeds", type=int, help="On how many.  [default: 3]")
+@click.option("--race/--no-race", default=True, help="Spare clear losers further seeds.")
 @click.option("--final/--no-final", "final_run", default=True, help="Run the winner in full.")
 @click.option(
     "--sweeps-dir", type=PATH, default=Path("artifacts/sweeps"), show_default=True, help="Where."
@@ -288,7 +306,13 @@ def start(
     from experiments.sweep.parent import sweep as sweep_job
 
     request = read_request(
-        space, config, overrides, options, name=name, storage=storage, sweeps_dir=sweeps_dir
+        space,
+        config,
+        overrides,
+        options,
+        name=name,
+        storage=storage,
+        sweeps_dir=sweeps_dir,
     )
     console = SweepConsole()
     console.logging_to_console()

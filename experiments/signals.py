@@ -55,6 +55,23 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
+def first_sigint_to(note: Callable[[], None]) -> Iterator[None]:
+    """Within :func:`interruptible`, have the first SIGINT noted; what follows it acts as ever."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def first(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        note()
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is first:
+            signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def held() -> Iterator[None]:
     """Within :func:`interruptible`, have a first signal wait for the end of the block.
 

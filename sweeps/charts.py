@@ -19,7 +19,7 @@ COMPLETE, PRUNED = 0, 2  # colours of the chart's style
 
 def history_figure(record: SweepRecord) -> Figure | None:
     """Values by trial, the pruned marked, with the best so far."""
-    found = [(trial, last_value(trial)) for trial in record.trials]
+    found = [(trial, trial.last_value()) for trial in record.trials]
     points = [
         Point(t.number, value, f"trial {t.number}, {t.state}: {value:.4g}", _group(t))
         for t, value in found
@@ -53,14 +53,6 @@ def best_so_far(record: SweepRecord, objective: int = 0) -> list[tuple[int, floa
     return steps
 
 
-def last_value(trial: TrialRecord, objective: int = 0) -> float | None:
-    """A trial's value, or the last that it reported before it was pruned; None without."""
-    if trial.values is not None:
-        return trial.values[objective]
-    reported = [value for _, value in sorted(trial.intermediate.items()) if value is not None]
-    return reported[-1] if reported and objective == 0 else None
-
-
 def cost_figure(record: SweepRecord) -> Figure | None:
     """The best value so far over the time that trials took until then."""
     spent, best = 0.0, dict(best_so_far(record))
@@ -70,7 +62,7 @@ def cost_figure(record: SweepRecord) -> Figure | None:
         spent += trial.seconds
         if trial.number in best:
             steps.append((spent, best[trial.number]))
-            value = last_value(trial)
+            value = trial.last_value()
             assert value is not None  # it is among the completed
             points.append(Point(spent, value, f"trial {trial.number}: {value:.4g}"))
     if len(steps) < 2:
@@ -168,7 +160,7 @@ def curves_figure(record: SweepRecord) -> Figure | None:
     if default is not None and (not ranked or ranked[0].number != 0):
         lines.append(_curve("default", default))
     ends = [trial for trial in record.in_state("pruned") if trial.intermediate][:SHOWN_CURVES]
-    dots = sorted((float(max(t.intermediate)), last_value(t)) for t in ends)
+    dots = sorted((float(max(t.intermediate)), t.last_value()) for t in ends)
     gaps = [point for x, y in dots for point in ((x, y), (x, None))]  # apart, not joined
     lines.append(Line("pruned here", tuple(gaps)))
     lines = [line for line in lines if any(y is not None for _, y in line.points)]

@@ -9,6 +9,9 @@ seeds its mean is a fair value, and two sources of chance are left, tested apart
   from the spread within finalists, pooled; with the error from users it makes a t-test
   (Satterthwaite's degrees of freedom).
 
+Finalists race: after two seeds, and after each further one, those that the leader is clearly ahead
+of are trained on no further seed. They keep the mean that they have, and rank behind the others.
+
 With many users the first test alone calls two seeds of one configuration different, so a finding is
 clear only where both agree. All pairs are tested and corrected together (Holm), since the
 winner was chosen by looking at all of them.
@@ -49,7 +52,8 @@ class Retraining:
     trial: int  # in the search; 0 is the default configuration
     params: Mapping[str, Any]
     search_value: float | None  # what that trial reached, where it was completed
-    per_user: tuple[pd.DataFrame | None, ...]  # one a seed; None for a training that failed
+    per_user: tuple[pd.DataFrame | None, ...]  # one a seed; None where there is no training
+    dropped_after: int | None = None  # seeds, after which it had clearly lost
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,13 @@ def compare_finalists(
     values = {each.trial: _user_values(each, rules.metric) for each in candidates}
     sign = 1.0 if rules.direction == "maximize" else -1.0
     rows = [_row(each, rules.metric) for each in candidates]
-    rows.sort(key=lambda row: (math.inf if row.mean is None else -sign * row.mean, row.trial))
+    rows.sort(
+        key=lambda row: (
+            row.dropped_after is not None,
+            math.inf if row.mean is None else -sign * row.mean,
+            row.trial,
+        )
+    )
     ranked = [row for row in rows if row.mean is not None]
     winner = ranked[0] if ranked else None
     runner_up = next((row for row in ranked[1:] if not row.is_default), None)
@@ -103,7 +113,36 @@ def compare_finalists(
         comparisons=tuple(comparisons),
         verdict=_verdict(winner, comparisons),
         optimism=estimate_optimism(search_values, rows, direction=rules.direction, rng=rng),
+        n_spared=sum(len(seeds) - row.dropped_after for row in rows if row.dropped_after),
     )
+
+
+def clear_losers(
+    candidates: Sequence[Retraining],
+    rules: ComparisonRules,
+    *,
+    n_looks: int,
+    rng: np.random.Generator,
+) -> set[int]:
+    """Finalists that need no further seed: the leader so far is clearly better.
+
+    The same tests as in the end, over users and with the noise between seeds, corrected for all
+    pairs, at a level that is divided by the number of looks: one that is as good as the leader is
+    dropped with a chance of at most one less the confidence, whatever the number of seeds.
+
+    Args:
+        candidates: with the trainings so far, on at least two seeds.
+        rules: how they are compared.
+        n_looks: how often that is asked before all seeds are done.
+        rng: for resamples and flips.
+    """
+    level = (1 - rules.confidence) / n_looks
+    strict = dataclasses.replace(rules, confidence=1 - level)
+    n_seeds = max(len(each.per_user) for each in candidates)
+    found = compare_finalists(candidates, strict, seeds=range(n_seeds), search_values=(), rng=rng)
+    return {
+        each.second for each in found.comparisons if each.first == found.winner and each.is_clear
+    }
 
 
 def _row(candidate: Retraining, metric: str) -> Finalist:
@@ -120,6 +159,7 @@ def _row(candidate: Retraining, metric: str) -> Finalist:
         values=tuple(means),
         mean=float(kept.mean()) if len(kept) else None,
         std=float(kept.std(ddof=1)) if len(kept) > 1 else None,
+        dropped_after=candidate.dropped_after,
     )
 
 
@@ -221,7 +261,9 @@ def _with_verdict(
 ) -> Comparison:
     level = 1 - rules.confidence
     # a p that is not known (NaN: one seed) cannot speak against a finding, and the verdict says so
-    is_clear = bool(p_holm <= level and not p_seeds_holm > level)
+    sign = 1.0 if rules.direction == "maximize" else -1.0
+    is_ahead = found.difference is not None and sign * found.difference > 0
+    is_clear = bool(is_ahead and p_holm <= level and not p_seeds_holm > level)
     found = dataclasses.replace(found, p_holm=p_holm, p_seeds_holm=p_seeds_holm, is_clear=is_clear)
     role = roles.get(found.second)
     other = f"the {role}" if role else f"trial {found.second}"

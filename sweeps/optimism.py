@@ -150,7 +150,7 @@ def _retrained(
 
 def _second_round(rows: Sequence[Finalist], noise: float) -> float | None:
     """Optimism of the winner's own mean, were all finalists equally good."""
-    counts = [len(row.known) for row in rows if row.known]
+    counts = [len(row.known) for row in rows if row.known and row.dropped_after is None]
     if not counts:
         return None
     return noise / math.sqrt(min(counts)) * expected_maximum(len(counts))

@@ -25,12 +25,13 @@ from recsys.reporting.charts import last_part, shortened
 from recsys.reporting.formatting import metric_label, moment
 from recsys.reporting.pages import page_templates
 from recsys.reporting.record import write_text
-from sweeps.charts import best_so_far, last_value
+from sweeps.charts import best_so_far
 from sweeps.importances import importances_of
 from sweeps.memory_study import memory_study
-from sweeps.record import SweepRecord, TrialRecord
+from sweeps.record import Importances, SweepRecord, TrialRecord
 from sweeps.record import TrialState as State
 from sweeps.space import label
+from sweeps.tables import correlation_name
 
 PLOTS_DIR = "plots"
 PLOTS_FILE = "index.html"
@@ -128,7 +129,7 @@ def _histories(record: SweepRecord) -> list[Plot]:
     for place, objective in enumerate(record.objectives):
         figure = go.Figure()
         for name, state, trials in _groups(record):
-            marks = [(trial, trial.number, last_value(trial, place)) for trial in trials]
+            marks = [(trial, trial.number, trial.last_value(place)) for trial in trials]
             _add_marks(figure, marks, state, "%{y:.4f}", name=name, mode="markers")
         if steps := best_so_far(record, place):
             figure.add_scatter(
@@ -202,11 +203,34 @@ def _importances(record: SweepRecord) -> list[Plot]:
             )
             figure.update_layout(xaxis_title=f"share of importance, {found.evaluator}")
             figure.update_yaxes(automargin=True)
+        elif found.correlations:
+            figure = _correlation_bars(found)
         suffix = f"_{place}" if len(record.objectives) > 1 else ""
         title = f"What {metric_label(found.metric)} depended on"
         reason = found.reason or ""
         plots.append(_plot(f"importances{suffix}", title, found.caveat, figure, reason))
     return plots
+
+
+def _correlation_bars(found: Importances) -> go.Figure:
+    shown = found.correlations[::-1]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[each.rho for each in shown],
+        y=[correlation_name(each) for each in shown],
+        mode="markers",
+        marker_color=COLOURS["complete"],
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [each.high - each.rho for each in shown],
+            "arrayminus": [each.rho - each.low for each in shown],
+        },
+        hovertemplate="%{y}: %{x:.2f}<extra></extra>",
+    )
+    figure.update_layout(xaxis_title=found.evaluator, xaxis_range=[-1, 1])
+    figure.update_yaxes(automargin=True)
+    return figure
 
 
 def _slices(record: SweepRecord) -> list[Plot]:
@@ -376,7 +400,7 @@ def _costs(record: SweepRecord) -> list[Plot]:
     figure = go.Figure()
     metric = metric_label(record.objectives[0].metric)
     kept = [t for t in record.in_state("complete") if t.values is not None]
-    marks = [(trial, trial.seconds, last_value(trial)) for trial in kept]
+    marks = [(trial, trial.seconds, trial.last_value()) for trial in kept]
     _add_marks(figure, marks, "complete", "%{x:.1f} s, %{y:.4f}", mode="markers", showlegend=False)
     figure.update_layout(xaxis_title="seconds of the trial", yaxis_title=metric)
     caption = "Completed trials by the wall time that they took."

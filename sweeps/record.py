@@ -28,8 +28,12 @@ from recsys.reporting.record import read_json, write_json
 
 SweepStatus = Literal["running", "finished", "interrupted", "failed"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
+EndReason = Literal["trials", "hours", "noise", "asked"]
+"""What ends a search; asked: the user, by Ctrl-C."""
 Direction = Literal["maximize", "minimize"]
 FORMAT = 1
+LOST = "its process was lost"
+"""The error of a trial that was interrupted."""
 RECORD_FILE = "study.json"
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -110,6 +114,18 @@ class TrialRecord:
     share_of_users: float = 1.0  # of the train users that it was trained on
     mlflow_run_id: str | None = None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it was interrupted and is run again, if it may."""
+        return self.error == LOST
+
+    def last_value(self, objective: int = 0) -> float | None:
+        """Its value, or the last that it reported before it was pruned; None without."""
+        if self.values is not None:
+            return self.values[objective]
+        reported = [value for _, value in sorted(self.intermediate.items()) if value is not None]
+        return reported[-1] if reported and objective == 0 else None
+
 
 def _by_number(trials: tuple[TrialRecord, ...]) -> tuple[TrialRecord, ...]:
     return tuple(sorted(trials, key=lambda trial: trial.number))
@@ -126,6 +142,7 @@ class Finalist:
     values: tuple[Number, ...]  # on each seed; None where that training failed
     mean: Number
     std: Number  # divisor one less than the number of seeds; None for a single one
+    dropped_after: int | None = None  # seeds, after which it had clearly lost
 
     @property
     def known(self) -> tuple[float, ...]:
@@ -190,6 +207,7 @@ class Finalists:
     comparisons: tuple[Comparison, ...]  # every two; winner, runner-up and default first
     verdict: str
     optimism: Optimism | None
+    n_spared: int = 0  # trainings of those that were dropped
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -207,6 +225,18 @@ class TestLook:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class RankCorrelation:
+    """How a setting's value goes along with an objective, by ranks (Spearman)."""
+
+    setting: str  # dotted
+    value: str | None  # against all others, where the setting is a choice
+    rho: float  # above 0: more of it, or this value, goes along with better trials
+    low: float  # 95 % interval
+    high: float
+    n_trials: int  # that had the setting
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Importances:
     """Which settings the objective's value depended on."""
 
@@ -215,7 +245,8 @@ class Importances:
     values: dict[str, float]  # shares by dotted setting, largest first, sum 1
     reason: str | None  # why there are none
     metric: str
-    n_trials: int  # completed ones, which they rest on
+    n_trials: int  # completed and pruned ones, which they rest on
+    correlations: tuple[RankCorrelation, ...] = ()  # strongest first, where there are no shares
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -231,6 +262,19 @@ class RankAgreement:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class SearchEnd:
+    """Why a search ended; see ``sweeps.ending``."""
+
+    why: EndReason
+    n_trials: int  # that had ended
+    limit: int | None  # trials that it might have had
+    hours: float | None = None  # that trials might run
+    spared: int | None = None  # trials that were not run; with hours, estimated
+    gain: float | None = None  # by which they were expected to improve the best value
+    error: float | None = None  # of a difference between two finalists
+
+
+@dataclass(frozen=True, config=_STRICT)
 class SweepRecord:
     """Everything about a sweep."""
 
@@ -240,7 +284,7 @@ class SweepRecord:
     base_config: Tree  # the resolved settings that every trial starts from
     space: Tree  # as in the space's YAML
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]  # finalists go by the first
-    n_trials: int  # asked for
+    n_trials: int | None  # asked for; None where hours alone bound them
     seed: int = 0
     seconds: float = 0.0  # wall time of all sessions together, finalists included
     sampler: Tree = field(default_factory=dict)  # its "name" and settings
@@ -251,12 +295,14 @@ class SweepRecord:
     dataset: Tree = field(default_factory=dict)  # as in a run's record
     trials: Annotated[tuple[TrialRecord, ...], AfterValidator(_by_number)] = ()
     baselines: dict[str, Numbers] = field(default_factory=dict)  # on validation
+    search_end: SearchEnd | None = None  # None while it goes on
     finalists: Finalists | None = None
     importances: tuple[Importances, ...] = ()  # one an objective, once they were computed
     fidelity: RankAgreement | None = None  # of a share of the users with all of them
     test_looks: tuple[TestLook, ...] = ()
     best_run_name: str | None = None  # the winner's run in full
     settings: Tree = field(default_factory=dict)  # as in sweep.yaml
+    parts: dict[str, float] = field(default_factory=dict)  # of the seconds, by what they went to
     sessions: int = 1  # how often the sweep was started or resumed
     environment: Tree = field(default_factory=dict)
     error: str | None = None  # one line, where the sweep failed

@@ -15,10 +15,10 @@ from recsys.reporting.pages import write_report_files
 from recsys.reporting.record import write_tables
 from recsys.reporting.sections import figures_of, reproduction, settings_view, views_of
 from sweeps import charts
-from sweeps.importances import importances_of
+from sweeps.importances import EVALUATOR, FEWEST_TRIALS, importances_of
 from sweeps.plots import PLOTS_DIR, PLOTS_FILE, write_plots
 from sweeps.record import SweepRecord
-from sweeps.summary import key_figures, notices, summary
+from sweeps.summary import key_figures, notices, summary, why_ended
 from sweeps.tables import sweep_tables
 
 Tables = Mapping[str, Table]
@@ -107,7 +107,16 @@ def _mattered(record: SweepRecord, tables: Tables) -> list[Block]:
         if found.reason is not None:
             name = metric_label(found.metric)
             blocks.append(Text(f"No importances for {name}: {found.reason}."))
-        names = list(found.values) if place == 0 else []
+        if found.correlations:
+            few = found.n_trials < FEWEST_TRIALS
+            why = (
+                f"shares of importance take {FEWEST_TRIALS} trials, and there are {found.n_trials}"
+                if few
+                else f"by {EVALUATOR} no setting told the best trials from the others"
+            )
+            blocks.append(Text(f"Rank correlations stand in for importances here: {why}."))
+        names = [*found.values, *dict.fromkeys(each.setting for each in found.correlations)]
+        names = names if place == 0 else []
         blocks += figures_of(charts.importance_figure(found), *charts.slice_figures(record, names))
     return blocks + views_of(tables, *(n for n in tables if n.startswith("importances_")))
 
@@ -135,7 +144,9 @@ def _space(record: SweepRecord, tables: Tables) -> list[Block]:
     facts = [
         ("objectives", objectives),
         ("constraints", ", ".join(rules)),
-        ("trials asked for", f"{record.n_trials:,}"),
+        ("trials asked for", "" if record.n_trials is None else f"{record.n_trials:,}"),
+        ("hours", str(record.settings.get("hours") or "")),
+        ("why the search ended", _why(record)),
         ("workers", str(record.workers)),
         ("sessions", str(record.sessions)),
         ("sampler", _named(record.sampler)),
@@ -146,6 +157,11 @@ def _space(record: SweepRecord, tables: Tables) -> list[Block]:
     rows = tuple((name, text) for name, text in facts if text)
     budget = Table("budget", "Budget and method", "", ("what", "value"), rows)
     return [*views_of(tables, "space"), View(budget)]
+
+
+def _why(record: SweepRecord) -> str:
+    end = record.search_end
+    return "" if end is None else why_ended(end, record.objectives[0].metric)
 
 
 def _trials(tables: Tables) -> list[Block]:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, assert_never
+from pathlib import Path
+from typing import Any, assert_never, cast
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeps.settings import SweepSettings
+from recsys.errors import ConfigError
+from sweeps.settings import HUB, LEARNERS, SamplerName, SweepSettings
 
 SearchSpace = dict[str, BaseDistribution]
 
@@ -86,7 +98,10 @@ def build_sampler(settings: SweepSettings, place_of: Callable[[FrozenTrial], int
         place_of: a trial's place among the configurations of the study.
     """
     seed, startup = settings.seed, settings.startup_trials
-    match settings.sampler:
+    if settings.sampler.startswith(HUB):
+        return SeededSampler(hub_sampler(settings.sampler.removeprefix(HUB)), seed, place_of)
+    name = cast("SamplerName", settings.sampler)
+    match name:
         case "tpe":
             return SeededSampler(
                 lambda each: TPESampler(seed=each, n_startup_trials=startup), seed, place_of
@@ -94,6 +109,15 @@ def build_sampler(settings: SweepSettings, place_of: Callable[[FrozenTrial], int
         case "gp":
             return SeededSampler(
                 lambda each: GPSampler(seed=each, n_startup_trials=startup), seed, place_of
+            )
+        case "cmaes":
+            if importlib.util.find_spec("cmaes") is None:
+                raise ConfigError("the sampler 'cmaes' needs the extra 'samplers' (package cmaes)")
+            return SeededSampler(lambda each: _build_cmaes(each, startup), seed, place_of)
+        case "nsgaii":
+            size = max(2, startup)  # two parents
+            return SeededSampler(
+                lambda each: NSGAIISampler(seed=each, population_size=size), seed, place_of
             )
         case "random" | "grid":
             return SeededSampler(lambda each: RandomSampler(seed=each), seed, place_of)
@@ -103,10 +127,63 @@ def build_sampler(settings: SweepSettings, place_of: Callable[[FrozenTrial], int
                 # One sequence for all workers, numbered in the study's storage.
                 return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
         case _:
-            assert_never(settings.sampler)
+            assert_never(name)
+
+
+def _build_cmaes(seed: int, n_startup: int) -> BaseSampler:
+    """With pruned trials, which most are, by their last value; choices are drawn at random."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return CmaEsSampler(
+            seed=seed,
+            n_startup_trials=n_startup,
+            warn_independent_sampling=False,
+            consider_pruned_trials=True,
+            with_margin=True,  # else steps of ints and rounded floats are lost once it narrows
+        )
+
+
+def hub_sampler(package: str) -> Callable[[int], BaseSampler]:
+    """What builds a sampler of OptunaHub for a seed.
+
+    Args:
+        package: such as ``samplers/auto_sampler``, which optunahub downloads unless it did before,
+            or the folder of one on this machine, from which nothing is downloaded.
+
+    Raises:
+        ConfigError: optunahub is not installed, or the package cannot be had or holds no sampler.
+    """
+    try:
+        import optunahub
+    except ImportError:
+        raise ConfigError(
+            f"the sampler '{HUB}{package}' needs the extra 'samplers' (package optunahub)"
+        ) from None
+    folder = Path(package)
+    try:
+        if folder.is_dir():
+            module = optunahub.load_local_module(
+                folder.name, registry_root=str(folder.absolute().parent)
+            )
+        else:
+            module = optunahub.load_module(package)
+        (sampler,) = (
+            each
+            for each in (getattr(module, name) for name in module.__all__)
+            if isinstance(each, type) and issubclass(each, BaseSampler)
+        )
+    except Exception as error:  # code of others, fetched by git or over the network
+        head = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"the sampler '{HUB}{package}' must be a package of OptunaHub or a folder that exports "
+            f"one sampler ({head:.200})"
+        ) from error
+    build: Callable[..., BaseSampler] = sampler
+    takes_seed = "seed" in inspect.signature(build).parameters
+    return lambda seed: build(seed=seed) if takes_seed else build()
 
 
 def describe_sampler(settings: SweepSettings) -> dict[str, Any]:
     """What a record says of the sampler."""
-    used = {"startup_trials": settings.startup_trials} if settings.sampler in ("tpe", "gp") else {}
+    used = {"startup_trials": settings.startup_trials} if settings.sampler in LEARNERS else {}
     return {"name": settings.sampler, "seed": settings.seed} | used

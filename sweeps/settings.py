@@ -6,26 +6,39 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from recsys.config import Section, require
 from recsys.errors import ConfigError
+from sweeps.ending import FEWEST_DRAWS, UNLIMITED, Limits
 from sweeps.record import Constraint, Direction, Objective
 
-SamplerName = Literal["tpe", "random", "grid", "gp", "qmc"]
+SamplerName = Literal["tpe", "random", "grid", "gp", "qmc", "cmaes", "nsgaii"]
+HUB = "optunahub:"
+"""What the name of a sampler of OptunaHub begins with; its package, or its folder, follows."""
 PrunerName = Literal["none", "median", "percentile", "asha", "hyperband", "patient"]
 COSTS = ("train_seconds", "model_bytes", "model_parameters", "epochs")
 """Measures of what a trial costs; smaller is better."""
 SMALLER_IS_BETTER = (*COSTS, "popularity_lift")
 _COMPARISON = re.compile(r"\s*([\w@]+)\s*(<=|>=)\s*(\S+)\s*")
-MAY_CHANGE = ("n_trials", "workers", "finalists", "finalist_seeds", "final_run")
+USUAL_TRIALS = 30
+LEARNERS: tuple[SamplerName, ...] = ("tpe", "gp", "cmaes", "nsgaii")
+"""Samplers that draw at random first and learn then."""
+MAY_CHANGE = (
+    *("n_trials", "hours", "stop", "workers"),
+    *("finalists", "finalist_seeds", "race", "final_run"),
+)
 """What a later session of the same sweep may give otherwise."""
 
 
 def _can_prune(objectives: Sequence[Objective], epoch_metrics: Sequence[str]) -> bool:
     return len(objectives) == 1 and objectives[0].metric in epoch_metrics
+
+
+def _usual_trials(given: dict[str, Any]) -> int | None:
+    return USUAL_TRIALS if given.get("hours") is None else None
 
 
 def _usual_pruner(given: dict[str, Any]) -> PrunerName:
@@ -40,16 +53,24 @@ class SweepSettings(Section):
     """Dotted setting: its specification, as in the space's YAML."""
     base: dict[str, Any]
     """Nested differences from the defaults that every trial starts from."""
-    n_trials: Annotated[int, Field(ge=1)] = 30
-    """Trials in all, over all workers and sessions, the default configuration among them."""
+    hours: Annotated[float, Field(gt=0)] | None = None
+    """How long trials may run, over all sessions; finalists come after it."""
+    n_trials: Annotated[int | None, Field(ge=1, default_factory=_usual_trials)]
+    """Trials in all, over all workers and sessions, the default configuration among them: 30, or
+    as many as the hours hold where these are given alone."""
     workers: Annotated[int, Field(ge=1)] = 1
     """Processes that run trials on this machine."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """What the search draws from; what a trial draws from is experiment.seed."""
-    sampler: SamplerName = "tpe"
-    """How configurations are chosen."""
+    warm_from: tuple[str, ...] = ()
+    """Directories of sweeps, or MLflow experiments with sweeps, whose best configurations are run
+    first, after the default."""
+    sampler: str = "tpe"
+    """How configurations are chosen: a SamplerName, or one of OptunaHub such as
+    optunahub:samplers/auto_sampler."""
     startup_trials: Annotated[int, Field(ge=1)] = 10
-    """tpe and gp: trials drawn at random before the sampler learns from them."""
+    """tpe, gp and cmaes: trials drawn at random before the sampler learns from them; nsgaii: those
+    of a generation."""
     pruner_startup_trials: Annotated[int, Field(ge=0)] = 5
     """median and percentile: complete trials to wait for before any is pruned."""
     pruner_warmup_epochs: Annotated[int, Field(ge=0)] = 1
@@ -73,17 +94,32 @@ class SweepSettings(Section):
     """Run all trials on this share of the users first, and the best of them on all."""
     promoted: Annotated[int, Field(ge=1)] | None = None
     """user_share: how many of the best are run on all users (a third where not given)."""
+    stop: bool | None = None
+    """End the search where the rest is noise to the finalists; null: where that can be told (one
+    objective, all users from the start, finalists on at least two seeds) and it is no grid."""
     finalists: Annotated[int, Field(ge=0)] = 3
     """How many of the best are trained again on fresh seeds; 0 leaves that out."""
     finalist_seeds: Annotated[int, Field(ge=1)] = 3
     """On how many."""
+    race: bool = True
+    """Train finalists that have clearly lost after two seeds or more on no further one."""
     final_run: bool = True
     """Run the winner in full at the end."""
+
+    @field_validator("sampler")
+    @classmethod
+    def _know_sampler(cls, given: str) -> str:
+        names = ", ".join(get_args(SamplerName))
+        require(
+            given in get_args(SamplerName) or (len(given) > len(HUB) and given.startswith(HUB)),
+            f"must be one of {names} or {HUB}PACKAGE",
+        )
+        return given
 
     @field_validator("promoted")
     @classmethod
     def _promote_some(cls, given: int | None, info: ValidationInfo) -> int | None:
-        n_trials: int = info.data.get("n_trials", 1)
+        n_trials: int = info.data.get("n_trials") or USUAL_TRIALS
         if info.data.get("user_share") is None:
             require(given is None, "'promoted' has a meaning only with 'user_share'")
             return None
@@ -98,7 +134,58 @@ class SweepSettings(Section):
             f"'pruner' must be none with objectives {names}: pruning needs a single one that every "
             f"epoch has a value of, got '{self.pruner}'",
         )
+        require(
+            self.sampler != "grid" or not self.warm_from,
+            "'sampler' must be another than grid where a sweep starts from earlier ones",
+        )
+        require(
+            self.sampler != "cmaes" or len(names) == 1,
+            f"'sampler' must be another than cmaes with several objectives, got {names}",
+        )
         return self
+
+    @model_validator(mode="after")
+    def _check_stop(self) -> Self:
+        require(
+            not self.stop or self._can_stop,
+            "'stop' must be given with a single objective, without 'user_share' and with finalists "
+            f"on at least two seeds, got {len(self.objectives)} objectives, user_share "
+            f"{self.user_share}, {self.finalists} finalists on {self.finalist_seeds} seeds",
+        )
+        return self
+
+    @property
+    def _can_stop(self) -> bool:
+        is_whole = len(self.objectives) == 1 and self.user_share is None
+        return is_whole and self.finalists > 0 and self.finalist_seeds > 1
+
+    @property
+    def stops(self) -> bool:
+        """Whether the search may end in noise; so few trials as a forecast needs are all run."""
+        wanted = self._can_stop and self.sampler != "grid" if self.stop is None else self.stop
+        fewest = 1 + self.n_startup + FEWEST_DRAWS
+        return wanted and self.most_trials > fewest
+
+    @property
+    def n_startup(self) -> int:
+        """Trials that the sampler draws before it learns."""
+        return self.startup_trials if self.sampler in LEARNERS else 0
+
+    @property
+    def most_trials(self) -> int:
+        """As many as the search may have."""
+        return self.n_trials or UNLIMITED
+
+    @property
+    def limits(self) -> Limits:
+        """What may end the search beside the number of its trials."""
+        return Limits(
+            self.objectives[0],
+            self.constraints,
+            None if self.hours is None else 3600 * self.hours,
+            self.n_startup,
+            self.stops,
+        )
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -114,6 +201,8 @@ class SweepSettings(Section):
     def identity(self) -> dict[str, Any]:
         """What must stay the same for a sweep to be the same."""
         content = self.model_dump(mode="json")
+        if not self.warm_from:
+            del content["warm_from"]
         return {name: value for name, value in content.items() if name not in MAY_CHANGE}
 
     def digest(self, fingerprint: str) -> str:

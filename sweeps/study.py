@@ -24,8 +24,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recsys.addresses import without_password
 from recsys.errors import ConfigError
+from sweeps.ending import UNLIMITED, Forecast, Limits, busy_seconds
 from sweeps.journal import SURPLUS
-from sweeps.record import Constraint, Numbers, TrialRecord
+from sweeps.record import LOST, Constraint, EndReason, Numbers, SearchEnd, TrialRecord
 from sweeps.samplers import build_sampler
 from sweeps.settings import SweepSettings
 from sweeps.space import Params, Space
@@ -36,7 +37,7 @@ MOST_EARLY_FAILURES = 5
 BEGIN, END = "begin", "end"
 RETRY_OF, DEFAULT = "retry_of", "default"
 SETTINGS_KEY = "settings"
-LOST = "its process was lost"
+ENDED, ERROR = "ended", "difference_error"
 _HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 _STATES: dict[TrialState, Literal["complete", "pruned", "failed", "running"]] = {
     TrialState.COMPLETE: "complete",
@@ -92,6 +93,7 @@ class SweepStudy:
     storage: Storage
     space: Space | None  # what its trials draw from; None where each is queued with what it needs
     limit: int  # how many trials it may have
+    limits: Limits  # what may end it besides
     defaults: Params = field(default_factory=dict)  # the default configuration's, for its record
     stopwatch: Stopwatch = field(default_factory=Stopwatch)  # time in the storage and the sampler
 
@@ -122,7 +124,7 @@ class SweepStudy:
     def next_trial(self) -> optuna.Trial | None:
         """The next trial to run; None where all places are taken."""
         with self.stopwatch, self.storage.exclusive():
-            if self.n_free() <= 0 or self._is_hopeless():
+            if self.n_free() <= 0 or self._is_hopeless() or self._ends_in_noise():
                 return None
             trial = self._ask()
             if self._is_surplus(trial.number):
@@ -140,18 +142,104 @@ class SweepStudy:
             return self.space.suggest(trial, only=trial.user_attrs.get(DEFAULT))
 
     def n_free(self) -> int:
-        """Places that no trial holds yet, queued ones left out."""
-        return self.limit - len(_held(self.trials()))
+        """Places that no trial holds yet, queued ones left out; none where the search ended."""
+        return 0 if self.end_so_far() else self.limit - len(_held(self.trials()))
 
     def n_configurations(self) -> int:
         """How many were queued or drawn; one that is run again counts once."""
         return sum(not _is_extra(trial) for trial in self.trials())
 
     def is_done(self) -> bool:
-        """Whether every place is held by a trial that ended."""
-        held = _held(self.trials())
+        """Whether every place is held by a trial that ended, or the search ended before."""
+        held, end = _held(self.trials()), self.end_so_far()
         ended = sum(trial.state.is_finished() for trial in held)
+        if end is not None:  # what runs is awaited only where nothing presses
+            return end.why != "noise" or ended == len(held)
         return ended >= self.limit or (ended == len(held) and self._is_hopeless())
+
+    # Ending before all places are taken -----------------------------------------------------------
+
+    def end_so_far(self) -> SearchEnd | None:
+        """Why no trial is to begin any more although places are left; None where they may."""
+        kept = self.kept().get(ENDED)
+        if kept is not None:
+            return SearchEnd(**kept)
+        seconds = self.limits.seconds
+        is_over = seconds is not None and self.spent_seconds() >= seconds
+        # one is completed in any case, or the time would have been for nothing
+        if not is_over or all(trial.state != TrialState.COMPLETE for trial in self.trials()):
+            return None
+        return self._end("hours")
+
+    def search_end(self) -> SearchEnd:
+        """Why the search ended."""
+        return self.end_so_far() or self._end("trials")
+
+    def keep_end(self, *, asked: bool = False) -> None:
+        """Let no further trial begin from now on, as the user asks or since the time is over."""
+        end = self._end("asked") if asked else self.end_so_far()
+        if end is not None:  # what is interrupted now takes back its time
+            self.keep(ENDED, dataclasses.asdict(end))
+
+    def go_on(self) -> None:
+        """Take back what ended the search, where the user did or the limits are others now."""
+        kept = self.kept().get(ENDED)
+        if kept is None:
+            return
+        now = self._end("noise")
+        is_same = (kept["limit"], kept["hours"]) == (now.limit, now.hours)
+        stays = kept["why"] == "hours" or (kept["why"] == "noise" and self.limits.ends_in_noise)
+        if not (is_same and stays):
+            self.keep(ENDED, None)
+
+    def spent_seconds(self) -> float:
+        """Wall time in which trials ran, those left out that were interrupted."""
+        now = datetime.now(UTC)
+        return busy_seconds(
+            (start.astimezone(UTC).timestamp(), (end or now).astimezone(UTC).timestamp())
+            for start, end in (
+                (trial.datetime_start, trial.datetime_complete)
+                for trial in self.trials()
+                if not _is_lost(trial)
+            )
+            if start is not None
+        )
+
+    def n_left(self) -> int:
+        """Trials that are still to begin, estimated where time bounds them."""
+        trials = self.trials()
+        n_ended = sum(trial.state.is_finished() for trial in _held(trials))
+        left = self.limits.left(n_ended, self.limit, self.spent_seconds())
+        return max(0, left - sum(trial.state == TrialState.RUNNING for trial in trials))
+
+    def forecast(self, *, learned: bool = False) -> Forecast | None:
+        """What to expect of the trials that remain; None where too few values are known."""
+        records = self.records(self.limits.constraints)
+        return self.limits.forecast(records, self.n_left(), learned=learned)
+
+    def _ends_in_noise(self) -> bool:
+        """Whether finalists could not tell from chance what is still to be gained; kept."""
+        error = self.kept().get(ERROR)
+        if error is None or not self.limits.ends_in_noise:
+            return False
+        found = self.forecast(learned=True)
+        if found is None or found.gain >= error:
+            return False
+        end = dataclasses.replace(
+            self._end("noise"), spared=found.n_left, gain=found.gain, error=error
+        )
+        self.keep(ENDED, dataclasses.asdict(end))
+        return True
+
+    def _end(self, why: EndReason) -> SearchEnd:
+        held = _held(self.trials())
+        seconds = self.limits.seconds
+        return SearchEnd(
+            why=why,
+            n_trials=sum(trial.state.is_finished() and not _is_lost(trial) for trial in held),
+            limit=self.limit if self.limit < UNLIMITED else None,
+            hours=None if seconds is None else seconds / 3600,
+        )
 
     def _ask(self) -> optuna.Trial:
         with warnings.catch_warnings():
@@ -343,7 +431,7 @@ def open_study(
     study.sampler = build_sampler(
         settings, lambda trial: _place(trial, study.get_trials(deepcopy=False))
     )
-    return SweepStudy(study, storage, space, limit, defaults or {})
+    return SweepStudy(study, storage, space, limit, settings.limits, defaults or {})
 
 
 def load_kept(storage: Storage, name: str) -> dict[str, Any]:

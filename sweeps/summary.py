@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import duration, metric_label, number
 from sweeps.costs import default_value, savings, time_use
-from sweeps.record import SweepRecord
+from sweeps.ending import Forecast
+from sweeps.record import SearchEnd, SweepRecord
 from sweeps.tables import gain_over_default
 
 
@@ -123,10 +126,54 @@ def searched(record: SweepRecord) -> str:
 
 def _counts(record: SweepRecord) -> str:
     ended = len(record.trials) - len(record.in_state("running"))
+    asked = "" if record.n_trials is None else f" of {record.n_trials:,} asked for"
+    end, metric = record.search_end, record.objectives[0].metric
+    why = "" if end is None or end.why == "trials" else f" {why_ended(end, metric)}"
     return (
-        f"Of {_count(record.n_trials, 'trial')} asked for, {ended} ended ({_states(record)}); the "
-        f"sweep took {duration(record.seconds)} on {_workers(record)}."
+        f"{_count(ended, 'trial')}{asked} ended ({_states(record)}); the "
+        f"sweep took {duration(record.seconds)} on {_workers(record)}.{why}"
     )
+
+
+def why_ended(end: SearchEnd, metric: str) -> str:
+    """A sentence."""
+    trials = _count(end.n_trials, "trial")
+    match end.why:
+        case "trials":
+            return f"The search ended with all of its trials run ({trials})."
+        case "hours":
+            return f"The search ended after {trials}: its {end.hours or 0:g} hours were over."
+        case "asked":
+            return f"Ctrl-C ended the search after {trials}; the same command goes on with it."
+        case "noise":
+            return (
+                f"The search ended after {trials}, the rest being noise: {end.spared} more were "
+                f"expected to improve {metric_label(metric)} by {number(end.gain)}, less than the "
+                f"error of a difference between two finalists, {number(end.error)}. --no-stop goes "
+                "on with it."
+            )
+        case _:
+            assert_never(end.why)
+
+
+def outlook(
+    n_left: int | None, seconds: float | None, forecast: Forecast | None, error: float | None
+) -> str:
+    """What is left of a search, in a line.
+
+    Args:
+        n_left: trials; None where that is not known.
+        seconds: they will take; None where that is not known.
+        forecast: what to expect of them; None where that is not known.
+        error: of a difference between two finalists; None where nothing ends by it.
+    """
+    parts = [] if n_left is None else [f"{_count(n_left, 'trial')} left"]
+    parts += [] if seconds is None else [f"{duration(seconds)} left"]
+    if forecast is not None:
+        parts.append(f"the best is expected to gain {number(forecast.gain)}")
+    if error is not None:
+        parts.append(f"ends below {number(error)}")
+    return ", ".join(parts)
 
 
 def _states(record: SweepRecord) -> str:
@@ -162,7 +209,12 @@ def _winner(record: SweepRecord) -> str:
     finalists = record.finalists
     if finalists is None:
         return ""
-    again = f"Trained again on {_count(len(finalists.seeds), 'fresh seed')}, "
+    spared = (
+        f" ({_count(finalists.n_spared, 'training')} of clear losers spared)"
+        if finalists.n_spared
+        else ""
+    )
+    again = f"Trained again on {_count(len(finalists.seeds), 'fresh seed')}{spared}, "
     if finalists.winner is None:
         return again + "no finalist gave a value."
     row = next(row for row in finalists.rows if row.trial == finalists.winner)

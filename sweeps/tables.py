@@ -10,7 +10,15 @@ from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import decimals, metric_label, moment, number
 from sweeps.costs import default_trial, default_value, gains, savings, time_use
 from sweeps.importances import importances_of
-from sweeps.record import Comparison, Finalists, Importances, Optimism, SweepRecord, TrialRecord
+from sweeps.record import (
+    Comparison,
+    Finalists,
+    Importances,
+    Optimism,
+    RankCorrelation,
+    SweepRecord,
+    TrialRecord,
+)
 from sweeps.space import label
 
 SHOWN_BEST = 10
@@ -140,6 +148,7 @@ def finalists_table(record: SweepRecord) -> Table:
     for row in finalists.rows:
         cells: dict[str, Cell] = {"trial": row.trial, "role": _role(finalists, row.trial)}
         cells |= {"mean": row.mean, "std": row.std, "in the search": row.search_value}
+        cells["dropped after seeds"] = row.dropped_after
         cells |= {f"seed {s}": v for s, v in zip(finalists.seeds, row.values, strict=False)}
         cells |= {names.get(name, name): setting_text(value) for name, value in row.params.items()}
         rows.append(cells)
@@ -148,6 +157,12 @@ def finalists_table(record: SweepRecord) -> Table:
         f"{metric} on validation. Mean and standard deviation over fresh seeds; the winner has the "
         "best mean. In the search: the value of the one trial by which it became a finalist."
     )
+    if finalists.n_spared:
+        note += (
+            f" Finalists that the leader was clearly ahead of were trained on no further seed: "
+            f"{finalists.n_spared} of {len(finalists.rows) * len(finalists.seeds)} trainings were "
+            "spared."
+        )
     return _without_gaps(Table.from_records("finalists", "Finalists on fresh seeds", note, rows))
 
 
@@ -261,9 +276,22 @@ def _importance_table(found: Importances, *, with_caveat: bool) -> Table:
     safe = "".join(letter if letter.isalnum() else "_" for letter in found.metric).lower()
     title = f"What {metric_label(found.metric)} depended on"
     caveat = f" {found.caveat}" if with_caveat else ""
+    if found.correlations:
+        note = f"{found.evaluator} with {metric_label(found.metric)}, {found.n_trials} trials."
+        correlated = tuple(
+            (correlation_name(each), each.rho, f"[{each.low:.2f}, {each.high:.2f}]", each.n_trials)
+            for each in found.correlations
+        )
+        columns = ("setting", "correlation", "interval", "trials")
+        return Table(f"importances_{safe}", title, f"{note}{caveat}", columns, correlated)
     note = f"Share of importance by {found.evaluator}, {found.n_trials} trials.{caveat}"
     rows = tuple((name, share) for name, share in found.values.items())
     return Table(f"importances_{safe}", title, note, ("setting", "share"), rows)
+
+
+def correlation_name(found: RankCorrelation) -> str:
+    """The setting, with the value that stands against all others."""
+    return found.setting if found.value is None else f"{found.setting} = {found.value}"
 
 
 def space_table(record: SweepRecord) -> Table:
@@ -367,6 +395,8 @@ def time_table(record: SweepRecord) -> Table:
     used = time_use(record)
     rows: list[tuple[Cell, ...]] = [
         ("the sweep, by the clock", record.seconds, "s"),
+        *((f"of it {name}", seconds, "s") for name, seconds in record.parts.items()),
+        ("of it the rest", _rest(record), "s"),
         ("all trials, added up", used.seconds, "s"),
         ("a trial, mean", used.mean, "s"),
         ("overhead a trial, median", _milliseconds(used.median_overhead), "ms"),
@@ -377,6 +407,11 @@ def time_table(record: SweepRecord) -> Table:
     share = "" if used.share is None else f" It is {used.share * 100:.1f} % of the trials' time."
     note = f"Completed and pruned trials. Overhead: time in tracking and in the storage.{share}"
     return Table("time_spent", "Time spent", note, ("what", "time", "unit"), kept)
+
+
+def _rest(record: SweepRecord) -> float | None:
+    """Seconds that went to no part of a sweep, such as comparing, reporting and sending."""
+    return max(0.0, record.seconds - sum(record.parts.values())) if record.parts else None
 
 
 def _interval(found: Comparison) -> str | None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from mlflow.entities import Run
 
@@ -167,6 +168,23 @@ def order_by(sort: str, *, is_reversed: bool = False) -> list[str]:
 
 def _as_mlflow(match: re.Match[str]) -> str:
     return f"metrics.`{metric_keys(match.group())[0]}`"
+
+
+def sweep_directories(uri: str, experiment: str) -> list[Path]:
+    """Where the sweeps of an experiment lie, or lay, the latest first.
+
+    Raises:
+        TrackingError: there is no such store or experiment.
+    """
+    with plain_errors(uri, f"sweeps could not be read from {without_password(uri)}"):
+        client = connect_to_read(uri)
+        ids = experiment_ids(client, uri, experiment)
+        runs = every(
+            lambda token: client.search_runs(
+                ids, "tags.`bookends.kind` = 'sweep'", max_results=_PAGE, page_token=token
+            )
+        )
+        return [Path(run.data.tags["bookends.sweep_dir"]) for run in runs]
 
 
 def _row(run: Run) -> RunRow:

@@ -12,9 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from experiments.console import RunConsole
+from sweeps.ending import UNLIMITED
 from sweeps.record import Finalists, Objective, TrialRecord
 
 SHOWN_TRIALS = 12
+OUTLOOK_EVERY = 5
+"""Where lines stay, what is to come is told after so many trials."""
 _SHORT = 4
 _COLOURS = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
 
@@ -53,17 +56,21 @@ class SweepConsole(RunConsole):
             yield
         self._live = None
 
-    def show(self, trials: tuple[TrialRecord, ...], limit: int) -> None:
-        """Take in the state of all trials of the stage."""
+    def show(self, trials: tuple[TrialRecord, ...], limit: int, outlook: str = "") -> None:
+        """Take in the state of all trials of the stage, and what is to be said of those to come."""
         ended = [trial for trial in trials if trial.state != "running"]
+        total = limit if limit < UNLIMITED else None
         if self._live is not None and self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=len(ended), total=limit)
-            self._live.update(Group(self._table(trials), self._bar))
+            self._bar.update(self._bar.task_ids[0], completed=len(ended), total=total)
+            self._live.update(Group(self._table(trials), self._bar, outlook))
             return
+        known = len(self._told)
         for trial in ended:
             if trial.number not in self._told:
                 self._told.add(trial.number)
-                self.say(self._line(trial, len(ended), limit))
+                self.say(self._line(trial, len(ended), total))
+        if outlook and len(self._told) // OUTLOOK_EVERY > known // OUTLOOK_EVERY:
+            self.say(outlook)
 
     def finalists(self, finalists: Finalists) -> None:
         """Print the last round."""
@@ -104,9 +111,10 @@ class SweepConsole(RunConsole):
         complete = [trial for trial in trials if trial.values is not None]
         return sorted(complete, key=lambda t: -sign * t.values[0] if t.values else 0.0)
 
-    def _line(self, trial: TrialRecord, n_ended: int, limit: int) -> str:
+    def _line(self, trial: TrialRecord, n_ended: int, limit: int | None) -> str:
         names = [objective.metric for objective in self._objectives]
-        line = f"trial {trial.number:>3}  {trial.state:<8}  {n_ended}/{limit}"
+        of = "" if limit is None else f"/{limit}"
+        line = f"trial {trial.number:>3}  {trial.state:<8}  {n_ended}{of}"
         for name, value in zip(names, trial.values or (), strict=False):
             line += f"  {name} {_number(value)}"
         if trial.error:

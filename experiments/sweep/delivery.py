@@ -13,7 +13,7 @@ from experiments.sweep.state import Stage, settings_of, tags_of, title_of
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from sweeps.record import SweepRecord, TrialRecord
 from sweeps.settings import COSTS
-from sweeps.study import LOST, SweepStudy
+from sweeps.study import SweepStudy
 from tracking.mirror import mirror
 from tracking.store import STORE_ERRORS, explain, resolve_uri, without_password
 from tracking.sweep import SweepRun
@@ -106,7 +106,7 @@ def _ended(session: Session) -> Iterator[EndedTrial]:
         study = session.stage(stage)
         by_number = {trial.number: trial for trial in study.trials()}
         for record in session.trials(study):
-            if record.state != "running" and record.error != LOST:
+            if record.state != "running" and not record.is_lost:
                 yield _told(session, stage, study, record, by_number[record.number])
 
 

@@ -26,11 +26,19 @@ from recsys.errors import BookendsError
 from recsys.evaluation.ranking import Scorer, Vectors
 from recsys.reporting.record import write_json, write_text
 from sweeps.costs import default_trial
-from sweeps.finalists import DEFAULT_TRIAL, ComparisonRules, Retraining, compare_finalists
+from sweeps.ending import difference_error
+from sweeps.finalists import (
+    DEFAULT_TRIAL,
+    USER,
+    ComparisonRules,
+    Retraining,
+    clear_losers,
+    compare_finalists,
+)
 from sweeps.importances import importances_of
 from sweeps.record import Finalists, SweepRecord, TestLook, TrialRecord
 from sweeps.report import write_sweep_report
-from sweeps.study import SweepStudy
+from sweeps.study import DEFAULT, ERROR, SweepStudy
 
 RunStage = Callable[[Session, Stage, SweepStudy, str], None]
 """Has the trials of a stage run that are left, under a title."""
@@ -49,24 +57,27 @@ def finish(session: Session, run_stage: RunStage) -> None:
         )
     winner = candidates[0].number
     if session.settings.finalists:
-        retrain(session, with_default(record, candidates), run_stage)
-        session.finalists = compare(session, record, with_default(record, candidates))
+        chosen = with_default(record, candidates)
+        dropped = retrain(session, chosen, run_stage)
+        session.finalists = compare(session, record, chosen, dropped)
         session.console.finalists(session.finalists)
         if session.finalists.winner is not None:
             winner = session.finalists.winner
     tree = merge(session.settings.base, nest(trial_settings(session, winner)))
-    chosen = "the mean over fresh seeds" if session.finalists is not None else "its one trial"
+    by = "the mean over fresh seeds" if session.finalists is not None else "its one trial"
     head = (
-        f"# Trial {winner} of the sweep {session.directory.name}, chosen by {chosen} on "
+        f"# Trial {winner} of the sweep {session.directory.name}, chosen by {by} on "
         f"validation.\n# Data {session.prepared.fingerprint}.\n"
     )
     write_text(session.directory.best_path, head + write_yaml(tree))
     look_for = (winner, tuple(trial.number for trial in candidates))
     if session.finalists is not None and session.state.tested != look_for:
-        look_at_test(session, session.finalists, winner)
+        with session.part("look at test"):
+            look_at_test(session, session.finalists, winner)
         session.keep(tested=look_for)
     if session.settings.final_run and session.state.repeated != winner:
-        run_winner(session, tree, winner)
+        with session.part("final run"):
+            run_winner(session, tree, winner)
         session.keep(repeated=winner)
     _report(session)
 
@@ -98,50 +109,145 @@ def trial_settings(session: Session, number: int) -> dict[str, Any]:
     return settings_of(session.main, trial, session.main.values_of(trial))
 
 
-def retrain(session: Session, chosen: Sequence[TrialRecord], run_stage: RunStage) -> None:
-    """Train finalists on fresh seeds; what an earlier session has done is kept."""
-    study, seeds = session.stage("finalists"), fresh_seeds(session)
+def measure_error(session: Session, run_stage: RunStage) -> None:
+    """Let the study keep how far finalists will be uncertain, where the search may end by that.
+
+    The default configuration is trained on their seeds for it, as it would be at the end.
+    """
+    if not session.settings.stops or ERROR in session.main.kept():
+        return
+    title = f"the noise of finalists: the default on {session.settings.finalist_seeds} fresh seeds"
+    train_on_seeds(session, {DEFAULT_TRIAL: {}}, fresh_seeds(session), run_stage, title)
+    metric = session.settings.objectives[0].metric
+    frames = [frame for frame in _per_user(session, DEFAULT_TRIAL) if frame is not None]
+    error = difference_error(
+        [frame.set_index(USER)[metric] for frame in frames], session.settings.finalist_seeds
+    )
+    session.main.keep(ERROR, error)
+    if error is None:
+        session.console.say("the noise of finalists is not known, so nothing ends in it")
+
+
+def train_on_seeds(
+    session: Session,
+    settings: Mapping[int, Mapping[str, Any]],
+    seeds: Sequence[int],
+    run_stage: RunStage,
+    title: str,
+) -> None:
+    """Train configurations on seeds; what was trained before is kept.
+
+    Args:
+        session: of the sweep.
+        settings: by trial of the search, what each changes.
+        seeds: all that each is to be trained on.
+        run_stage: has them trained.
+        title: shown over them.
+    """
+    study = session.stage("finalists")
     notes = [trial.user_attrs for trial in study.trials()]
     # an entry that the storage lost names no trial
     known = {(note["trial"], note["seed"]) for note in notes if "trial" in note}
-    wanted = [(trial.number, seed) for trial in chosen for seed in seeds]
+    wanted = [(number, seed) for number in settings for seed in seeds]
     for number, seed in wanted:
         if (number, seed) not in known:
-            settings = trial_settings(session, number) | {"experiment.seed": seed}
-            study.queue({}, trial=number, seed=seed, settings=settings)
+            changes = {**settings[number], "experiment.seed": seed}
+            study.queue({}, trial=number, seed=seed, settings=changes)
     session.set_limit("finalists", study, len(known.union(wanted)))
-    title = f"{len(chosen)} finalists, each on {len(seeds)} fresh seeds"
-    run_stage(session, "finalists", study, title)
+    with session.part("finalists"):
+        run_stage(session, "finalists", study, title)
 
 
-def compare(session: Session, record: SweepRecord, chosen: Sequence[TrialRecord]) -> Finalists:
+def _per_user(
+    session: Session, number: int, n_seeds: int | None = None
+) -> list[pd.DataFrame | None]:
+    """Each user's values on validation, one frame a seed; None for one that was not kept."""
+    seeds = fresh_seeds(session)[:n_seeds]
+    paths = [session.directory.per_user_path(number, seed) for seed in seeds]
+    return [pd.read_parquet(path) if path.is_file() else None for path in paths]
+
+
+def retrain(session: Session, chosen: Sequence[TrialRecord], run_stage: RunStage) -> dict[int, int]:
+    """Train finalists on fresh seeds; what an earlier session has done is kept.
+
+    Returns:
+        {finalist that clearly lost: after how many seeds}.
+    """
+    seeds = fresh_seeds(session)
+    settings = {
+        _finalist(session, trial): trial_settings(session, trial.number) for trial in chosen
+    }
+    n_seeds, dropped = len(seeds), dict[int, int]()
+    title = f"{len(chosen)} finalists, each on {n_seeds} fresh seeds"
+    for done in range(2, n_seeds) if session.settings.race else ():
+        train_on_seeds(session, settings, seeds[:done], run_stage, title)
+        rng = np.random.default_rng([session.settings.seed, 31, done])
+        racing = [each for each in _retrained(session, chosen, done) if each.trial in settings]
+        lost = clear_losers(racing, comparison_rules(session), n_looks=n_seeds - 2, rng=rng)
+        for number in sorted(lost):
+            name = "the default" if number == DEFAULT_TRIAL else f"trial {number}"
+            session.console.say(f"{name} has clearly lost after {done} seeds and gets no more")
+            dropped[number] = done
+            del settings[number]
+        title = f"{len(settings)} finalists go on"
+    train_on_seeds(session, settings, seeds, run_stage, title)
+    return dropped
+
+
+def _finalist(session: Session, trial: TrialRecord) -> int:
+    """The number of a trial among finalists: the default is 0 also where it was run again."""
+    is_default = DEFAULT in session.main.trials()[trial.number].user_attrs
+    return DEFAULT_TRIAL if is_default else trial.number
+
+
+def compare(
+    session: Session,
+    record: SweepRecord,
+    chosen: Sequence[TrialRecord],
+    dropped: Mapping[int, int],
+) -> Finalists:
     """Compare the finalists on validation, user by user."""
-    objective, evaluation = session.settings.objectives[0], session.base.evaluation
-    default, seeds = default_trial(record), fresh_seeds(session)
     retrained = [
-        Retraining(
-            trial=DEFAULT_TRIAL if trial == default else trial.number,
-            params=trial.params,
-            search_value=None if trial.values is None else trial.values[0],
-            per_user=tuple(
-                pd.read_parquet(path) if path.is_file() else None
-                for path in (session.directory.per_user_path(trial.number, s) for s in seeds)
-            ),
+        dataclasses.replace(
+            each,
+            dropped_after=dropped.get(each.trial),
+            per_user=each.per_user[: dropped.get(each.trial)],
         )
-        for trial in chosen
+        for each in _retrained(session, chosen)
     ]
     return compare_finalists(
         retrained,
-        ComparisonRules(
-            metric=objective.metric,
-            direction=objective.direction,
-            confidence=evaluation.confidence,
-            n_samples=evaluation.bootstrap_samples,
-        ),
-        seeds=seeds,
+        comparison_rules(session),
+        seeds=fresh_seeds(session),
         search_values=[trial.values[0] for trial in record.trials if trial.values is not None],
         rng=np.random.default_rng([session.settings.seed, 30]),
     )
+
+
+def comparison_rules(session: Session) -> ComparisonRules:
+    """How finalists are compared."""
+    objective, evaluation = session.settings.objectives[0], session.base.evaluation
+    return ComparisonRules(
+        metric=objective.metric,
+        direction=objective.direction,
+        confidence=evaluation.confidence,
+        n_samples=evaluation.bootstrap_samples,
+    )
+
+
+def _retrained(
+    session: Session, chosen: Sequence[TrialRecord], n_seeds: int | None = None
+) -> list[Retraining]:
+    """The finalists with what their trainings on the first so many seeds, or on all, left."""
+    return [
+        Retraining(
+            trial=number,
+            params=trial.params,
+            search_value=None if trial.values is None else trial.values[0],
+            per_user=tuple(_per_user(session, number, n_seeds)),
+        )
+        for number, trial in ((_finalist(session, trial), trial) for trial in chosen)
+    ]
 
 
 def look_at_test(session: Session, finalists: Finalists, winner: int) -> None:
@@ -151,11 +257,8 @@ def look_at_test(session: Session, finalists: Finalists, winner: int) -> None:
     look = TestLook(datetime.now(UTC).isoformat(), purpose, trial=winner)
     session.keep(test_looks=[*looks, look])  # first, so that one that is cut short counts as well
     means: dict[str, dict[str, float | None]] = {}
-    default = default_trial(session.record("running"))
     for row in finalists.rows:
-        # trial 0 may have been run again
-        number = default.number if default and row.is_default else row.trial
-        found = [_finalist_on_test(session, number, seed) for seed in finalists.seeds]
+        found = [_finalist_on_test(session, row.trial, seed) for seed in finalists.seeds]
         kept = pd.DataFrame([each for each in found if each is not None])
         if len(kept):
             name = "default" if row.is_default else f"trial {row.trial}"

@@ -41,13 +41,17 @@ from recsys.errors import ConfigError
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Scorer
 from recsys.reporting.record import write_text
-from sweeps.record import Numbers, Objective, SweepRecord
+from sweeps.ending import UNLIMITED
+from sweeps.record import RECORD_FILE, Numbers, Objective, SweepRecord
 from sweeps.settings import COSTS, SweepSettings, build_settings, parse_constraint, parse_objective
 from sweeps.space import Params, Space
 from sweeps.storage import open_storage, refuse_shared
 from sweeps.study import DEFAULT, RETRY_OF, SETTINGS_KEY, SweepStudy
+from tracking.run_list import sweep_directories
 from tracking.store import resolve_uri, without_password
 
+WARM_TRIALS = 3
+"""Configurations that are taken from an earlier sweep."""
 COUNTS = ("n_users", "n_items", "train", "validation", "test")
 
 
@@ -95,6 +99,57 @@ def read_request(
     return SweepRequest(build_settings(**given), space.stem, name, storage, sweeps_dir)
 
 
+def warm_start(sweep_dirs: Sequence[Path], dimensions: Space, base: Config) -> list[Params]:
+    """The best configurations of earlier sweeps, as far as a space holds them; each once.
+
+    Of each sweep the first ``WARM_TRIALS`` finalists, or of its trials where it has none. What the
+    space does not hold of one is left for the sampler to draw. That of the base is left out, as it
+    is run first anyway.
+
+    Raises:
+        ConfigError: nothing of an earlier sweep lies in the space.
+    """
+    known = [dimensions.within(flatten(base.model_dump(mode="json")))]
+    for sweep_dir in sweep_dirs:
+        record = SweepRecord.read(sweep_dir)
+        rows = record.finalists.rows if record.finalists else ()
+        best = [row.params for row in rows] or [trial.params for trial in record.ranked()]
+        earlier, settings = Space.of(record.space), flatten(record.base_config)
+        found = [dimensions.within(settings | earlier.settings(params)) for params in best]
+        found = [params for params in found[:WARM_TRIALS] if params]
+        if not found:
+            raise ConfigError(
+                f"{sweep_dir}: a sweep to start from must have completed a trial with settings of "
+                f"the space, but none of its {len(best)} does"
+            )
+        known += [params for params in found if params not in known]
+    return known[1:]
+
+
+def earlier_sweeps(named: Sequence[str], base: Config) -> list[Path]:
+    """Directories of sweeps that are named so, or that an MLflow experiment of that name holds.
+
+    Raises:
+        ConfigError: there is no such directory, and the experiment has no sweep on this machine.
+        TrackingError: there is neither a directory nor an experiment of that name.
+    """
+    found = list[Path]()
+    for name in named:
+        if (Path(name) / RECORD_FILE).is_file():
+            found.append(Path(name))
+            continue
+        held = sweep_directories(resolve_uri(base.experiment.tracking_uri), name)
+        here = [path for path in held if (path / RECORD_FILE).is_file()]
+        ended = [path for path in here if SweepRecord.read(path).ranked()]
+        if not ended:
+            raise ConfigError(
+                f"'--warm-from' must name a sweep's directory, or an experiment with sweeps that "
+                f"completed a trial on this machine, got '{name}'"
+            )
+        found += ended
+    return found
+
+
 def begin(request: SweepRequest, console: SweepConsole) -> Session:
     """Check everything, prepare the data, open or make the study and its run."""
     started, settings = time.monotonic(), request.settings
@@ -112,11 +167,12 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
     directory = SweepDirectory.of(request.sweeps_dir, name)
     with locked(directory.lock_path):
         storage = open_storage(request.storage or directory.default_storage)
-        main = open_stage(storage, name, "search", settings, base, settings.n_trials)
+        main = open_stage(storage, name, "search", settings, base, settings.most_trials)
         session = Session(settings, base, prepared, directory, storage, main, console, started)
         _open_study(session)
         _tune_baselines_once(session, popularity)
         track(session)
+        session.took("start-up", time.monotonic() - started)
         session.record("running").write(directory.path)
     return session
 
@@ -140,7 +196,7 @@ def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session
         prepare_cached(base.data, base.experiment.seed),
         directory,
         opened,
-        open_stage(opened, record.name, "search", settings, base, record.n_trials),
+        open_stage(opened, record.name, "search", settings, base, record.n_trials or UNLIMITED),
         SweepConsole(),
         environment=record.environment,
     )
@@ -209,7 +265,7 @@ def _open_study(session: Session) -> None:
             stage=first,
         )
     cells = _grid(session) if settings.sampler == "grid" else None
-    asked = settings.n_trials if cells is None else min(settings.n_trials, 1 + len(cells))
+    asked = settings.most_trials if cells is None else min(settings.most_trials, 1 + len(cells))
     limits = {first: asked}
     if first == "share":
         limits["search"] = 1 + (settings.promoted or 0)
@@ -217,7 +273,14 @@ def _open_study(session: Session) -> None:
     sessions = main.kept().get("sessions", 0) + 1
     session.keep(limits={"share": 0, "finalists": 0} | limits, sessions=sessions, settings=settings)
     study = session.stage(first)
+    study.go_on()
+    is_new = not study.trials()
     n_known = queue_default(session, study)
+    if is_new and settings.warm_from:
+        assert study.space is not None
+        sweep_dirs = earlier_sweeps(settings.warm_from, session.base)
+        for params in warm_start(sweep_dirs, study.space, session.base):
+            study.queue(params)
     for cell in (cells or [])[n_known - 1 : study.limit - 1]:
         study.queue(cell)
     head = {"name": directory.name, "storage": without_password(session.storage.url)}

@@ -10,8 +10,10 @@ import contextlib
 import dataclasses
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,11 +22,11 @@ from typing import Any, Self
 
 from optuna.trial import FrozenTrial
 
-from experiments.signals import Interrupted, interruptible
+from experiments.signals import Interrupted, first_sigint_to, interruptible
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.delivery import deliver_trials
 from experiments.sweep.directory import SweepDirectory
-from experiments.sweep.finish import finish
+from experiments.sweep.finish import finish, measure_error
 from experiments.sweep.opening import SweepRequest, begin, queue_default
 from experiments.sweep.session import Session, progress_points
 from experiments.sweep.state import STORAGE_VARIABLE, TRACKING_VARIABLE, Assignment, Stage
@@ -32,8 +34,10 @@ from recsys.addresses import hide_passwords
 from recsys.artifacts import locked
 from recsys.errors import BookendsError
 from sweeps.agreement import rank_agreement
+from sweeps.ending import UNLIMITED
 from sweeps.record import RankAgreement, SweepRecord, SweepStatus
-from sweeps.study import BEGIN, DEFAULT, SweepStudy
+from sweeps.study import BEGIN, DEFAULT, ERROR, SweepStudy
+from sweeps.summary import outlook, why_ended
 from tracking.processes import Owner
 
 POLL_SECONDS = 0.25
@@ -63,7 +67,10 @@ def sweep(request: SweepRequest, console: SweepConsole) -> SweepRecord:
         session = begin(request, console)
         try:
             deliver_trials(session)  # what an earlier session could not send
-            run_trials(session)
+            with locked(session.directory.lock_path):
+                measure_error(session, run_stage)
+            with session.part("search"):
+                run_trials(session)
             with locked(session.directory.lock_path):
                 finish(session, run_stage)
         except BaseException as error:
@@ -89,10 +96,10 @@ def run_trials(session: Session) -> None:
     """Run the trials: on a share of the users first where that was asked for, then on all."""
     share = session.settings.user_share
     if share is None:
-        run_stage(session, "search", session.main, f"sweep {session.directory.name}")
+        _search(session, "search", session.main, f"sweep {session.directory.name}")
         return
     cheap = session.stage("share")
-    run_stage(session, "share", cheap, f"trials on {share:.0%} of the users")
+    _search(session, "share", cheap, f"trials on {share:.0%} of the users")
     with locked(session.directory.lock_path):
         promote(session, cheap)
         session.keep(stage="search")
@@ -100,8 +107,36 @@ def run_trials(session: Session) -> None:
     session.fidelity = agreement(session, cheap)
 
 
-def run_stage(session: Session, stage: Stage, study: SweepStudy, title: str) -> None:
-    """Let workers run the trials of a stage until every place is held by one that ended."""
+def _search(session: Session, stage: Stage, study: SweepStudy, title: str) -> None:
+    """Run the trials that the sampler draws, until something ends them; keeps what did.
+
+    The first Ctrl-C ends them as the end of the budget does, where there is anything to go on with.
+    """
+    settings, asked = session.settings, threading.Event()
+    goes_on = settings.finalists > 0 or settings.final_run
+    with first_sigint_to(asked.set) if goes_on else contextlib.nullcontext():
+        run_stage(session, stage, study, title, asked)
+    end = study.search_end()
+    session.keep(search_end=end)
+    session.console.say(why_ended(end, settings.objectives[0].metric))
+
+
+def run_stage(
+    session: Session,
+    stage: Stage,
+    study: SweepStudy,
+    title: str,
+    asked: threading.Event | None = None,
+) -> None:
+    """Let workers run the trials of a stage until every place is held by one that ended.
+
+    Args:
+        session: of the sweep.
+        stage: which.
+        study: of the stage.
+        title: shown over its trials.
+        asked: set where the user would have it end now.
+    """
     tracked, n_workers = session.tracked, session.settings.workers
     pool = WorkerPool(
         Assignment(session.directory.name, session.storage.url, stage),
@@ -112,9 +147,10 @@ def run_stage(session: Session, stage: Stage, study: SweepStudy, title: str) -> 
     with session.console.trials(title, session.settings.objectives, session.trials(study)), pool:
         mend(session, study)
         _mend_tracker(session)
-        for _ in _supervise(session, study, pool):
+        for _ in _supervise(session, study, pool, asked):
             trials = session.trials(study)
-            session.console.show(trials, study.limit)
+            outlook = "" if stage == "finalists" else _outlook(study)
+            session.console.show(trials, study.limit, outlook)
             if stage == "search":
                 session.record("running").write(session.directory.path)
                 if tracked is not None:
@@ -122,11 +158,37 @@ def run_stage(session: Session, stage: Stage, study: SweepStudy, title: str) -> 
     mend(session, study)
 
 
-def _supervise(session: Session, study: SweepStudy, pool: WorkerPool) -> Iterator[None]:
+def _outlook(study: SweepStudy) -> str:
+    """How much of the search is left, and what to expect of it."""
+    n_left = study.n_left()
+    if n_left == 0:
+        return ""
+    n_ended = study.search_end().n_trials
+    limits, spent = study.limits, study.spent_seconds()
+    seconds = n_left * spent / n_ended if n_ended else None
+    if limits.seconds is not None:
+        rest = max(0.0, limits.seconds - spent)
+        seconds = rest if seconds is None or study.limit >= UNLIMITED else min(rest, seconds)
+    return outlook(
+        None if study.limit >= UNLIMITED and not n_ended else n_left,
+        seconds,
+        study.forecast(),
+        study.kept().get(ERROR) if limits.ends_in_noise else None,
+    )
+
+
+def _supervise(
+    session: Session, study: SweepStudy, pool: WorkerPool, asked: threading.Event | None
+) -> Iterator[None]:
     """Keep workers alive while there is something to do; yields now and then, and at the end."""
     mended = told = time.monotonic()
     ended = -1
     while not study.is_done():
+        if asked is not None and asked.is_set():
+            if not any(trial.state.name == "COMPLETE" for trial in study.trials()):
+                raise Interrupted(signal.SIGINT)  # there is nothing to go on with
+            study.keep_end(asked=True)
+            break
         died = pool.collect()
         if died or time.monotonic() - mended > MEND_SECONDS:
             mend(session, study)
@@ -146,6 +208,7 @@ def _supervise(session: Session, study: SweepStudy, pool: WorkerPool) -> Iterato
             ended, told = n_ended, time.monotonic()
             yield
         time.sleep(POLL_SECONDS)
+    study.keep_end()
     yield
 
 

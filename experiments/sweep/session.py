@@ -6,7 +6,8 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from recsys.config import Config
 from recsys.data.dataset import Prepared
 from recsys.evaluation.tables import Cell
 from recsys.reporting.formatting import number
+from sweeps.ending import UNLIMITED
 from sweeps.pruners import describe_pruner
 from sweeps.record import Finalists, RankAgreement, SweepRecord, SweepStatus, TrialRecord
 from sweeps.samplers import describe_sampler
@@ -95,7 +97,7 @@ class Session:
             base_config=self.base.model_dump(mode="json"),
             space=settings.space,
             objectives=settings.objectives,
-            n_trials=self.main.limit,
+            n_trials=self.main.limit if self.main.limit < UNLIMITED else None,
             seed=settings.seed,
             seconds=state.seconds + time.monotonic() - self.started,
             sampler=describe_sampler(settings),
@@ -106,15 +108,31 @@ class Session:
             dataset=describe_dataset(self.prepared),
             trials=self.trials(self.main),
             baselines=state.baselines,
+            search_end=state.search_end,
             finalists=self.finalists,
             fidelity=self.fidelity,
             test_looks=state.test_looks,
             best_run_name=state.best_run_name,
             settings=settings.model_dump(mode="json"),
+            parts=state.parts,
             sessions=state.sessions,
             environment=self.environment,
             error=error,
         )
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Let the study keep what the block takes as time of this part of the sweep."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.took(name, time.monotonic() - started)
+
+    def took(self, name: str, seconds: float) -> None:
+        """Add to the time of a part."""
+        parts = self.state.parts
+        self.keep(parts=parts | {name: parts.get(name, 0.0) + seconds})
 
     def close(self, status: SweepStatus, error: str | None = None) -> None:
         """Put down how the session ended, and for how long it went on."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from experiments.settings import flatten
 from recsys.config import Config
 from sweeps.pruners import build_pruner
-from sweeps.record import Numbers, TestLook
+from sweeps.record import Numbers, SearchEnd, TestLook
 from sweeps.settings import SweepSettings
 from sweeps.space import Space
 from sweeps.storage import Storage
@@ -68,7 +68,11 @@ class SweepState(BaseModel):
     """How often the sweep was started or resumed."""
     seconds: float = 0.0
     """Wall time of all sessions that ended."""
+    parts: dict[str, float] = {}
+    """Seconds of all sessions by what they went to."""
     tracking: Tracking | None = None
+    search_end: SearchEnd | None = None
+    """Why the search ended, once it did."""
     baselines: dict[str, Numbers] = {}
     """What tuned baselines score on validation."""
     test_looks: tuple[TestLook, ...] = ()
@@ -98,6 +102,8 @@ def open_stage(
     Finalists are all queued with what they need, and none is pruned.
     """
     space, defaults = None, {}
+    if stage == "finalists" or (stage == "search" and settings.user_share is not None):
+        settings = settings.model_copy(update={"hours": None, "stop": False})  # all are run
     if stage == "finalists":
         update = {"pruner": "none", "objectives": settings.objectives[:1]}
         settings = settings.model_copy(update=update)

@@ -49,6 +49,8 @@ def test_finalists_are_named_on_validation_and_test_is_opened_once(open_sweep, w
     (look,) = record.test_looks
     assert {"popularity", "item_knn", "ease"} < set(look.baselines)
     assert 0 <= look.metrics["ndcg@10"] <= 1
+    assert list(record.parts) == ["start-up", "finalists", "look at test"]
+    assert 0 < sum(record.parts.values()) <= record.seconds
     assert end(session, work).test_looks == record.test_looks
     assert not list(session.directory.finalists_dir.glob("*.npz"))
     # best.yaml is a configuration that a run takes
@@ -109,6 +111,8 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, clie
     assert record.status == "finished" and len(record.trials) == 5
     assert {trial.worker for trial in record.trials} <= {"worker-0", "worker-1"}
     assert record.best_run_name == "first-best"
+    assert list(record.parts) == ["start-up", "search", "finalists", "look at test", "final run"]
+    assert sum(record.parts.values()) <= record.seconds
     assert [look.purpose for look in record.test_looks][-1] == "winner, re-run in full"
     assert (sweep_shop / "artifacts" / "runs" / "first-best" / "report.md").is_file()
     for line in ("best.yaml", "mlflow ui", "trial   0  complete"):
@@ -310,7 +314,7 @@ def test_a_trial_whose_process_died_is_marked_in_the_study_and_in_the_tracker(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--sampler", "tpee"), "'sampler': input should be 'tpe'"),
+        (("--sampler", "tpee"), "'sampler': must be one of tpe"),
         (("--objective", "ndcg@7"), "got 'ndcg@7'"),
         (("--trainig.num_epochs", "3"), "did you mean 'training.num_epochs'?"),
         (("--name", ".."), "not of dots alone, got '..'"),
@@ -329,3 +333,32 @@ def test_a_worker_of_no_study_is_told_so(sweep_shop):
     command = ["sweep", "worker", "--study", "none", "--storage", "journal.log"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 2 and "has no study 'none'" in done.stderr
+
+
+@pytest.mark.parametrize("race", [True, False])
+def test_a_finalist_that_clearly_lost_gets_no_more_seeds(open_sweep, work, race):
+    """What users have of trial 1 is made less by 0.3 as soon as it is there."""
+    space = {"training.learning_rate": {"choice": [0.02, 0.01]}}
+    options = {"sampler": "grid", "n_trials": 2, "finalists": 2, "finalist_seeds": 4}
+    session = open_sweep(space=space, race=race, **options)
+    done = set()
+
+    def run_stage(of, stage, *_):
+        work(of, stage)
+        for path in set(session.directory.finalists_dir.glob("trial-1-*.parquet")) - done:
+            frame = pd.read_parquet(path)
+            frame.assign(**{"ndcg@10": frame["ndcg@10"] - 0.3}).to_parquet(path)
+            done.add(path)
+
+    work(session)
+    finish(session, run_stage)
+    record = SweepRecord.read(session.directory.path)
+    trained = [t.user_attrs["trial"] for t in session.stage("finalists").trials()]
+    assert (trained.count(0), trained.count(1)) == (4, 2 if race else 4)
+    assert record.finalists.winner == 0
+    assert record.finalists.n_spared == (2 if race else 0)
+    assert record.finalists.comparisons[0].is_clear
+    report = (session.directory.path / "sweep_report.md").read_text()
+    assert ("2 of 8 trainings were spared" in report) == race
+    finish(session, run_stage)  # decided anew, and the same
+    assert SweepRecord.read(session.directory.path).finalists == record.finalists

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,7 @@ from pytest import approx
 
 from recsys.errors import ConfigError
 from recsys.evaluation.significance import holm
-from sweeps.finalists import ComparisonRules, Retraining, compare_finalists
+from sweeps.finalists import ComparisonRules, Retraining, clear_losers, compare_finalists
 
 METRIC = "ndcg@10"
 N_USERS = 300
@@ -192,3 +194,66 @@ def test_the_same_rng_gives_the_same_findings():
     rng = np.random.default_rng(0)
     candidates = world({1: 0.31, 2: 0.3, 0: 0.3}, rng, seed_noise=0.01)
     assert judge(candidates, seed=5) == judge(candidates, seed=5)
+
+
+def first_seeds(candidate, n):
+    return dataclasses.replace(candidate, per_user=candidate.per_user[:n])
+
+
+def race(candidates, *, seed=0):
+    """The candidates as a race leaves them, with the seeds that each was trained on."""
+    n_seeds, dropped = len(candidates[0].per_user), {}
+    rng = np.random.default_rng(seed)
+    for done in range(2, n_seeds):
+        running = [first_seeds(c, done) for c in candidates if c.trial not in dropped]
+        rules = ComparisonRules(METRIC, n_samples=200)
+        lost = clear_losers(running, rules, n_looks=n_seeds - 2, rng=rng)
+        dropped |= dict.fromkeys(lost, done)
+    return [
+        dataclasses.replace(
+            first_seeds(c, dropped.get(c.trial)), dropped_after=dropped.get(c.trial)
+        )
+        for c in candidates
+    ]
+
+
+def test_a_race_gives_the_same_verdict_for_less_training():
+    """Two good ones, of which one leads, and two that are far behind: 20 trainings or 14."""
+    merits = {1: 0.30, 2: 0.295, 3: 0.20, 0: 0.15}
+    candidates = world(merits, np.random.default_rng(0), n_seeds=5, seed_noise=0.005)
+    whole, raced = judge(candidates), race(candidates)
+    found = compare_finalists(
+        raced,
+        ComparisonRules(METRIC, n_samples=200),
+        seeds=range(100, 105),
+        search_values=(0.5, 0.6),
+        rng=np.random.default_rng(0),
+    )
+    assert sum(len(each.per_user) for each in raced) == 14 and found.n_spared == 6
+    assert {row.trial: row.dropped_after for row in found.rows} == {1: None, 2: None, 3: 2, 0: 2}
+    assert [row.trial for row in found.rows] == [row.trial for row in whole.rows]
+    assert found.winner == whole.winner
+    clear = [
+        [(c.first, c.second) for c in each.comparisons if c.is_clear] for each in (found, whole)
+    ]
+    assert set(clear[0]) == set(clear[1])
+
+
+def test_equals_are_rarely_dropped():
+    """At 5 % over all looks together, 8 of 60 races that drop one has odds of 1:100."""
+    rng = np.random.default_rng(0)
+    dropped = 0
+    for _ in range(60):
+        raced = race(world({1: 0.3, 0: 0.3}, rng, n_seeds=4, seed_noise=0.01))
+        dropped += any(each.dropped_after for each in raced)
+    assert dropped < 8
+
+
+def test_one_that_was_dropped_cannot_win():
+    """Its mean over two seeds is above that of the leader over three."""
+    steady = candidate(1, [[0.6, 0.6], [0.6, 0.6], [0.0, 0.0]])
+    gone = dataclasses.replace(candidate(2, [[0.5, 0.5], [0.5, 0.5]]), dropped_after=2)
+    found = judge([steady, gone])
+    assert (found.winner, [row.mean for row in found.rows]) == (1, [approx(0.4), approx(0.5)])
+    assert not found.comparisons[0].is_clear
+    assert found.n_spared == 1

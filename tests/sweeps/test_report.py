@@ -236,3 +236,16 @@ def test_baselines_are_shown_at_the_list_length_of_the_objective(make_sweep):
 def test_tables_survive_json(make_sweep):
     for table in sweep_tables(with_finalists(make_sweep(MIXED))).values():
         assert Table.from_json(table.to_json()) == table
+
+
+def test_where_the_time_went_adds_up_to_the_sweeps(make_sweep):
+    parts = {"start-up": 12.5, "search": 200.0, "final run": 40.0}
+    table = sweep_tables(make_sweep(seconds=300.0, parts=parts))["time_spent"]
+    found = {name: value for name, value, _ in table.rows if name.startswith("of it ")}
+    assert found == {
+        "of it start-up": 12.5,
+        "of it search": 200.0,
+        "of it final run": 40.0,
+        "of it the rest": 47.5,
+    }
+    assert "of it the rest" not in {row[0] for row in sweep_tables(make_sweep())["time_spent"].rows}

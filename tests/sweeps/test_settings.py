@@ -61,9 +61,12 @@ def test_an_objective_is_named_once():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"sampler": "tpee"}, "'sampler': input should be 'tpe'"),
+        ({"sampler": "tpee"}, "'sampler': must be one of tpe, random, .*, got 'tpee'"),
+        ({"sampler": "optunahub:"}, "'sampler': must be one of"),
         ({"n_trials": 0}, "'n_trials'"),
         ({"user_share": 1.5}, "'user_share'"),
+        ({"hours": 0}, "'hours'"),
+        ({"stop": True, "finalists": 0}, "'stop' must be given with a single objective"),
         ({"promoted": 3}, "'promoted' has a meaning only with 'user_share'"),
     ],
 )
@@ -84,3 +87,29 @@ def test_more_trials_or_workers_are_the_same_sweep_and_another_seed_is_not():
     assert settings(seed=1).digest("data") != digest
     assert settings(sampler="random").digest("data") != digest
     assert settings().digest("other data") != digest
+
+
+def test_hours_alone_bound_the_trials_and_both_do_together():
+    assert settings().n_trials == 30
+    assert settings(hours=2.0).n_trials is None
+    assert settings(hours=2.0).limits.seconds == 7200
+    assert settings(hours=2.0, n_trials=9).most_trials == 9
+    assert settings(hours=2.0).digest("data") == settings(stop=False).digest("data")
+
+
+@pytest.mark.parametrize(
+    ("given", "stops"),
+    [
+        ({}, True),
+        ({"stop": False}, False),
+        ({"finalists": 0}, False),
+        ({"finalist_seeds": 1}, False),
+        ({"user_share": 0.5}, False),
+        ({"sampler": "grid"}, False),
+        ({"sampler": "grid", "stop": True}, True),
+        ({"n_trials": 21}, False),  # a forecast takes as many
+        ({"n_trials": 21, "sampler": "random"}, True),
+    ],
+)
+def test_a_search_may_end_in_noise_where_that_can_be_told(given, stops):
+    assert settings(**given).stops == stops

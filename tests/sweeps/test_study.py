@@ -12,6 +12,8 @@ from sweeps.space import Space
 from sweeps.storage import open_storage
 from sweeps.study import (
     DEFAULT,
+    ENDED,
+    ERROR,
     MOST_EARLY_FAILURES,
     MOST_RETRIES,
     RETRY_OF,
@@ -110,14 +112,14 @@ def run_all(study):
     return study
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "cmaes", "nsgaii"])
 def test_one_worker_and_one_seed_draw_the_same(studies, sampler):
     one, two = (drawn(run_all(studies(place=place, sampler=sampler))) for place in ("one", "two"))
     assert one == two
     assert len({repr(each) for each in one}) == 8
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "cmaes", "nsgaii"])
 def test_a_study_that_is_opened_anew_for_every_trial_draws_as_if_it_never_was(studies, sampler):
     whole = run_all(studies(place="whole", sampler=sampler))
     while run_one(studies(place="torn", sampler=sampler)) is not None:
@@ -347,3 +349,70 @@ def test_the_gaussian_process_draws_within_the_space(studies):
     study = run_all(studies(sampler="gp", limit=7, startup_trials=3))
     assert all(0 <= params["x"] <= 1 for params in drawn(study))
     assert np.unique([params["x"] for params in drawn(study)]).size >= 3
+
+
+# Ending before all places are taken ---------------------------------------------------------------
+
+
+def run_until_none(study, values):
+    done = 0
+    for value in values:
+        if run_one(study, value) is None:
+            break
+        done += 1
+    return done
+
+
+def test_a_search_ends_where_what_is_left_is_below_the_error(studies):
+    """Values without a trend in 0 to 1: the best of 15 has little to gain in 15 more."""
+    values = np.random.default_rng(3).uniform(size=30)
+    ends = {}
+    for error in (0.0, 0.3):
+        study = studies(place=str(error), limit=30, n_trials=30, sampler="random")
+        study.keep(ERROR, error)
+        ends[error] = run_until_none(study, values)
+    assert ends[0.0] == 30
+    assert 11 <= ends[0.3] < 30
+    end = study.search_end()
+    assert (end.why, end.n_trials, end.spared) == ("noise", ends[0.3], 30 - ends[0.3])
+    assert end.gain < end.error == 0.3
+    assert study.is_done() and study.n_free() == 0
+
+
+def test_with_the_same_limits_it_stays_ended_and_with_others_it_goes_on(studies):
+    values = np.random.default_rng(3).uniform(size=60)
+    place = {"place": "here", "sampler": "random"}
+    study = studies(limit=30, n_trials=30, **place)
+    study.keep(ERROR, 0.3)
+    assert run_until_none(study, values) < 30
+    study.go_on()
+    assert run_one(study) is None
+    for changes in ({"limit": 60, "n_trials": 60}, {"limit": 30, "n_trials": 30, "stop": False}):
+        again = studies(**place, **changes)
+        kept = again.kept()[ENDED]
+        again.go_on()
+        assert again.kept()[ENDED] is None and not again.is_done()
+        again.keep(ENDED, kept)
+    again.go_on()
+    assert run_until_none(again, values) > 0  # --no-stop runs all
+    assert again.search_end().why == "trials"
+
+
+def test_what_the_user_ended_goes_on(studies):
+    study = studies()
+    run_one(study)
+    study.keep_end(asked=True)
+    assert run_one(study) is None and study.search_end().why == "asked"
+    again = studies()
+    again.go_on()
+    assert run_one(again) is not None
+
+
+def test_hours_end_a_search_and_more_hours_go_on(studies):
+    study = studies(hours=1e-9)
+    assert run_one(study) is not None
+    assert run_one(study) is None
+    end = study.search_end()
+    assert (end.why, end.n_trials, end.hours) == ("hours", 1, pytest.approx(1e-9))
+    assert study.is_done() and study.n_left() == 0
+    assert run_one(studies(hours=1.0)) is not None

@@ -1,0 +1,81 @@
+"""Sweeps that start from what earlier ones found."""
+
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from experiments.cli import main
+from experiments.sweep.opening import WARM_TRIALS
+from recsys.errors import ConfigError
+
+WARM = {"n_trials": 5, "seed": 7}
+
+
+@pytest.fixture
+def earlier(open_sweep, work):
+    """The directory of a sweep that ended, and what it ran, best first."""
+    session = open_sweep(name="earlier", n_trials=6, sampler="random", pruner="none", tracking=True)
+    work(session)
+    record = session.record("finished")
+    record.write(session.directory.path)
+    return session.directory.path, [trial.params for trial in record.ranked()]
+
+
+def run_by(session):
+    return [trial.params for trial in session.trials(session.main)]
+
+
+def test_the_best_of_an_earlier_sweep_are_run_after_the_default(open_sweep, work, earlier):
+    directory, best = earlier
+    options = {"name": "warm", "warm_from": [str(directory)], **WARM}
+    session = open_sweep(**options)
+    shutil.rmtree(directory)  # it is asked for once
+    again = open_sweep(**options)
+    assert work(again) == 5
+    run = run_by(session)
+    wanted = [params for params in best[:WARM_TRIALS] if params != run[0]]
+    assert len(wanted) >= 2 and run[1 : 1 + len(wanted)] == wanted
+    assert run[1 + len(wanted)] not in best
+
+
+def test_an_experiment_stands_for_its_sweeps(open_sweep, work, earlier):
+    """Itself among them, as soon as it is tracked: the same command goes on all the same."""
+    options = {"name": "warm", "tracking": True, "warm_from": ["bookends"], **WARM}
+    session = open_sweep(**options)
+    work(session)
+    assert run_by(session)[2] in earlier[1][:WARM_TRIALS]
+    assert work(open_sweep(**options | {"n_trials": 6})) == 1
+    with pytest.raises(ConfigError, match="must keep 'warm_from"):
+        open_sweep(name="warm", tracking=True, **WARM)
+    shutil.rmtree(earlier[0])
+    (session.directory.path / "study.json").unlink()
+    with pytest.raises(ConfigError, match="an experiment with sweeps that completed a trial"):
+        open_sweep(**options | {"name": "other"})
+
+
+def test_what_the_space_does_not_hold_is_drawn(open_sweep, work, earlier):
+    options = {"warm_from": [str(earlier[0])], **WARM}
+    session = open_sweep(space={"training.warmup_steps": {"int": [1, 4]}}, **options)
+    work(session)
+    steps = [params["training.warmup_steps"] for params in earlier[1][:WARM_TRIALS]]
+    found = [params["training.warmup_steps"] for params in run_by(session)[1:]]
+    assert set(found[: len(set(steps) - {2})]) == set(steps) - {2}  # 2 is the default's
+    with pytest.raises(ConfigError, match="with settings of the space, but none of its"):
+        open_sweep(space={"training.learning_rate": {"float": [100, 200]}}, **options)
+
+
+def test_a_warm_start_is_part_of_what_a_sweep_is_and_no_grid_has_one(open_sweep, earlier):
+    options = {"warm_from": [str(earlier[0])], **WARM}
+    warm, cold = open_sweep(**options), open_sweep(**WARM)
+    assert warm.directory != cold.directory
+    with pytest.raises(ConfigError, match="another than grid"):
+        open_sweep(sampler="grid", **options)
+
+
+def test_a_name_of_nothing_is_one_line(sweep_shop):
+    command = ["sweep", "--space", "space.yaml", "--config", "config.yaml", "--warm-from", "none"]
+    done = CliRunner().invoke(main, command)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith(("INFO", "WARN"))]
+    assert done.exit_code == 2 and len(lines) == 1
+    assert "experiment 'none': must be in" in lines[0]
