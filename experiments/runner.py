@@ -24,7 +24,7 @@ from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.sample.bookshop import load_world
 from recsys.errors import BookendsError, ConfigError
-from recsys.evaluation.evaluation import Evaluation
+from recsys.evaluation.evaluation import Evaluation, most_held_out
 from recsys.pipeline import build_refit_trainer, build_trainer, evaluate_model
 from recsys.recommender import Recommender
 from recsys.reporting.record import RunRecord, RunStatus, write_tables
@@ -244,6 +244,10 @@ def describe_dataset(prepared: Prepared) -> dict[str, Any]:
         "train": len(prepared.train),
         "validation": len(prepared.validation),
         "test": len(prepared.test),
+        "most_held_out": {
+            "validation": most_held_out(prepared.validation.users),
+            "test": most_held_out(prepared.test.users),
+        },
         "split": dataclasses.asdict(prepared.split),
     }
 

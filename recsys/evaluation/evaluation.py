@@ -20,6 +20,7 @@ from recsys.data.dataset import Prepared
 from recsys.evaluation.beyond_accuracy import coverage, list_character
 from recsys.evaluation.bootstrap import Interval, bootstrap_intervals
 from recsys.evaluation.candidates import sampled_metrics
+from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.metrics import (
     Places,
     find_places,
@@ -101,6 +102,7 @@ def evaluate(
     config: EvaluationConfig,
     seed: int,
     baselines: Mapping[str, Scorer],
+    headline: str = "",
 ) -> Evaluation:
     """Judge a model's rankings of the whole catalogue on a held-out split.
 
@@ -112,6 +114,7 @@ def evaluate(
         seed: of sampled candidates, resamples and sign flips.
         baselines: what to hold the model against, by name; an oracle is shown beside
             them and not tested against.
+        headline: the metric that stands for all; of metrics that are the same it is the one told.
 
     Raises:
         BookendsError: a score is NaN or infinite.
@@ -141,7 +144,7 @@ def evaluate(
             config=config.segments,
             k=main_k(config.metrics_k),
         ),
-        versus_baselines=_versus(judged, config, seed),
+        versus_baselines=_versus(judged, config, seed, headline),
         versus_cold=_versus_cold(judged, task.users, prepared, config, seed),
         per_user=_per_user(
             task.users,
@@ -185,6 +188,11 @@ def _task(prepared: Prepared, split: HeldOutSplit) -> Task:
     known = [prepared.train] if split == "validation" else [prepared.train, prepared.validation]
     users = np.unique(held_out.users).astype(np.int64)
     return Task(users, held_out.by_user, tuple(part.by_user for part in known if len(part)))
+
+
+def most_held_out(users: IntArray) -> int:
+    """The most held-out items of one user, from the user of each; 0 where none is held out."""
+    return int(np.unique(users, return_counts=True)[1].max(initial=0))
 
 
 def _skipped(split: HeldOutSplit, reason: str | None, k: int) -> Evaluation:
@@ -271,9 +279,18 @@ def _scores(
     return Scores({**per_user, **coverage(ranking, n_items, config.metrics_k)}, intervals)
 
 
-def _versus(judged: Mapping[str, Judged], config: EvaluationConfig, seed: int) -> Table:
-    """The model's difference to each baseline on each ranking metric at the main k."""
-    names = [f"{metric}@{main_k(config.metrics_k)}" for metric in RANKING_METRICS]
+def _versus(
+    judged: Mapping[str, Judged], config: EvaluationConfig, seed: int, headline: str
+) -> Table:
+    """The model's difference to each baseline on each ranking metric at the main k.
+
+    Metrics that are one number by construction are tested once, and corrected for once.
+    """
+    names = distinct_metrics(
+        [f"{metric}@{main_k(config.metrics_k)}" for metric in RANKING_METRICS],
+        one_held_out=most_held_out(judged["model"].found.rows) == 1,
+        preferred=headline,
+    )
     values = {
         system: {name: found.values[name] for name in names} for system, found in judged.items()
     }
