@@ -29,6 +29,7 @@ from recsys.pipeline import build_refit_trainer, build_trainer, evaluate_model
 from recsys.recommender import Recommender
 from recsys.reporting.record import RunRecord, RunStatus, write_tables
 from recsys.reporting.report import write_report
+from recsys.reporting.results import has_one_held_out
 from recsys.reporting.summary import outcome_sentences
 from recsys.training.checkpoint import save_checkpoint
 from recsys.training.device import resolve_device
@@ -345,7 +346,12 @@ def _evaluate(current: _Run) -> None:
     ).save(current.directory.model_path)
     evaluation = describe_evaluation(outcome.evaluation)
     current.update(evaluation=evaluation, oracle=outcome.oracle, tables=tables)
-    current.console.results(evaluation, current.config.evaluation.metrics_k)
+    current.console.results(
+        evaluation,
+        current.config.evaluation.metrics_k,
+        one_held_out=has_one_held_out(current.record, evaluation["split"]),
+        monitor=current.config.training.early_stopping.monitor,
+    )
     by_name = {table.name: table for table in outcome.tables}
     for sentence in outcome_sentences(current.record, by_name):
         current.console.say(sentence)

@@ -19,6 +19,7 @@ from recsys.errors import TrackingError
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.tables import Table
 from recsys.reporting.record import RunRecord
+from recsys.reporting.results import has_one_held_out
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
 
@@ -167,9 +168,8 @@ def _group(record: RunRecord) -> str:
 
 def _distinct(record: RunRecord, metrics: Iterable[str], split: str) -> list[str]:
     """The metrics without those that are the same as another on the data of this run."""
-    most = (record.dataset.get("most_held_out") or {}).get(split)
-    preferred = monitored_metric(record)
-    return distinct_metrics(metrics, one_held_out=most == 1, preferred=preferred)
+    one = has_one_held_out(record, split)
+    return distinct_metrics(metrics, one_held_out=one, preferred=monitored_metric(record))
 
 
 def at_main_length(record: RunRecord, metrics: Iterable[str], split: str) -> list[str]:

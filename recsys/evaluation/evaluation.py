@@ -30,7 +30,14 @@ from recsys.evaluation.metrics import (
 )
 from recsys.evaluation.qualitative import category_bags
 from recsys.evaluation.ranking import Ranking, Scorer, Task, rank
-from recsys.evaluation.segments import Judged, gains, main_k, segment_table, segments_of
+from recsys.evaluation.segments import (
+    Judged,
+    counts_table,
+    gains,
+    main_k,
+    segment_table,
+    segments_of,
+)
 from recsys.evaluation.significance import Comparison, compare_metrics, holm
 from recsys.evaluation.tables import Cell, Table
 
@@ -66,6 +73,7 @@ class Evaluation:
         model: the model's scores.
         baselines: scores of what the model was held against.
         segments: the model and baselines by segment of users and of held-out items.
+        by_count: the same by number of train interactions.
         versus_baselines: the model's difference to each baseline on each ranking metric.
         versus_cold: the same on cold items and on cold users.
         per_user: user_id, n_train, segment, the model's metrics, its ranking metrics on the
@@ -82,6 +90,7 @@ class Evaluation:
     model: Scores
     baselines: dict[str, Scores]
     segments: Table
+    by_count: Table
     versus_baselines: Table
     versus_cold: Table
     per_user: pd.DataFrame
@@ -91,7 +100,9 @@ class Evaluation:
     @property
     def tables(self) -> tuple[Table, ...]:
         """The tables to show; none where evaluation was skipped."""
-        return () if self.skipped else (self.versus_baselines, self.versus_cold, self.segments)
+        if self.skipped:
+            return ()
+        return (self.versus_baselines, self.versus_cold, self.by_count, self.segments)
 
 
 def evaluate(
@@ -142,6 +153,13 @@ def evaluate(
             item_counts=prepared.train.item_counts,
             users=task.users,
             config=config.segments,
+            k=main_k(config.metrics_k),
+        ),
+        by_count=counts_table(
+            judged,
+            user_counts=prepared.train.user_counts,
+            item_counts=prepared.train.item_counts,
+            users=task.users,
             k=main_k(config.metrics_k),
         ),
         versus_baselines=_versus(judged, config, seed, headline),
@@ -205,6 +223,7 @@ def _skipped(split: HeldOutSplit, reason: str | None, k: int) -> Evaluation:
         model=nothing,
         baselines={},
         segments=Table("segments", "Users and items by train interactions", "", (), ()),
+        by_count=Table("by_train_interactions", "By train interactions", "", (), ()),
         versus_baselines=Table("versus_baselines", "Model against baselines", "", (), ()),
         versus_cold=Table("versus_baselines_cold", "Where little is known", "", (), ()),
         per_user=pd.DataFrame(),
