@@ -12,8 +12,8 @@ from datetime import datetime
 from mlflow.entities import Run
 
 from recsys.errors import TrackingError
+from tracking.kinds import TRIAL_TAG, kind_of, started
 from tracking.names import metric_key, parameter_key
-from tracking.past_runs import TRIAL_TAG, kind_of, started
 from tracking.store import (
     connect_to_read,
     every,

@@ -184,7 +184,12 @@ def _segments(tables: Tables) -> list[Block]:
         return []
     table = tables["segments"]
     charts = figures_of(*(figures.segments_figure(table, kind) for kind in ("users", "items")))
-    return [*charts, TableView(table)]
+    ndcg = [column for column in table.columns if "recall@" not in column]
+    recall = [column for column in table.columns if "ndcg@" not in column]
+    if len(ndcg) == len(table.columns):
+        return [*charts, TableView(table)]
+    further = dataclasses.replace(table.select(recall), title=f"{table.title}: recall", note="")
+    return [*charts, TableView(table.select(ndcg)), TableView(further, is_folded=True)]
 
 
 def _learning(record: RunRecord, results: Results | None) -> list[Block]:
