@@ -250,11 +250,12 @@ def _method(
         known = ", ".join(common)
         raise DataError(f"'--metric' must be one that every run has of each user ({known}){wanted}")
     candidates = {run.record.setting("evaluation.candidate_samples") for run in runs}
+    one = has_one_held_out(reference.record, "test")
     return Method(
         tested=tested,
         shown=tuple(
             name
-            for name in common
+            for name in distinct_metrics([*tested, *common], one_held_out=one, preferred=tested[0])
             if name not in tested and (len(candidates) == 1 or not name.startswith(_SAMPLED))
         ),
         confidence=confidence or reference.record.setting("evaluation.confidence", _CONFIDENCE),
