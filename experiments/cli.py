@@ -14,11 +14,12 @@ from experiments.commands.recommend import recommend
 from experiments.commands.registry import register, rollback
 from experiments.commands.runs import runs
 from experiments.commands.serve import serve
+from experiments.commands.words import RunPath, SettingsCommand, SweepCommand, complete
 from experiments.signals import Interrupted
 from recsys.addresses import hide_passwords
 from recsys.errors import BookendsError
 
-PATH = click.Path(path_type=Path)
+PATH, RUN = click.Path(path_type=Path), RunPath(path_type=Path)
 PDF = click.option("--pdf", is_flag=True, help="As a PDF too; needs the extra 'pdf'.")
 OVERRIDES = {"ignore_unknown_options": True, "allow_interspersed_args": True}
 
@@ -54,9 +55,9 @@ def main() -> None:
     """Experiment-tracked two-tower recommenders."""
 
 
-@main.command(context_settings=OVERRIDES)
+@main.command(cls=SettingsCommand, context_settings=OVERRIDES)
 @click.option("--config", type=PATH, help="YAML with differences from the defaults.")
-@click.option("--resume", type=PATH, help="Run directory of a run to go on with.")
+@click.option("--resume", type=RUN, help="Run directory of a run to go on with.")
 @click.option("--prepared", is_flag=True, help="Only from data that 'data prepare' prepared.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 def run(
@@ -86,7 +87,7 @@ def run(
 
 
 @main.command()
-@click.argument("run_dir", type=PATH)
+@click.argument("run_dir", type=RUN)
 @PDF
 @click.option(
     "--summary",
@@ -124,7 +125,7 @@ def _say_written(report: tuple[Path, Path], pdf: bool) -> None:
 
 
 @main.command()
-@click.argument("directory", type=PATH)
+@click.argument("directory", type=RUN)
 @click.option("--tracking-uri", help="MLflow store or server; default as in the run.")
 @click.option(
     "--storage", envvar="BOOKENDS_STORAGE", help="Of a sweep's study, where it is a database."
@@ -182,7 +183,7 @@ def config() -> None:
     """Look at settings."""
 
 
-@config.command(context_settings=OVERRIDES)
+@config.command(cls=SettingsCommand, context_settings=OVERRIDES)
 @click.option("--config", "path", type=PATH, help="YAML with differences from the defaults.")
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 def show(path: Path | None, overrides: tuple[str, ...]) -> None:
@@ -237,7 +238,8 @@ class _StartByDefault(click.Group):
     """Runs 'start' where no other of its commands is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or args[0] not in self.commands:
+        is_completed = ctx.resilient_parsing and not args
+        if not is_completed and (not args or args[0] not in self.commands):
             args = ["start", *args]
         return super().parse_args(ctx, args)
 
@@ -247,7 +249,7 @@ def sweep() -> None:
     """Search a space of settings."""
 
 
-@sweep.command(context_settings=OVERRIDES)
+@sweep.command(cls=SweepCommand, context_settings=OVERRIDES)
 @click.option("--space", type=PATH, required=True, help="YAML with what may vary.")
 @click.option("--config", type=PATH, help="YAML with differences from the defaults.")
 @click.option(
@@ -356,7 +358,7 @@ def worker(
 
 
 @sweep.command("report")
-@click.argument("sweep_dir", type=PATH)
+@click.argument("sweep_dir", type=RUN)
 @PDF
 def sweep_report(sweep_dir: Path, pdf: bool) -> None:
     """Write the report of a sweep again from what its directory holds."""
@@ -365,5 +367,6 @@ def sweep_report(sweep_dir: Path, pdf: bool) -> None:
     _say_written(write_sweep_report(sweep_dir), pdf)
 
 
+complete(start, ("sampler", "pruner"))
 for _command in (compare, runs, recommend, register, rollback, serve):
     main.add_command(_command)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from recsys.config import RANKING_METRICS
 from recsys.data.dataset import Prepared
+from recsys.evaluation.distinct import distinct_metrics
 from recsys.training.trainer import EpochResult, Step
 
 PLAIN_LINE_SECONDS = 30.0
@@ -131,8 +132,10 @@ class RunConsole:
         if self._progress is not None and self._task is not None:
             self._progress.reset(self._task, epoch=result.number + 1, loss="", pace="")
 
-    def results(self, evaluation: dict[str, Any], ks: tuple[int, ...]) -> None:
-        """Print the ranking metrics of the model beside the baselines'."""
+    def results(
+        self, evaluation: dict[str, Any], ks: tuple[int, ...], *, one_held_out: bool, monitor: str
+    ) -> None:
+        """Print the ranking metrics of the model beside the baselines', each number once."""
         if evaluation["skipped"]:
             self.say(f"evaluation was skipped: {evaluation['skipped']}")
             return
@@ -141,17 +144,17 @@ class RunConsole:
         table.add_column("metric")
         for name in ("model", *baselines):
             table.add_column(name, justify="right")
-        for metric in dict.fromkeys(("ndcg", *RANKING_METRICS)):
-            for k in ks:
-                key = f"{metric}@{k}"
-                low, high = evaluation["model"]["intervals"].get(key, (None, None))
-                interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
-                rows = [baseline["means"].get(key) for baseline in baselines.values()]
-                table.add_row(
-                    key,
-                    _number(evaluation["model"]["means"].get(key)) + interval,
-                    *[_number(value) for value in rows],
-                )
+        stems = dict.fromkeys((monitor.partition("@")[0], "ndcg", *RANKING_METRICS))
+        keys = [f"{stem}@{k}" for stem in stems for k in ks]
+        for key in distinct_metrics(keys, one_held_out=one_held_out, preferred=monitor):
+            low, high = evaluation["model"]["intervals"].get(key, (None, None))
+            interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
+            rows = [baseline["means"].get(key) for baseline in baselines.values()]
+            table.add_row(
+                key,
+                _number(evaluation["model"]["means"].get(key)) + interval,
+                *[_number(value) for value in rows],
+            )
         self._console.print(table)
 
     def where(self, places: Mapping[str, object]) -> None:

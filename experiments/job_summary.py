@@ -61,7 +61,7 @@ def job_summary(run_dir: Path, name: str, tracking_uri: str | None = None) -> st
         key_figures=(),
         sections=(Section("key", "Results", (TableView(figures),)), against),
     )
-    return render_markdown(report, charts="")
+    return render_markdown(report, figures="figures")
 
 
 def _against(run_dir: Path, name: str, tracking_uri: str | None) -> tuple[Block, ...]:

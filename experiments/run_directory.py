@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,10 @@ MAY_CHANGE_ON_RESUME = (
 
 ``num_epochs`` is one of them with a constant step size alone.
 """
+
+
+_MOST_DIFFERENCES = 3  # in the name of a run
+_TOLD_APART = ("training.objective", "model.item_encoder.fusion", "training.num_threads")
 
 
 @dataclass(frozen=True)
@@ -149,8 +154,49 @@ class RunDirectory:
 
 
 def _default_name(config: Config) -> str:
+    """Such as ``softmax-sum-learning_rate=0.01-20260102-030405``: what differs from the default."""
     objective, fusion = config.training.objective, config.model.item_encoder.fusion
-    return f"{objective}-{fusion}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    now = f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return "-".join([str(objective), fusion, *_differences(config), now])
+
+
+def _differences(config: Config) -> list[str]:
+    """Settings of model and training that differ from the default, the first few of them."""
+    given = flatten(config.model_dump(mode="json", include={"model", "training"}))
+    usual = flatten(Config().model_dump(mode="json", include={"model", "training"}))
+    chosen = {name: value for name, value in given.items() if usual.get(name) != value}
+    for name in list(chosen):  # one that follows from the others is not told
+        rest = {other: value for other, value in chosen.items() if other != name}
+        with suppress(ValueError):
+            derived = Config.model_validate(_nested(rest))
+            if flatten(derived.model_dump(mode="json", include={"model", "training"})) == given:
+                chosen = rest
+    found = {
+        name.rpartition(".")[2]: _shown(value)
+        for name, value in chosen.items()
+        if name not in _TOLD_APART and isinstance(value, int | float | str)
+    }
+    shown = [f"{name}={text}" for name, text in list(found.items())[:_MOST_DIFFERENCES]]
+    more = len(found) - len(shown)
+    return [*shown, *([f"{more}_more"] if more > 0 else [])]
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree of dotted names."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *above, last = name.split(".")
+        branch = tree
+        for part in above:
+            branch = branch.setdefault(part, {})
+        branch[last] = value
+    return tree
+
+
+def _shown(value: float | str) -> str:
+    """A value in the name of a directory."""
+    text = f"{value:g}" if isinstance(value, float) else str(value).lower()
+    return re.sub(r"[^\w.]+", "_", text)[:20]
 
 
 def check_resumable(before: Config, now: Config) -> None:

@@ -24,7 +24,7 @@ from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.sample.bookshop import load_world
 from recsys.errors import BookendsError, ConfigError
-from recsys.evaluation.evaluation import Evaluation
+from recsys.evaluation.evaluation import Evaluation, most_held_out
 from recsys.evaluation.held_out import held_out_pairs
 from recsys.pipeline import build_refit_trainer, build_trainer, evaluate_model
 from recsys.recommender import Recommender
@@ -36,6 +36,7 @@ from recsys.reporting.record import (
     write_tables,
 )
 from recsys.reporting.report import write_report
+from recsys.reporting.results import has_one_held_out
 from recsys.reporting.summary import outcome_sentences
 from recsys.training.checkpoint import save_checkpoint
 from recsys.training.device import resolve_device
@@ -251,6 +252,10 @@ def describe_dataset(prepared: Prepared) -> dict[str, Any]:
         "train": len(prepared.train),
         "validation": len(prepared.validation),
         "test": len(prepared.test),
+        "most_held_out": {
+            "validation": most_held_out(prepared.validation.users),
+            "test": most_held_out(prepared.test.users),
+        },
         "split": dataclasses.asdict(prepared.split),
     }
 
@@ -349,7 +354,12 @@ def _evaluate(current: _Run) -> None:
     ).save(current.directory.model_path)
     evaluation = describe_evaluation(outcome.evaluation)
     current.update(evaluation=evaluation, oracle=outcome.oracle, tables=tables)
-    current.console.results(evaluation, current.config.evaluation.metrics_k)
+    current.console.results(
+        evaluation,
+        current.config.evaluation.metrics_k,
+        one_held_out=has_one_held_out(current.record, evaluation["split"]),
+        monitor=current.config.training.early_stopping.monitor,
+    )
     by_name = {table.name: table for table in outcome.tables}
     for sentence in outcome_sentences(current.record, by_name):
         current.console.say(sentence)

@@ -277,6 +277,7 @@ def evaluate_model(
         config=config.evaluation,
         seed=seed,
         baselines={**tuned.scorers, **oracle_scorer},
+        headline=config.training.early_stopping.monitor,
     )
     oracle = None
     if world is not None and evaluation.skipped is None:

@@ -52,8 +52,7 @@ def write_sweep_report(sweep_dir: Path) -> tuple[Path, Path]:
     report = build_sweep_report(record)
     write_tables(sweep_dir, sweep_tables(record).values())
     write_plots(sweep_dir, record)
-    charts = "Charts, in sweep_report.html and beside it"
-    return write_report_files(report, sweep_dir, "sweep_report", charts=charts)
+    return write_report_files(report, sweep_dir, "sweep_report")
 
 
 def _sections(record: SweepRecord, tables: Tables) -> tuple[Section, ...]:

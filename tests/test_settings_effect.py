@@ -213,6 +213,7 @@ TESTED_BELOW = {
     "experiment.runs_dir",
     "experiment.tracking",
     "experiment.tracking_uri",
+    "experiment.system_metrics",
 }
 
 

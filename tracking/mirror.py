@@ -132,8 +132,8 @@ def _collect_files(run_dir: Path, record: RunRecord, made: Path) -> dict[PurePos
         for path in sorted(run_dir.rglob("*"))
         if path.is_file() and _is_sent(path.relative_to(run_dir))
     }
-    for name, table in read_tables(run_dir, record.tables).items():
-        place = PurePosixPath(TABLES_DIR, f"{name}.json")
+    for table in [*read_tables(run_dir, record.tables).values(), *payload.detail_tables(record)]:
+        place = PurePosixPath(TABLES_DIR, f"{table.name}.json")
         files[place] = write_json(made / place, payload.viewer_table(table.columns, table.rows))
     place = PurePosixPath(_ENVIRONMENT_FILE)
     files[place] = write_json(made / place, record.environment)
@@ -164,6 +164,8 @@ def _send_model(run: RemoteRun, run_dir: Path, record: RunRecord) -> str | None:
         users = (
             pd.read_parquet(per_user, columns=["user_id"])["user_id"].head(2).astype(str).tolist()
         )
-    model = send_model(run.client, run.run_id, bundle, users=users, params=params)
+    model = send_model(
+        run.client, run.run_id, bundle, name=record.run_name, users=users, params=params
+    )
     run.send_model_metrics(record, model)
     return str(model.model_id)

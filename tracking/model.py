@@ -131,13 +131,15 @@ def send_model(
     run_id: str,
     bundle: Path,
     *,
+    name: str,
     users: Sequence[str],
     params: dict[str, str],
 ) -> LoggedModel:
     """Log a bundle as the run's model, unless this very bundle is there; gives the model.
 
     A model that was begun and not ended is ended; an older bundle's model stays beside the new
-    one, since a registry may point to it.
+    one, since a registry may point to it. It bears the run's ``name``, in which MLflow allows no
+    dot, so that models can be told apart where they stand in one list.
     """
     digest = bundle_digest(bundle)
     for model in run_models(client, run_id):
@@ -146,7 +148,7 @@ def send_model(
     else:
         model = client.create_logged_model(
             experiment_id=client.get_run(run_id).info.experiment_id,
-            name=MODEL_NAME,
+            name=name.replace(".", "_"),
             source_run_id=run_id,
             tags={_BUNDLE_TAG: digest},
             params=params,
@@ -211,7 +213,7 @@ def _artifact_location(client: MlflowClient, uri: str) -> str:
         run_id, _, name = rest.strip("/").partition("/")
         name = name or MODEL_NAME
         for model in finished_models(client, run_id):
-            if model.name == name:
+            if name in (MODEL_NAME, model.name):
                 return str(model.artifact_location)
         raise TrackingError(f"runs:/{run_id}/{name}: the run must have a model, but logged none")
     if is_logged_model(uri):

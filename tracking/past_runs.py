@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -26,6 +25,7 @@ from recsys.reporting.record import (
     read_tables,
 )
 from tracking import payload
+from tracking.kinds import kind_of, started
 from tracking.ledger import Ledger
 from tracking.remote_run import existing_run
 from tracking.store import (
@@ -37,7 +37,6 @@ from tracking.store import (
     without_password,
 )
 
-TRIAL_TAG = "optuna.trial"
 _SHORTEST_PREFIX = 6
 _WHOLE_ID = re.compile(r"[0-9a-f]{32}")
 _PREFIX = re.compile(rf"[0-9a-f]{{{_SHORTEST_PREFIX},31}}")
@@ -201,17 +200,6 @@ def _read_frame(path: Path) -> pd.DataFrame:
         raise ArtifactError(
             f"{path}: must be a readable Parquet file, {one_line(error)}"
         ) from error
-
-
-def kind_of(run: Run) -> str:
-    """What a run is: "run", "trial", "sweep" or "comparison"."""
-    tags = run.data.tags
-    return "trial" if TRIAL_TAG in tags else tags.get("bookends.kind", "run")
-
-
-def started(run: Run) -> datetime:
-    """When it began, UTC."""
-    return datetime.fromtimestamp(run.info.start_time / 1000, UTC)
 
 
 def _quoted(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Literal
@@ -16,7 +16,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 from recsys.addresses import without_password
 from recsys.config import RANKING_METRICS
 from recsys.errors import TrackingError
+from recsys.evaluation.distinct import distinct_metrics
+from recsys.evaluation.tables import Table
 from recsys.reporting.record import RunRecord
+from recsys.reporting.results import has_one_held_out
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
 
@@ -27,7 +30,6 @@ ENDING_TAGS = ("bookends.error", "bookends.reason", "bookends.stop_reason")
 _LONGEST_PARAMETER = 6000
 _LONGEST_DIGEST = 36
 _TABLE_DIGITS = 6
-_REFIT = ("epochs", "positives", "seconds")
 _SAMPLED = "sampled_"
 _SHORT = {"validation": "val"}
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -74,14 +76,26 @@ def parameter_text(value: object) -> str:
     return text[: _LONGEST_PARAMETER - len(end)] + end
 
 
-def epoch_metrics(epoch: EpochResult, monitored: str = MONITORED) -> dict[str, float]:
+def epoch_metrics(
+    epoch: EpochResult, monitored: str = MONITORED, shown: Collection[str] | None = None
+) -> dict[str, float]:
     """One epoch's metrics by MLflow's key; a value that a record could not hold is NaN.
 
     The monitored one comes first: MLflow keeps the order, and draws the first when runs are
-    compared.
+    compared. The best epoch so far has its metrics in the group "best" too, so that the last value
+    there is that of the epoch whose weights are kept.
+
+    Args:
+        epoch: as the trainer gave it.
+        monitored: what training is stopped by.
+        shown: which validation metrics are sent; None sends all.
     """
-    names = sorted(epoch.validation, key=lambda name: name != monitored)
-    values = {metric_key("val", name): epoch.validation[name] for name in names}
+    names = sorted(
+        (name for name in epoch.validation if shown is None or name in shown),
+        key=lambda name: name != monitored,
+    )
+    groups = ("val", "best") if epoch.is_best else ("val",)
+    values = {metric_key(group, name): epoch.validation[name] for group in groups for name in names}
     values |= {LOSS_KEY: epoch.train_loss, "train/seconds": epoch.seconds}
     values |= {metric_key("train", f"loss_{name}"): value for name, value in epoch.parts.items()}
     return {key: _number(value) for key, value in values.items()}
@@ -102,33 +116,102 @@ def summary_metrics(record: RunRecord) -> dict[str, float]:
     if record.best_epoch is not None:
         values["run/best_epoch"] = record.best_epoch
     if record.refit is not None:
-        values |= {metric_key("refit", name): record.refit[name] for name in _REFIT}
+        values["refit/seconds"] = record.refit["seconds"]
     values |= {metric_key("model", name): value for name, value in record.model_size.items()}
     values |= evaluation_metrics(record)
-    values |= {metric_key("oracle", name): v for name, v in (record.oracle or {}).items()}
+    oracle, expected = record.oracle or {}, f"expected_{monitored_metric(record)}"
+    if expected in oracle:
+        values[metric_key("oracle", expected)] = oracle[expected]
     return {key: _number(value) for key, value in values.items()}
 
 
 def evaluation_metrics(record: RunRecord) -> dict[str, float]:
-    """Means and interval ends of the model, and means of the baselines, on the evaluated split.
+    """What people compare of the evaluated split: of the model and of its baselines, by key.
 
-    The baselines' intervals stay in the record, and of most baselines all but the ranking metrics
-    at the main list length: as metrics they would outnumber all others.
+    Of the model the ranking metrics at every list length; those beyond accuracy, those among
+    sampled candidates and the ends of the intervals at that of the monitored metric. Of the
+    baselines the ranking metrics at that length. Metrics that are one number by construction are
+    sent once. Everything else is in the tables that :func:`detail_tables` gives.
     """
     evaluation = record.evaluation
     if not evaluation or evaluation.get("skipped"):
         return {}
-    split = "test" if evaluation["split"] == "test" else f"final_{evaluation['split']}"
-    monitored = monitored_metric(record)
-    means = evaluation["model"]["means"]
-    first = {name: means[name] for name in sorted(means, key=lambda name: name != monitored)}
-    values = _score_metrics(split, {**evaluation["model"], "means": first})
-    values[metric_key(split, "users")] = _number(evaluation["n_users"])
-    for name, scores in evaluation["baselines"].items():
-        kept = baseline_metrics(name, scores["means"], monitored)
-        group = baseline_group(name, evaluation["split"])
-        values |= _score_metrics(group, {"means": {key: scores["means"][key] for key in kept}})
-    return values
+    split, model = evaluation["split"], evaluation["model"]
+    group, monitored = _group(record), monitored_metric(record)
+    at_k = at_main_length(record, model["means"], split)
+    told = _distinct(record, model["means"], split)
+    first = sorted(
+        (name for name in told if _is_ranking(name) or name in at_k),
+        key=lambda name: name != monitored,
+    )
+    values = {_score_key(group, "", name): model["means"][name] for name in first}
+    values[metric_key(group, "users")] = evaluation["n_users"]
+    for name in filter(_is_ranking, at_k):
+        ends = model.get("intervals", {}).get(name) or (None, None)
+        values |= {
+            _score_key(group, end, name): value
+            for end, value in zip(("_ci_low", "_ci_high"), ends, strict=True)
+            if value is not None
+        }
+    for baseline, scores in evaluation["baselines"].items():
+        for name in filter(_is_ranking, at_main_length(record, scores["means"], split)):
+            key = metric_key(baseline_group(baseline, split), name)
+            values[key] = scores["means"][name]
+    return {key: _number(value) for key, value in values.items()}
+
+
+def _group(record: RunRecord) -> str:
+    assert record.evaluation is not None
+    split = record.evaluation["split"]
+    return "test" if split == "test" else f"final_{split}"
+
+
+def _distinct(record: RunRecord, metrics: Iterable[str], split: str) -> list[str]:
+    """The metrics without those that are the same as another on the data of this run."""
+    one = has_one_held_out(record, split)
+    return distinct_metrics(metrics, one_held_out=one, preferred=monitored_metric(record))
+
+
+def at_main_length(record: RunRecord, metrics: Iterable[str], split: str) -> list[str]:
+    """Those at the list length of the monitored metric, 10 where it has none; each number once."""
+    end = f"@{monitored_metric(record).partition('@')[2] or 10}"
+    return [name for name in _distinct(record, metrics, split) if name.endswith(end)]
+
+
+def _is_ranking(name: str) -> bool:
+    return name.partition("@")[0] in RANKING_METRICS
+
+
+def shown_in_epochs(record: RunRecord) -> list[str]:
+    """The validation metrics that an epoch is sent with."""
+    ks = record.setting("evaluation.metrics_k", [10])
+    names = [f"{stem}@{k}" for stem in RANKING_METRICS for k in ks]
+    return at_main_length(record, [monitored_metric(record), *names], "validation")
+
+
+def detail_tables(record: RunRecord) -> list[Table]:
+    """All metrics of every epoch, and of model and baselines with their intervals."""
+    tables = []
+    if record.history:
+        epochs = [
+            {"epoch": epoch["number"], "train_loss": epoch["train_loss"]}
+            | (epoch.get("parts") or {})
+            | (epoch.get("validation") or {})
+            | {"seconds": epoch["seconds"]}
+            for epoch in record.history
+        ]
+        tables.append(Table.from_records("epochs", "Every epoch", "", epochs))
+    evaluation = record.evaluation
+    if evaluation and not evaluation.get("skipped"):
+        systems = {"model": evaluation["model"]} | evaluation["baselines"]
+        rows = []
+        for name, scores in systems.items():
+            for metric, mean in scores["means"].items():
+                low, high = scores.get("intervals", {}).get(metric) or (None, None)
+                found = {"mean": mean, "low": low, "high": high}
+                rows.append({"recommender": name, "metric": metric} | found)
+        tables.append(Table.from_records("all_metrics", evaluation["split"], "", rows))
+    return tables
 
 
 def model_metrics(record: RunRecord) -> dict[str, float]:
@@ -138,11 +221,11 @@ def model_metrics(record: RunRecord) -> dict[str, float]:
 
 
 def baseline_metrics(name: str, metrics: Iterable[str], monitored: str) -> list[str]:
-    """Which of a baseline's metrics are sent: all of popularity and of the oracle.
+    """Which of a baseline's metrics a sweep is sent with: all of popularity.
 
     Of others the ranking metrics at the list length of the monitored metric, 10 where it has none.
     """
-    if name in ("popularity", "oracle"):
+    if name == "popularity":
         return list(metrics)
     wanted = {f"{metric}@{monitored.partition('@')[2] or 10}" for metric in RANKING_METRICS}
     return [metric for metric in metrics if metric in wanted]
@@ -310,14 +393,6 @@ def _key_metrics(names: Sequence[str], monitored: str) -> list[str]:
     others = (name for name in names if name.partition("@")[0] in RANKING_METRICS)
     wanted = dict.fromkeys([monitored, f"ndcg@{k}", f"recall@{k}", *others])
     return [name for name in wanted if name in names][:2]
-
-
-def _score_metrics(group: str, scores: Mapping[str, Any]) -> dict[str, float]:
-    values = {_score_key(group, "", name): value for name, value in scores["means"].items()}
-    for name, (low, high) in scores.get("intervals", {}).items():
-        values[_score_key(group, "_ci_low", name)] = low
-        values[_score_key(group, "_ci_high", name)] = high
-    return {key: _number(value) for key, value in values.items()}
 
 
 def _score_key(group: str, end: str, name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelStatus, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, LoggedModel, LoggedModelStatus, Metric, Param, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from recsys.errors import TrackingError
@@ -92,14 +92,16 @@ class RemoteRun:
     def send_history(self, record: RunRecord) -> None:
         """Log the epochs of a record that the store lacks, each dated after the one before it."""
         sent = self.epochs_sent()
-        monitored = payload.monitored_metric(record)
+        monitored, shown = payload.monitored_metric(record), payload.shown_in_epochs(record)
         ended, batch = payload.created_ms(record), list[Metric]()
         for epoch in payload.epochs_of(record):
             if epoch.number in sent:
                 ended = sent[epoch.number]
                 continue
             ended += int(epoch.seconds * 1000)
-            new = points(payload.epoch_metrics(epoch, monitored), step=epoch.number, at=ended)
+            new = points(
+                payload.epoch_metrics(epoch, monitored, shown), step=epoch.number, at=ended
+            )
             if len(batch) + len(new) > MOST_METRICS:  # the client would divide an epoch
                 log(self.client, self.run_id, batch)
                 batch = []
@@ -118,7 +120,10 @@ class RemoteRun:
         )
 
     def send_model_metrics(self, record: RunRecord, model: LoggedModel) -> None:
-        """Show the model's own metrics at it too: the same points, so that none is doubled."""
+        """Show the model's own metrics at it too, as measured on the data set of the run.
+
+        They are the same points, so that none is doubled.
+        """
         held = {metric.key for metric in model.metrics or []}
         metrics = payload.model_metrics(record)
         absent = {key: value for key, value in metrics.items() if key not in held}
@@ -128,7 +133,9 @@ class RemoteRun:
         self, metrics: Mapping[str, float], record: RunRecord, model_id: str | None = None
     ) -> None:
         ended = payload.created_ms(record) + int(record.seconds * 1000)
-        log(self.client, self.run_id, points(metrics, at=ended, model_id=model_id))
+        measured_on = payload.dataset_input(record.dataset) if model_id else None
+        dataset = None if measured_on is None else measured_on.dataset
+        log(self.client, self.run_id, points(metrics, at=ended, model_id=model_id, dataset=dataset))
 
     def send_files(self, files: Mapping[PurePosixPath, Path], sent: dict[str, str]) -> None:
         """Upload the files that the store lacks, or holds with another content, each to its place.
@@ -177,14 +184,17 @@ def points(
     step: int = 0,
     at: int | None = None,
     model_id: str | None = None,
+    dataset: Dataset | None = None,
 ) -> list[Metric]:
     """A point of each metric that has a value, by MLflow's key.
 
-    ``at`` is in milliseconds since 1970, None is now; a model of ``model_id`` shows them too.
+    ``at`` is in milliseconds since 1970, None is now; a model of ``model_id`` shows them too, as
+    measured on ``dataset``.
     """
     at = int(time.time() * 1000) if at is None else at
+    name, digest = (None, None) if dataset is None else (dataset.name, dataset.digest)
     return [
-        Metric(key, float(value), at, step, model_id=model_id)
+        Metric(key, float(value), at, step, model_id, dataset_name=name, dataset_digest=digest)
         for key, value in metrics.items()
         if value is not None
     ]

@@ -13,8 +13,8 @@ from pathlib import Path
 from mlflow.entities import Run
 
 from recsys.errors import TrackingError
+from tracking.kinds import TRIAL_TAG, kind_of, started
 from tracking.names import metric_key, parameter_key
-from tracking.past_runs import TRIAL_TAG, kind_of, started
 from tracking.store import (
     connect_to_read,
     every,
@@ -27,11 +27,13 @@ from tracking.store import (
 _PAGE = 200
 _MODEL = (("training", "objective"), ("model", "item_encoder", "fusion"))
 _EMBEDDING_DIM = ("model", "user_encoder", "id_embedding", "params", "embedding_dim")
-_SPLITS = {"test": "test", "test_sampled": "test", "trial": "validation", "val": "validation"}
+_SPLITS = {"test": "test", "test_sampled": "test"} | dict.fromkeys(
+    ("trial", "best", "val"), "validation"
+)
 _QUOTED = re.compile(r"""('[^']*'|"[^"]*"|`[^`]*`)""")
 _METRIC = re.compile(r"(?<![\w./@])([a-z]\w*/[\w@]+|[a-z]\w*@\d+)(?=\s*[<>=!])")
 _SAMPLED = "sampled_"
-_FALLBACKS = ("test", "trial", "val")
+_FALLBACKS = ("test", "trial", "best", "val")
 _SMALLER_IS_BETTER = ("loss", "seconds", "bytes", "parameters", "memory_mb")
 
 
@@ -144,7 +146,7 @@ def metric_keys(metric: str) -> list[str]:
     """MLflow's keys of a metric, the one that says most first.
 
     A plain name such as ``ndcg@10`` is that of the test split, else a trial's best on validation,
-    else the last epoch's on validation; ``run/seconds`` is that key alone.
+    else the kept epoch's on validation, else the last epoch's; ``run/seconds`` is that key alone.
     """
     if "/" in metric:
         return [metric_key(*metric.split("/", 1))]

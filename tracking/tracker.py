@@ -7,6 +7,8 @@ import os
 import re
 from pathlib import Path
 
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
 from recsys.artifacts import locked
 from recsys.errors import ArtifactError, TrackingError
 from recsys.reporting.record import RunRecord
@@ -54,6 +56,8 @@ class TrackedRun:
         self._run: RemoteRun | None = None
         self._sent = set[int]()
         self._monitored = payload.MONITORED
+        self._shown: list[str] | None = None
+        self._monitor: SystemMetricsMonitor | None = None
 
     def log_epoch(self, epoch: EpochResult) -> None:
         """Send an epoch in one call; one that the store holds, as after a resume, is left out."""
@@ -63,8 +67,8 @@ class TrackedRun:
         if not self.is_live or self._run is None:
             return
         try:
-            metrics = points(payload.epoch_metrics(epoch, self._monitored), step=epoch.number)
-            log(self._run.client, self._run.run_id, metrics)
+            metrics = payload.epoch_metrics(epoch, self._monitored, self._shown)
+            log(self._run.client, self._run.run_id, points(metrics, step=epoch.number))
         except STORE_ERRORS as error:
             self._stop(f"log epoch {epoch.number}", error)
 
@@ -79,6 +83,8 @@ class TrackedRun:
                 f"{self._run_dir}: the record of a run to close must say how it ended, got "
                 "'running'"
             )
+        if self._monitor is not None:
+            self._monitor.finish()  # type: ignore[no-untyped-call]
         try:
             return mirror(self._run_dir, self._uri)
         except (ArtifactError, TrackingError) as error:
@@ -107,10 +113,21 @@ class TrackedRun:
         run.send_status(None)
         run.delete_tags(payload.ENDING_TAGS)  # how an earlier session of a resumed run ended
         self._monitored = payload.monitored_metric(record)
+        self._shown = payload.shown_in_epochs(record)
         show_view(run.client, run.experiment_id, record)
         place = {"bookends.run_dir": str(self._run_dir.absolute())}
         send_head(run, record, Owner.current().to_tags() | maker_tags() | place)
         self._sent = set(run.epochs_sent())
+        if record.setting("experiment.system_metrics", False):
+            self._watch_system(run.run_id)
+
+    def _watch_system(self, run_id: str) -> None:
+        """Let MLflow log the use of the machine, in a thread of its own, until ``close``."""
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.WARNING)
+        self._monitor = SystemMetricsMonitor(  # type: ignore[no-untyped-call]
+            run_id, resume_logging=True, tracking_uri=self._uri
+        )
+        self._monitor.start()  # type: ignore[no-untyped-call]
 
     def _stop(self, action: str, error: BaseException) -> None:
         self.is_live = False

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tracking.names import metric_key, parameter_key
@@ -92,9 +92,18 @@ def _send(
     if shown not in run.data.metrics:
         for epoch, value in trial.epochs.items():
             metrics += points({shown: value}, step=epoch)
+        metrics += _best_points(trial)
     params = {
         key: parameter_text(value)
         for name, value in trial.params.items()
         if (key := parameter_key(tuple(name.split(".")))) not in run.data.params
     }
     end(client, run.info.run_id, status, dict(trial.tags) | tags, metrics, params)
+
+
+def _best_points(trial: EndedTrial) -> list[Metric]:
+    """The best epoch's value, as the group "best" of a trial that was sent live ends."""
+    if not trial.epochs:
+        return []
+    kept = max(trial.epochs, key=lambda epoch: trial.epochs[epoch])  # the first of equals
+    return points({metric_key("best", trial.monitored): trial.epochs[kept]}, step=kept)

@@ -26,13 +26,12 @@ _NOTE_TAG = "mlflow.note.content"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_ID}"
 _AT_A_GLANCE = "at a glance"
 BASELINES = ("item_knn", "ease", "ials", "bpr")  # beside popularity; the first two by default
-_OPEN_SECTIONS = (_AT_A_GLANCE, "val", "train", "test", "sweep")
+_OPEN_SECTIONS = (_AT_A_GLANCE, "best", "val", "train", "test", "sweep")
 _SECTIONS = (  # in this order; those that are not open are folded
-    *(_AT_A_GLANCE, "val", "train", "test", "test_sampled", "sweep", "trial", "run", "model"),
-    *("popularity", "popularity_sampled", "popularity_val"),
+    *(_AT_A_GLANCE, "best", "val", "train", "test", "test_sampled", "sweep", "trial", "run"),
+    *("model", "refit", "popularity", "popularity_val"),
     *(group for name in BASELINES for group in (name, f"{name}_val")),
-    *("oracle", "oracle_sampled"),
-    *("test_ci_low", "test_ci_high", "test_sampled_ci_low", "test_sampled_ci_high"),
+    *("oracle", "test_ci_low", "test_ci_high", "system"),
     *("comparison", "compared", "reference"),
     *("difference", "difference_ci_low", "difference_ci_high", "p_corrected", "effect_size"),
 )
@@ -109,7 +108,7 @@ def _columns(monitored: str) -> list[str]:
     k = monitored.partition("@")[2]
     shown = dict.fromkeys([monitored, *(f"{other}@{k}" for other in ("recall", "coverage"))])
     metrics = [metric_key("test", metric) for metric in shown]
-    metrics += [metric_key(name, monitored) for name in (*BASELINES[:2], "val")]
+    metrics += [metric_key(name, monitored) for name in (*BASELINES[:2], "best")]
     settings = [parameter_key(path) for path in _SETTINGS]
     return [
         *(_column("metrics", key) for key in metrics),

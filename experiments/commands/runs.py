@@ -28,7 +28,7 @@ def runs(tracking_uri: str | None, experiment: str, as_json: bool, **choice: Any
     A metric such as ndcg@10 is that of the test split; runs without one are shown by validation,
     after the others. 'val/ndcg@10' and 'run/seconds' name what MLflow calls them.
     """
-    from experiments.compare_console import print_runs, runs_json
+    from experiments.runs_console import print_runs, runs_json
     from tracking.run_list import list_runs
 
     found = list_runs(tracking_uri, experiment, **choice)

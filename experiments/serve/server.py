@@ -103,9 +103,7 @@ def _rpc_server() -> type[RpcServer]:
     try:
         from experiments.serve.rpc.service import RpcServer
     except ImportError as error:
-        raise ConfigError(
-            f"'--grpc-port' needs gRPC: pip install -e '.[grpc]' ({error})"
-        ) from None
+        raise ConfigError(f"'--grpc-port' needs gRPC: pip install -e '.[grpc]' ({error})") from None
     return RpcServer
 
 

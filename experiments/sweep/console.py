@@ -52,7 +52,7 @@ class SweepConsole(RunConsole):
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         )
         self._bar.add_task("trials", total=None)
-        with Live(console=self._console, transient=True, refresh_per_second=4) as self._live:
+        with Live(console=self._console, refresh_per_second=4) as self._live:
             yield
         self._live = None
 

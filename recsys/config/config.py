@@ -32,6 +32,10 @@ class ExperimentConfig(Section):
     """Mirror the run to MLflow."""
     tracking_uri: str | None = None
     """MLflow store or server; null takes MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."""
+    system_metrics: bool = False
+    """Log the use of processor, memory, disk and network to MLflow while the run goes on, every 10
+    seconds or as MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL says; of NVIDIA GPUs where the package
+    nvidia-ml-py is installed."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -43,6 +47,10 @@ class ExperimentConfig(Section):
         require(
             self.name.strip() != "" and len(self.name) <= 200,
             f"'name' must have 1 to 200 characters, got {self.name!r:.40}",
+        )
+        require(
+            self.tracking or not self.system_metrics,
+            "'system_metrics' has an effect only with 'tracking'",
         )
         require(
             without_password(self.tracking_uri or "") == (self.tracking_uri or ""),

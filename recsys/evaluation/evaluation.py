@@ -20,6 +20,7 @@ from recsys.data.dataset import Prepared
 from recsys.evaluation.beyond_accuracy import coverage, list_character
 from recsys.evaluation.bootstrap import Interval, bootstrap_intervals
 from recsys.evaluation.candidates import sampled_metrics
+from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.metrics import (
     Places,
     find_places,
@@ -29,7 +30,14 @@ from recsys.evaluation.metrics import (
 )
 from recsys.evaluation.qualitative import category_bags
 from recsys.evaluation.ranking import Ranking, Scorer, Task, rank
-from recsys.evaluation.segments import Judged, gains, main_k, segment_table, segments_of
+from recsys.evaluation.segments import (
+    Judged,
+    counts_table,
+    gains,
+    main_k,
+    segment_table,
+    segments_of,
+)
 from recsys.evaluation.significance import Comparison, compare_metrics, holm
 from recsys.evaluation.tables import Cell, Table
 
@@ -65,6 +73,7 @@ class Evaluation:
         model: the model's scores.
         baselines: scores of what the model was held against.
         segments: the model and baselines by segment of users and of held-out items.
+        by_count: the same by number of train interactions.
         versus_baselines: the model's difference to each baseline on each ranking metric.
         versus_cold: the same on cold items and on cold users.
         per_user: user_id, n_train, segment, the model's metrics, its ranking metrics on the
@@ -81,6 +90,7 @@ class Evaluation:
     model: Scores
     baselines: dict[str, Scores]
     segments: Table
+    by_count: Table
     versus_baselines: Table
     versus_cold: Table
     per_user: pd.DataFrame
@@ -90,7 +100,9 @@ class Evaluation:
     @property
     def tables(self) -> tuple[Table, ...]:
         """The tables to show; none where evaluation was skipped."""
-        return () if self.skipped else (self.versus_baselines, self.versus_cold, self.segments)
+        if self.skipped:
+            return ()
+        return (self.versus_baselines, self.versus_cold, self.by_count, self.segments)
 
 
 def evaluate(
@@ -101,6 +113,7 @@ def evaluate(
     config: EvaluationConfig,
     seed: int,
     baselines: Mapping[str, Scorer],
+    headline: str = "",
 ) -> Evaluation:
     """Judge a model's rankings of the whole catalogue on a held-out split.
 
@@ -112,6 +125,7 @@ def evaluate(
         seed: of sampled candidates, resamples and sign flips.
         baselines: what to hold the model against, by name; an oracle is shown beside
             them and not tested against.
+        headline: the metric that stands for all; of metrics that are the same it is the one told.
 
     Raises:
         BookendsError: a score is NaN or infinite.
@@ -141,7 +155,14 @@ def evaluate(
             config=config.segments,
             k=main_k(config.metrics_k),
         ),
-        versus_baselines=_versus(judged, config, seed),
+        by_count=counts_table(
+            judged,
+            user_counts=prepared.train.user_counts,
+            item_counts=prepared.train.item_counts,
+            users=task.users,
+            k=main_k(config.metrics_k),
+        ),
+        versus_baselines=_versus(judged, config, seed, headline),
         versus_cold=_versus_cold(judged, task.users, prepared, config, seed),
         per_user=_per_user(
             task.users,
@@ -187,6 +208,11 @@ def _task(prepared: Prepared, split: HeldOutSplit) -> Task:
     return Task(users, held_out.by_user, tuple(part.by_user for part in known if len(part)))
 
 
+def most_held_out(users: IntArray) -> int:
+    """The most held-out items of one user, from the user of each; 0 where none is held out."""
+    return int(np.unique(users, return_counts=True)[1].max(initial=0))
+
+
 def _skipped(split: HeldOutSplit, reason: str | None, k: int) -> Evaluation:
     nobody = np.empty(0, dtype=np.int64)
     nothing = Scores({}, {})
@@ -197,6 +223,7 @@ def _skipped(split: HeldOutSplit, reason: str | None, k: int) -> Evaluation:
         model=nothing,
         baselines={},
         segments=Table("segments", "Users and items by train interactions", "", (), ()),
+        by_count=Table("by_train_interactions", "By train interactions", "", (), ()),
         versus_baselines=Table("versus_baselines", "Model against baselines", "", (), ()),
         versus_cold=Table("versus_baselines_cold", "Where little is known", "", (), ()),
         per_user=pd.DataFrame(),
@@ -271,9 +298,18 @@ def _scores(
     return Scores({**per_user, **coverage(ranking, n_items, config.metrics_k)}, intervals)
 
 
-def _versus(judged: Mapping[str, Judged], config: EvaluationConfig, seed: int) -> Table:
-    """The model's difference to each baseline on each ranking metric at the main k."""
-    names = [f"{metric}@{main_k(config.metrics_k)}" for metric in RANKING_METRICS]
+def _versus(
+    judged: Mapping[str, Judged], config: EvaluationConfig, seed: int, headline: str
+) -> Table:
+    """The model's difference to each baseline on each ranking metric at the main k.
+
+    Metrics that are one number by construction are tested once, and corrected for once.
+    """
+    names = distinct_metrics(
+        [f"{metric}@{main_k(config.metrics_k)}" for metric in RANKING_METRICS],
+        one_held_out=most_held_out(judged["model"].found.rows) == 1,
+        preferred=headline,
+    )
     values = {
         system: {name: found.values[name] for name in names} for system, found in judged.items()
     }

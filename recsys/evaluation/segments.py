@@ -8,6 +8,7 @@ equally close, so that a head may be empty where all are alike.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -100,6 +101,57 @@ def segment_table(
     return Table.from_records("segments", "Users and items by train interactions", _NOTE, records)
 
 
+def counts_table(
+    systems: Mapping[str, Judged],
+    *,
+    user_counts: IntArray,
+    item_counts: IntArray,
+    users: IntArray,
+    k: int,
+) -> Table:
+    """How each system does by the number of train interactions of users and of held-out items.
+
+    Args: as of :func:`segment_table`.
+    """
+    held_out = next(iter(systems.values())).found.items
+    values = {
+        "users": {name: judged.values[f"ndcg@{k}"] for name, judged in systems.items()},
+        "items": {name: gains(judged.found.places, k) for name, judged in systems.items()},
+    }
+    counts = {"users": user_counts[users], "items": item_counts[held_out]}
+    records: list[dict[str, Cell]] = []
+    for kind, known in counts.items():
+        for low, high in itertools.pairwise((0, *_COUNT_EDGES)):
+            chosen = (known >= low) & (known < high)
+            if not chosen.any():
+                continue
+            record: dict[str, Cell] = {
+                "kind": kind,
+                "train_interactions": _range_label(low, high),
+                "n": int(chosen.sum()),
+            }
+            for number, name in enumerate(systems):
+                prefix = "" if number == 0 else f"{name}_"
+                record[f"{prefix}ndcg@{k}"] = mean(values[kind][name][chosen])
+            records.append(record)
+    title = "By number of train interactions"
+    return Table.from_records("by_train_interactions", title, _COUNTS_NOTE, records)
+
+
+def _range_label(low: int, high: int) -> str:
+    """Such as "3–5", "1" or "51+" for whole numbers from low to below high."""
+    if high == _MANY:
+        return f"{low}+"
+    return str(low) if high == low + 1 else f"{low}–{high - 1}"
+
+
+_MANY = np.iinfo(np.int64).max
+_COUNT_EDGES = (1, 2, 3, 6, 11, 21, 51, _MANY)
+_COUNTS_NOTE = (
+    "Rows 'users' are means over the n users with so many train interactions; rows 'items' over "
+    "the n held-out interactions whose item has so many: 1 / log2(place + 2) of those found among "
+    "the first k, 0 for the others. Columns with a prefix are baselines."
+)
 _NOTE = (
     "cold: at most cold_max train interactions; unseen: those of the cold without any; head: the "
     "most active head_share of the others; tail: the rest. Rows 'users' are means over the n users "

@@ -14,13 +14,14 @@ import pandas as pd
 
 from recsys.config import DRAWN_SPLITS, RANKING_METRICS
 from recsys.errors import DataError
+from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.evaluation import TAIL_PREFIX
 from recsys.evaluation.run_comparison import Method, PairedRun, RunValues, compare_runs, same_users
 from recsys.evaluation.segments import main_k
 from recsys.evaluation.tables import Table
 from recsys.reporting.formatting import leaves
 from recsys.reporting.record import RunRecord
-from recsys.reporting.results import monitor_of
+from recsys.reporting.results import has_one_held_out, monitor_of
 
 _PLACES = (
     *("experiment.name", "experiment.run_name", "experiment.runs_dir"),
@@ -286,11 +287,12 @@ def _method(
     candidates = {
         run.record.setting("evaluation.candidate_samples") for run in runs if run.paired is None
     }
+    one = has_one_held_out(reference.record, "test")
     return Method(
         tested=tested,
         shown=tuple(
             name
-            for name in common
+            for name in distinct_metrics([*tested, *common], one_held_out=one, preferred=tested[0])
             if name not in tested and (len(candidates) == 1 or not name.startswith(_SAMPLED))
         ),
         confidence=confidence or reference.record.setting("evaluation.confidence", _CONFIDENCE),
@@ -308,7 +310,9 @@ def _usual_metrics(reference: ComparedRun, common: Sequence[str]) -> tuple[str, 
         headline = f"ndcg@{main_k(ks)}"
     k = headline.partition("@")[2]
     names = [headline, *(f"{metric}@{k}" for metric in ("ndcg", *RANKING_METRICS))]
-    return tuple(name for name in dict.fromkeys(names) if name in common)
+    known = [name for name in names if name in common]
+    one = has_one_held_out(record, "test")
+    return tuple(distinct_metrics(known, one_held_out=one, preferred=headline))
 
 
 def _default_name(runs: Sequence[ComparedRun], key: str) -> str:

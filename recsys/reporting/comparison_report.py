@@ -74,8 +74,7 @@ def write_comparison(comparison: RunComparison, directory: Path) -> tuple[Path, 
     # First, so that a directory whose writer was ended can be told and filled.
     write_json(directory / JSON_FILE, plain(to_json(comparison)) | {"tables": list(tables)})
     write_tables(directory, tables.values())
-    charts = "Charts, also in comparison.html"
-    return write_report_files(report, directory, "comparison", charts=charts)
+    return write_report_files(report, directory, "comparison")
 
 
 def to_json(comparison: RunComparison) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 
 from recsys.evaluation.run_comparison import Difference, PairedRun
 from recsys.evaluation.tables import Cell
+from recsys.reporting import formatting
 from recsys.reporting.comparison import RunComparison
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import GAP, metric_label, number
@@ -96,7 +97,8 @@ def key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
 
 def probability(value: float) -> str:
     """A p-value with what precedes it."""
-    return "p < 0.0001" if value < 0.0001 else f"p = {value:.4f}".rstrip("0").rstrip(".")
+    text = formatting.probability(value)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
 def _amount(found: Difference, comparison: RunComparison) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +12,11 @@ from recsys.evaluation.tables import Cell, Table
 
 GAP = "–"
 SHOWN_CATEGORIES = 5
-_NUMBERS = re.compile(r"[\d\s\[\].,%+×–-]+")
+SMALLEST_P = 0.001
+"""Smaller p-values are told as below it: a test of 9,999 flips knows none below 0.0001."""
+_P_COLUMNS = ("p", "p_value", "p_corrected")
+_MOST_DECIMALS = 8
+_NUMBERS = re.compile(r"[\d\s\[\].,%+×<–-]+")
 _METRIC_LABELS = {
     "ndcg": "NDCG",
     "map": "MAP",
@@ -31,11 +36,33 @@ def metric_label(name: str) -> str:
     return _METRIC_LABELS.get(stem, stem.replace("_", " ").capitalize()) + at + k
 
 
-def decimals(values: list[float]) -> int:
-    """How many decimals a column of such values needs: about four figures of the largest."""
-    largest = max((abs(value) for value in values), default=0.0)
-    bounds = ((1000, 0), (100, 1), (10, 2), (1.001, 3))
-    return next((places for bound, places in bounds if largest >= bound), 4)
+def decimals(values: Sequence[float]) -> int:
+    """How many decimals a column of such values needs: about four figures of the largest.
+
+    More where two values that differ by more than a hundredth would else look alike.
+    """
+    sizes = sorted({abs(value) for value in values if value})
+    largest = max(sizes, default=0.0)
+    bounds = ((1000, 0), (100, 1), (10, 2), (1.001, 3), (0.01, 4), (0.001, 6))
+    places = next((places for bound, places in bounds if largest >= bound), 7 if sizes else 4)
+    while places < _MOST_DECIMALS and _look_alike(sizes, places):
+        places += 1
+    return places
+
+
+def _look_alike(sizes: Sequence[float], places: int) -> bool:
+    """Whether neighbours of a rising series differ by a hundredth and are shown as one number."""
+    return any(
+        high > 1.01 * low
+        and low >= 0.5 * 10**-places  # smaller ones are shown in powers of ten
+        and f"{low:.{places}f}" == f"{high:.{places}f}"
+        for low, high in itertools.pairwise(sizes)
+    )
+
+
+def probability(value: float) -> str:
+    """A p-value: "<0.001" below that, else with three decimals."""
+    return f"<{SMALLEST_P:g}" if value < SMALLEST_P else f"{value:.3f}"
 
 
 def number(value: float | None, places: int = 4) -> str:
@@ -142,6 +169,8 @@ def _is_number(value: Cell) -> bool:
 
 def _cell(column: str, value: Cell, places: int) -> str:
     if not isinstance(value, str):
+        if isinstance(value, float) and column in _P_COLUMNS:
+            return probability(value)
         return number(value, places)
     if column == "metric":
         return metric_label(value)

@@ -1,15 +1,17 @@
-"""A report as Markdown that reads well unrendered and needs no image."""
+"""A report as Markdown that reads well unrendered, its charts linked as files."""
 
 from __future__ import annotations
 
 import re
 from typing import assert_never
+from urllib.parse import quote
 
 from recsys.evaluation.tables import Table
 from recsys.reporting.document import (
     Block,
     Callout,
     Code,
+    Figure,
     Figures,
     KeyFigure,
     Report,
@@ -22,19 +24,19 @@ _SPECIAL = re.compile(r"([\\`*<|~]|\](?=[(\[])|&(?=\w+;|#)|(?<!\w)_|_(?!\w))")
 _LINE_START = re.compile(r"^(\s*)([#>+-]|\d+[.)])(?=\s|$)")
 
 
-def render_markdown(report: Report, charts: str) -> str:
+def render_markdown(report: Report, figures: str) -> str:
     """The report as GitHub-flavoured Markdown; the same report gives the same text.
 
     Args:
         report: what to say.
-        charts: says where the charts are, before their names: Markdown viewers show none.
+        figures: the folder of the charts, relative to where the Markdown lies.
     """
     parts = [f"# {escape(report.title)}", escape(report.subtitle), escape(report.summary)]
-    parts += [_block(notice, charts) for notice in report.notices]
+    parts += [_block(notice, figures) for notice in report.notices]
     parts.append("\n".join(map(_key_figure, report.key_figures)))
     for section in report.sections:
         parts.append(f"## {escape(section.title)}")
-        parts += [_block(block, charts) for block in section.blocks]
+        parts += [_block(block, figures) for block in section.blocks]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -56,7 +58,7 @@ def table_markdown(view: TableView) -> str:
     return "\n".join(lines)
 
 
-def _block(block: Block, charts: str) -> str:
+def _block(block: Block, figures: str) -> str:
     match block:
         case Text():
             return escape(block.text)
@@ -69,12 +71,16 @@ def _block(block: Block, charts: str) -> str:
             )
             return f"{fence}\n{block.text}\n{fence}"
         case Figures():
-            names = ", ".join(f"`figures/{figure.name}.svg`" for figure in block.figures)
-            return f"{charts}: {names}."
+            return "\n\n".join(_figure(figure, figures) for figure in block.figures)
         case TableView():
             return _table(block)
         case _:
             assert_never(block)
+
+
+def _figure(figure: Figure, folder: str) -> str:
+    caption = f"\n\n{escape(figure.caption)}" if figure.caption else ""
+    return f"![{escape(figure.title)}]({quote(folder)}/{figure.name}.svg){caption}"
 
 
 def _table(view: TableView) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,7 +19,7 @@ FIGURES_DIR = "figures"
 
 
 def write_report_files(
-    report: Report, directory: Path, stem: str, *, charts: str, also: Path | None = None
+    report: Report, directory: Path, stem: str, *, also: Path | None = None
 ) -> tuple[Path, Path]:
     """Put a report into a directory as ``stem``.md, ``stem``.html and figures/.
 
@@ -26,8 +27,8 @@ def write_report_files(
         report: what to write; the same report gives the same bytes.
         directory: of the run, the sweep or the comparison. Files are replaced whole.
         stem: of the two files' names.
-        charts: says in the Markdown where the charts are, before their names.
-        also: a second place for the Markdown; the HTML goes beside it, named alike.
+        also: a second place for the Markdown, which shows the charts of ``directory``; the HTML
+            goes beside it, named alike.
 
     Returns:
         The Markdown and the HTML file in the directory.
@@ -35,10 +36,11 @@ def write_report_files(
     for figure in report.figures:
         write_text(directory / FIGURES_DIR / f"{figure.name}.svg", standalone(figure.svg))
     written = directory / f"{stem}.md", directory / f"{stem}.html"
-    texts = render_markdown(report, charts), render_html(report)
-    for paths in (written, () if also is None else (also, also.with_suffix(".html"))):
-        for path, text in zip(paths, texts, strict=False):
-            write_text(path, text)
+    page = render_html(report)
+    for path in (written[0], *(() if also is None else (also,))):
+        folder = os.path.relpath(directory / FIGURES_DIR, path.parent)
+        write_text(path, render_markdown(report, Path(folder).as_posix()))
+        write_text(path.with_suffix(".html"), page)
     return written
 
 

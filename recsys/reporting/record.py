@@ -36,7 +36,8 @@ class RunRecord:
         created: start of the run, ISO 8601, UTC.
         config: the resolved settings, nested.
         dataset: fingerprint, sources {path: sha256}, n_users, n_items, n_warm_users, n_warm_items,
-            interactions in train, validation and test, and split {strategy, order, skipped}.
+            interactions in train, validation and test, most_held_out {validation, test} of a user,
+            and split {strategy, order, skipped}.
         filter_steps: {name, users, items, interactions} left after each step, in order.
         model_size: {parameters, bytes}.
         history: one a finished epoch: {number (from 1), train_loss, parts {name: value},

@@ -14,8 +14,6 @@ from recsys.reporting.results import results_of
 from recsys.reporting.sections import sections
 from recsys.reporting.summary import key_figures, notices, summary
 
-CHARTS = "Charts, in report.html and in the run directory"
-
 
 def build_report(record: RunRecord, tables: Mapping[str, Table]) -> Report:
     """The report of a run from its record and its tables, in the order in which they are shown."""
@@ -45,4 +43,4 @@ def write_report(
     """
     record = record or RunRecord.read(run_dir)
     report = build_report(record, read_tables(run_dir, record.tables))
-    return write_report_files(report, run_dir, "report", charts=CHARTS, also=also)
+    return write_report_files(report, run_dir, "report", also=also)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from recsys.config import RANKING_METRICS
+from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.record import RunRecord
 
@@ -42,6 +43,7 @@ class Results:
         best: the best attainable value of the headline metric, where the world is known.
         expected: metrics that the best possible ranking has in expectation, where known.
         level: of the confidence intervals, such as "95 %".
+        one_held_out: whether every user had exactly one item to find.
     """
 
     split: str
@@ -51,6 +53,7 @@ class Results:
     best: float | None
     expected: dict[str, float]
     level: str
+    one_held_out: bool = False
 
     @property
     def model(self) -> dict[str, Value]:
@@ -71,19 +74,26 @@ class Results:
 
     @property
     def ranking_metrics(self) -> tuple[str, ...]:
-        """Ranking metrics over the whole catalogue."""
-        return tuple(name for name in self.model if _stem(name) in RANKING_METRICS)
+        """Ranking metrics over the whole catalogue, each number once."""
+        return self._distinct(name for name in self.model if _stem(name) in RANKING_METRICS)
 
     @property
     def sampled_metrics(self) -> tuple[str, ...]:
-        """Ranking metrics among sampled candidates."""
-        return tuple(name for name in self.model if name.startswith("sampled_"))
+        """Ranking metrics among sampled candidates, each number once."""
+        return self._distinct(name for name in self.model if name.startswith("sampled_"))
 
     @property
     def further_metrics(self) -> tuple[str, ...]:
         """Everything that is not about finding the held-out items."""
-        known = {*self.ranking_metrics, *self.sampled_metrics}
-        return tuple(name for name in self.model if name not in known)
+        return tuple(
+            name
+            for name in self.model
+            if _stem(name) not in RANKING_METRICS and not name.startswith("sampled_")
+        )
+
+    def _distinct(self, metrics: Iterable[str]) -> tuple[str, ...]:
+        one = self.one_held_out
+        return tuple(distinct_metrics(metrics, one_held_out=one, preferred=self.headline))
 
     def value(self, recommender: str, metric: str) -> Value:
         """One metric of one recommender; gaps where it was not measured."""
@@ -93,6 +103,11 @@ class Results:
 def monitor_of(record: RunRecord) -> str:
     """The metric that training watched."""
     return str(record.setting("training.early_stopping.monitor", "ndcg@10"))
+
+
+def has_one_held_out(record: RunRecord, split: str) -> bool:
+    """Whether every user of a split had exactly one item to find; no where it is not told."""
+    return (record.dataset.get("most_held_out") or {}).get(split) == 1
 
 
 def results_of(record: RunRecord) -> Results | None:
@@ -116,6 +131,7 @@ def results_of(record: RunRecord) -> Results | None:
         best=best,
         expected=expected,
         level=level,
+        one_held_out=has_one_held_out(record, evaluation["split"]),
     )
 
 

@@ -71,7 +71,8 @@ def sections(record: RunRecord, tables: Tables, results: Results | None) -> tupl
     found = [
         ("results", "Results", _results(results, tables)),
         ("sampled", "Second view: sampled candidates", _sampled(record, results)),
-        ("segments", "Cold, tail and head", views_of(tables, "segments")),
+        ("cold_start", "Cold start", _cold_start(tables)),
+        ("segments", "Cold, tail and head", _segments(tables)),
         ("learning", "Learning curves", _learning(record, results)),
         ("data", "Data and split", _data(record)),
         ("embeddings", "Embeddings", _embeddings(tables)),
@@ -110,6 +111,11 @@ def _results(results: Results | None, tables: Tables) -> list[Block]:
         "and judged by the held-out ones; users with nothing to find do not count. "
         f"Intervals: {results.level}, bootstrap over users."
     )
+    if results.one_held_out:
+        note += (
+            " Each user has one held-out item: hit rate is recall, precision is recall over k, and "
+            "MAP is MRR, so that each is told once."
+        )
     if "oracle" in results.scores:
         note += " oracle ranks by the true preferences that generated the data."
     if results.expected:
@@ -121,7 +127,7 @@ def _results(results: Results | None, tables: Tables) -> list[Block]:
         figures.lengths_figure(results),
     )
     blocks += _metric_views("results", title, note, results, results.ranking_metrics)
-    blocks += views_of(tables, "versus_baselines", "versus_baselines_cold", limit=1000)
+    blocks += views_of(tables, "versus_baselines", limit=1000)
     blocks += views_of(tables, "baseline_tuning", limit=1000, is_folded=True)
     return blocks + _metric_views(
         "beyond_accuracy", "Beyond accuracy", FURTHER_NOTE, results, results.further_metrics
@@ -161,6 +167,29 @@ def _metric_views(
         table = metric_table(name, f"{title}: other list lengths", "", results, others)
         blocks.append(TableView(table, limit=1000, is_folded=True))
     return blocks
+
+
+def _cold_start(tables: Tables) -> list[Block]:
+    """Where train knows little: by number of train interactions, and the test on the cold."""
+    if "by_train_interactions" not in tables:
+        return views_of(tables, "versus_baselines_cold", limit=1000)
+    table = tables["by_train_interactions"]
+    blocks = figures_of(*(figures.counts_figure(table, kind) for kind in ("users", "items")))
+    blocks += views_of(tables, "versus_baselines_cold", limit=1000)
+    return [*blocks, TableView(table, is_folded=True)]
+
+
+def _segments(tables: Tables) -> list[Block]:
+    if "segments" not in tables:
+        return []
+    table = tables["segments"]
+    charts = figures_of(*(figures.segments_figure(table, kind) for kind in ("users", "items")))
+    ndcg = [column for column in table.columns if "recall@" not in column]
+    recall = [column for column in table.columns if "ndcg@" not in column]
+    if len(ndcg) == len(table.columns):
+        return [*charts, TableView(table)]
+    further = dataclasses.replace(table.select(recall), title=f"{table.title}: recall", note="")
+    return [*charts, TableView(table.select(ndcg)), TableView(further, is_folded=True)]
 
 
 def _learning(record: RunRecord, results: Results | None) -> list[Block]:
@@ -286,6 +315,7 @@ def _further(tables: Tables) -> list[Block]:
         "versus_baselines",
         "versus_baselines_cold",
         "baseline_tuning",
+        "by_train_interactions",
         "segments",
         "feature_correlations",
         "qualitative_summary",

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from recsys.baselines.names import baseline_label
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
-from recsys.reporting.formatting import GAP, duration, interval, memory, metric_label, number
+from recsys.reporting.formatting import (
+    GAP,
+    duration,
+    interval,
+    memory,
+    metric_label,
+    number,
+    probability,
+)
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import Results, Value, paired_difference, results_of
 
@@ -158,7 +166,10 @@ def _against_best_baseline(results: Results, tables: Mapping[str, Table]) -> str
         side = "above" if difference > 0 else "below"
         return f", {number(abs(difference), 3)} {side} {found}"
     low, high = number(paired.low, 3), number(paired.high, 3)
-    p_value = "" if paired.p_value is None else f", p = {number(paired.p_value, 3)}"
+    p_value = ""
+    if paired.p_value is not None:
+        text = probability(paired.p_value)
+        p_value = f", p < {text[1:]}" if text.startswith("<") else f", p = {text}"
     measured = f"{results.level} interval of the difference {low} to {high}{p_value}"
     if paired.low <= 0 <= paired.high:
         said = f"which cannot be told from {found}"

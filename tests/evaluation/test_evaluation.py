@@ -191,8 +191,8 @@ def test_p_values_are_corrected_for_all_baselines_and_metrics_shown(world, knowi
     baselines = {"popularity": popularity(world), "ease": perfect_vectors(world.test)}
     versus = judged(knowing, world, baselines=baselines).versus_baselines.to_frame()
     smallest = versus["p_value"].min()
-    assert len(versus) == 2 * 6
-    assert versus.loc[versus["p_value"].idxmin(), "p_corrected"] == approx(12 * smallest)
+    assert len(versus) == 2 * 3  # one held-out item a user: recall, ndcg and mrr say all
+    assert versus.loc[versus["p_value"].idxmin(), "p_corrected"] == approx(6 * smallest)
 
 
 def test_cold_items_and_users_are_compared_apart(world, knowing):
@@ -291,3 +291,18 @@ def test_ndcg_of_one_held_out_item_is_the_discount_of_its_place(world, knowing):
         places = np.flatnonzero(evaluation.ranking.items[row] == held.row(row)[0])
         expected = 1 / log2(places[0] + 2) if len(places) else 0
         assert evaluation.per_user["ndcg@5"][row] == approx(expected)
+
+
+def test_users_and_held_out_items_are_told_apart_by_their_train_interactions(world, knowing):
+    evaluation = judged(knowing, world, baselines={"popularity": popularity(world)})
+    frame = evaluation.by_count.to_frame()
+    per_user = evaluation.per_user
+    users = frame[frame["kind"] == "users"].set_index("train_interactions")
+    assert users["n"].sum() == len(per_user)
+    three_to_five = per_user[per_user["n_train"].between(3, 5)]
+    row = users.loc["3–5"]
+    assert row["n"] == len(three_to_five) > 0
+    assert row["ndcg@5"] == approx(three_to_five["ndcg@5"].mean())
+    assert row["popularity_ndcg@5"] == approx(three_to_five["popularity_ndcg@5"].mean())
+    items = frame[frame["kind"] == "items"]
+    assert items["n"].sum() == len(world.test.users)

@@ -14,7 +14,7 @@ from rich.console import Console
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from experiments.cli import main
-from experiments.compare_console import print_runs
+from experiments.runs_console import print_runs
 from recsys.config import Config
 from recsys.reporting.record import RunRecord
 from tracking.mirror import mirror

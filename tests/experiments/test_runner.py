@@ -2,6 +2,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -165,7 +166,14 @@ def test_a_run_leaves_a_model_a_report_and_a_tracked_run(shop):
     for name in ("config.yaml", "checkpoint.pt", "per_user.parquet", "report.md", "report.html"):
         assert (directory / name).stat().st_size > 0
     report = Path("artifacts/reports/recommendation_report.md")
-    assert (shop.path / report).read_bytes() == (directory / "report.md").read_bytes()
+    copied = (shop.path / report).read_text()
+    assert (
+        f"](../../{directory.relative_to(shop.path)}/figures/".replace("../../artifacts", "..")
+        in copied
+    )
+    assert (
+        re.sub(r"\]\([^)]+/figures/", "](figures/", copied) == (directory / "report.md").read_text()
+    )
     assert str(report) in done.stdout
     assert "popularity" in done.stdout and "mlflow ui" in done.stdout
     assert shop.tracked("first").info.status == "FINISHED"
@@ -422,8 +430,7 @@ def test_the_refit_is_on_train_and_validation_and_told_to_the_tracker(shop):
     assert len(losses) == record.best_epoch == record.refit["epochs"]
     assert losses[0] != record.history[0]["train_loss"]
     metrics = shop.tracked("refit").data.metrics
-    for name in ("epochs", "positives", "seconds"):
-        assert metrics[f"refit/{name}"] == record.refit[name]
+    assert metrics["refit/seconds"] == record.refit["seconds"]
 
 
 def test_without_a_refit_the_first_model_is_the_one_tested(shop):

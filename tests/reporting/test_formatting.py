@@ -74,3 +74,18 @@ def test_moments_are_told_to_the_minute(text, shown):
 
 def test_memory_grows_units():
     assert (memory(700), memory(2048)) == ("700 MiB", "2.0 GiB")
+
+
+def test_values_that_differ_by_a_hundredth_do_not_look_alike():
+    rates = Table("t", "T", "", ("learning_rate",), ((0.05,), (0.000598805,), (0.00062,)))
+    assert cells(rates, 9) == [["0.05000"], ["0.00060"], ["0.00062"]]
+    small = Table("t", "T", "", ("learning_rate",), ((0.000598805,), (0.0001,)))
+    assert cells(small, 9) == [["0.0005988"], ["0.0001000"]]
+    noise = Table("t", "T", "", ("ndcg@10",), ((0.067901,), (0.067899,)))
+    assert cells(noise, 9) == [["0.0679"], ["0.0679"]]
+
+
+def test_p_values_below_what_a_test_can_tell_are_told_as_below_it():
+    table = Table("t", "T", "", ("p_value", "p_corrected"), ((0.0001, 0.0009), (0.62594, 1.0)))
+    assert cells(table, 9) == [["<0.001", "<0.001"], ["0.626", "1.000"]]
+    assert numeric_columns(table) == [True, True]

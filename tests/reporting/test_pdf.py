@@ -37,7 +37,7 @@ def document(tmp_path_factory):
     figures = Figures((Figure("square", "Square", "", SVG),))
     views = (table("x", 30), table("y", 25), table("z", 100))
     report = Report("a run", "", "", (), (), (Section("all", "All", (figures, *views)),))
-    _, page = write_report_files(report, tmp_path_factory.mktemp("pdf"), "report", charts="")
+    _, page = write_report_files(report, tmp_path_factory.mktemp("pdf"), "report")
     path = write_pdf(page)
     assert path.name == "report.pdf"
     return pdfium.PdfDocument(str(path))

@@ -30,6 +30,7 @@ def test_all_of_a_run_directory_arrives(finished_dir, store, client, contents):
         *("config.yaml", "environment.json", "figures/learning_curve.svg"),
         *("per_user.parquet", "per_user_preview.csv", "record.json"),
         *("report.html", "report.md", "tables/segments.json"),
+        *("tables/epochs.json", "tables/all_metrics.json"),
     }
     assert [step for step, *_ in held["points"]["train/loss"]] == [1, 2, 3]
     assert held["points"]["test/ndcg_at_10"][0][2] == "0.3"
@@ -74,7 +75,7 @@ def test_what_was_half_sent_is_completed(finished_dir, store, client, monkeypatc
     assert not delivery.complete
     sent = mirror(finished_dir, store)
     assert sent.run_id == delivery.run_id
-    assert len(calls) == 3 + 9 - 2  # two had arrived
+    assert len(calls) == 3 + 11 - 2  # two had arrived
     assert client.get_run(sent.run_id).info.status == "FINISHED"
 
 
@@ -144,15 +145,18 @@ def test_a_run_sent_later_shows_the_monitored_metric_first_as_one_followed_live(
         begun = dataclasses.replace(running_record, run_name=directory.name, config=config)
         begun.write(directory)
     tracked = open_run(live_dir, store)
+    both = {"ndcg@20": 0.1, "recall@20": 0.2}
+    epochs = [dataclasses.replace(epoch, validation=both) for epoch in epochs]
     for epoch in epochs:
         tracked.log_epoch(epoch)
+    history = [dataclasses.asdict(epoch) for epoch in epochs]
     for directory in (live_dir, later_dir):
-        finish(directory, run_name=directory.name, config=config)
+        finish(directory, run_name=directory.name, config=config, history=history)
     tracked.close()
     later = mirror(later_dir, store)
     live, sent = (list(client.get_run(each.run_id).data.metrics) for each in (tracked, later))
     assert sent == live
-    assert sent.index("val/recall_at_20") < sent.index("val/ndcg_at_10")
+    assert sent.index("val/recall_at_20") < sent.index("val/ndcg_at_20")
 
 
 def test_a_table_has_just_the_keys_that_the_ui_pages_and_mlflow_loads_it(
@@ -239,10 +243,40 @@ def test_a_model_carries_the_test_metrics_of_its_run_and_not_those_of_baselines(
     metrics = {m.key: m.value for m in client.get_logged_model(sent.model_id).metrics}
     assert metrics["test/ndcg_at_10"] == 0.3
     assert len(client.get_metric_history(sent.run_id, "test/ndcg_at_10")) == 1
-    assert {key.partition("/")[0] for key in metrics} == {
-        *("test", "test_ci_low", "test_ci_high"),
-        *("test_sampled", "test_sampled_ci_low", "test_sampled_ci_high"),
-    }
+    groups = {key.partition("/")[0] for key in metrics}
+    assert groups == {"test", "test_ci_low", "test_ci_high", "test_sampled"}
+
+
+def test_a_model_bears_the_runs_name_and_its_metrics_the_data_set(
+    finished_dir, store, client, bundle, finish
+):
+    bundle.save(finished_dir / "model")
+    finish(finished_dir, run_name="lr 0.05")
+    model = client.get_logged_model(mirror(finished_dir, store).model_id)
+    assert model.name == "lr 0_05"  # MLflow allows no dot in a model's name
+    name, fingerprint = "sample/books.csv+users.csv", RunRecord.read(finished_dir).dataset
+    on = {(metric.dataset_name, metric.dataset_digest) for metric in model.metrics}
+    assert on == {(name, fingerprint["fingerprint"])}
+
+
+def test_the_group_best_ends_in_the_metrics_of_the_kept_epoch(
+    run_dir, store, client, epochs, finish
+):
+    """The third epoch is the last, the second is kept."""
+    values = (0.1, 0.3, 0.2)
+    epochs = [
+        dataclasses.replace(epoch, validation={"ndcg@10": value}, is_best=value != 0.2)
+        for epoch, value in zip(epochs, values, strict=True)
+    ]
+    tracked = open_run(run_dir, store)
+    for epoch in epochs[:2]:
+        tracked.log_epoch(epoch)
+    finish(run_dir, history=[dataclasses.asdict(epoch) for epoch in epochs], best_epoch=2)
+    tracked.close()
+    metrics = client.get_run(tracked.run_id).data.metrics
+    assert (metrics["best/ndcg_at_10"], metrics["val/ndcg_at_10"]) == (0.3, 0.2)
+    points = client.get_metric_history(tracked.run_id, "best/ndcg_at_10")
+    assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.3)]
 
 
 def test_numbers_of_tables_and_of_the_preview_are_as_long_as_mlflow_shows(

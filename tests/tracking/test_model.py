@@ -246,7 +246,7 @@ def test_the_model_of_a_run_is_served_without_our_packages(run_dir, store, bundl
     bundle.save(run_dir / "model")
     sent = mirror(run_dir, store)
     done = subprocess.run(
-        [sys.executable, "-c", SERVE, f"runs:/{sent.run_id}/model", str(ROOT), store],
+        [sys.executable, "-c", SERVE, f"models:/{sent.model_id}", str(ROOT), store],
         capture_output=True,
         text=True,
         check=False,

@@ -70,7 +70,7 @@ def test_a_refit_is_told_and_its_absence_is_not(finished_record):
     assert not [key for key in payload.summary_metrics(finished_record) if "refit" in key]
     refit = {"epochs": 3, "positives": 77, "seconds": 1.5}
     values = payload.summary_metrics(dataclasses.replace(finished_record, refit=refit))
-    assert [values[f"refit/{name}"] for name in refit] == [3, 77, 1.5]
+    assert {key: values[key] for key in values if "refit" in key} == {"refit/seconds": 1.5}
 
 
 def test_values_on_validation_are_kept_apart_from_the_epochs_and_from_those_on_test(
@@ -115,12 +115,38 @@ def test_the_monitored_metric_is_the_first_that_mlflow_is_told():
         "val/ndcg_at_10",
         "val/recall_at_5",
         "val/map_at_5",
+        "best/ndcg_at_10",
+        "best/recall_at_5",
+        "best/map_at_5",
         "train/loss",
         "train/seconds",
     ]
     chosen = payload.epoch_metrics(epoch, "map@5")
     assert next(iter(chosen)) == "val/map_at_5"
     assert chosen == usual
+
+
+def test_an_epoch_shows_each_number_once_at_the_monitored_list_length(running_record):
+    epoch = EpochResult(1, 1.0, {}, dict.fromkeys(Config().evaluation.metric_names, 0.1), False, 1)
+    dataset = running_record.dataset | {"most_held_out": {"validation": 1, "test": 3}}
+    for most, shown in (
+        (running_record.dataset, {"recall", "precision", "ndcg", "hit_rate", "map", "mrr"}),
+        (dataset, {"recall", "ndcg", "mrr"}),
+    ):
+        names = payload.shown_in_epochs(dataclasses.replace(running_record, dataset=most))
+        sent = payload.epoch_metrics(epoch, shown=names)
+        assert {key for key in sent if key.startswith("val/")} == {f"val/{n}_at_10" for n in shown}
+
+
+def test_what_is_not_sent_as_a_metric_is_in_the_tables(finished_record):
+    """Every number of the record, by recommender and metric, or by epoch."""
+    epochs, everything = payload.detail_tables(finished_record)
+    model = finished_record.evaluation["model"]
+    rows = {(row["recommender"], row["metric"]): row for row in everything.records()}
+    assert {m for name, m in rows if name == "model"} == set(model["means"])
+    assert rows["popularity", "ndcg@10"]["low"] == 0.05
+    assert rows["model", "sampled_ndcg@10"]["high"] == 0.55
+    assert epochs.column("recall@20") == [0.2, 0.4, 0.6]
 
 
 def test_the_epochs_of_a_record_are_those_that_the_trainer_gave(finished_record, epochs):

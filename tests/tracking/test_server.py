@@ -37,5 +37,5 @@ def test_a_server_that_dies_in_the_middle_of_a_run_gets_all_of_it_later(
     assert before["points"]["test/novelty_at_10"][0][2] == "nan"
     assert before["status"] == "FINISHED"
     assert before["tags"]["bookends.status"] == "finished"
-    assert len(before["files"]) == 9
+    assert len(before["files"]) == 11
     assert before["models"] == [sent.model_id]

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import logging
 import sqlite3
+import threading
+import time
 
 import mlflow
 import pytest
@@ -225,3 +227,24 @@ def test_a_ledger_read_again_equals_the_one_written_and_a_damaged_one_is_named(r
         (run_dir / "tracking.json").write_text(damaged)
         with pytest.raises(ArtifactError, match=r"tracking\.json: must be a tracking ledger"):
             Ledger.read(run_dir)
+
+
+def test_the_use_of_the_machine_is_logged_where_the_setting_says_so(
+    run_dir, store, client, finish, running_record, monkeypatch
+):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    config = running_record.config
+    for is_wanted in (False, True):
+        config["experiment"]["system_metrics"] = is_wanted
+        dataclasses.replace(running_record, config=config).write(run_dir)
+        tracked = open_run(run_dir, store)
+        for _ in range(200 if is_wanted else 5):
+            time.sleep(0.05)
+            if "system/cpu_utilization_percentage" in client.get_run(tracked.run_id).data.metrics:
+                break
+        finish(run_dir, config=config)
+        tracked.close()
+        metrics = client.get_run(tracked.run_id).data.metrics
+        assert any(key.startswith("system/") for key in metrics) == is_wanted
+    threads = [thread.name for thread in threading.enumerate()]
+    assert "SystemMetricsMonitor" not in threads

@@ -1,0 +1,118 @@
+"""What the shell completes, and how a long command shows its options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import click
+from click.shell_completion import CompletionItem
+
+_PARTS = {
+    "What is searched": ("space", "config", "objectives", "constraints"),
+    "How long": ("n_trials", "hours", "stop"),
+    "How": ("sampler", "startup_trials", "pruner", "warm_from", "seed", "workers"),
+    "A share of the users first": ("user_share", "promoted"),
+    "The last round": ("finalists", "finalist_seeds", "race", "final_run"),
+    "Where": ("name", "storage", "sweeps_dir"),
+}
+_DEFAULTS = {
+    "objectives": "ndcg@10",
+    "pruner": "median; none where it could not prune",
+    "user_share": "all at once",
+}
+
+
+class SettingsCommand(click.Command):
+    """A command that takes any setting by its dotted name, which the shell completes."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The command's own words, and the settings that begin so."""
+        from experiments.settings import setting_names
+
+        found = super().shell_complete(ctx, incomplete)
+        if incomplete.startswith("--"):
+            found += [
+                CompletionItem(f"--{name}")
+                for name in setting_names()
+                if f"--{name}".startswith(incomplete)
+            ]
+        return found
+
+
+class SweepCommand(SettingsCommand):
+    """The command that sweeps: its options stand in parts, each with its default."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the parts, then what belongs to none."""
+        options = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
+        records = {each.name: each.get_help_record(ctx) for each in options}
+        named = {name for names in _PARTS.values() for name in names}
+        parts = _PARTS | {"Other options": [name for name in records if name not in named]}
+        for title, names in parts.items():
+            rows = [_with_default(name, record) for name in names if (record := records.get(name))]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+        with formatter.section("Commands beside it"):
+            formatter.write_dl(
+                [
+                    ("sweep worker", "Take part in a sweep, from this or another machine."),
+                    ("sweep report", "Write the report of a sweep again."),
+                ]
+            )
+
+
+class WordsOf(click.ParamType[str]):
+    """Text that is one of the words of a setting of sweeps; the setting itself refuses others."""
+
+    name = "text"
+
+    def __init__(self, setting: str) -> None:
+        self._setting = setting
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The words that begin so."""
+        from sweeps import settings
+
+        words = {"sampler": settings.SamplerName, "pruner": settings.PrunerName}[self._setting]
+        return [CompletionItem(word) for word in get_args(words) if word.startswith(incomplete)]
+
+
+class RunPath(click.Path):
+    """A run or sweep directory; the shell completes those below artifacts."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Directories of runs and sweeps here that begin so or are named so, newest first."""
+        found = [
+            path
+            for kind, file in (("runs", "record.json"), ("sweeps", "study.json"))
+            for path in Path("artifacts", kind).glob("*")
+            if (path / file).is_file()
+        ]
+        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        return [
+            CompletionItem(str(path))
+            for path in found
+            if str(path).startswith(incomplete) or path.name.startswith(incomplete)
+        ] or super().shell_complete(ctx, param, incomplete)
+
+
+def complete(command: click.Command, names: Sequence[str]) -> None:
+    """Let the shell complete these options of a sweep by the words of their settings."""
+    for param in command.params:
+        if param.name in names:
+            param.type = WordsOf(str(param.name))
+
+
+def _with_default(name: str | None, record: tuple[str, str]) -> tuple[str, str]:
+    option, text = record
+    default = _DEFAULTS.get(name or "")
+    if default is None or "[default" in text:
+        return record
+    return option, f"{text}  [default: {default}]"

@@ -1,0 +1,23 @@
+"""What a terminal shows of a sweep while it goes on, and after."""
+
+import io
+
+from rich.console import Console
+
+from experiments.sweep.console import SweepConsole
+from sweeps.record import Objective, TrialRecord
+
+
+def test_the_live_table_stays_after_the_trials():
+    written = io.StringIO()
+    console = SweepConsole(Console(file=written, force_terminal=True, width=100, color_system=None))
+    trial = TrialRecord(
+        number=7, state="complete", params={"training.learning_rate": 0.0123}, values=(0.25,)
+    )
+    with console.trials("search", (Objective(metric="ndcg@10", direction="maximize"),), ()):
+        console.show((trial,), limit=1)
+    console.say("done")
+    erased = "\x1b[2K"
+    kept = written.getvalue().rpartition(erased)[2]
+    assert "learning_rate 0.0123" in kept
+    assert "done" in kept
