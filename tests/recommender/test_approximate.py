@@ -132,5 +132,5 @@ def test_a_recommender_with_an_index_answers_in_the_same_form(shop):
 
 def test_without_usearch_the_user_is_told_what_to_install(shop, monkeypatch):
     monkeypatch.setitem(sys.modules, "usearch.index", None)
-    with pytest.raises(ConfigError, match=r"pip install 'bookends\[ann\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '.\[ann\]'"):
         shop.with_approximate()
