@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ import pandas as pd
 from experiments.settings import dump_yaml, load_config
 from recsys.artifacts import locked, new_directory, replacement
 from recsys.config import Config
-from recsys.config.section import flatten
+from recsys.config.section import flatten, nest
 from recsys.errors import ArtifactError, ConfigError
 from recsys.reporting.record import RECORD_FILE, RunRecord, write_text
 from recsys.training.checkpoint import load_checkpoint
@@ -168,7 +168,7 @@ def _differences(config: Config) -> list[str]:
     for name in list(chosen):  # one that follows from the others is not told
         rest = {other: value for other, value in chosen.items() if other != name}
         with suppress(ValueError):
-            derived = Config.model_validate(_nested(rest))
+            derived = Config.model_validate(nest(rest))
             if flatten(derived.model_dump(mode="json", include={"model", "training"})) == given:
                 chosen = rest
     found = {
@@ -179,18 +179,6 @@ def _differences(config: Config) -> list[str]:
     shown = [f"{name}={text}" for name, text in list(found.items())[:_MOST_DIFFERENCES]]
     more = len(found) - len(shown)
     return [*shown, *([f"{more}_more"] if more > 0 else [])]
-
-
-def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree of dotted names."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *above, last = name.split(".")
-        branch = tree
-        for part in above:
-            branch = branch.setdefault(part, {})
-        branch[last] = value
-    return tree
 
 
 def _shown(value: float | str) -> str:

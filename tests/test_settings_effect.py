@@ -13,6 +13,7 @@ from experiments.runner import configure_torch, run
 from experiments.settings import flatten, merge
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config, DataConfig
+from recsys.config.section import nest
 from recsys.data.dataset import prepare, prepare_cached
 from recsys.data.sample.bookshop import write_sample
 from recsys.errors import ConfigError, DataError
@@ -229,23 +230,12 @@ def shop(tmp_path_factory):
     return directory
 
 
-def nested(flat):
-    tree = {}
-    for name, value in flat.items():
-        *sections, leaf = name.split(".")
-        branch = tree
-        for section in sections:
-            branch = branch.setdefault(section, {})
-        branch[leaf] = value
-    return tree
-
-
 def build(shop, flat):
     paths = {
         "data.books_path": str(shop / "books.csv"),
         "data.interactions_path": str(shop / "users.csv"),
     }
-    return Config.model_validate(merge(merge(BASE, nested(paths)), nested(flat)))
+    return Config.model_validate(merge(merge(BASE, nest(paths)), nest(flat)))
 
 
 def with_and_without(shop, name, change):

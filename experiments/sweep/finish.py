@@ -19,9 +19,10 @@ from experiments.settings import check_config, merge, write_yaml
 from experiments.sweep.delivery import deliver_sweep
 from experiments.sweep.session import Session, track
 from experiments.sweep.state import Stage, settings_of
-from experiments.sweep.trial import evaluate_lists, nest
+from experiments.sweep.trial import evaluate_lists
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
+from recsys.config.section import nest
 from recsys.errors import BookendsError
 from recsys.evaluation.ranking import Scorer, Vectors
 from recsys.reporting.record import write_json, write_text

@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.settings import Tree, check_config
 from recsys.config import Config
+from recsys.config.section import nest
 from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.errors import ConfigError
@@ -77,18 +78,6 @@ def keep_users(prepared: Prepared, share: float, seed: int) -> Prepared:
 def trial_config(base: Tree, settings: Mapping[str, Any], origin: str) -> Config:
     """The configuration of dotted settings on top of a base."""
     return check_config(base, nest(settings), origin=origin)
-
-
-def nest(settings: Mapping[str, Any]) -> Tree:
-    """Dotted settings as a tree."""
-    tree: Tree = {}
-    for name, value in settings.items():
-        *groups, leaf = name.split(".")
-        place = tree
-        for group in groups:
-            place = place.setdefault(group, {})
-        place[leaf] = value
-    return tree
 
 
 def train(

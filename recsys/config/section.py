@@ -84,6 +84,18 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def nest(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The tree of dotted names, which :func:`flatten` makes of it."""
+    tree: dict[str, Any] = {}
+    for name, value in settings.items():
+        *groups, leaf = name.split(".")
+        place = tree
+        for group in groups:
+            place = place.setdefault(group, {})
+        place[leaf] = value
+    return tree
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by dotted name; lists are values, empty mappings too."""
     flat: dict[str, Any] = {}

@@ -8,11 +8,11 @@ from experiments.sweep.trial import (
     evaluate_lists,
     keep_users,
     measure,
-    nest,
     seal,
     train,
     validation_vectors,
 )
+from recsys.config.section import nest
 from recsys.pipeline import build_trainer
 
 
