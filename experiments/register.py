@@ -21,7 +21,7 @@ from recsys.evaluation.gate import Contender, GateSettings, ServingCost, Verdict
 from recsys.recommender import Recommender
 from recsys.recommender.drift import drift_sentence
 from recsys.reporting.comparison import Paired
-from recsys.reporting.record import RECORD_FILE
+from recsys.reporting.record import HELD_OUT_FILE, RECORD_FILE
 from tracking.ledger import Ledger
 from tracking.model import resolve_bundle
 from tracking.past_runs import PastRun, find_run
@@ -34,6 +34,7 @@ _WARM_UP = 20
 _CALLS = 300
 _SECONDS = 10.0
 _SEED = 0
+_NO_TEST = f"the run keeps no test interactions ({HELD_OUT_FILE}) to judge the champion by"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,22 +105,7 @@ def register(
         bundle = resolve_bundle(f"runs:/{run.run_id}/model", registry.uri)
         contender, opponent, model, drift = own, None, None, ""
         if champion is not None:
-            opponent = _opponent(champion, registry.uri)
-            try:
-                model = _champion_model(champion, registry)
-            except BookendsError as error:
-                opponent = replace(opponent, missing=f"{opponent.missing} {error}".strip())
-            if model is not None:
-                found = _paired(test, own, opponent, model)
-                if found is not None:
-                    contender = replace(own, per_user=found.ours)
-                    opponent = replace(
-                        opponent,
-                        per_user=found.theirs,
-                        asked=found.said,
-                        n_left_out=found.n_left_out,
-                    )
-                    drift = drift_sentence(found.tables)
+            contender, opponent, model, drift = _facing(champion, own, test, registry)
         cost = measure(bundle, model)
         verdict = judge(contender, opponent, cost, gate, others)
         if dry_run:
@@ -167,6 +153,30 @@ def _opponent(champion: ModelVersion, uri: str) -> Contender:
 def _champion_model(champion: ModelVersion, registry: Registry) -> Recommender:
     uri = f"models:/{registry.name}/{champion.version}"
     return Recommender.load(resolve_bundle(uri, registry.uri))
+
+
+def _facing(
+    champion: ModelVersion, own: Contender, test: RunTest, registry: Registry
+) -> tuple[Contender, Contender, Recommender | None, str]:
+    """The candidate and the champion as they are compared, the champion's model, and the drift.
+
+    The model is None where it cannot be loaded.
+    """
+    opponent = _opponent(champion, registry.uri)
+    if test.run.held_out.empty:
+        opponent = replace(opponent, missing=opponent.missing or _NO_TEST)
+    try:
+        model = _champion_model(champion, registry)
+    except BookendsError as error:
+        reason = f"{opponent.missing} {error}".strip()
+        return own, replace(opponent, missing=reason), None, ""
+    found = _paired(test, own, opponent, model)
+    if found is None:
+        return own, opponent, model, ""
+    opponent = replace(
+        opponent, per_user=found.theirs, asked=found.said, n_left_out=found.n_left_out
+    )
+    return replace(own, per_user=found.ours), opponent, model, drift_sentence(found.tables)
 
 
 def _paired(

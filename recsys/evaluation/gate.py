@@ -98,7 +98,7 @@ class Contender:
         fingerprint: of the data it was trained and judged on.
         per_user: one row a test user, as evaluation made it; without rows where the model was
             not judged on test.
-        missing: why there are no rows, where that is known.
+        missing: why there are no rows, or none for the other's test users, where that is known.
         asked: of a model that gave its lists for the test users of the other: what it was trained
             on and whom it knows, in words; "" for one of the same data.
         n_left_out: users left out then, as the model was trained on a test item of theirs.
@@ -250,11 +250,12 @@ def _better(name: str, values: FloatArray, other: FloatArray, settings: GateSett
 def _comparable(candidate: Contender, champion: Contender, metric: str) -> Iterator[Criterion]:
     """Whether the two were asked the same, of the same users."""
     same = candidate.fingerprint == champion.fingerprint
+    reasons = (candidate.fingerprint, champion.missing, "cannot be compared")
     yield Criterion(
         key="same_data",
         name="same data as the champion",
         required=f"fingerprint {champion.fingerprint}",
-        found=candidate.fingerprint + ("" if same else "; cannot be compared"),
+        found=candidate.fingerprint if same else "; ".join(filter(None, reasons)),
         passed=same,
     )
     users, others = (set(one.per_user.get("user_id", ())) for one in (candidate, champion))
