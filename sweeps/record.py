@@ -109,6 +109,7 @@ class TrialRecord:
     started: str | None = None  # ISO 8601, UTC
     ended: str | None = None
     retry_of: int | None = None  # the trial whose worker was lost and that this one repeats
+    origin: str | None = None  # where it is from that was not drawn, such as "start 1"
     stop_reason: str = ""
     error: str | None = None  # one line, where it failed
     share_of_users: float = 1.0  # of the train users that it was trained on

@@ -62,9 +62,11 @@ class SweepSettings(Section):
     """Processes that run trials on this machine."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """What the search draws from; what a trial draws from is experiment.seed."""
+    start: tuple[dict[str, Any], ...] = ()
+    """Starting points: values of the space, run after the default; what one leaves out is drawn."""
     warm_from: tuple[str, ...] = ()
     """Directories of sweeps, or MLflow experiments with sweeps, whose best configurations are run
-    first, after the default."""
+    first, after the default and the starting points."""
     sampler: str = "tpe"
     """How configurations are chosen: a SamplerName, or one of OptunaHub such as
     optunahub:samplers/auto_sampler."""
@@ -135,8 +137,9 @@ class SweepSettings(Section):
             f"epoch has a value of, got '{self.pruner}'",
         )
         require(
-            self.sampler != "grid" or not self.warm_from,
-            "'sampler' must be another than grid where a sweep starts from earlier ones",
+            self.sampler != "grid" or not (self.warm_from or self.start),
+            "'sampler' must be another than grid where a sweep starts from earlier ones or the "
+            "space has starting points",
         )
         require(
             self.sampler != "cmaes" or len(names) == 1,
@@ -201,9 +204,8 @@ class SweepSettings(Section):
     def identity(self) -> dict[str, Any]:
         """What must stay the same for a sweep to be the same."""
         content = self.model_dump(mode="json")
-        if not self.warm_from:
-            del content["warm_from"]
-        return {name: value for name, value in content.items() if name not in MAY_CHANGE}
+        unused = [name for name in ("start", "warm_from") if not content[name]]
+        return {name: content[name] for name in content if name not in (*MAY_CHANGE, *unused)}
 
     def digest(self, fingerprint: str) -> str:
         """Eight hexadecimal digits of what makes this sweep the same as another, data included."""

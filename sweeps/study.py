@@ -35,7 +35,7 @@ from sweeps.storage import Storage
 MOST_RETRIES = 2
 MOST_EARLY_FAILURES = 5
 BEGIN, END = "begin", "end"
-RETRY_OF, DEFAULT = "retry_of", "default"
+RETRY_OF, DEFAULT, ORIGIN = "retry_of", "default", "origin"
 SETTINGS_KEY = "settings"
 ENDED, ERROR = "ended", "difference_error"
 _HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
@@ -389,6 +389,7 @@ class SweepStudy:
             started=_iso(trial.datetime_start),
             ended=_iso(trial.datetime_complete),
             retry_of=trial.user_attrs.get(RETRY_OF),
+            origin="default" if DEFAULT in trial.user_attrs else trial.user_attrs.get(ORIGIN),
             share_of_users=share_of_users,
             mlflow_run_id=begin.get("run_id"),
             **notes,

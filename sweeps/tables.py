@@ -92,7 +92,8 @@ def best_table(record: SweepRecord) -> Table:
     rows = []
     for trial in shown:
         is_default = default is not None and trial.number == default.number
-        row: dict[str, Cell] = {"trial": trial.number, "what": "default" if is_default else None}
+        what = "default" if is_default else trial.origin
+        row: dict[str, Cell] = {"trial": trial.number, "what": what}
         row |= _objective_values(record, trial) | _settings(trial, names)
         rows.append(row | {"epochs": trial.epochs, "seconds": trial.seconds})
     what = f"Pareto front, {len(front)} trials" if many else "Best trials"
@@ -108,7 +109,7 @@ def trials_table(record: SweepRecord) -> Table:
     names = short_names(record)
     rows = []
     for trial in record.trials:
-        row: dict[str, Cell] = {"trial": trial.number, "state": trial.state}
+        row: dict[str, Cell] = {"trial": trial.number, "what": trial.origin, "state": trial.state}
         row |= _objective_values(record, trial) | _settings(trial, names)
         row |= {rule.metric: trial.constraints.get(rule.metric) for rule in record.constraints}
         if record.constraints:
@@ -117,7 +118,10 @@ def trials_table(record: SweepRecord) -> Table:
         row |= {"overhead": trial.overhead_seconds, "worker": trial.worker}
         row |= {"why it ended": trial.error or trial.stop_reason or None}
         rows.append(row)
-    note = "Overhead: seconds in tracking and in the study's storage, part of the trial's seconds."
+    note = (
+        "What: where a configuration is from that was not drawn. Overhead: seconds in tracking and "
+        "in the study's storage, part of the trial's seconds."
+    )
     return _without_gaps(Table.from_records("trials", "Every trial", note, rows))
 
 

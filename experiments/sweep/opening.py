@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.runner import check_sources, configure_torch, describe_dataset
 from experiments.settings import (
+    Tree,
     check_config,
     flatten,
     merge,
@@ -23,6 +24,7 @@ from experiments.settings import (
 )
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
+from experiments.sweep.first import queue_first
 from experiments.sweep.session import Session, track
 from experiments.sweep.state import Stage, load_state, open_stage
 from experiments.sweep.trial import (
@@ -42,16 +44,14 @@ from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Scorer
 from recsys.reporting.record import write_text
 from sweeps.ending import UNLIMITED
-from sweeps.record import RECORD_FILE, Numbers, Objective, SweepRecord
+from sweeps.record import Numbers, Objective, SweepRecord
 from sweeps.settings import COSTS, SweepSettings, build_settings, parse_constraint, parse_objective
 from sweeps.space import Params, Space
+from sweeps.start import START, starting_points
 from sweeps.storage import open_storage, refuse_shared
-from sweeps.study import DEFAULT, RETRY_OF, SETTINGS_KEY, SweepStudy
-from tracking.run_list import sweep_directories
+from sweeps.study import SETTINGS_KEY
 from tracking.store import resolve_uri, without_password
 
-WARM_TRIALS = 3
-"""Configurations that are taken from an earlier sweep."""
 COUNTS = ("n_users", "n_items", "train", "validation", "test")
 
 
@@ -92,62 +92,24 @@ def read_request(
     given = {key: value for key, value in options.items() if value is not None} | {
         "objectives": objectives or [Objective(resolved.training.early_stopping.monitor)],
         "constraints": [parse_constraint(text) for text in options.get("constraints") or ()],
-        "space": read_yaml(space),
         "base": base,
         "epoch_metrics": resolved.evaluation.metric_names,
     }
+    given |= _read_space(space, base)
     return SweepRequest(build_settings(**given), space.stem, name, storage, sweeps_dir)
 
 
-def warm_start(sweep_dirs: Sequence[Path], dimensions: Space, base: Config) -> list[Params]:
-    """The best configurations of earlier sweeps, as far as a space holds them; each once.
-
-    Of each sweep the first ``WARM_TRIALS`` finalists, or of its trials where it has none. What the
-    space does not hold of one is left for the sampler to draw. That of the base is left out, as it
-    is run first anyway.
-
-    Raises:
-        ConfigError: nothing of an earlier sweep lies in the space.
-    """
-    known = [dimensions.within(flatten(base.model_dump(mode="json")))]
-    for sweep_dir in sweep_dirs:
-        record = SweepRecord.read(sweep_dir)
-        rows = record.finalists.rows if record.finalists else ()
-        best = [row.params for row in rows] or [trial.params for trial in record.ranked()]
-        earlier, settings = Space.of(record.space), flatten(record.base_config)
-        found = [dimensions.within(settings | earlier.settings(params)) for params in best]
-        found = [params for params in found[:WARM_TRIALS] if params]
-        if not found:
-            raise ConfigError(
-                f"{sweep_dir}: a sweep to start from must have completed a trial with settings of "
-                f"the space, but none of its {len(best)} does"
-            )
-        known += [params for params in found if params not in known]
-    return known[1:]
-
-
-def earlier_sweeps(named: Sequence[str], base: Config) -> list[Path]:
-    """Directories of sweeps that are named so, or that an MLflow experiment of that name holds.
-
-    Raises:
-        ConfigError: there is no such directory, and the experiment has no sweep on this machine.
-        TrackingError: there is neither a directory nor an experiment of that name.
-    """
-    found = list[Path]()
-    for name in named:
-        if (Path(name) / RECORD_FILE).is_file():
-            found.append(Path(name))
-            continue
-        held = sweep_directories(resolve_uri(base.experiment.tracking_uri), name)
-        here = [path for path in held if (path / RECORD_FILE).is_file()]
-        ended = [path for path in here if SweepRecord.read(path).ranked()]
-        if not ended:
-            raise ConfigError(
-                f"'--warm-from' must name a sweep's directory, or an experiment with sweeps that "
-                f"completed a trial on this machine, got '{name}'"
-            )
-        found += ended
-    return found
+def _read_space(path: Path, base: Tree) -> dict[str, Any]:
+    """What a space's file gives: the space, and its starting points."""
+    tree = read_yaml(path)
+    given = tree.pop(START, None)
+    points = starting_points(
+        Space.of(tree),
+        given,
+        lambda settings: trial_config(base, settings, str(path)),
+        origin=str(path),
+    )
+    return {"space": tree, START: points}
 
 
 def begin(request: SweepRequest, console: SweepConsole) -> Session:
@@ -274,27 +236,11 @@ def _open_study(session: Session) -> None:
     session.keep(limits={"share": 0, "finalists": 0} | limits, sessions=sessions, settings=settings)
     study = session.stage(first)
     study.go_on()
-    is_new = not study.trials()
-    n_known = queue_default(session, study)
-    if is_new and settings.warm_from:
-        assert study.space is not None
-        sweep_dirs = earlier_sweeps(settings.warm_from, session.base)
-        for params in warm_start(sweep_dirs, study.space, session.base):
-            study.queue(params)
+    n_known = queue_first(session, study)
     for cell in (cells or [])[n_known - 1 : study.limit - 1]:
         study.queue(cell)
     head = {"name": directory.name, "storage": without_password(session.storage.url)}
     write_text(directory.settings_path, write_yaml(head | settings.model_dump(mode="json")))
-
-
-def queue_default(session: Session, study: SweepStudy) -> int:
-    """Queue the default configuration as trial 0; gives how many configurations there are."""
-    assert study.space is not None
-    n_known = sum(RETRY_OF not in trial.user_attrs for trial in study.trials())
-    if n_known == 0:
-        params = study.space.within(flatten(session.base.model_dump(mode="json")))
-        study.queue(params, **{DEFAULT: list(params)})
-    return max(1, n_known)
 
 
 def _grid(session: Session) -> list[Params]:

@@ -27,7 +27,8 @@ from experiments.sweep.console import SweepConsole
 from experiments.sweep.delivery import deliver_trials
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.finish import finish, measure_error
-from experiments.sweep.opening import SweepRequest, begin, queue_default
+from experiments.sweep.first import queue_default
+from experiments.sweep.opening import SweepRequest, begin
 from experiments.sweep.session import Session, progress_points
 from experiments.sweep.state import STORAGE_VARIABLE, TRACKING_VARIABLE, Assignment, Stage
 from recsys.addresses import hide_passwords
@@ -36,7 +37,7 @@ from recsys.errors import BookendsError
 from sweeps.agreement import rank_agreement
 from sweeps.ending import UNLIMITED
 from sweeps.record import RankAgreement, SweepRecord, SweepStatus
-from sweeps.study import BEGIN, DEFAULT, ERROR, SweepStudy
+from sweeps.study import BEGIN, DEFAULT, ERROR, ORIGIN, SweepStudy
 from sweeps.summary import outlook, why_ended
 from tracking.processes import Owner
 
@@ -262,7 +263,8 @@ def promote(session: Session, share: SweepStudy) -> None:
     chosen = best[: session.settings.promoted]
     queue_default(session, study)
     for trial in chosen:
-        study.queue(trial.params, promoted_from=trial.number)
+        notes = {} if trial.origin is None else {ORIGIN: trial.origin}
+        study.queue(trial.params, promoted_from=trial.number, **notes)
     session.set_limit("search", study, 1 + len(chosen))
 
 

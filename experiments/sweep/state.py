@@ -18,7 +18,7 @@ from sweeps.record import Numbers, SearchEnd, TestLook
 from sweeps.settings import SweepSettings
 from sweeps.space import Space
 from sweeps.storage import Storage
-from sweeps.study import DEFAULT, RETRY_OF, SweepStudy, load_kept, open_study
+from sweeps.study import DEFAULT, ORIGIN, RETRY_OF, SweepStudy, load_kept, open_study
 
 Stage = Literal["share", "search", "finalists"]
 """Trials on a share of the users, trials on all, and the best of them on fresh seeds."""
@@ -147,4 +147,6 @@ def tags_of(
     tags |= {"optuna.study": study.name, "bookends.worker": worker}
     if RETRY_OF in trial.user_attrs:
         tags["optuna.retry_of"] = str(trial.user_attrs[RETRY_OF])
+    if ORIGIN in trial.user_attrs:
+        tags["bookends.origin"] = trial.user_attrs[ORIGIN]
     return tags

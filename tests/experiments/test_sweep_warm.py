@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from experiments.cli import main
-from experiments.sweep.opening import WARM_TRIALS
+from experiments.sweep.first import WARM_TRIALS
 from recsys.errors import ConfigError
 
 WARM = {"n_trials": 5, "seed": 7}

@@ -12,6 +12,7 @@ from recsys.config import Config
 from recsys.errors import ConfigError
 from sweeps import space as space_module
 from sweeps.space import Space
+from sweeps.start import START, starting_points
 
 CONDITIONAL = {
     "model.similarity": {"choice": ["cosine", "dot"]},
@@ -27,7 +28,8 @@ SHIPPED = sorted(path.stem for path in SPACES.glob("*.yaml"))
 
 
 def shipped(name):
-    return yaml.safe_load((SPACES / f"{name}.yaml").read_text())
+    tree = yaml.safe_load((SPACES / f"{name}.yaml").read_text())
+    return {setting: spec for setting, spec in tree.items() if setting != START}
 
 
 def check(settings):
@@ -41,7 +43,9 @@ def draws(space, n, seed=0):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_space_fits_the_defaults(name):
-    Space.of(shipped(name)).check(check)
+    space, path = Space.of(shipped(name)), SPACES / f"{name}.yaml"
+    space.check(check)
+    starting_points(space, yaml.safe_load(path.read_text()).get(START), check, str(path))
 
 
 @pytest.mark.parametrize("name", SHIPPED)
