@@ -137,6 +137,7 @@ STREAM = {
     "training.history_split.input_share": [0.5, 0.6],
     "training.history_split.window": (3, NEXT),
     "training.history_split.after": (False, NEXT),
+    "training.history_split.repeats": 2,
     "training.num_epochs": 1,
     "training.batch_size": 50,
     "training.negatives_per_positive": (2, PAIRWISE),

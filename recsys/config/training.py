@@ -42,6 +42,9 @@ class HistorySplitConfig(Section):
     """next: items after the window are input as well, with their distance for their position
     (true where not given, but false for pooling 'sequence', where the last item counts). In serving
     there are none."""
+    repeats: Positive = 1
+    """Splits of each user an epoch, for epochs of more steps where users are few and their
+    histories long."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

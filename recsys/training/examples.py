@@ -158,7 +158,7 @@ class _Chosen:
 
 
 class HistoryExamples:
-    """Each user's train items, split into input and targets anew every epoch.
+    """Each user's train items, split into input and targets anew every epoch and repeat.
 
     Args:
         histories: the train items of every user; all warm.
@@ -190,6 +190,7 @@ class HistoryExamples:
                 "has more than 1; 'pairs' takes any"
             )
         self._split = split
+        self._n_rows = len(self._users) * split.repeats
         self._batch_size = batch_size
         self._max_history = max_history
         self._assembler = Assembler(n_items, negatives)
@@ -201,16 +202,17 @@ class HistoryExamples:
         lengths = self._histories.lengths[self._users]
         if self._split.targets == "next":
             assert self._split.window is not None
-            return int(np.minimum(lengths - 1, self._split.window).sum())
+            return self._split.repeats * int(np.minimum(lengths - 1, self._split.window).sum())
         assert self._split.input_share is not None
-        return round(float(lengths.sum()) * (1 - sum(self._split.input_share) / 2))
+        target_share = 1 - sum(self._split.input_share) / 2
+        return self._split.repeats * round(float(lengths.sum()) * target_share)
 
     def __len__(self) -> int:
-        return math.ceil(len(self._users) / self._batch_size)
+        return math.ceil(self._n_rows / self._batch_size)
 
     def epoch(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """The batches of one epoch: every user with two items or more once."""
-        order = rng.permutation(self._users)
+        """The batches of one epoch: every user with two items or more once, or each repeat."""
+        order = np.concatenate([rng.permutation(self._users) for _ in range(self._split.repeats)])
         for start in range(0, len(order), self._batch_size):
             users = np.sort(order[start : start + self._batch_size])
             yield self._assembler.assemble(self._rows(users, rng), rng)

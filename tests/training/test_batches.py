@@ -1,5 +1,7 @@
 """Examples against slow obvious versions: what each batch says, item by item."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -127,6 +129,25 @@ def slow_without(histories, user, target, most):
         (item, len(left) - 1 - place, left[-1][1] - time, rating)
         for place, (item, time, rating) in enumerate(left)
     ]
+
+
+@pytest.mark.parametrize("targets", ["random", "next"])
+def test_each_repeat_splits_every_user_once_more_and_anew(targets):
+    histories = make_histories()
+    once = history_examples(histories, batch_size=N_USERS, targets=targets)
+    thrice = history_examples(histories, batch_size=N_USERS, targets=targets, repeats=3)
+    (first,), batches = batches_of(once), batches_of(thrice)
+    n_users = len(first.users)
+    users = [user for batch in batches for user in batch.users.tolist()]
+    assert Counter(users) == dict.fromkeys(first.users.tolist(), 3)
+    assert len(thrice) == len(batches) == -(-3 * n_users // N_USERS)
+    assert thrice.n_positives == 3 * once.n_positives
+    longest = int(np.argmax(histories.lengths))
+    splits = {
+        tuple(sorted(item for user, item in positives(batch) if user == longest))
+        for batch in batches
+    }
+    assert len(splits) > 1
 
 
 @settings(max_examples=40)
