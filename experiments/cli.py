@@ -284,6 +284,11 @@ def sweep() -> None:
 @click.option("--finalists", type=int, help="Trained again on fresh seeds.  [default: 3]")
 @click.option("--finalist-seeds", type=int, help="On how many.  [default: 3]")
 @click.option("--race/--no-race", default=True, help="Spare clear losers further seeds.")
+@click.option(
+    "--baseline-trials",
+    type=int,
+    help="Of each baseline; 0 tunes none.  [default: as many as the search had, at most 50]",
+)
 @click.option("--final/--no-final", "final_run", default=True, help="Run the winner in full.")
 @click.option(
     "--sweeps-dir", type=PATH, default=Path("artifacts/sweeps"), show_default=True, help="Where."

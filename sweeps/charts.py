@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from recsys.baselines.names import baseline_label
 from recsys.reporting.charts import Axis, Line, Point, line_chart, scatter_chart, share_chart
 from recsys.reporting.document import Figure
 from recsys.reporting.formatting import metric_label
@@ -36,9 +37,23 @@ def history_figure(record: SweepRecord) -> Figure | None:
         Axis("trial"),
         groups={COMPLETE: "complete", PRUNED: "pruned"},
         steps=("best so far", steps),
+        levels=baseline_levels(record),
     )
     caption = "Pruned trials stand at the last value that they reported. Trial 0 is the default."
+    if record.tuned_baselines:
+        caption += " Dashed: the best trial of each baseline."
     return Figure("history", title, caption, svg)
+
+
+def baseline_levels(record: SweepRecord, objective: int = 0) -> list[tuple[str, float]]:
+    """(name, value) of tuned baselines in an objective, best first; none where it is a cost."""
+    part = record.objectives[objective]
+    found = [
+        (baseline_label(each.name), value)
+        for each in record.tuned_baselines
+        if (value := record.baselines.get(each.name, {}).get(part.metric)) is not None
+    ]
+    return sorted(found, key=lambda level: -part.sign * level[1])
 
 
 def best_so_far(record: SweepRecord, objective: int = 0) -> list[tuple[int, float]]:

@@ -210,7 +210,7 @@ def _comparisons(
             p=difference.p_value,
             p_holm=None,
             seed_error=error,
-            p_seeds=_p_with_seeds(one - other, error, degrees),
+            p_seeds=p_with_seeds(one - other, error, degrees),
             p_seeds_holm=None,
             n_users=difference.n,
             is_clear=False,
@@ -227,7 +227,7 @@ def _comparisons(
     ]
 
 
-def _p_with_seeds(differences: FloatArray, seed_error: float | None, degrees: int) -> float:
+def p_with_seeds(differences: FloatArray, seed_error: float | None, degrees: int) -> float:
     """Two-sided p of the mean difference against its errors from users and seeds; NaN unknown."""
     kept = differences[~np.isnan(differences)]
     if seed_error is None or len(kept) < 2:
@@ -277,11 +277,11 @@ def _words(found: Comparison, other: str, rules: ComparisonRules) -> str:
     sign = 1.0 if rules.direction == "maximize" else -1.0
     ends = sorted(sign * end for end in (found.low, found.high) if end is not None)
     low, high = ends if len(ends) == 2 else (None, None)
-    by = f"{number(sign * found.difference)} {interval(low, high)}, {_chance(found.p_holm)}"
+    by = f"{number(sign * found.difference)} {interval(low, high)}, {chance(found.p_holm)}"
     seeds = (
         "with one seed each, the noise between seeds is unknown"
         if found.p_seeds_holm is None
-        else f"counting the noise between seeds too, {_chance(found.p_seeds_holm)}"
+        else f"counting the noise between seeds too, {chance(found.p_seeds_holm)}"
     )
     if found.is_clear:
         return f"better than {other} by {by} after Holm; {seeds}"
@@ -305,5 +305,6 @@ def _verdict(winner: Finalist | None, comparisons: Sequence[Comparison]) -> str:
     return f"{name} wins by the mean over seeds. It is {'. It is '.join(said)}."
 
 
-def _chance(p: float) -> str:
+def chance(p: float) -> str:
+    """A p-value in a sentence."""
     return f"p = {p:.3f}" if p >= 0.0005 else "p < 0.001"

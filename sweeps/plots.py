@@ -25,7 +25,7 @@ from recsys.reporting.charts import last_part, shortened
 from recsys.reporting.formatting import metric_label, moment
 from recsys.reporting.pages import page_templates
 from recsys.reporting.record import write_text
-from sweeps.charts import best_so_far
+from sweeps.charts import baseline_levels, best_so_far
 from sweeps.importances import importances_of
 from sweeps.memory_study import memory_study
 from sweeps.record import Importances, SweepRecord, TrialRecord
@@ -139,6 +139,12 @@ def _histories(record: SweepRecord) -> list[Plot]:
                 name="best so far",
                 line={"shape": "hv", "color": "#22262b", "width": 1.5},
             )
+        for number, (name, value) in enumerate(baseline_levels(record, place)):
+            figure.add_hline(
+                value,
+                line={"dash": "dash", "color": "#9a9fa6", "width": 1},
+                annotation={"text": f"{name} {value:.4f}", "x": 0.2 * number, "xanchor": "left"},
+            )
         name = metric_label(objective.metric)
         figure.update_layout(xaxis_title="trial", yaxis_title=name)
         suffix = f"_{place}" if len(record.objectives) > 1 else ""
@@ -146,6 +152,8 @@ def _histories(record: SweepRecord) -> list[Plot]:
             "Each trial's value; pruned ones stand at the last value that they reported. Trial 0 "
             "is the default configuration."
         )
+        if record.tuned_baselines:
+            caption += " Dashed: the best trial of each baseline."
         title = f"{name} by trial"
         plots.append(_plot(f"history{suffix}", title, caption, figure, "no trial has a value"))
     return plots

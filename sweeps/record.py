@@ -7,7 +7,7 @@ NaN and infinities None), so that one read again equals the one written.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
+from recsys.config import BaselineName
 from recsys.errors import ArtifactError
 from recsys.reporting.record import read_json, write_json
 
@@ -212,6 +213,53 @@ class Finalists:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class BaselineTrial:
+    """Settings of a baseline that were tried on validation."""
+
+    params: Tree
+    value: Number  # of the first objective; None where it failed
+    seconds: float
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TunedBaseline:
+    """A baseline with the best of its trials; see ``sweeps.baselines``."""
+
+    name: BaselineName
+    left_out: str | None = None  # why it was not tuned
+    settings: str = ""  # in words
+    params: Tree = field(default_factory=dict)
+    value: Number = None  # of the first objective, on validation
+    n_trials: int = 0
+    seconds: float = 0.0  # of all of them
+
+
+def best_baseline(
+    tuned: Sequence[TunedBaseline], direction: Direction
+) -> tuple[TunedBaseline, float] | None:
+    """The one with the best value, and that value; None where none was tuned."""
+    sign = 1 if direction == "maximize" else -1
+    known = [(each, each.value) for each in tuned if each.value is not None]
+    return max(known, key=lambda pair: sign * pair[1], default=None)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class BaselineComparison:
+    """The winner against the best tuned baseline, user by user, as in :class:`Comparison`."""
+
+    baseline: BaselineName
+    difference: Number  # winner minus baseline
+    low: Number
+    high: Number
+    confidence: float
+    p: Number
+    p_seeds: Number  # counts the noise of the winner's mean over seeds too; None with one seed
+    n_users: int
+    is_clear: bool
+    verdict: str  # a sentence
+
+
+@dataclass(frozen=True, config=_STRICT)
 class TestLook:
     """One opening of the sealed test split."""
 
@@ -296,6 +344,8 @@ class SweepRecord:
     dataset: Tree = field(default_factory=dict)  # as in a run's record
     trials: Annotated[tuple[TrialRecord, ...], AfterValidator(_by_number)] = ()
     baselines: dict[str, Numbers] = field(default_factory=dict)  # on validation
+    tuned_baselines: tuple[TunedBaseline, ...] = ()
+    versus_baseline: BaselineComparison | None = None
     search_end: SearchEnd | None = None  # None while it goes on
     finalists: Finalists | None = None
     importances: tuple[Importances, ...] = ()  # one an objective, once they were computed

@@ -77,6 +77,8 @@ def _finalists(record: SweepRecord, tables: Tables) -> list[Block]:
     if record.finalists is None:
         return []
     blocks: list[Block] = [Callout(record.finalists.verdict)]
+    if record.versus_baseline is not None:
+        blocks.append(Callout(record.versus_baseline.verdict))
     blocks += figures_of(charts.finalists_figure(record.finalists))
     return blocks + views_of(tables, "finalists", "comparisons")
 

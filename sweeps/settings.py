@@ -28,7 +28,7 @@ LEARNERS: tuple[SamplerName, ...] = ("tpe", "gp", "cmaes", "nsgaii")
 """Samplers that draw at random first and learn then."""
 MAY_CHANGE = (
     *("n_trials", "hours", "stop", "workers"),
-    *("finalists", "finalist_seeds", "race", "final_run"),
+    *("finalists", "finalist_seeds", "race", "baseline_trials", "final_run"),
 )
 """What a later session of the same sweep may give otherwise."""
 
@@ -105,6 +105,9 @@ class SweepSettings(Section):
     """On how many."""
     race: bool = True
     """Train finalists that have clearly lost after two seeds or more on no further one."""
+    baseline_trials: Annotated[int, Field(ge=0)] | None = None
+    """Trials of each baseline on validation; null: as many as the search had, at most 50, and with
+    hours no longer than it took. 0 tunes none."""
     final_run: bool = True
     """Run the winner in full at the end."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from recsys.baselines.names import baseline_label
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import duration, metric_label, number
 from sweeps.costs import default_value, savings, time_use
 from sweeps.ending import Forecast
-from sweeps.record import SearchEnd, SweepRecord
+from sweeps.record import SearchEnd, SweepRecord, best_baseline
 from sweeps.tables import gain_over_default
 
 
@@ -20,7 +21,7 @@ def summary(record: SweepRecord) -> str:
 
 def findings(record: SweepRecord) -> str:
     """The paragraph without its first sentence, which says what was searched."""
-    sentences = [_counts(record), _best(record), _winner(record)]
+    sentences = [_counts(record), _best(record), _winner(record), against_baselines(record)]
     return " ".join(
         sentence for sentence in [*sentences, _optimism(record), _test(record)] if sentence
     )
@@ -224,6 +225,17 @@ def _winner(record: SweepRecord) -> str:
     against.sort(key=lambda found: "default" not in found.roles)
     said = f", {against[0].verdict}" if against else ""
     return f"{again}the winner is {named}{said}."
+
+
+def against_baselines(record: SweepRecord) -> str:
+    """The winner against the best tuned baseline; where nothing won, what that reached."""
+    if record.versus_baseline is not None:
+        return record.versus_baseline.verdict
+    best = best_baseline(record.tuned_baselines, record.objectives[0].direction)
+    if best is None:
+        return ""
+    name = baseline_label(best[0].name)
+    return f"The best tuned baseline, {name}, has {number(best[1])} on validation."
 
 
 def _optimism(record: SweepRecord) -> str:

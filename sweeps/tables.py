@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from recsys.baselines.names import baseline_label
 from recsys.config import RANKING_METRICS
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import decimals, metric_label, moment, number
@@ -254,8 +255,14 @@ def baselines_table(record: SweepRecord) -> Table:
     """Baselines on validation, beside the default and the best trial."""
     every = dict.fromkeys(name for row in record.baselines.values() for name in row)
     metrics = _shown(record, every)
+    tuned: dict[str, dict[str, Cell]] = {
+        each.name: {"trials": each.n_trials, "seconds": each.seconds, "settings": each.settings}
+        for each in record.tuned_baselines
+    }
     rows: list[dict[str, Cell]] = [
-        {"recommender": name} | {metric_label(m): values.get(m) for m in metrics}
+        {"recommender": name}
+        | {metric_label(m): values.get(m) for m in metrics}
+        | tuned.get(name, {})
         for name, values in record.baselines.items()
     ]
     default, ranked = default_trial(record), record.ranked()
@@ -265,8 +272,22 @@ def baselines_table(record: SweepRecord) -> Table:
         rows.append(
             {"recommender": name} | {metric_label(m): trial.metrics.get(m) for m in metrics}
         )
-    note = f"Validation, under the same protocol as the trials. {OTHERS_NOTE}"
-    return Table.from_records("baselines", "Beside the trials", note, rows)
+    return Table.from_records("baselines", "Beside the trials", _baselines_note(record), rows)
+
+
+def _baselines_note(record: SweepRecord) -> str:
+    said = ["Validation, under the same protocol as the trials."]
+    if record.tuned_baselines:
+        said.append(
+            "Of each baseline the best of its trials, drawn by TPE: its value is too good on "
+            "average, as that of the best trial is."
+        )
+    said += [
+        f"{baseline_label(each.name)} was left out: {each.left_out}."
+        for each in record.tuned_baselines
+        if each.left_out
+    ]
+    return " ".join([*said, OTHERS_NOTE])
 
 
 def _importance_tables(record: SweepRecord) -> list[Table]:

@@ -14,7 +14,10 @@ _PARTS = {
     "How long": ("n_trials", "hours", "stop"),
     "How": ("sampler", "startup_trials", "pruner", "warm_from", "seed", "workers"),
     "A share of the users first": ("user_share", "promoted"),
-    "The last round": ("finalists", "finalist_seeds", "race", "final_run"),
+    "The last round": (
+        *("finalists", "finalist_seeds", "race"),
+        *("baseline_trials", "final_run"),
+    ),
     "Where": ("name", "storage", "sweeps_dir"),
 }
 _DEFAULTS = {

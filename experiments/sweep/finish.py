@@ -16,15 +16,15 @@ import pandas as pd
 from experiments.console import RunConsole
 from experiments.runner import run as run_job
 from experiments.settings import check_config, merge, write_yaml
+from experiments.sweep.baselines import baselines_on_test, compare_baselines, tune_baselines
 from experiments.sweep.delivery import deliver_sweep
 from experiments.sweep.session import Session, track
 from experiments.sweep.state import Stage, settings_of
 from experiments.sweep.trial import evaluate_lists
-from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
 from recsys.config.section import nest
 from recsys.errors import BookendsError
-from recsys.evaluation.ranking import Scorer, Vectors
+from recsys.evaluation.ranking import Vectors
 from recsys.reporting.record import write_json, write_text
 from sweeps.costs import default_trial
 from sweeps.ending import difference_error
@@ -71,6 +71,10 @@ def finish(session: Session, run_stage: RunStage) -> None:
         f"validation.\n# Data {session.prepared.fingerprint}.\n"
     )
     write_text(session.directory.best_path, head + write_yaml(tree))
+    with session.part("baselines"):
+        tune_baselines(session)
+    if session.finalists is not None:
+        _compare_with_baselines(session, session.finalists, winner)
     look_for = (winner, tuple(trial.number for trial in candidates))
     if session.finalists is not None and session.state.tested != look_for:
         with session.part("look at test"):
@@ -236,6 +240,13 @@ def comparison_rules(session: Session) -> ComparisonRules:
     )
 
 
+def _compare_with_baselines(session: Session, finalists: Finalists, winner: int) -> None:
+    values, rules = _per_user(session, winner), comparison_rules(session)
+    session.versus_baseline = compare_baselines(session, finalists, values, rules)
+    if session.versus_baseline is not None:
+        session.console.say(session.versus_baseline.verdict)
+
+
 def _retrained(
     session: Session, chosen: Sequence[TrialRecord], n_seeds: int | None = None
 ) -> list[Retraining]:
@@ -265,7 +276,7 @@ def look_at_test(session: Session, finalists: Finalists, winner: int) -> None:
             name = "default" if row.is_default else f"trial {row.trial}"
             name = "winner" if row.trial == winner else name
             means[name] = {str(metric): float(kept[metric].mean(skipna=False)) for metric in kept}
-    means |= _baselines_on_test(session)
+    means |= baselines_on_test(session)
     look = dataclasses.replace(look, metrics=means.pop("winner", {}), baselines=means)
     session.keep(test_looks=[*looks, look])
 
@@ -287,21 +298,11 @@ def _finalist_on_test(session: Session, trial: int, seed: int) -> Mapping[str, A
     return _read(seen)
 
 
-def _baselines_on_test(session: Session) -> dict[str, dict[str, float | None]]:
-    """Means on test of the baselines, tuned on validation; what an earlier look showed is read."""
-    seen = session.directory.finalists_dir / "baselines.test.json"
-    if not seen.is_file():
-        tuned = tuned_baselines(session.prepared, session.base, split="test")
-        found = {name: _means_on_test(session, scorer) for name, scorer in tuned.scorers.items()}
-        write_json(seen, {name: values for name, values in found.items() if values is not None})
-    return _read(seen)
-
-
 def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _means_on_test(session: Session, scorer: Scorer) -> dict[str, float] | None:
+def _means_on_test(session: Session, scorer: Vectors) -> dict[str, float] | None:
     """Means on test of all metrics; None where nothing is held out."""
     evaluation = evaluate_lists(scorer, session.prepared, session.base, "test")
     return None if evaluation.skipped is not None else evaluation.model.means

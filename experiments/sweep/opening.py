@@ -34,8 +34,8 @@ from experiments.sweep.trial import (
     trial_config,
 )
 from recsys.artifacts import locked
+from recsys.baselines.implicit_factors import check_installed
 from recsys.baselines.popularity import Popularity
-from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.histories import Histories
@@ -122,6 +122,7 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
         refuse_shared(request.storage, resolve_uri(base.experiment.tracking_uri))
     configure_torch(base)
     check_sources(base)
+    check_installed(base.evaluation.baselines or ())
     console.say(f"reading {' and '.join(map(str, base.data.source_paths.values()))}")
     prepared = prepare_cached(base.data, base.experiment.seed)
     popularity = _check_measures(settings, prepared, base)
@@ -132,7 +133,7 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
         main = open_stage(storage, name, "search", settings, base, settings.most_trials)
         session = Session(settings, base, prepared, directory, storage, main, console, started)
         _open_study(session)
-        _tune_baselines_once(session, popularity)
+        session.keep(baselines={"popularity": popularity} | session.state.baselines)
         track(session)
         session.took("start-up", time.monotonic() - started)
         session.record("running").write(directory.path)
@@ -189,22 +190,6 @@ def _evaluate(scorer: Scorer, prepared: Prepared, base: Config) -> Evaluation:
             f"{evaluation.skipped}; see 'data.split'"
         )
     return evaluation
-
-
-def _tune_baselines_once(session: Session, popularity: Numbers) -> None:
-    """Let the study keep what the baselines score on validation, tuned by it as trials are."""
-    if session.state.baselines:
-        return
-    session.console.say("tuning the baselines")
-    tuned = tuned_baselines(session.prepared, session.base, split="validation")
-    for note in tuned.notes:
-        session.console.say(note)
-    found = {
-        name: list_metrics(_evaluate(scorer, session.prepared, session.base))
-        for name, scorer in tuned.scorers.items()
-        if name != "popularity"
-    }
-    session.keep(baselines={"popularity": popularity} | found)
 
 
 def _open_study(session: Session) -> None:

@@ -24,7 +24,14 @@ from recsys.evaluation.tables import Cell
 from recsys.reporting.formatting import number
 from sweeps.ending import UNLIMITED
 from sweeps.pruners import describe_pruner
-from sweeps.record import Finalists, RankAgreement, SweepRecord, SweepStatus, TrialRecord
+from sweeps.record import (
+    BaselineComparison,
+    Finalists,
+    RankAgreement,
+    SweepRecord,
+    SweepStatus,
+    TrialRecord,
+)
 from sweeps.samplers import describe_sampler
 from sweeps.settings import SweepSettings
 from sweeps.storage import Storage
@@ -53,6 +60,7 @@ class Session:
     environment: dict[str, Any] = field(default_factory=describe_environment)
     tracked: SweepRun | None = None
     finalists: Finalists | None = None
+    versus_baseline: BaselineComparison | None = None
     fidelity: RankAgreement | None = None
 
     @property
@@ -108,6 +116,8 @@ class Session:
             dataset=describe_dataset(self.prepared),
             trials=self.trials(self.main),
             baselines=state.baselines,
+            tuned_baselines=state.tuned_baselines,
+            versus_baseline=self.versus_baseline,
             search_end=state.search_end,
             finalists=self.finalists,
             fidelity=self.fidelity,
@@ -199,13 +209,16 @@ def open_run(session: Session, tracking_uri: str | None = None) -> SweepRun:
     steps = [dataclasses.asdict(step) for step in session.prepared.filter_steps]
     tracked.send_origin(session.environment, describe_dataset(session.prepared), steps)
     tracked.send_tags({"mlflow.note.content": describe(session.record("running"))})
-    for baseline, values in state.baselines.items():
-        names = baseline_metrics(
-            baseline, session.base.evaluation.metric_names, settings.objectives[0].metric
-        )
-        row = {name: values.get(name) for name in names}
-        tracked.send_metrics(baseline_group(baseline, "validation"), row)
+    send_baselines(session, tracked)
     return tracked
+
+
+def send_baselines(session: Session, tracked: SweepRun) -> None:
+    """Send MLflow what is known of the baselines on validation."""
+    metrics, metric = session.base.evaluation.metric_names, session.settings.objectives[0].metric
+    for baseline, values in session.state.baselines.items():
+        row = {name: values.get(name) for name in baseline_metrics(baseline, metrics, metric)}
+        tracked.send_metrics(baseline_group(baseline, "validation"), row)
 
 
 def describe(record: SweepRecord) -> str:

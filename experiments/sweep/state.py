@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from experiments.settings import flatten
 from recsys.config import Config
 from sweeps.pruners import build_pruner
-from sweeps.record import Numbers, SearchEnd, TestLook
+from sweeps.record import Numbers, SearchEnd, TestLook, TunedBaseline
 from sweeps.settings import SweepSettings
 from sweeps.space import Space
 from sweeps.storage import Storage
@@ -74,7 +74,9 @@ class SweepState(BaseModel):
     search_end: SearchEnd | None = None
     """Why the search ended, once it did."""
     baselines: dict[str, Numbers] = {}
-    """What tuned baselines score on validation."""
+    """What popularity and tuned baselines score on validation."""
+    tuned_baselines: tuple[TunedBaseline, ...] = ()
+    """How the baselines were tuned, once the search had ended."""
     test_looks: tuple[TestLook, ...] = ()
     """Each opening of the test split."""
     tested: tuple[int, tuple[int, ...]] | None = None

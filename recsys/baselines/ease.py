@@ -36,7 +36,7 @@ class Ease:
     @property
     def settings(self) -> str:
         """The settings in words."""
-        return f"l2 {self.l2:g}"
+        return f"l2 {self.l2:.5g}"
 
     def fit(self, histories: Histories) -> Fitted:
         """The weights in closed form; an item that nobody has gets and gives 0."""

@@ -6,6 +6,7 @@ The package is imported where a baseline needs it.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +16,10 @@ from threadpoolctl import threadpool_limits
 from recsys.baselines.baseline import Fitted
 from recsys.config import BaselineName
 from recsys.data.histories import Histories
-from recsys.errors import ConfigError
+from recsys.errors import BookendsError, ConfigError
 from recsys.evaluation.ranking import Vectors
+
+OF_IMPLICIT: tuple[BaselineName, ...] = ("ials", "bpr")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class ImplicitALS:
     def settings(self) -> str:
         """The settings in words."""
         return (
-            f"{self.factors} factors, l2 {self.l2:g}, alpha {self.alpha:g}, "
+            f"{self.factors} factors, l2 {self.l2:.4g}, alpha {self.alpha:.4g}, "
             f"{self.iterations} sweeps"
         )
 
@@ -56,7 +59,10 @@ class ImplicitALS:
                 random_state=self.seed,
                 use_gpu=False,
             )
-            model.fit(histories.matrix, show_progress=False)
+            try:
+                model.fit(histories.matrix, show_progress=False)
+            except _implicit_module("recommender_base", "ials").ModelFitError as error:
+                raise BookendsError(f"iALS with {self.settings}: {error}") from None
 
         def scorer(known: Histories, _: float | None) -> Vectors:
             users = model.recalculate_user(np.arange(len(known)), known.matrix)
@@ -86,7 +92,10 @@ class ImplicitBPR:
     @property
     def settings(self) -> str:
         """The settings in words."""
-        return f"{self.factors} factors, learning rate {self.learning_rate:g}, l2 {self.l2:g}"
+        return (
+            f"{self.factors} factors, learning rate {self.learning_rate:.4g}, l2 {self.l2:.4g}, "
+            f"{self.epochs} epochs"
+        )
 
     def fit(self, histories: Histories) -> Fitted:
         """Stochastic gradient steps, in one thread so that a seed gives the same factors.
@@ -105,6 +114,17 @@ class ImplicitBPR:
         model.fit(histories.matrix, show_progress=False)
         vectors = Vectors(np.asarray(model.user_factors), np.asarray(model.item_factors))
         return Fitted(lambda known, _: vectors)
+
+
+def check_installed(names: Iterable[BaselineName]) -> None:
+    """Refuse baselines of the package where it is not installed.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    for name in names:
+        if name in OF_IMPLICIT:
+            _implicit_module("als", name)
 
 
 def _implicit_module(part: str, name: BaselineName) -> Any:

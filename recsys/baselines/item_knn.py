@@ -30,7 +30,7 @@ class ItemKNN:
     @property
     def settings(self) -> str:
         """The settings in words."""
-        return f"{self.neighbours} neighbours, shrinkage {self.shrinkage:g}"
+        return f"{self.neighbours} neighbours, shrinkage {self.shrinkage:.4g}"
 
     def fit(self, histories: Histories) -> Fitted:
         """The cosines, 0 outside the neighbours; of equal ones any may be kept."""

@@ -69,7 +69,7 @@ def tuned_baselines(
     names: tuple[BaselineName, ...] = ("popularity", *asked)
     n_items, seed = len(prepared.items), config.experiment.seed
     for name in dict.fromkeys(names) if split == "validation" or len(prepared.test) else ():
-        if reason := _reason_to_leave_out(name, n_items, config):
+        if reason := reason_to_leave_out(name, n_items, config):
             notes.append(f"{baseline_label(name)} was left out: {reason}.")
             tuning.records.append({"baseline": name, "settings": f"left out: {reason}"})
             continue
@@ -82,7 +82,8 @@ def tuned_baselines(
     return TunedBaselines(scorers, tuning.table(), tuple(notes))
 
 
-def _reason_to_leave_out(name: BaselineName, n_items: int, config: Config) -> str | None:
+def reason_to_leave_out(name: BaselineName, n_items: int, config: Config) -> str | None:
+    """Why a baseline would take more memory than it may; None where it would not."""
     limit = config.evaluation.baseline_memory_limit_mb
     if name not in ("item_knn", "ease") or ease_bytes(n_items) <= limit * 2**20:
         return None

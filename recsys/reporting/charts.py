@@ -149,20 +149,23 @@ def scatter_chart(
     groups: Mapping[int, str],
     steps: tuple[str, Sequence[tuple[float, float]]] | None = None,
     steps_colour: int = 3,
+    levels: Sequence[tuple[str, float]] = (),
 ) -> str:
     """Marks in a plane, ``groups`` naming their colours.
 
-    ``steps`` adds a named line that keeps each value until the next.
+    ``steps`` adds a named line that keeps each value until the next, ``levels`` dashed lines from
+    side to side with their names over them.
     """
     scaled: Callable[[float], float] = math.log10 if axis.log else float
     path = [] if steps is None else list(steps[1])
     xs = [scaled(x) for x in [*(p.x for p in points), *(x for x, _ in path)]]
-    ys = [*(point.y for point in points), *(y for _, y in path)]
+    ys = [*(point.y for point in points), *(y for _, y in path), *(y for _, y in levels)]
     ends = (-0.5, len(axis.names) - 0.5) if axis.names else padded(min(xs), max(xs), 0.03)
     plane = Plane(*ends, *padded(min(ys), max(ys)))
     names = {**groups, **({steps_colour: steps[0]} if steps and path else {})}
     parts = [*plane.y_axis(), axis_title(axis.label), *_bottom(plane, axis)]
     parts.append(legend(list(names.values()), list(names)))
+    parts += _levels(plane, levels)
     if path:
         (x, y), *rest = [(plane.x(scaled(x)), plane.y(y)) for x, y in path]
         drawn = f"M{x:.1f} {y:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in rest)
@@ -171,6 +174,18 @@ def scatter_chart(
         x, y = plane.x(scaled(point.x)), plane.y(point.y)
         parts.append(circle(x, y, 3, point.group, point.name, ' fill-opacity=".8"'))
     return chart(title, parts)
+
+
+def _levels(plane: Plane, levels: Sequence[tuple[str, float]]) -> list[str]:
+    """Dashed lines; each name stands right of the one before, so that none covers another."""
+    parts, x = [], plane.x(plane.x_low) + 4
+    ends = f'x1="{plane.x(plane.x_low):.1f}" x2="{plane.x(plane.x_high):.1f}"'
+    for name, value in levels:
+        y = plane.y(value)
+        line = f'<line class="axis" {ends} y1="{y:.1f}" y2="{y:.1f}" stroke-dasharray="5 4"/>'
+        parts += [line, text_at(x, y - 3, name, "start", "small")]
+        x += _CHARACTER * (len(name) + 1)
+    return parts
 
 
 def share_chart(title: str, shares: Sequence[tuple[str, float]]) -> str:

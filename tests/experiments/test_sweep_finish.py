@@ -49,7 +49,7 @@ def test_finalists_are_named_on_validation_and_test_is_opened_once(open_sweep, w
     (look,) = record.test_looks
     assert {"popularity", "item_knn", "ease"} < set(look.baselines)
     assert 0 <= look.metrics["ndcg@10"] <= 1
-    assert list(record.parts) == ["start-up", "finalists", "look at test"]
+    assert list(record.parts) == ["start-up", "finalists", "baselines", "look at test"]
     assert 0 < sum(record.parts.values()) <= record.seconds
     assert end(session, work).test_looks == record.test_looks
     assert not list(session.directory.finalists_dir.glob("*.npz"))
@@ -111,7 +111,8 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, clie
     assert record.status == "finished" and len(record.trials) == 5
     assert {trial.worker for trial in record.trials} <= {"worker-0", "worker-1"}
     assert record.best_run_name == "first-best"
-    assert list(record.parts) == ["start-up", "search", "finalists", "look at test", "final run"]
+    parts = ["start-up", "search", "finalists", "baselines", "look at test", "final run"]
+    assert list(record.parts) == parts
     assert sum(record.parts.values()) <= record.seconds
     assert [look.purpose for look in record.test_looks][-1] == "winner, re-run in full"
     assert (sweep_shop / "artifacts" / "runs" / "first-best" / "report.md").is_file()
@@ -123,7 +124,7 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, clie
     assert parent.info.status == "FINISHED"
     note = parent.data.tags["mlflow.note.content"]
     heads = "".join(note.splitlines()[2].split())
-    assert heads == "|metric|winner|default|popularity|item_knn|ease|"
+    assert heads.startswith("|metric|winner|default|popularity|item_knn|ease|")
     best = record.test_looks[0].metrics["ndcg@10"]
     assert f"| ndcg@10 on test | {number(best)} |" in note
     history = client.get_metric_history(parent.info.run_id, "sweep/n_complete")
@@ -144,7 +145,7 @@ def test_the_sweeps_run_shows_its_origin_and_what_is_known_from_the_start(open_s
     note = run.data.tags["mlflow.note.content"]
     assert note.startswith("The sweep searched 2 settings (learning rate and warmup steps)")
     assert f"| ndcg@10 on validation |  |  | {number(popular)} |" in note
-    assert {"popularity", "item_knn", "ease"} == set(session.state.baselines)
+    assert set(session.state.baselines) == {"popularity"}  # others once the search has ended
     # on validation, which cannot be taken for a run's popularity on test
     assert run.data.metrics["popularity_val/ndcg_at_10"] == popular
     assert not [key for key in run.data.metrics if key.startswith("popularity/")]

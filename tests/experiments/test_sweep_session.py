@@ -227,12 +227,6 @@ def test_data_that_are_looked_for_in_the_wrong_place_are_told(open_sweep, tmp_pa
         open_sweep("--data.books_path", "data/b.csv")
 
 
-def test_baselines_are_tuned_once_a_study(open_sweep, monkeypatch):
-    first = open_sweep(name="again").state.baselines
-    monkeypatch.setattr("experiments.sweep.opening.tuned_baselines", None)
-    assert open_sweep(name="again").state.baselines == first
-
-
 def test_a_worker_on_other_data_is_refused(open_sweep, sweep_shop, board_settings, work):
     session = open_sweep()
     own = sweep_shop / "users.csv"

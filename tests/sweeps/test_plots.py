@@ -4,7 +4,9 @@ import subprocess
 
 import pytest
 
+from sweeps.charts import history_figure
 from sweeps.plots import draw_plots, render_plots, short_name, write_plots
+from sweeps.record import TunedBaseline
 
 MIXED = (*("complete",) * 12, "pruned", "failed", "running")
 
@@ -102,3 +104,14 @@ def test_a_browser_without_a_network_draws_every_plot(make_sweep, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     ready = re.findall(r'<div id="plot_(\w+)"[^>]*class="[^"]*js-plotly-plot', done.stdout)
     assert ready == [plot.name for plot in draw_plots(record)]
+
+
+def test_tuned_baselines_are_lines_across_the_history(make_sweep):
+    tuned = (TunedBaseline("ease", value=0.15), TunedBaseline("bpr", left_out="too large"))
+    record = make_sweep(tuned_baselines=tuned, baselines={"ease": {"ndcg@10": 0.15}})
+    figure = drawn(record)["history"].figure
+    assert [(shape.y0, shape.y1) for shape in figure.layout.shapes] == [(0.15, 0.15)]
+    assert [each.text for each in figure.layout.annotations] == ["EASE 0.1500"]
+    svg = history_figure(record).svg
+    assert svg.count("stroke-dasharray") == 1 and ">EASE</text>" in svg
+    assert "stroke-dasharray" not in history_figure(make_sweep()).svg

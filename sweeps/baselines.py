@@ -1,0 +1,191 @@
+"""Baselines with the budget of a sweep: what is tried of each, and the winner against the best.
+
+Each is searched by TPE on validation, as the trials of a sweep are, from settings that are usual
+for it. The value of the best is chosen as one of many, that of the winner is a mean over fresh
+seeds: where the winner is told to be better, that is in spite of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import TrialState, create_trial
+
+from recsys.baselines.baseline import Baseline
+from recsys.baselines.build import RECENCY_SCALES
+from recsys.baselines.ease import Ease
+from recsys.baselines.implicit_factors import ImplicitALS, ImplicitBPR
+from recsys.baselines.item_knn import ItemKNN
+from recsys.baselines.names import baseline_label
+from recsys.baselines.popularity import Popularity
+from recsys.config import BaselineName
+from recsys.evaluation.significance import compare
+from recsys.reporting.formatting import interval, number
+from sweeps.finalists import USER, ComparisonRules, chance, p_with_seeds
+from sweeps.optimism import pooled_std
+from sweeps.record import BaselineComparison, BaselineTrial, Direction, Finalists, TunedBaseline
+from sweeps.space import Params, Space
+
+TUNED: tuple[BaselineName, ...] = ("item_knn", "ease", "ials", "bpr")
+RECENCY = "recency"
+STARTUP_TRIALS = 10
+"""Drawn at random before TPE learns, as in a sweep."""
+_FACTORS = {"int": [16, 128], "log": True}
+_SPACES: dict[BaselineName, dict[str, Any]] = {
+    "popularity": {},
+    "item_knn": {
+        "neighbours": {"int": [5, 1000], "log": True},
+        "shrinkage": {"float": [0.0, 100.0]},
+    },
+    "ease": {"l2": {"float": [1.0, 10_000.0], "log": True}},
+    "ials": {
+        "factors": _FACTORS,
+        "l2": {"float": [1.0, 300.0], "log": True},
+        "alpha": {"float": [1.0, 100.0], "log": True},
+        "iterations": {"int": [3, 30]},
+    },
+    "bpr": {
+        "factors": _FACTORS,
+        "learning_rate": {"float": [0.003, 0.1], "log": True},
+        "l2": {"float": [0.0001, 0.1], "log": True},
+        "epochs": {"int": [20, 150], "log": True},
+    },
+}
+"""What is tried of each, in the language of a sweep's space; recency beside it."""
+_STARTS: dict[BaselineName, Params] = {
+    "popularity": {},
+    "item_knn": {"neighbours": 50, "shrinkage": 5.0},
+    "ease": {"l2": 100.0},
+    "ials": {"factors": 64, "l2": 30.0, "alpha": 10.0, "iterations": 15},
+    "bpr": {"factors": 64, "learning_rate": 0.05, "l2": 0.01, "epochs": 100},
+}
+
+
+def build_baseline(name: BaselineName, params: Params, seed: int) -> Baseline:
+    """The baseline with the settings of a trial; ``seed`` is of what is drawn while fitting."""
+    given = {key: value for key, value in params.items() if key != RECENCY}
+    match name:
+        case "popularity":
+            return Popularity()
+        case "item_knn":
+            return ItemKNN(**given)
+        case "ease":
+            return Ease(**given)
+        case "ials":
+            return ImplicitALS(**given, seed=seed)
+        case "bpr":
+            return ImplicitBPR(**given, seed=seed)
+        case _:
+            assert_never(name)
+
+
+def suggest(
+    name: BaselineName,
+    tried: Sequence[BaselineTrial],
+    *,
+    direction: Direction,
+    has_order: bool,
+    seed: int,
+) -> Params:
+    """What to try next; it depends on the arguments alone, whatever session asks.
+
+    Args:
+        name: the baseline.
+        tried: what is known, in order.
+        direction: which values are better.
+        has_order: whether histories have one, so that recent items may weigh more.
+        seed: of the draws.
+    """
+    tree, start = dict(_SPACES[name]), dict(_STARTS[name])
+    if has_order and name in ("item_knn", "ease"):
+        tree[RECENCY], start[RECENCY] = {"choice": [None, *RECENCY_SCALES]}, None
+    if not tried:
+        return start
+    space = Space.of(tree)
+    draws = np.random.SeedSequence([seed, 40, TUNED.index(name), len(tried)])
+    sampler = optuna.samplers.TPESampler(
+        n_startup_trials=STARTUP_TRIALS, seed=int(draws.generate_state(1)[0])
+    )
+    study = optuna.create_study(direction=direction, sampler=sampler)
+    distributions = {each.name: each.distribution for each in space.dimensions}
+    for trial in tried:
+        failed = trial.value is None
+        study.add_trial(
+            create_trial(
+                state=TrialState.FAIL if failed else TrialState.COMPLETE,
+                value=trial.value,
+                params=trial.params,
+                distributions=distributions,
+            )
+        )
+    return space.suggest(study.ask())
+
+
+def best_trial(tried: Sequence[BaselineTrial], direction: Direction) -> BaselineTrial | None:
+    """The best, the first of equals; None where none has a value."""
+    sign = 1 if direction == "maximize" else -1
+    known = [trial for trial in tried if trial.value is not None]
+    return max(known, key=lambda trial: sign * (trial.value or 0.0), default=None)
+
+
+def settings_text(baseline: Baseline, params: Params) -> str:
+    """The settings in words."""
+    scale = params.get(RECENCY)
+    return baseline.settings + ("" if scale is None else f", recency {scale:g}")
+
+
+def compare_with_baseline(
+    winner: Sequence[pd.DataFrame | None],
+    finalists: Finalists,
+    rival: TunedBaseline,
+    rival_values: pd.DataFrame,
+    rules: ComparisonRules,
+    rng: np.random.Generator,
+) -> BaselineComparison:
+    """Compare the winner with the best baseline, paired over validation users.
+
+    Args:
+        winner: values of each user, one frame a seed, None where there is no training.
+        finalists: whose pooled spread is the noise between seeds.
+        rival: the baseline.
+        rival_values: its value of each user.
+        rules: how they are compared.
+        rng: for resamples and flips.
+    """
+    frames = [frame.set_index(USER)[rules.metric] for frame in winner if frame is not None]
+    mean = pd.concat(frames, axis=1).mean(axis=1, skipna=False)
+    other = rival_values.set_index(USER)[rules.metric]
+    paired = pd.concat([mean, other], axis=1).to_numpy(dtype=np.float64)
+    found = compare(*paired.T, rng=rng, n_samples=rules.n_samples, confidence=rules.confidence)
+    noise, degrees = pooled_std(finalists.rows)
+    error = None if noise is None else noise / math.sqrt(len(frames))
+    p_seeds = p_with_seeds(paired[:, 0] - paired[:, 1], error, degrees)
+    sign, level = 1 if rules.direction == "maximize" else -1, 1 - rules.confidence
+    is_clear = found.p_value <= level and not p_seeds > level
+    is_better = sign * found.difference > 0
+    if is_clear and not is_better:
+        sign = -sign  # by how much it is worse
+    low, high = sorted(sign * end for end in found.interval)
+    name = f"the best tuned baseline, {baseline_label(rival.name)}"
+    by = f"{number(sign * found.difference)} {interval(low, high)}, {chance(found.p_value)}"
+    if not math.isnan(p_seeds):
+        by += f"; counting the noise between seeds too, {chance(p_seeds)}"
+    way = "better" if is_better else "worse"
+    said = f"{way} than {name}, by" if is_clear else f"not distinguishable from {name}: difference"
+    return BaselineComparison(
+        baseline=rival.name,
+        difference=found.difference,
+        low=found.interval[0],
+        high=found.interval[1],
+        confidence=rules.confidence,
+        p=found.p_value,
+        p_seeds=p_seeds,
+        n_users=found.n,
+        is_clear=is_clear,
+        verdict=f"The winner is {said} {by}.",
+    )
