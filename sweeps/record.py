@@ -299,6 +299,14 @@ class Importances:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class EarlierSweep:
+    """A sweep whose best configurations this one starts from."""
+
+    name: str
+    importances: Importances  # of its first objective
+
+
+@dataclass(frozen=True, config=_STRICT)
 class RankAgreement:
     """How alike two fidelities order the same configurations; see ``sweeps.agreement``."""
 
@@ -349,6 +357,7 @@ class SweepRecord:
     search_end: SearchEnd | None = None  # None while it goes on
     finalists: Finalists | None = None
     importances: tuple[Importances, ...] = ()  # one an objective, once they were computed
+    earlier: tuple[EarlierSweep, ...] = ()  # as named by --warm-from
     fidelity: RankAgreement | None = None  # of a share of the users with all of them
     test_looks: tuple[TestLook, ...] = ()
     best_run_name: str | None = None  # the winner's run in full

@@ -9,7 +9,8 @@ from experiments.settings import flatten
 from experiments.sweep.session import Session
 from recsys.config import Config
 from recsys.errors import ConfigError
-from sweeps.record import RECORD_FILE, SweepRecord
+from sweeps.importances import importances_of
+from sweeps.record import RECORD_FILE, EarlierSweep, SweepRecord
 from sweeps.space import Params, Space
 from sweeps.start import START
 from sweeps.study import DEFAULT, ORIGIN, RETRY_OF, SweepStudy
@@ -45,6 +46,7 @@ def _first(session: Session, space: Space) -> list[tuple[str, Params]]:
     """(where it is from, values) of what follows the default, each configuration once."""
     settings, base = session.settings, session.base
     sweep_dirs = earlier_sweeps(settings.warm_from, base)
+    session.keep(earlier=[_earlier(path) for path in sweep_dirs])
     known = [space.within(flatten(base.model_dump(mode="json")))]
     points = list[tuple[str, Params]]()
     for origin, params in [
@@ -55,6 +57,11 @@ def _first(session: Session, space: Space) -> list[tuple[str, Params]]:
             known.append(params)
             points.append((origin, params))
     return points
+
+
+def _earlier(sweep_dir: Path) -> EarlierSweep:
+    """What the report shows of a sweep that this one starts from."""
+    return EarlierSweep(sweep_dir.name, importances_of(SweepRecord.read(sweep_dir))[0])
 
 
 def _best(sweep_dir: Path, space: Space) -> list[Params]:

@@ -120,6 +120,7 @@ class Session:
             versus_baseline=self.versus_baseline,
             search_end=state.search_end,
             finalists=self.finalists,
+            earlier=state.earlier,
             fidelity=self.fidelity,
             test_looks=state.test_looks,
             best_run_name=state.best_run_name,

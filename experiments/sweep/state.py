@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from experiments.settings import flatten
 from recsys.config import Config
 from sweeps.pruners import build_pruner
-from sweeps.record import Numbers, SearchEnd, TestLook, TunedBaseline
+from sweeps.record import EarlierSweep, Numbers, SearchEnd, TestLook, TunedBaseline
 from sweeps.settings import SweepSettings
 from sweeps.space import Space
 from sweeps.storage import Storage
@@ -77,6 +77,8 @@ class SweepState(BaseModel):
     """What popularity and tuned baselines score on validation."""
     tuned_baselines: tuple[TunedBaseline, ...] = ()
     """How the baselines were tuned, once the search had ended."""
+    earlier: tuple[EarlierSweep, ...] = ()
+    """The sweeps that it starts from, as they were then."""
     test_looks: tuple[TestLook, ...] = ()
     """Each opening of the test split."""
     tested: tuple[int, tuple[int, ...]] | None = None

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from experiments.cli import main
 from experiments.sweep.first import WARM_TRIALS
 from recsys.errors import ConfigError
+from sweeps.tables import correlation_name, sweep_tables
 
 WARM = {"n_trials": 5, "seed": 7}
 
@@ -79,3 +80,20 @@ def test_a_name_of_nothing_is_one_line(sweep_shop):
     lines = [line for line in done.stderr.splitlines() if not line.startswith(("INFO", "WARN"))]
     assert done.exit_code == 2 and len(lines) == 1
     assert "experiment 'none': must be in" in lines[0]
+
+
+def test_what_mattered_in_an_earlier_sweep_stands_beside_what_matters_now(
+    open_sweep, work, earlier
+):
+    options = {"name": "warm", "warm_from": [str(earlier[0])], **WARM}
+    session = open_sweep(**options)
+    shutil.rmtree(earlier[0])  # it is as it was when the sweep began
+    work(open_sweep(**options))
+    record = session.record("finished")
+    (found,) = record.earlier
+    assert found.name == "earlier" and found.importances.n_trials == 6
+    table = sweep_tables(record)["importances_ndcg_10"]
+    told = {correlation_name(each): each.rho for each in found.importances.correlations}
+    shown = dict(zip(table.column("setting"), table.column("in earlier"), strict=True))
+    assert shown == {name: told[name] for name in shown} and shown
+    assert "In earlier: NDCG@10, 6 trials." in table.note

@@ -7,8 +7,9 @@ from scipy import stats
 
 from recsys.reporting.markdown import render_markdown
 from sweeps.importances import importances_of
-from sweeps.record import Objective, SweepRecord, TrialRecord
+from sweeps.record import EarlierSweep, Objective, SweepRecord, TrialRecord
 from sweeps.report import build_sweep_report
+from sweeps.tables import sweep_tables
 
 
 def test_the_setting_that_decides_comes_first(make_sweep):
@@ -148,3 +149,15 @@ def test_a_default_outside_the_space_is_no_obstacle(make_sweep):
     trials = (dataclasses.replace(record.trials[0], params=outside), *record.trials[1:])
     (found,) = importances_of(dataclasses.replace(record, trials=trials))
     assert found.values
+
+
+def test_shares_of_an_earlier_sweep_are_not_put_beside_correlations(make_sweep):
+    shares, few = importances_of(make_sweep())[0], importances_of(make_sweep(("complete",) * 5))[0]
+    assert shares.values and few.correlations
+    for found, others in ((shares, few), (few, shares)):
+        alike, unlike = EarlierSweep("same", found), EarlierSweep("other", others)
+        record = make_sweep(importances=(found,), earlier=(alike, unlike))
+        table = sweep_tables(record)["importances_ndcg_10"]
+        first, second = table.columns[1], "in same"
+        assert table.column(first) == table.column(second) and "in other" not in table.columns
+        assert "other has none to compare" in table.note
