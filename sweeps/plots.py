@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import optuna.visualization as optuna_plots
 import plotly.graph_objects as go
 from markupsafe import Markup
 from optuna.distributions import CategoricalDistribution
@@ -21,16 +20,15 @@ from optuna.trial import TrialState
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from recsys.reporting.charts import last_part, shortened
 from recsys.reporting.formatting import metric_label, moment
 from recsys.reporting.pages import page_templates
 from recsys.reporting.record import write_text
 from sweeps.charts import baseline_levels, best_so_far
 from sweeps.importances import importances_of
 from sweeps.memory_study import memory_study
+from sweeps.parallel import hover_text, parallel_figure
 from sweeps.record import Importances, SweepRecord, TrialRecord
 from sweeps.record import TrialState as State
-from sweeps.space import label
 from sweeps.tables import correlation_name
 
 PLOTS_DIR = "plots"
@@ -48,7 +46,6 @@ SYMBOLS: dict[State, str] = {
     "failed": "triangle-down",
     "running": "circle-open",
 }
-SHOWN_LETTERS = 22
 PANELS_A_ROW = 3
 HEIGHT = 420  # pixels
 
@@ -296,28 +293,18 @@ def _slice_figure(study: optuna.Study, *, target_name: str) -> go.Figure:
 
 def _parallel(record: SweepRecord) -> list[Plot]:
     caption = (
-        "One line a completed trial, in the colour of its value; dotted where it breaks a "
-        "constraint. A setting that did not apply to a trial is at the missing value."
+        "One line a trial, the best on top; the legend shows and hides groups. The objective's "
+        "axis ends where the worst quarter of the completed trials begins. Dotted: beyond a "
+        "constraint. A setting that did not apply to a trial is missing."
     )
-    draw = optuna_plots.plot_parallel_coordinate
-    plots = _per_objective(record, "parallel_coordinates", "in parallel coordinates", caption, draw)
-    names = {name for trial in record.trials for name in trial.params}
-    for plot in plots:
-        if plot.figure is not None:
-            axis = plot.figure.layout.xaxis
-            axis.ticktext = [_axis_name(text, names) for text in axis.ticktext]
+    plots = []
+    for place, objective in enumerate(record.objectives):
+        suffix = f"_{place}" if len(record.objectives) > 1 else ""
+        title = f"{metric_label(objective.metric)} in parallel coordinates"
+        figure = parallel_figure(record, place)
+        reason = "no completed trial drew a setting"
+        plots.append(_plot(f"parallel_coordinates{suffix}", title, caption, figure, reason))
     return plots
-
-
-def _axis_name(text: str, names: Iterable[str]) -> str:
-    """The setting's own name in place of its dotted one, which may come with its end cut off."""
-    start = text.removesuffix("...")
-    return next((short_name(name) for name in sorted(names) if name.startswith(start)), text)
-
-
-def short_name(name: str) -> str:
-    """The last part of a dotted name, cut where it is long."""
-    return shortened(last_part(name), SHOWN_LETTERS)
 
 
 def _per_objective(
@@ -358,7 +345,7 @@ def _intermediate(record: SweepRecord) -> list[Plot]:
             line={"color": COLOURS[trial.state], "width": 1.2, "dash": "dot" if pruned else None},
             marker={"size": 4},
             opacity=0.75,
-            hovertemplate=f"{_hover(trial)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>",
+            hovertemplate=f"{hover_text(trial)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>",
         )
         named.add(trial.state)
     metric = metric_label(record.objectives[0].metric)
@@ -379,7 +366,7 @@ def _timeline(record: SweepRecord) -> list[Plot]:
                 x=[length * 1000 for _, _, length in bars],  # Plotly's dates count milliseconds
                 y=[trial.worker or "worker" for trial, _, _ in bars],
                 text=[str(trial.number) for trial, _, _ in bars],
-                customdata=[[_hover(trial), length] for trial, _, length in bars],
+                customdata=[[hover_text(trial), length] for trial, _, length in bars],
                 orientation="h",
                 name=state,
                 marker={"color": colour, "line": {"color": "#fff", "width": 1}},
@@ -416,14 +403,6 @@ def _costs(record: SweepRecord) -> list[Plot]:
     return [_plot("cost", f"{metric} by time spent on the trial", caption, figure, reason)]
 
 
-def _hover(trial: TrialRecord) -> str:
-    lines = [f"<b>trial {trial.number}</b>, {trial.state}"]
-    for name, value in trial.params.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else str(label(value))
-        lines.append(f"{name}: {shown.replace('<', '&lt;')}")
-    return "<br>".join(lines)
-
-
 def _add_marks(
     figure: go.Figure,
     marks: Iterable[tuple[TrialRecord, float, float | None]],
@@ -438,7 +417,7 @@ def _add_marks(
     figure.add_scatter(
         x=[x for _, x, _ in shown],
         y=[y for _, _, y in shown],
-        text=[_hover(trial) for trial, _, _ in shown],
+        text=[hover_text(trial) for trial, _, _ in shown],
         marker={
             "color": COLOURS[state],
             "symbol": SYMBOLS[state],

@@ -5,7 +5,8 @@ import subprocess
 import pytest
 
 from sweeps.charts import history_figure
-from sweeps.plots import draw_plots, render_plots, short_name, write_plots
+from sweeps.parallel import short_name
+from sweeps.plots import draw_plots, render_plots, write_plots
 from sweeps.record import TunedBaseline
 
 MIXED = (*("complete",) * 12, "pruned", "failed", "running")
