@@ -7,8 +7,10 @@ from typing import Any
 
 from recsys.baselines.names import baseline_label
 from recsys.config import RANKING_METRICS
+from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import decimals, metric_label, moment, number
+from recsys.reporting.results import one_held_out
 from sweeps.costs import default_trial, default_value, gains, savings, time_use
 from sweeps.importances import importances_of
 from sweeps.record import (
@@ -74,12 +76,17 @@ def setting_text(value: Any) -> Cell:
             return str(label(value))
 
 
-def _shown(record: SweepRecord, metrics: Iterable[str]) -> list[str]:
-    """Of the given metrics the objectives, then ranking metrics at the first one's list length."""
+def _shown(record: SweepRecord, metrics: Iterable[str], split: str) -> list[str]:
+    """Of the given metrics the objectives, then ranking metrics at the first one's list length.
+
+    Each number once, by the data of the split.
+    """
     known, wanted = list(metrics), [objective.metric for objective in record.objectives]
     k = wanted[0].partition("@")[2] or next((name.partition("@")[2] for name in known), "")
     beside = [name for name in known if name in {f"{stem}@{k}" for stem in RANKING_METRICS}]
-    return list(dict.fromkeys(name for name in [*wanted, *beside] if name in known))
+    names = [name for name in [*wanted, *beside] if name in known]
+    one = one_held_out(record.dataset, split)
+    return distinct_metrics(names, one_held_out=one, preferred=wanted[0])
 
 
 def best_table(record: SweepRecord) -> Table:
@@ -236,7 +243,7 @@ def test_table(record: SweepRecord) -> Table:
         for name, metrics in given:
             row: dict[str, Cell] = {"look": place, "recommender": name}
             named: dict[str, Cell] = {
-                metric_label(name): metrics.get(name) for name in _shown(record, metrics)
+                metric_label(name): metrics.get(name) for name in _shown(record, metrics, "test")
             }
             rows.append(row | named)
     said = [
@@ -255,7 +262,7 @@ test_table.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
 def baselines_table(record: SweepRecord) -> Table:
     """Baselines on validation, beside the default and the best trial."""
     every = dict.fromkeys(name for row in record.baselines.values() for name in row)
-    metrics = _shown(record, every)
+    metrics = _shown(record, every, "validation")
     tuned: dict[str, dict[str, Cell]] = {
         each.name: {"trials": each.n_trials, "seconds": each.seconds, "settings": each.settings}
         for each in record.tuned_baselines

@@ -139,11 +139,9 @@ def evaluation_metrics(record: RunRecord) -> dict[str, float]:
     split, model = evaluation["split"], evaluation["model"]
     group, monitored = _group(record), monitored_metric(record)
     at_k = at_main_length(record, model["means"], split)
-    told = _distinct(record, model["means"], split)
-    first = sorted(
-        (name for name in told if _is_ranking(name) or name in at_k),
-        key=lambda name: name != monitored,
-    )
+    one = has_one_held_out(record, split)
+    compared = compared_metrics(model["means"], monitored, one_held_out=one)
+    first = sorted(compared, key=lambda name: name != monitored)
     values = {_score_key(group, "", name): model["means"][name] for name in first}
     values[metric_key(group, "users")] = evaluation["n_users"]
     for name in filter(_is_ranking, at_k):
@@ -166,16 +164,26 @@ def _group(record: RunRecord) -> str:
     return "test" if split == "test" else f"final_{split}"
 
 
-def _distinct(record: RunRecord, metrics: Iterable[str], split: str) -> list[str]:
-    """The metrics without those that are the same as another on the data of this run."""
-    one = has_one_held_out(record, split)
-    return distinct_metrics(metrics, one_held_out=one, preferred=monitored_metric(record))
+def compared_metrics(metrics: Iterable[str], monitored: str, *, one_held_out: bool) -> list[str]:
+    """Ranking metrics at every list length, others at that of the monitored; each number once."""
+    told = distinct_metrics(metrics, one_held_out=one_held_out, preferred=monitored)
+    return [name for name in told if _is_ranking(name) or name.endswith(_main_end(monitored))]
+
+
+def main_metrics(metrics: Iterable[str], monitored: str, *, one_held_out: bool) -> list[str]:
+    """Those at the list length of the monitored metric, 10 where it has none; each number once."""
+    told = distinct_metrics(metrics, one_held_out=one_held_out, preferred=monitored)
+    return [name for name in told if name.endswith(_main_end(monitored))]
 
 
 def at_main_length(record: RunRecord, metrics: Iterable[str], split: str) -> list[str]:
-    """Those at the list length of the monitored metric, 10 where it has none; each number once."""
-    end = f"@{monitored_metric(record).partition('@')[2] or 10}"
-    return [name for name in _distinct(record, metrics, split) if name.endswith(end)]
+    """:func:`main_metrics` on the data of a run."""
+    one = has_one_held_out(record, split)
+    return main_metrics(metrics, monitored_metric(record), one_held_out=one)
+
+
+def _main_end(monitored: str) -> str:
+    return f"@{monitored.partition('@')[2] or 10}"
 
 
 def _is_ranking(name: str) -> bool:
@@ -218,17 +226,6 @@ def model_metrics(record: RunRecord) -> dict[str, float]:
     """The evaluation metrics of the model itself."""
     metrics = evaluation_metrics(record)
     return {key: value for key, value in metrics.items() if key.startswith(("test", "final_"))}
-
-
-def baseline_metrics(name: str, metrics: Iterable[str], monitored: str) -> list[str]:
-    """Which of a baseline's metrics a sweep is sent with: all of popularity.
-
-    Of others the ranking metrics at the list length of the monitored metric, 10 where it has none.
-    """
-    if name == "popularity":
-        return list(metrics)
-    wanted = {f"{metric}@{monitored.partition('@')[2] or 10}" for metric in RANKING_METRICS}
-    return [metric for metric in metrics if metric in wanted]
 
 
 def baseline_group(name: str, split: str) -> str:

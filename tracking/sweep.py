@@ -294,9 +294,12 @@ class TrialTracker:
         for name, value in params.items():
             self._params[parameter_key(tuple(name.split(".")))] = parameter_text(value)
 
-    def log_epoch(self, epoch: EpochResult) -> None:
-        """Take in an epoch; it goes out at the trial's end, or when the last went out long ago."""
-        self._points += points(epoch_metrics(epoch), step=epoch.number)
+    def log_epoch(self, epoch: EpochResult, shown: Sequence[str]) -> None:
+        """Take in the shown metrics of an epoch, the first of them the one that decides.
+
+        They go out at the trial's end, or when the last went out long ago.
+        """
+        self._points += points(epoch_metrics(epoch, shown[0], shown), step=epoch.number)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._flush({})
 

@@ -11,10 +11,12 @@ from experiments.sweep.opening import reopen
 from experiments.sweep.session import Session, describe, open_run, progress_points
 from experiments.sweep.state import Stage, settings_of, tags_of, title_of
 from recsys.errors import BookendsError, ConfigError, TrackingError
-from sweeps.record import SweepRecord, TrialRecord
+from recsys.reporting.results import one_held_out
+from sweeps.record import Numbers, SweepRecord, TrialRecord
 from sweeps.settings import COSTS
 from sweeps.study import SweepStudy
 from tracking.mirror import mirror
+from tracking.payload import compared_metrics
 from tracking.store import STORE_ERRORS, explain, resolve_uri, without_password
 from tracking.sweep import SweepRun
 from tracking.trial_runs import EndedTrial
@@ -72,8 +74,15 @@ def deliver_sweep(session: Session, record: SweepRecord) -> None:
     tracked.send_progress(progress_points(session.settings, record.trials))
     deliver_winner(session, record.best_run_name)
     for look in record.test_looks[:1]:
-        tracked.send_metrics("test", look.metrics)
+        tracked.send_metrics("test", _compared(record, look.metrics))
     tracked.send_files(session.directory.path)
+
+
+def _compared(record: SweepRecord, metrics: Numbers) -> Numbers:
+    """Of the metrics on test those that a run is sent with."""
+    one = one_held_out(record.dataset, "test")
+    names = compared_metrics(metrics, record.objectives[0].metric, one_held_out=one)
+    return {name: metrics[name] for name in names}
 
 
 def deliver_trials(session: Session) -> None:

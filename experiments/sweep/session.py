@@ -17,7 +17,7 @@ from experiments.environment import describe_environment
 from experiments.runner import describe_dataset
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
-from experiments.sweep.state import Stage, SweepState, open_stage
+from experiments.sweep.state import Stage, SweepState, epoch_metrics, open_stage
 from recsys.config import Config
 from recsys.data.dataset import Prepared
 from recsys.evaluation.tables import Cell
@@ -37,7 +37,7 @@ from sweeps.settings import SweepSettings
 from sweeps.storage import Storage
 from sweeps.study import SweepStudy
 from sweeps.summary import findings, key_table, searched
-from tracking.payload import baseline_group, baseline_metrics, markdown_table
+from tracking.payload import baseline_group, markdown_table
 from tracking.store import STORE_ERRORS, explain, how_to_look, resolve_uri, without_password
 from tracking.sweep import SweepRun, open_sweep
 
@@ -216,9 +216,9 @@ def open_run(session: Session, tracking_uri: str | None = None) -> SweepRun:
 
 def send_baselines(session: Session, tracked: SweepRun) -> None:
     """Send MLflow what is known of the baselines on validation."""
-    metrics, metric = session.base.evaluation.metric_names, session.settings.objectives[0].metric
+    names = epoch_metrics(session.settings, session.base, describe_dataset(session.prepared))
     for baseline, values in session.state.baselines.items():
-        row = {name: values.get(name) for name in baseline_metrics(baseline, metrics, metric)}
+        row = {name: values.get(name) for name in names}
         tracked.send_metrics(baseline_group(baseline, "validation"), row)
 
 

@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict
 
 from experiments.settings import flatten
 from recsys.config import Config
+from recsys.reporting.results import one_held_out
 from sweeps.pruners import build_pruner
 from sweeps.record import EarlierSweep, Numbers, SearchEnd, TestLook, TunedBaseline
 from sweeps.settings import SweepSettings
 from sweeps.space import Space
 from sweeps.storage import Storage
 from sweeps.study import DEFAULT, ORIGIN, RETRY_OF, SweepStudy, load_kept, open_study
+from tracking.payload import main_metrics
 
 Stage = Literal["share", "search", "finalists"]
 """Trials on a share of the users, trials on all, and the best of them on fresh seeds."""
@@ -124,6 +126,21 @@ def open_stage(
         limit=limit,
         defaults=defaults,
     )
+
+
+def epoch_metrics(settings: SweepSettings, base: Config, dataset: Mapping[str, Any]) -> list[str]:
+    """The ranking metrics on validation that a sweep shows in MLflow, each number once.
+
+    Args:
+        settings: name the metric that decides; where epochs have no value of it, the one that
+            training watches does.
+        base: names those that there are.
+        dataset: as a record describes it.
+    """
+    known, first = base.evaluation.metric_names, settings.objectives[0].metric
+    metric = first if first in known else base.training.early_stopping.monitor
+    one = one_held_out(dataset, "validation")
+    return [*main_metrics(known, metric, one_held_out=one)]
 
 
 def settings_of(

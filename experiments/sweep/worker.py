@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from types import FrameType
 from typing import Literal
 
@@ -23,6 +23,7 @@ from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.state import (
     TRACKING_VARIABLE,
     Assignment,
+    epoch_metrics,
     load_state,
     open_stage,
     settings_of,
@@ -40,7 +41,6 @@ from experiments.sweep.trial import (
 )
 from recsys.config import Config
 from recsys.errors import ArtifactError, BookendsError, ConfigError
-from recsys.evaluation.segments import main_k
 from recsys.pipeline import build_trainer, model_vectors
 from recsys.training.trainer import EpochResult, Step, Trainer
 from sweeps.settings import COSTS
@@ -142,6 +142,9 @@ class Worker:
         self._directory = SweepDirectory(state.sweep_dir)
         self._stop = stop
         self._last_tell = 0.0
+        # all of them would double what a trial costs in the tracker; the record has them
+        in_epochs = epoch_metrics(self._settings, self._base, state.dataset)
+        self._in_epochs = list(dict.fromkeys([*self._settings.measures, *in_epochs]))
         self._shown = dict.fromkeys([*self._settings.measures, *COSTS])
 
     def run(self) -> int:
@@ -212,7 +215,7 @@ class Worker:
             notes.epochs = result.number
             if self._tracker is not None:
                 with self._study.stopwatch:
-                    self._tracker.log_epoch(self._for_tracker(result))
+                    self._tracker.log_epoch(result, self._in_epochs)
             value = None if metric is None else result.validation.get(metric)
             return not self._study.report(trial, result.number, value)
 
@@ -273,19 +276,6 @@ class Worker:
         notes.seconds = time.monotonic() - started
         self._study.end(trial, how, notes, values)
         self._last_tell = stopwatch.take()
-
-    def _for_tracker(self, result: EpochResult) -> EpochResult:
-        """The epoch with the metrics to draw: those at the main k and those that trials are for.
-
-        All of them would double what a trial costs in the tracker; the record has them.
-        """
-        end = f"@{main_k(self._base.evaluation.metrics_k)}"
-        shown = {
-            name: value
-            for name, value in result.validation.items()
-            if name.endswith(end) or name in self._shown
-        }
-        return replace(result, validation=shown)
 
     def _give_back(self, trial: optuna.Trial, error: BaseException) -> None:
         """Queue an interrupted trial again, as far as that can still be done."""

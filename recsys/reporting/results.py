@@ -107,7 +107,12 @@ def monitor_of(record: RunRecord) -> str:
 
 def has_one_held_out(record: RunRecord, split: str) -> bool:
     """Whether every user of a split had exactly one item to find; no where it is not told."""
-    return (record.dataset.get("most_held_out") or {}).get(split) == 1
+    return one_held_out(record.dataset, split)
+
+
+def one_held_out(dataset: Mapping[str, Any], split: str) -> bool:
+    """The same of a data set as a record describes it."""
+    return (dataset.get("most_held_out") or {}).get(split) == 1
 
 
 def results_of(record: RunRecord) -> Results | None:

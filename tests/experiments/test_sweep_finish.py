@@ -151,6 +151,35 @@ def test_the_sweeps_run_shows_its_origin_and_what_is_known_from_the_start(open_s
     assert not [key for key in run.data.metrics if key.startswith("popularity/")]
 
 
+def test_mlflow_is_told_each_number_of_trials_and_baselines_once(open_sweep, work, client):
+    """Every user has one held-out item: precision and hit rate are recall, MAP is MRR."""
+    options = {"n_trials": 2, "finalists": 1, "finalist_seeds": 1, "baseline_trials": 1}
+    session = open_sweep("--evaluation.metrics_k", "[5, 10]", tracking=True, **options)
+    end(session, work)
+    told = {"ndcg_at_10", "recall_at_10", "mrr_at_10"}
+    parent = client.get_run(session.tracked.run_id).data.metrics
+    for group in ("popularity_val/", "ease_val/"):
+        assert {k.removeprefix(group) for k in parent if k.startswith(group)} == told
+    on_test = {k.removeprefix("test/") for k in parent if k.startswith("test/")}
+    assert on_test >= told | {"ndcg_at_5"} and not on_test & {"precision_at_10", "map_at_5"}
+    children = client.search_runs(
+        [session.tracked.experiment_id], "tags.`optuna.trial` != ''", max_results=10
+    )
+    for group in ("val/", "best/"):
+        shown = {k.removeprefix(group) for r in children for k in r.data.metrics if group in k}
+        assert shown == told
+
+
+def test_an_objective_that_equals_another_metric_is_the_one_that_mlflow_is_told(
+    open_sweep, work, client
+):
+    session = open_sweep(tracking=True, objectives=["precision@10"], n_trials=1)
+    work(session)
+    (run,) = client.search_runs([session.tracked.experiment_id], "tags.`optuna.trial` = '0'")
+    shown = {key for key in run.data.metrics if key.startswith("val/")}
+    assert shown == {"val/precision_at_10", "val/ndcg_at_10", "val/mrr_at_10"}
+
+
 def test_a_sweep_goes_on_in_its_store_wherever_one_stands(
     open_sweep, sweep_shop, monkeypatch, tmp_path_factory
 ):

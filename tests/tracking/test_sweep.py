@@ -8,6 +8,7 @@ from tracking import sweep as sweep_module
 from tracking.processes import Owner
 from tracking.sweep import TrialTracker, open_sweep
 
+SHOWN = ["ndcg@10", "recall@20"]
 CREATED = "2026-01-02T03:04:05+00:00"
 
 
@@ -133,7 +134,7 @@ def test_a_trial_is_one_run_under_the_parent_with_its_epochs(trials, client, epo
         {"model.user_encoder.feature_encoder.hidden_dims": [64], "training.learning_rate": 0.1}
     )
     for epoch in epochs:
-        trials.log_epoch(epoch)
+        trials.log_epoch(epoch, SHOWN)
     assert not client.get_run(trials.run_id).data.metrics  # a call an epoch would cost too much
     trials.end("complete", summary={"ndcg@10": 0.3, "coverage@10": None}, tags={})
     run = client.get_run(trials.run_id)
@@ -168,7 +169,7 @@ def test_the_ends_of_a_trial_are_told_apart(trials, client, how, status, state, 
 def test_a_long_trial_shows_its_epochs_while_it_runs(trials, client, epochs, monkeypatch):
     monkeypatch.setattr(sweep_module, "FLUSH_SECONDS", 0.0)
     trials.begin(0, "trial 0", {})
-    trials.log_epoch(epochs[0])
+    trials.log_epoch(epochs[0], SHOWN)
     assert client.get_run(trials.run_id).data.metrics["train/loss"] == 1.0
 
 
@@ -177,7 +178,7 @@ def test_a_trial_with_more_points_than_a_call_takes_is_sent_whole(trials, client
 
     trials.begin(0, "trial 0", {})
     for number in range(1, 401):
-        trials.log_epoch(dataclasses.replace(epochs[0], number=number))
+        trials.log_epoch(dataclasses.replace(epochs[0], number=number), SHOWN)
     trials.end("complete", summary={}, tags={})
     assert len(client.get_metric_history(trials.run_id, "val/ndcg_at_10")) == 400
 
@@ -215,7 +216,7 @@ def test_a_store_that_goes_away_is_warned_about_once(tmp_path, epochs, caplog):
     with caplog.at_level(logging.WARNING, logger="tracking"):
         for number in range(3):
             trials.begin(number, f"trial {number}", {})
-            trials.log_epoch(epochs[0])
+            trials.log_epoch(epochs[0], SHOWN)
             trials.end("complete", summary={"ndcg@10": 0.1}, tags={})
     assert trials.run_id is None
     assert caplog.text.count("trials go on without it") == 1
