@@ -16,6 +16,7 @@ from recsys.reporting.record import write_tables
 from recsys.reporting.sections import figures_of, reproduction, settings_view, views_of
 from sweeps import charts
 from sweeps.importances import EVALUATOR, FEWEST_TRIALS, importances_of
+from sweeps.on_test import on_test
 from sweeps.plots import PLOTS_DIR, PLOTS_FILE, write_plots
 from sweeps.record import SweepRecord
 from sweeps.summary import key_figures, notices, summary, why_ended
@@ -90,7 +91,8 @@ def _test(record: SweepRecord, tables: Tables) -> list[Block]:
         f"Every trial and every finalist was judged on validation. The test split was {times} in "
         "this sweep."
     )
-    return [Text(said), *views_of(tables, "test_looks")]
+    told = [Text(found)] if (found := on_test(record)) else []
+    return [Text(said), *told, *views_of(tables, "test_looks")]
 
 
 def _search(record: SweepRecord, tables: Tables) -> list[Block]:

@@ -10,6 +10,7 @@ from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import duration, metric_label, number
 from sweeps.costs import default_value, savings, time_use
 from sweeps.ending import Forecast
+from sweeps.on_test import mean_of_seeds, on_test, run_look, seeds_look, test_rows
 from sweeps.record import SearchEnd, SweepRecord, best_baseline
 from sweeps.tables import gain_over_default
 
@@ -30,9 +31,9 @@ def findings(record: SweepRecord) -> str:
 def key_table(record: SweepRecord) -> Table:
     """The best found beside the default configuration and the baselines.
 
-    A row an objective on validation, where baselines have no costs, and the first objective on test
-    once that was looked at. Of the best before there are finalists it is one training, after them
-    the mean over fresh seeds.
+    A row an objective on validation, where baselines have no costs, and once test was looked at one
+    for the mean over fresh seeds there, one for the run in full. Of the best before there are
+    finalists it is one training, after them the mean over fresh seeds.
     """
     finalists, ranked = record.finalists, record.ranked()
     winner = None if finalists is None else finalists.winner
@@ -45,11 +46,7 @@ def key_table(record: SweepRecord) -> Table:
             values = [means.get(trial, values[n]) for n, trial in enumerate((winner, 0))]
         known = [found.get(objective.metric) for found in record.baselines.values()]
         rows.append((f"{objective.metric} on validation", *values, *known))
-    metric = record.objectives[0].metric
-    for look in record.test_looks[:1]:
-        shown = {"default": look.metrics if winner == 0 else {}} | look.baselines
-        others = [shown.get(name, {}).get(metric) for name in ("default", *record.baselines)]
-        rows.append((f"{metric} on test", look.metrics.get(metric), *others))
+    rows += test_rows(record)
     first = "best so far" if winner is None else "winner"
     columns = ("metric", first, "default", *record.baselines)
     return Table("key_figures", "Key figures", "", columns, tuple(rows))
@@ -78,13 +75,16 @@ def key_figures(record: SweepRecord) -> tuple[KeyFigure, ...]:
     if row is not None and row.mean is not None:
         n = sum(value is not None for value in row.values)
         detail = (
-            f"trial {row.trial}, mean of {n} seeds" if n > 1 else f"trial {row.trial}, one seed"
+            f"trial {row.trial}, mean of {n} seeds on validation"
+            if n > 1
+            else f"trial {row.trial}, one seed on validation"
         )
         figures.append(KeyFigure(f"Winner's {metric}", number(row.mean), detail))
     elif ranked and ranked[0].values is not None:
         detail = f"trial {ranked[0].number}, a single training"
         figures.append(KeyFigure(f"Best {metric}", number(ranked[0].values[0]), detail))
     figures += _default_figure(record)
+    figures += _test_figures(record)
     figures.append(KeyFigure("Trials", str(len(record.trials)), _states(record)))
     saved = savings(record)
     if saved.spared is not None and saved.n_pruned:
@@ -98,6 +98,16 @@ def key_figures(record: SweepRecord) -> tuple[KeyFigure, ...]:
         value = f"{used.median_overhead * 1000:.0f} ms"
         figures.append(KeyFigure("Overhead a trial", value, detail))
     return tuple(figures)
+
+
+def _test_figures(record: SweepRecord) -> list[KeyFigure]:
+    metric = record.objectives[0].metric
+    looks = [(seeds_look(record), mean_of_seeds(record)), (run_look(record), "its run in full")]
+    return [
+        KeyFigure(f"On test {metric_label(metric)}", number(look.metrics[metric]), detail)
+        for look, detail in looks
+        if look is not None and look.metrics.get(metric) is not None
+    ]
 
 
 def _default_figure(record: SweepRecord) -> list[KeyFigure]:
@@ -264,17 +274,8 @@ def _test(record: SweepRecord) -> str:
         return "The test split was not opened."
     times = "once" if len(looks) == 1 else f"{len(looks)} times"
     purposes = "; ".join(dict.fromkeys(look.purpose for look in looks))
-    opened = f"The test split was opened {times} ({purposes})"
-    metric = record.objectives[0].metric
-    shown = [look for look in looks if look.metrics.get(metric) is not None]
-    if not shown:
-        return f"{opened}."
-    # the look that holds the default too compares like with like: a mean over seeds, not one run
-    fair = next((look for look in shown if "default" in look.baselines), shown[-1])
-    default = fair.baselines.get("default", {}).get(metric)
-    against = "" if default is None else f", the default {number(default)}"
-    value = number(fair.metrics[metric])
-    return f"{opened}: the winner reached {metric_label(metric)} {value}{against}."
+    said = f"The test split was opened {times} ({purposes})."
+    return f"{said} {on_test(record)}".rstrip()
 
 
 def _status(record: SweepRecord) -> str | None:

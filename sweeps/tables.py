@@ -13,6 +13,7 @@ from recsys.reporting.formatting import decimals, metric_label, moment, number
 from recsys.reporting.results import one_held_out
 from sweeps.costs import default_trial, default_value, gains, savings, time_use
 from sweeps.importances import importances_of
+from sweeps.on_test import RUN_IN_FULL
 from sweeps.record import (
     Comparison,
     EarlierSweep,
@@ -239,6 +240,7 @@ def test_table(record: SweepRecord) -> Table:
     rows = []
     for place, look in enumerate(record.test_looks, start=1):
         winner = "the winner" if look.trial is None else f"trial {look.trial}, the winner"
+        winner += f" ({'mean of seeds' if look.run_name is None else RUN_IN_FULL})"
         given = [(winner, look.metrics), *look.baselines.items()]
         for name, metrics in given:
             row: dict[str, Cell] = {"look": place, "recommender": name}

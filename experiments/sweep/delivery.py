@@ -12,6 +12,7 @@ from experiments.sweep.session import Session, describe, open_run, progress_poin
 from experiments.sweep.state import Stage, settings_of, tags_of, title_of
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.results import one_held_out
+from sweeps.on_test import run_look, seeds_look
 from sweeps.record import Numbers, SweepRecord, TrialRecord
 from sweeps.settings import COSTS
 from sweeps.study import SweepStudy
@@ -73,7 +74,8 @@ def deliver_sweep(session: Session, record: SweepRecord) -> None:
     deliver_trials(session)
     tracked.send_progress(progress_points(session.settings, record.trials))
     deliver_winner(session, record.best_run_name)
-    for look in record.test_looks[:1]:
+    look = seeds_look(record) or run_look(record)  # the run in full has a run of its own
+    if look is not None:
         tracked.send_metrics("test", _compared(record, look.metrics))
     tracked.send_files(session.directory.path)
 

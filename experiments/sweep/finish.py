@@ -37,6 +37,7 @@ from sweeps.finalists import (
     compare_finalists,
 )
 from sweeps.importances import importances_of
+from sweeps.on_test import on_test
 from sweeps.record import Finalists, SweepRecord, TestLook, TrialRecord
 from sweeps.report import write_sweep_report
 from sweeps.study import DEFAULT, ERROR, SweepStudy
@@ -339,6 +340,8 @@ def _report(session: Session) -> None:
     track(session)  # the store was away when the sweep began
     deliver_sweep(session, record)
     session.close("finished")
+    if said := on_test(record):
+        session.console.say(said)
     if session.base.experiment.tracking and (session.tracked is None or session.tracked.failures):
         logger.warning(
             "MLflow lacks some of this sweep; send it later with: bookends track %s",

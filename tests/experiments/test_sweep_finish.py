@@ -17,6 +17,7 @@ from experiments.sweep.opening import read_request
 from experiments.sweep.parent import mend
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.formatting import number
+from sweeps.on_test import on_test
 from sweeps.record import SweepRecord
 
 
@@ -126,7 +127,13 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, clie
     heads = "".join(note.splitlines()[2].split())
     assert heads.startswith("|metric|winner|default|popularity|item_knn|ease|")
     best = record.test_looks[0].metrics["ndcg@10"]
-    assert f"| ndcg@10 on test | {number(best)} |" in note
+    assert f"| ndcg@10 on test, one fresh seed | {number(best)} |" in note
+    in_full = record.test_looks[1].metrics["ndcg@10"]
+    assert f"| ndcg@10 on test, run in full | {number(in_full)} |" in note
+    for text in (done.stdout, note, (directory / "sweep_report.md").read_text()):
+        assert on_test(record) in text.replace("\n", " ")
+    assert parent.data.metrics["test/ndcg_at_10"] == best
+    assert runs["first-best"].data.metrics["test/ndcg_at_10"] == in_full
     history = client.get_metric_history(parent.info.run_id, "sweep/n_complete")
     assert [point.step for point in history] == [1, 2, 3, 4, 5]
     child = runs["trial 0 default"]

@@ -138,15 +138,6 @@ def test_running_the_named_winner_in_full_is_no_warning(make_sweep):
     assert not any("test split" in notice.text for notice in report.notices)
 
 
-def test_winner_and_default_on_test_come_from_the_same_look(make_sweep):
-    fair = dataclasses.replace(
-        LOOK, metrics={"ndcg@10": 0.18}, baselines={"default": {"ndcg@10": 0.17}}
-    )
-    full = dataclasses.replace(LOOK, purpose="in full", metrics={"ndcg@10": 0.5})
-    text = build_sweep_report(make_sweep(test_looks=(fair, full))).summary
-    assert "the winner reached NDCG@10 0.1800, the default 0.1700." in text
-
-
 def test_finalists_on_the_seed_of_the_search_are_a_warning(make_sweep):
     record = with_finalists(make_sweep())
     fresh = build_sweep_report(record).notices
