@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, assert_never
 
 import numpy as np
@@ -165,19 +166,8 @@ def compare_with_baseline(
     noise, degrees = pooled_std(finalists.rows)
     error = None if noise is None else noise / math.sqrt(len(frames))
     p_seeds = p_with_seeds(paired[:, 0] - paired[:, 1], error, degrees)
-    sign, level = 1 if rules.direction == "maximize" else -1, 1 - rules.confidence
-    is_clear = found.p_value <= level and not p_seeds > level
-    is_better = sign * found.difference > 0
-    if is_clear and not is_better:
-        sign = -sign  # by how much it is worse
-    low, high = sorted(sign * end for end in found.interval)
-    name = f"the best tuned baseline, {baseline_label(rival.name)}"
-    by = f"{number(sign * found.difference)} {interval(low, high)}, {chance(found.p_value)}"
-    if not math.isnan(p_seeds):
-        by += f"; counting the noise between seeds too, {chance(p_seeds)}"
-    way = "better" if is_better else "worse"
-    said = f"{way} than {name}, by" if is_clear else f"not distinguishable from {name}: difference"
-    return BaselineComparison(
+    level = 1 - rules.confidence
+    comparison = BaselineComparison(
         baseline=rival.name,
         difference=found.difference,
         low=found.interval[0],
@@ -186,6 +176,25 @@ def compare_with_baseline(
         p=found.p_value,
         p_seeds=p_seeds,
         n_users=found.n,
-        is_clear=is_clear,
-        verdict=f"The winner is {said} {by}.",
+        is_clear=found.p_value <= level and not p_seeds > level,
+        verdict="",
     )
+    return replace(comparison, verdict=_verdict(comparison, rules.direction))
+
+
+def _verdict(found: BaselineComparison, direction: Direction) -> str:
+    if found.difference is None or found.p is None:
+        return "The winner cannot be compared with the baselines: no user has a value under both."
+    sign = 1 if direction == "maximize" else -1
+    is_better = sign * found.difference > 0
+    if found.is_clear and not is_better:
+        sign = -sign  # by how much it is worse
+    low, high = sorted(sign * end for end in (found.low or 0.0, found.high or 0.0))
+    name = f"the best tuned baseline, {baseline_label(found.baseline)}"
+    by = f"{number(sign * found.difference)} {interval(low, high)}, {chance(found.p)}"
+    if found.p_seeds is not None:
+        by += f"; counting the noise between seeds too, {chance(found.p_seeds)}"
+    way = "better" if is_better else "worse"
+    unclear = f"not distinguishable from {name}: difference"
+    said = f"{way} than {name}, by" if found.is_clear else unclear
+    return f"The winner is {said} {by}."
