@@ -97,7 +97,7 @@ def build_sampler(settings: SweepSettings, place_of: Callable[[FrozenTrial], int
         settings: say which.
         place_of: a trial's place among the configurations of the study.
     """
-    seed, startup = settings.seed, settings.startup_trials
+    seed, startup = settings.draw_seed, settings.startup_trials
     if settings.sampler.startswith(HUB):
         return SeededSampler(hub_sampler(settings.sampler.removeprefix(HUB)), seed, place_of)
     name = cast("SamplerName", settings.sampler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -181,6 +182,13 @@ class SweepSettings(Section):
     def most_trials(self) -> int:
         """As many as the search may have."""
         return self.n_trials or UNLIMITED
+
+    @property
+    def draw_seed(self) -> int:
+        """What the sampler draws from: not what a sweep that this one starts from drew from."""
+        if not self.warm_from:
+            return self.seed
+        return zlib.crc32("\n".join([str(self.seed), *self.warm_from]).encode())
 
     @property
     def limits(self) -> Limits:

@@ -66,6 +66,19 @@ def test_what_the_space_does_not_hold_is_drawn(open_sweep, work, earlier):
         open_sweep(space={"training.learning_rate": {"float": [100, 200]}}, **options)
 
 
+def test_a_sweep_does_not_repeat_the_draws_of_the_one_that_it_starts_from(
+    open_sweep, work, earlier
+):
+    """Of the same seed, that is: its first trials are drawn at random as those were."""
+    again, warm = {"sampler": "random", "n_trials": 6}, {"warm_from": [str(earlier[0])]}
+    plain, started = open_sweep(name="plain", **again), open_sweep(name="warm", **again, **warm)
+    for session in (plain, started):
+        work(session)
+    drawn = [trial.params for trial in started.trials(started.main) if trial.origin is None]
+    assert drawn and not [params for params in drawn if params in earlier[1]]
+    assert sorted(map(str, run_by(plain))) == sorted(map(str, earlier[1]))
+
+
 def test_a_warm_start_is_part_of_what_a_sweep_is_and_no_grid_has_one(open_sweep, earlier):
     options = {"warm_from": [str(earlier[0])], **WARM}
     warm, cold = open_sweep(**options), open_sweep(**WARM)
