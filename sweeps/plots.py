@@ -24,12 +24,12 @@ from recsys.reporting.formatting import metric_label, moment
 from recsys.reporting.pages import page_templates
 from recsys.reporting.record import write_text
 from sweeps.charts import baseline_levels, best_so_far
+from sweeps.importance_tables import correlation_name
 from sweeps.importances import importances_of
 from sweeps.memory_study import memory_study
 from sweeps.parallel import hover_text, parallel_figure
 from sweeps.record import Importances, SweepRecord, TrialRecord
 from sweeps.record import TrialState as State
-from sweeps.tables import correlation_name
 
 PLOTS_DIR = "plots"
 PLOTS_FILE = "index.html"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from recsys.baselines.names import baseline_label
@@ -12,15 +12,12 @@ from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import decimals, metric_label, moment, number
 from recsys.reporting.results import one_held_out
 from sweeps.costs import default_trial, default_value, gains, savings, time_use
-from sweeps.importances import importances_of
+from sweeps.importance_tables import importance_tables
 from sweeps.on_test import RUN_IN_FULL
 from sweeps.record import (
     Comparison,
-    EarlierSweep,
     Finalists,
-    Importances,
     Optimism,
-    RankCorrelation,
     SweepRecord,
     TrialRecord,
 )
@@ -39,7 +36,7 @@ def sweep_tables(record: SweepRecord) -> dict[str, Table]:
         test_table(record),
         baselines_table(record),
         best_table(record),
-        *_importance_tables(record),
+        *importance_tables(record),
         space_table(record),
         fidelity_table(record),
         gains_table(record),
@@ -111,7 +108,7 @@ def best_table(record: SweepRecord) -> Table:
         "Validation, each value from a single training and chosen as one of many: too good on "
         "average. A gap: the setting did not apply, or the default lies outside the space."
     )
-    return _without_gaps(Table.from_records("best_trials", what, note, rows))
+    return Table.from_records("best_trials", what, note, rows).without_gaps()
 
 
 def trials_table(record: SweepRecord) -> Table:
@@ -132,7 +129,7 @@ def trials_table(record: SweepRecord) -> Table:
         "What: where a configuration is from that was not drawn. Overhead: seconds in tracking and "
         "in the study's storage, part of the trial's seconds."
     )
-    return _without_gaps(Table.from_records("trials", "Every trial", note, rows))
+    return Table.from_records("trials", "Every trial", note, rows).without_gaps()
 
 
 def failed_table(record: SweepRecord) -> Table:
@@ -150,7 +147,7 @@ def failed_table(record: SweepRecord) -> Table:
         }
         for trial in record.in_state("failed")
     ]
-    return _without_gaps(Table.from_records("failed_trials", "Failed trials", "", rows))
+    return Table.from_records("failed_trials", "Failed trials", "", rows).without_gaps()
 
 
 def finalists_table(record: SweepRecord) -> Table:
@@ -177,7 +174,7 @@ def finalists_table(record: SweepRecord) -> Table:
             f"{finalists.n_spared} of {len(finalists.rows) * len(finalists.seeds)} trainings were "
             "spared."
         )
-    return _without_gaps(Table.from_records("finalists", "Finalists on fresh seeds", note, rows))
+    return Table.from_records("finalists", "Finalists on fresh seeds", note, rows).without_gaps()
 
 
 def comparisons_table(record: SweepRecord) -> Table:
@@ -255,7 +252,7 @@ def test_table(record: SweepRecord) -> Table:
     ]
     note = " ".join([*said, OTHERS_NOTE])
     title = "Openings of the test split"
-    return _without_gaps(Table.from_records("test_looks", title, note, rows))
+    return Table.from_records("test_looks", title, note, rows).without_gaps()
 
 
 test_table.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
@@ -300,58 +297,6 @@ def _baselines_note(record: SweepRecord) -> str:
     return " ".join([*said, OTHERS_NOTE])
 
 
-def _importance_tables(record: SweepRecord) -> list[Table]:
-    """One an objective; the caveat stands with the last, earlier sweeps beside the first."""
-    found = record.importances or importances_of(record)
-    last = len(found) - 1
-    return [
-        _importance_table(each, () if place else record.earlier, with_caveat=place == last)
-        for place, each in enumerate(found)
-    ]
-
-
-def _importance_table(
-    found: Importances, earlier: Sequence[EarlierSweep], *, with_caveat: bool
-) -> Table:
-    safe = "".join(letter if letter.isalnum() else "_" for letter in found.metric).lower()
-    title = f"What {metric_label(found.metric)} depended on"
-    what = "correlation" if found.correlations else "share"
-    beside = {each.name: _told(each.importances) for each in earlier if _are_alike(each, found)}
-    rows = list[dict[str, Cell]]()
-    for setting, value in _told(found).items():
-        rows.append({"setting": setting, what: value})
-        rows[-1] |= {f"in {name}": told.get(setting) for name, told in beside.items()}
-    for row, each in zip(rows, found.correlations, strict=False):
-        row |= {"interval": f"[{each.low:.2f}, {each.high:.2f}]", "trials": each.n_trials}
-    by = f"{found.evaluator} with {metric_label(found.metric)}"
-    by = by if found.correlations else f"Share of importance by {found.evaluator}"
-    said = [f"{by}, {found.n_trials} trials.", *(_earlier_note(each, found) for each in earlier)]
-    note = " ".join([*said, *([found.caveat] if with_caveat else [])])
-    return _without_gaps(Table.from_records(f"importances_{safe}", title, note, rows))
-
-
-def _told(found: Importances) -> dict[str, float]:
-    """{setting: share}, or {setting, of a choice with its value: correlation}."""
-    return found.values or {correlation_name(each): each.rho for each in found.correlations}
-
-
-def _are_alike(earlier: EarlierSweep, found: Importances) -> bool:
-    """Whether both are shares, or both correlations."""
-    return earlier.importances.evaluator == found.evaluator and bool(_told(earlier.importances))
-
-
-def _earlier_note(earlier: EarlierSweep, found: Importances) -> str:
-    told = earlier.importances
-    if _are_alike(earlier, found):
-        return f"In {earlier.name}: {metric_label(told.metric)}, {told.n_trials} trials."
-    return f"{earlier.name} has none to compare ({told.reason or told.evaluator})."
-
-
-def correlation_name(found: RankCorrelation) -> str:
-    """The setting, with the value that stands against all others."""
-    return found.setting if found.value is None else f"{found.setting} = {found.value}"
-
-
 def space_table(record: SweepRecord) -> Table:
     """What was searched."""
     default = default_trial(record)
@@ -368,7 +313,7 @@ def space_table(record: SweepRecord) -> Table:
             row["default"] = str(label(default.params[name]))
         rows.append(row)
     note = "A default that is not shown lies outside the space, or its setting does not apply."
-    return _without_gaps(Table.from_records("space", "What was searched", note, rows))
+    return Table.from_records("space", "What was searched", note, rows).without_gaps()
 
 
 def _range(spec: Mapping[str, Any]) -> str:
@@ -507,12 +452,6 @@ def _settings(trial: TrialRecord, names: Mapping[str, str]) -> dict[str, Cell]:
         short: setting_text(trial.params[n]) if n in trial.params else None
         for n, short in names.items()
     }
-
-
-def _without_gaps(table: Table) -> Table:
-    """The table less the columns that hold nothing."""
-    held = zip(table.columns, zip(*table.rows, strict=True), strict=False)
-    return table.select([name for name, cells in held if any(c is not None for c in cells)])
 
 
 def gain_over_default(record: SweepRecord) -> float | None:

@@ -79,6 +79,11 @@ class Table:
             self, columns=tuple(self.columns[place] for place in places), rows=rows
         )
 
+    def without_gaps(self) -> Table:
+        """The table less the columns that hold nothing."""
+        held = zip(self.columns, zip(*self.rows, strict=True), strict=False)
+        return self.select([name for name, cells in held if any(c is not None for c in cells)])
+
     def to_frame(self) -> pd.DataFrame:
         """The same as a data frame; a column of numbers with gaps becomes float with NaN."""
         return pd.DataFrame.from_records(list(self.rows), columns=list(self.columns))

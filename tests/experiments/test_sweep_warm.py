@@ -8,7 +8,8 @@ from click.testing import CliRunner
 from experiments.cli import main
 from experiments.sweep.first import WARM_TRIALS
 from recsys.errors import ConfigError
-from sweeps.tables import correlation_name, sweep_tables
+from sweeps.importance_tables import correlation_name
+from sweeps.tables import sweep_tables
 
 WARM = {"n_trials": 5, "seed": 7}
 
