@@ -102,7 +102,7 @@ def start_lightfm_bpr(path: str, dim: int, with_features: bool) -> Run:
 
 
 def start_lightfm_epochs(path: str, out: str, loss: str, dim: int, learning_rate: float) -> Run:
-    """A run is one more epoch of LightFM with the items' features; only training is timed.
+    """A run is one more epoch of LightFM with the items' text features; only training is timed.
 
     Args:
         path: arrays of the data.
@@ -115,8 +115,11 @@ def start_lightfm_epochs(path: str, out: str, loss: str, dim: int, learning_rate
 
     train = interactions(path, "train").tocoo()
     identity = sparse.identity(train.shape[1], dtype=np.float32, format="csr")
-    features = sparse.hstack([identity, item_features(path)], format="csr", dtype=np.float32)
-    # As LightFM's own Dataset does it: the weights of an item's features sum to 1.
+    with np.load(path) as arrays:
+        n_dense = int(arrays["n_dense"])
+    # As LightFM's own Dataset does it: the weights of an item's features sum to 1. Standardised
+    # numbers, which may be negative, have no place in such a sum.
+    features = sparse.hstack([identity, item_features(path)[:, n_dense:]], format="csr")
     features = sparse.diags(1 / np.asarray(features.sum(axis=1)).ravel()) @ features
     features = features.tocsr().astype(np.float32)
     model = LightFM(no_components=dim, loss=loss, learning_rate=learning_rate, random_state=0)

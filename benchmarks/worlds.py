@@ -142,4 +142,5 @@ def save_for_peers(prepared: Prepared, path: Path) -> None:
         feature_indices=matrix.indices,
         feature_offsets=matrix.indptr,
         n_features=matrix.shape[1],
+        n_dense=features.dense.shape[1],
     )
