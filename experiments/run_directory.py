@@ -27,6 +27,7 @@ MAY_CHANGE_ON_RESUME = (
     "training.refit",
     "evaluation.memory_limit_mb",
     "diagnostics.",
+    "experiment.tags",
     "experiment.tracking",
     "experiment.tracking_uri",
 )

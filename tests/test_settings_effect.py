@@ -213,6 +213,7 @@ TESTED_BELOW = {
     "experiment.name",
     "experiment.run_name",
     "experiment.runs_dir",
+    "experiment.tags",
     "experiment.tracking",
     "experiment.tracking_uri",
     "experiment.system_metrics",

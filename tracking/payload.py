@@ -265,7 +265,8 @@ def tags(record: RunRecord) -> dict[str, str]:
         "bookends.dataset": record.dataset.get("fingerprint"),
         "mlflow.note.content": description(record),
     }
-    return {key: str(value) for key, value in values.items() if value}
+    given = record.setting("experiment.tags") or {}
+    return given | {key: str(value) for key, value in values.items() if value}
 
 
 def dataset_input(

@@ -28,6 +28,9 @@ class ExperimentConfig(Section):
     """The one seed behind initial weights, shuffling, negatives, samples and splits."""
     runs_dir: Path = Path("artifacts/runs")
     """Where run directories are made."""
+    tags: dict[str, str] = Field(default={})
+    """MLflow tags of the run, for example {team: search}; names of letters, digits, '_', '-', '.'
+    and '/', none of which begins with "bookends." or "mlflow."."""
     tracking: bool = True
     """Mirror the run to MLflow."""
     tracking_uri: str | None = None
@@ -48,6 +51,13 @@ class ExperimentConfig(Section):
             self.name.strip() != "" and len(self.name) <= 200,
             f"'name' must have 1 to 200 characters, got {self.name!r:.40}",
         )
+        for tag in self.tags:
+            require(
+                re.fullmatch(r"(?!(bookends|mlflow)\.)\w[\w./-]{0,99}", tag) is not None,
+                "'tags' must have names of 1 to 100 letters, digits, '_', '-', '.' and '/', a "
+                "letter or digit first, which do not begin with 'bookends.' or 'mlflow.', got "
+                f"{tag!r:.120}",
+            )
         require(
             self.tracking or not self.system_metrics,
             "'system_metrics' has an effect only with 'tracking'",

@@ -26,6 +26,7 @@ from recsys.reporting.results import has_one_held_out, monitor_of
 _PLACES = (
     *("experiment.name", "experiment.run_name", "experiment.runs_dir"),
     *("experiment.tracking", "experiment.tracking_uri", "diagnostics.report_path"),
+    "experiment.tags",
     *("data.books_path", "data.interactions_path", "data.cache_dir"),
     *("data.validation_path", "data.test_path"),
 )
@@ -179,7 +180,9 @@ def differing_settings(runs: Sequence[ComparedRun]) -> list[tuple[str, list[Any]
     names = dict.fromkeys(name for settings in flat for name in settings)
     rows = [(name, [settings.get(name, ...) for settings in flat]) for name in names]
     return [
-        (name, values) for name, values in rows if name not in _PLACES and _differ(values, flat)
+        (name, values)
+        for name, values in rows
+        if not name.startswith(_PLACES) and _differ(values, flat)
     ]
 
 

@@ -109,6 +109,7 @@ def test_a_dotted_name_in_a_file_is_told_its_place(tmp_path):
         ('experiment: {name: "\\ud800"}', "'experiment.name': must be printable text"),
         ("experiment: {run_name: a/b}", "'experiment': 'run_name' must be 1 to 100 letters, di"),
         ("experiment: {run_name: " + "x" * 300 + "}", "'experiment': 'run_name' must be 1 to 100"),
+        ("experiment: {tags: {mlflow.user: me}}", "'experiment': 'tags' must have names of 1 to"),
         ("experiment: {name: ''}", "'experiment': 'name' must have 1 to 200 characters"),
         ("experiment: {name: " + "x" * 600 + "}", "'experiment': 'name' must have 1 to 200"),
     ],

@@ -248,3 +248,11 @@ def test_the_use_of_the_machine_is_logged_where_the_setting_says_so(
         assert any(key.startswith("system/") for key in metrics) == is_wanted
     threads = [thread.name for thread in threading.enumerate()]
     assert "SystemMetricsMonitor" not in threads
+
+
+def test_the_tags_of_the_settings_are_those_of_the_run(run_dir, store, client, running_record):
+    config = running_record.config
+    config["experiment"]["tags"] = {"team": "search"}
+    dataclasses.replace(running_record, config=config).write(run_dir)
+    tags = client.get_run(mirror(run_dir, store).run_id).data.tags
+    assert tags["team"] == "search" and "bookends.status" in tags
