@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import click
 
+from experiments.commands.bisect import bisect
 from experiments.commands.compare import compare
 from experiments.commands.prepare import prepare
 from experiments.commands.recommend import recommend
@@ -373,5 +374,5 @@ def sweep_report(sweep_dir: Path, pdf: bool) -> None:
 
 
 complete(start, ("sampler", "pruner"))
-for _command in (compare, runs, recommend, register, rollback, serve):
+for _command in (bisect, compare, runs, recommend, register, rollback, serve):
     main.add_command(_command)

@@ -32,13 +32,13 @@ def print_comparison(comparison: RunComparison, console: Console | None = None) 
         console.print(f"[{colour}]●[/{colour}] {text}\n", highlight=False)
     for name in ("settings", "environment"):
         if name in tables:
-            _print_table(tables[name], console)
-    _print_table(_joined(tables["metrics"], comparison), console)
+            print_table(tables[name], console)
+    print_table(_joined(tables["metrics"], comparison), console)
     for name in ("differences", "segment_differences"):
         if name in tables:
             table = shortened(tables[name])
             shown = [column for column in table.columns if column not in _ONLY_IN_REPORT]
-            _print_table(table.select(shown), console)
+            print_table(table.select(shown), console)
 
 
 def print_places(
@@ -53,7 +53,8 @@ def print_places(
         console.print(text, highlight=False, soft_wrap=True)
 
 
-def _print_table(table: Table, console: Console) -> None:
+def print_table(table: Table, console: Console) -> None:
+    """Print a table under its title."""
     console.print(f"[bold]{escape(table.title)}[/bold]", highlight=False)
     if not table.rows:
         console.print(escape(table.note) + "\n", highlight=False)

@@ -1,0 +1,197 @@
+"""The bisection of two runs, from what a person calls them to the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.markup import escape
+
+from experiments.bisect.code import checkouts, commit_of, why_not_crossed
+from experiments.bisect.factors import Cell, RunPair
+from experiments.bisect.training import Crossing, metric_of
+from experiments.compare_console import print_places, print_table
+from experiments.console import RunConsole
+from experiments.environment import git_commit
+from experiments.runs_console import usual_console
+from recsys.errors import ConfigError, DataError
+from recsys.evaluation.attribution import attribute
+from recsys.reporting.bisection import (
+    N_SAMPLES,
+    Bisection,
+    CrossedRun,
+    Step,
+    bisection_tables,
+    verdict,
+    write_bisection,
+)
+from recsys.reporting.results import monitor_of
+from tracking.past_runs import find_run
+
+
+@dataclass(frozen=True)
+class BisectRequest:
+    """What is asked for.
+
+    Attributes:
+        old: the first run, as a person calls it.
+        new: the second.
+        metric: None takes the one by which the first run was trained.
+        n_seeds: on how many seeds every run is trained.
+        narrow: whether the settings are narrowed down to one.
+        out: where the directory is made.
+        experiment: where runs are looked for; None looks in all.
+        tracking_uri: the store; None takes the usual one.
+        is_tracked: whether runs are mirrored to MLflow.
+    """
+
+    old: str
+    new: str
+    metric: str | None = None
+    n_seeds: int = 1
+    narrow: bool = False
+    out: Path = Path("artifacts/bisects")
+    experiment: str | None = None
+    tracking_uri: str | None = None
+    is_tracked: bool = True
+
+
+def bisect(request: BisectRequest) -> Bisection:
+    """Find the runs, train those between them, and write the report.
+
+    Raises:
+        BookendsError: a run that is not found, or nothing that could be crossed.
+    """
+    old, new = (
+        find_run(text, request.tracking_uri, request.experiment)
+        for text in (request.old, request.new)
+    )
+    reason = why_not_crossed(old, new)
+    pair = RunPair(old, new, has_code=not reason)
+    metric = request.metric or monitor_of(old.record)
+    _check(pair, metric, reason, narrow=request.narrow)
+    places: dict[str, Any] = {"tracking": request.is_tracked}
+    if request.tracking_uri is not None:
+        places |= {"tracking_uri": request.tracking_uri}
+    name = _name(pair)
+    directory = request.out / name
+    with checkouts(directory / "code") as checkout:
+        crossing = Crossing(pair, name, directory, places, checkout, RunConsole())
+        crossing.check(narrow=request.narrow)
+        found = _find(crossing, metric, request, reason)
+    _print(found, write_bisection(found, directory))
+    return found
+
+
+def _check(pair: RunPair, metric: str, reason: str, *, narrow: bool) -> None:
+    """Refuse runs between which there is nothing to find."""
+    for run in pair.ends:
+        metric_of(run, metric)
+    if not pair.factors:
+        raise DataError(f"runs must differ in settings, data or code, but {_alike(pair, reason)}")
+    if narrow and len(pair.settings) < 2:
+        raise ConfigError(
+            "'--narrow' must have two settings or more to choose from, but the runs differ in "
+            f"{len(pair.settings)}"
+        )
+
+
+def _find(crossing: Crossing, metric: str, request: BisectRequest, reason: str) -> Bisection:
+    pair = crossing.pair
+    old, new = pair.ends
+    confidence = float(old.record.setting("evaluation.confidence", 0.95))
+    cells = [_crossed(crossing, cell, metric, request.n_seeds) for cell in pair.cells]
+    steps = _narrow(crossing, metric, request.n_seeds, confidence) if request.narrow else ()
+    return Bisection(
+        name=crossing.name,
+        old=old.name,
+        new=new.name if new.name != old.name else f"{new.name} ({new.record.created})",
+        metric=metric,
+        factors=pair.factors,
+        cells=tuple(cells),
+        differing=pair.differing,
+        notices=tuple(_notices(crossing, reason)),
+        confidence=confidence,
+        steps=tuple(steps),
+    )
+
+
+def _crossed(crossing: Crossing, cell: Cell, metric: str, n_seeds: int) -> CrossedRun:
+    values = crossing.values(cell, metric, n_seeds)
+    given = crossing.pair.given(cell)
+    name = crossing.run_name(cell) if given is None else given.name
+    return CrossedRun(crossing.levels(cell), name, given is not None, values)
+
+
+def _narrow(crossing: Crossing, metric: str, n_seeds: int, confidence: float) -> Iterator[Step]:
+    """Halve the settings until one is left, data and code as in the new run.
+
+    What cannot be trained, since settings are at odds, is no place to cut.
+    """
+    low, high = 0, len(crossing.pair.settings)
+    values: dict[int, pd.Series] = {}
+    while True:
+        for n in (low, high):
+            if n not in values:
+                values[n] = _crossed(crossing, Cell(n, 1, 1), metric, n_seeds).mean_values
+        _, share = attribute(
+            [values[low], values[high]],
+            n_samples=N_SAMPLES,
+            confidence=confidence,
+            rng=np.random.default_rng(0),
+        )
+        yield Step(low, high, share)
+        between = sorted(range(low + 1, high), key=lambda n: abs(2 * n - low - high))
+        middle = next((n for n in between if crossing.is_possible(Cell(n, 1, 1))), None)
+        if middle is None:
+            return
+        values[middle] = _crossed(crossing, Cell(middle, 1, 1), metric, n_seeds).mean_values
+        gains = [abs(values[middle].mean() - values[end].mean()) for end in (low, high)]
+        low, high = (low, middle) if gains[0] >= gains[1] else (middle, high)
+
+
+def _alike(pair: RunPair, reason: str) -> str:
+    old, new = (f"'{run.name}'" for run in pair.ends)
+    text = f"{old} and {new} are alike in all that bears on the model and its metrics"
+    return f"{text}; {reason[:1].lower()}{reason.rstrip('.')[1:]}" if reason else text
+
+
+def _name(pair: RunPair) -> str:
+    """Such as ``new-against-old-1a2b3c4d``, safe as the name of a directory."""
+    identity = [[run.name, run.record.created] for run in pair.ends]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
+    text = f"{pair.new.name[:60]}-against-{pair.old.name[:60]}-{key}"
+    return re.sub(r"[^\w.-]", "-", text).lstrip(".")
+
+
+def _notices(crossing: Crossing, reason: str) -> Iterator[str]:
+    pair = crossing.pair
+    if reason:
+        yield reason
+        if commit_of(pair.old) != commit_of(pair.new):
+            yield "What the code changed counts among the shares of the others."
+    trained = {pair.commit(cell) for cell in pair.cells[1:-1]} - {git_commit()}
+    if any(crossing.checkout(commit) is None for commit in trained):
+        yield (
+            "The runs between the two were trained by the present code, since that of the two "
+            "could not be had."
+        )
+    if pair.has_other_files:
+        yield "The contents of the data files differ."
+
+
+def _print(found: Bisection, files: tuple[Path, Path]) -> None:
+    console = usual_console()
+    console.print(f"\n[bold]{escape(verdict(found))}[/bold]\n", highlight=False)
+    for text in found.notices:
+        console.print(escape(text), highlight=False)
+    for table in bisection_tables(found).values():
+        print_table(table, console)
+    print_places(*files)
