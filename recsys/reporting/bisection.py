@@ -166,13 +166,16 @@ def verdict(found: Bisection) -> str:
         text += " That may be chance, and with it all that follows."
     if len(found.factors) == 1:
         return f"{text} They differ in {found.factors[0]} alone.{_narrowed(found)}"
-    parts = [
-        f"{name} made {points(100 * share.value)} points{_percent(found, share)}"
-        + ("" if is_real(share) else ", which may be chance")
-        for name, share in sorted(found.shares.items(), key=lambda each: -abs(each[1].value))
-    ]
-    said = "; ".join(parts)
+    ordered = sorted(found.shares.items(), key=lambda each: -abs(each[1].value))
+    said = "; ".join(_made(found, name, share) for name, share in ordered)
     return f"{text} {said[:1].upper()}{said[1:]}.{_narrowed(found)}"
+
+
+def _made(found: Bisection, name: str, share: Share) -> str:
+    if share.value == 0 and share.interval == (0, 0):
+        return f"{name} changed nothing"
+    rest = "" if is_real(share) else ", which may be chance"
+    return f"{name} made {points(100 * share.value)} points{_percent(found, share)}{rest}"
 
 
 def is_real(share: Share) -> bool:

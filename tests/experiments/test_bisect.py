@@ -258,6 +258,7 @@ def test_the_code_of_a_commit_is_run_from_a_checkout_of_it(made, bisect, reposit
     listed = subprocess.run(["git", "worktree", "list"], capture_output=True, text=True, check=True)
     assert len(listed.stdout.splitlines()) == 1
     assert found["notices"] == []
+    assert "settings changed nothing" in found["in_words"]
 
 
 @pytest.mark.parametrize(
