@@ -20,7 +20,8 @@ from experiments.signals import Interrupted
 from recsys.addresses import hide_passwords
 from recsys.errors import BookendsError
 
-PATH, RUN = click.Path(path_type=Path), RunPath(path_type=Path)
+PATH = click.Path(path_type=Path)
+RUN, SWEEP = RunPath("runs"), RunPath("sweeps")
 PDF = click.option("--pdf", is_flag=True, help="As a PDF too; needs the extra 'pdf'.")
 OVERRIDES = {"ignore_unknown_options": True, "allow_interspersed_args": True}
 
@@ -126,7 +127,7 @@ def _say_written(report: tuple[Path, Path], pdf: bool) -> None:
 
 
 @main.command()
-@click.argument("directory", type=RUN)
+@click.argument("directory", type=RunPath("runs", "sweeps"))
 @click.option("--tracking-uri", help="MLflow store or server; default as in the run.")
 @click.option(
     "--storage", envvar="BOOKENDS_STORAGE", help="Of a sweep's study, where it is a database."
@@ -364,7 +365,7 @@ def worker(
 
 
 @sweep.command("report")
-@click.argument("sweep_dir", type=RUN)
+@click.argument("sweep_dir", type=SWEEP)
 @PDF
 def sweep_report(sweep_dir: Path, pdf: bool) -> None:
     """Write the report of a sweep again from what its directory holds."""

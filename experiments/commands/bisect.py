@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
+from experiments.commands.words import RunName
+
 
 @click.command()
-@click.argument("old")
-@click.argument("new")
+@click.argument("old", type=RunName())
+@click.argument("new", type=RunName())
 @click.option("--metric", help="To explain.  [default: that by which OLD was trained]")
 @click.option(
     "--seeds",

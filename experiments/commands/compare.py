@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from experiments.commands.words import RunName
+
 
 @click.command()
-@click.argument("run", nargs=-1, required=True)
+@click.argument("run", type=RunName(), nargs=-1, required=True)
 @click.option("--metric", "metrics", multiple=True, help="To test; the first one decides.")
 @click.option(
     "--confidence",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from experiments.commands.words import RunName
+
 _NAME = click.option(
     "--name", default="bookends", show_default=True, help="Of the registered model."
 )
@@ -14,7 +16,7 @@ _TRACKING_URI = click.option("--tracking-uri", help="MLflow store or server.")
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", type=RunName())
 @_NAME
 @click.option("--metric", default="ndcg@10", show_default=True, help="To be better on.")
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the test.")

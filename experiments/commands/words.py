@@ -20,6 +20,7 @@ _PARTS = {
     ),
     "Where": ("name", "storage", "sweeps_dir"),
 }
+_RECORDS = {"runs": "record.json", "sweeps": "study.json"}
 _DEFAULTS = {
     "objectives": "ndcg@10",
     "pruner": "median; none where it could not prune",
@@ -86,24 +87,45 @@ class WordsOf(click.ParamType[str]):
 
 
 class RunPath(click.Path):
-    """A run or sweep directory; the shell completes those below artifacts."""
+    """A directory that a run or a sweep left; the shell completes those below artifacts."""
+
+    def __init__(self, *kinds: str) -> None:
+        super().__init__(path_type=Path)
+        self._kinds = kinds
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Directories of runs and sweeps here that begin so or are named so, newest first."""
-        found = [
-            path
-            for kind, file in (("runs", "record.json"), ("sweeps", "study.json"))
-            for path in Path("artifacts", kind).glob("*")
-            if (path / file).is_file()
-        ]
-        found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        return [
-            CompletionItem(str(path))
-            for path in found
-            if str(path).startswith(incomplete) or path.name.startswith(incomplete)
-        ] or super().shell_complete(ctx, param, incomplete)
+        """Directories here that begin so or are named so, newest first."""
+        found = _directories(self._kinds, incomplete)
+        return found or super().shell_complete(ctx, param, incomplete)
+
+
+class RunName(click.ParamType[str]):
+    """What a person calls a run; the shell completes its name to its directory, else to files."""
+
+    name = "text"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Directories of runs here that begin so or are named so, newest first."""
+        return _directories(("runs",), incomplete) or [CompletionItem(incomplete, type="file")]
+
+
+def _directories(kinds: Sequence[str], incomplete: str) -> list[CompletionItem]:
+    found = [
+        path
+        for kind in kinds
+        for path in Path("artifacts", kind).glob("*")
+        if (path / _RECORDS[kind]).is_file()
+    ]
+    found.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    return [
+        CompletionItem(str(path))
+        for path in found
+        if str(path).startswith(incomplete) or path.name.startswith(incomplete)
+    ]
 
 
 def complete(command: click.Command, names: Sequence[str]) -> None:

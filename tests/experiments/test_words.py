@@ -1,5 +1,6 @@
 """What the shell completes, what --help shows, and what a list of runs costs."""
 
+import os
 import subprocess
 import sys
 
@@ -36,14 +37,50 @@ def test_words_of_a_sweep_are_completed(words, incomplete, found):
     assert completed(words, incomplete) == found
 
 
-def test_runs_and_sweeps_are_completed_by_name_or_path(tmp_path, monkeypatch):
+@pytest.fixture
+def artifacts(tmp_path, monkeypatch):
+    """A run, a sweep of the same name, and a directory without either."""
     monkeypatch.chdir(tmp_path)
-    for path, file in (("runs/first", "record.json"), ("sweeps/second", "study.json")):
+    for path, file in (("runs/first", "record.json"), ("sweeps/first", "study.json")):
         (tmp_path / "artifacts" / path).mkdir(parents=True)
         (tmp_path / "artifacts" / path / file).write_text("{}")
-    (tmp_path / "artifacts" / "runs" / "fire").mkdir()  # holds no run
-    assert completed(["report"], "fir") == ["artifacts/runs/first"]
-    assert completed(["track"], "artifacts/sw") == ["artifacts/sweeps/second"]
+    (tmp_path / "artifacts" / "runs" / "fire").mkdir()
+    return tmp_path / "artifacts"
+
+
+RUN, SWEEP = "artifacts/runs/first", "artifacts/sweeps/first"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["compare"], {RUN}),
+        (["compare", "other"], {RUN}),
+        (["bisect"], {RUN}),
+        (["bisect", "other"], {RUN}),
+        (["register"], {RUN}),
+        (["report"], {RUN}),
+        (["run", "--resume"], {RUN}),
+        (["sweep", "report"], {SWEEP}),
+        (["track"], {RUN, SWEEP}),
+    ],
+)
+def test_what_takes_a_run_or_a_sweep_is_completed_by_name_or_path(artifacts, words, found):
+    assert set(completed(words, "fir")) == found
+    assert set(completed(words, "artifacts/")) == found
+
+
+def test_the_newest_run_is_completed_first(artifacts):
+    (artifacts / "runs" / "fir").mkdir()
+    (artifacts / "runs" / "fir" / "record.json").write_text("{}")
+    os.utime(artifacts / "runs" / "first", (1, 1))
+    assert completed(["compare"], "") == ["artifacts/runs/fir", RUN]
+
+
+def test_another_word_for_a_run_may_be_a_file(artifacts):
+    found = ShellComplete(main, {}, "bookends", "_BOOKENDS_COMPLETE")
+    (item,) = found.get_completions(["compare", "first"], "lists.pa")
+    assert (item.type, item.value) == ("file", "lists.pa")
 
 
 def test_the_help_of_a_sweep_shows_every_option_once_its_defaults_and_the_other_commands():
@@ -71,10 +108,16 @@ def test_a_runs_name_says_what_differs_from_the_default(tmp_path):
     assert "-1_more-" in RunDirectory.create(config).name
 
 
-def test_runs_are_listed_without_torch():
-    code = (
-        "import sys, experiments.cli, experiments.runs_console, tracking.run_list; "
-        "print(sorted({'torch', 'optuna'} & set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import experiments.cli, experiments.runs_console, tracking.run_list",
+        "from click.shell_completion import ShellComplete; from experiments.cli import main; "
+        "[ShellComplete(main, {}, '', '').get_completions([name], 'a') "
+        "for name in ('compare', 'register', 'bisect', 'report')]",
+    ],
+)
+def test_runs_are_listed_and_completed_without_torch(code):
+    code += "; import sys; print(sorted({'torch', 'optuna'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
