@@ -3,19 +3,81 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from recsys.reporting.document import Block, Report
-from recsys.reporting.formatting import cells, numeric_columns
+from recsys.reporting.document import Block, Report, TableView
+from recsys.reporting.formatting import GAP, cells, numeric_columns
 from recsys.reporting.markdown import remainder, render_markdown
 from recsys.reporting.record import write_text
 from recsys.reporting.svg import STYLE, standalone
 
+_BOUNDS = (
+    ("{} interval",),
+    ("interval",),
+    ("low", "high"),
+    ("{} low", "{} high"),
+    ("{}_low", "{}_high"),
+)
+"""Columns that follow another one, ``{}``, and hold its interval."""
 TEMPLATES = Path(__file__).parent / "templates"
 FIGURES_DIR = "figures"
+_LONG_WORD = 14  # characters
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table on a page; where its interval has columns of its own, with that below.
+
+    Attributes:
+        name: of the column.
+        bounds: what stands below the values; empty where nothing does.
+        is_number: whether it stands to the right.
+        cells: one a row, as (value, interval); "" for none.
+    """
+
+    name: str
+    bounds: str
+    is_number: bool
+    cells: tuple[tuple[str, str], ...]
+
+
+def page_columns(view: TableView) -> list[Column]:
+    """The columns of a table as a page shows them, intervals in the column of their value."""
+    names, right = view.table.columns, numeric_columns(view.table)
+    texts = list(zip(*cells(view.table, view.limit), strict=True))
+    found, place = [], 0
+    while place < len(names):
+        width = _n_bounds(names, place)
+        bounds = texts[place + 1 : place + 1 + width]
+        below = [_interval(parts) for parts in zip(*bounds, strict=True)] or [""] * len(
+            texts[place]
+        )
+        said = {0: "", 1: "interval", 2: "[low, high]"}[width]
+        pairs = tuple(zip(texts[place], below, strict=True))
+        found.append(Column(names[place], said, right[place], pairs))
+        place += 1 + width
+    return found
+
+
+def _n_bounds(names: Sequence[str], place: int) -> int:
+    """How many columns behind this one hold its interval."""
+    for bounds in _BOUNDS:
+        wanted = tuple(each.format(names[place]) for each in bounds)
+        if tuple(names[place + 1 : place + 1 + len(wanted)]) == wanted:
+            return len(wanted)
+    return 0
+
+
+def _interval(parts: tuple[str, ...]) -> str:
+    """An interval of one text or two; nothing where it is not known."""
+    if GAP in parts:
+        return ""
+    return parts[0] if len(parts) == 1 else f"[{', '.join(parts)}]"
 
 
 def write_report_files(
@@ -52,8 +114,8 @@ def render_html(report: Report) -> str:
     return environment.get_template("report.html.j2").render(
         report=report,
         chart_style=STYLE,
-        cells=cells,
-        numeric_columns=numeric_columns,
+        page_columns=page_columns,
+        has_long_word=_has_long_word,
         remainder=remainder,
     )
 
@@ -68,6 +130,11 @@ def page_templates(folder: Path) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _has_long_word(cell: str) -> bool:
+    """Whether a cell has a word that a telephone's page has no room for, such as a digest."""
+    return any(len(word) > _LONG_WORD for word in cell.replace("-", " ").split())
 
 
 def _is_kind(block: Block, kind: str) -> bool:

@@ -14,7 +14,7 @@ from recsys.config import Config
 from recsys.evaluation.tables import Table
 from recsys.reporting.report import build_report, write_report
 
-VOID = {"meta", "link", "br", "img", "input", "hr"}
+VOID = {"meta", "link", "br", "img", "input", "hr", "wbr"}
 
 
 class Page(HTMLParser):
