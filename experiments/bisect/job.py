@@ -62,6 +62,10 @@ class BisectRequest:
     tracking_uri: str | None = None
     is_tracked: bool = True
 
+    def trains(self, pair: RunPair) -> bool:
+        """Whether the two runs alone are not enough."""
+        return len(pair.cells) > 2 or self.n_seeds > 1 or self.narrow
+
 
 def bisect(request: BisectRequest) -> Bisection:
     """Find the runs, train those between them, and write the report.
@@ -84,7 +88,8 @@ def bisect(request: BisectRequest) -> Bisection:
     directory = request.out / name
     with checkouts(directory / "code") as checkout:
         crossing = Crossing(pair, name, directory, places, checkout, RunConsole())
-        crossing.check(narrow=request.narrow)
+        if request.trains(pair):
+            crossing.check()
         found = _find(crossing, metric, request, reason)
     _print(found, write_bisection(found, directory))
     return found
@@ -117,7 +122,7 @@ def _find(crossing: Crossing, metric: str, request: BisectRequest, reason: str) 
         factors=pair.factors,
         cells=tuple(cells),
         differing=pair.differing,
-        notices=tuple(_notices(crossing, reason)),
+        notices=tuple(_notices(crossing, reason, trains=request.trains(pair))),
         confidence=confidence,
         steps=tuple(steps),
     )
@@ -171,16 +176,16 @@ def _name(pair: RunPair) -> str:
     return re.sub(r"[^\w.-]", "-", text).lstrip(".")
 
 
-def _notices(crossing: Crossing, reason: str) -> Iterator[str]:
+def _notices(crossing: Crossing, reason: str, *, trains: bool) -> Iterator[str]:
     pair = crossing.pair
     if reason:
         yield reason
         if commit_of(pair.old) != commit_of(pair.new):
             yield "What the code changed counts among the shares of the others."
-    trained = {pair.commit(cell) for cell in pair.cells[1:-1]} - {git_commit()}
-    if any(crossing.checkout(commit) is None for commit in trained):
+    others = {pair.commit(cell) for cell in pair.cells} - {git_commit()}
+    if trains and any(crossing.checkout(commit) is None for commit in others):
         yield (
-            "The runs between the two were trained by the present code, since that of the two "
+            "What was trained for this was trained by the present code, since that of the two runs "
             "could not be had."
         )
     if pair.has_other_files:

@@ -79,14 +79,13 @@ class Crossing:
                 self._train_elsewhere(cell, seed, directory)
         return read_run(path)
 
-    def check(self, *, narrow: bool) -> None:
+    def check(self) -> None:
         """Refuse, before anything is trained, data that are gone and settings that are at odds.
 
         Raises:
             BookendsError: names them.
         """
-        if narrow or len(self.pair.cells) > 2:
-            self.pair.check_files()
+        self.pair.check_files()
         for cell in self.pair.cells[1:-1]:
             self._config(cell)
 
@@ -124,14 +123,17 @@ class Crossing:
     def _tree(self, cell: Cell, seed: int) -> dict[str, Any]:
         tree = self.pair.config(cell)
         name, experiment = self.run_name(cell, seed), dict(tree["experiment"])
-        tags = {"tags": experiment["tags"] | {"bisect": self.name}} if "tags" in experiment else {}
-        own = {
+        own: dict[str, Any] = {
             "run_name": name,
             "runs_dir": str(self.directory / "runs"),
             "seed": experiment["seed"] + seed,
         }
+        if "tags" in experiment:  # which older code does not know
+            own["tags"] = experiment["tags"] | {"bisect": self.name}
+        if "system_metrics" in experiment:
+            own["system_metrics"] = False
         changes = {
-            "experiment": own | self.places | tags,
+            "experiment": own | self.places,
             "evaluation": {"baselines": []},  # they tell nothing here
             "diagnostics": {"report_path": str(self.directory / "reports" / f"{name}.md")},
         }

@@ -101,6 +101,18 @@ def bisect(bookends):
     return run
 
 
+def with_commit(source, place, commit, **training):
+    """A copy of a run that says it was made by a commit and settings."""
+    shutil.copytree(source, place)
+    record = RunRecord.read(place)
+    config = record.config | {"training": record.config["training"] | training}
+    environment = record.environment | {"git_commit": commit}
+    dataclasses.replace(record, run_name=place.name, config=config, environment=environment).write(
+        place
+    )
+    return place
+
+
 def shares_of(found):
     whole = found["difference"]["value"]
     return {name: share["value"] / whole for name, share in found["shares"].items()}
@@ -137,8 +149,13 @@ def test_files_without_any_pattern_are_the_share_of_the_data(made, bisect, shop)
     assert "The contents of the data files differ." in printed
 
 
-def test_a_runs_own_seeds_tell_how_far_seeds_move_a_share(made, bisect):
-    old, new = made("good"), made("slow", *CRIPPLED)
+def test_seeds_tell_how_far_they_move_a_share_and_whose_code_trained_them(made, bisect):
+    """The repository has no such commit, so that the present code has to do."""
+    runs = {"good": (), "slow": CRIPPLED}
+    old, new = (
+        with_commit(made(name, *words), made(name).with_name(f"f00d-{name}"), "f00d")
+        for name, words in runs.items()
+    )
     printed, path, found = bisect(old, new, "--no-track", "--seeds", 2)
     assert shares_of(found) == {"settings": 1}
     seeds = sorted(RunRecord.read(run).setting("experiment.seed") for run in path.glob("runs/*"))
@@ -151,6 +168,8 @@ def test_a_runs_own_seeds_tell_how_far_seeds_move_a_share(made, bisect):
     assert found["spread_over_seeds"]["settings"] == pytest.approx(np.std(gains, ddof=1))
     assert found["difference"]["value"] == pytest.approx(np.mean(gains))
     assert "seeds" in printed
+    assert found["notices"][0] == "Code is no factor: both runs have commit f00d."
+    assert "was trained by the present code" in found["notices"][1]
 
 
 def test_settings_are_narrowed_down_to_the_one_that_makes_the_difference(made, bisect):
@@ -222,18 +241,6 @@ def past_run(made):
         return dataclasses.replace(run, name=name, record=record)
 
     return build
-
-
-def with_commit(source, place, commit, **training):
-    """A copy of a run that says it was made by a commit and settings."""
-    shutil.copytree(source, place)
-    record = RunRecord.read(place)
-    config = record.config | {"training": record.config["training"] | training}
-    environment = record.environment | {"git_commit": commit}
-    dataclasses.replace(record, run_name=place.name, config=config, environment=environment).write(
-        place
-    )
-    return place
 
 
 @pytest.mark.slow
