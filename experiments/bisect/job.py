@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from experiments.bisect.training import Crossing, metric_of
 from experiments.compare_console import print_places, print_table
 from experiments.console import RunConsole
 from experiments.environment import git_commit
+from experiments.other_data import RunTest
 from experiments.runs_console import usual_console
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.attribution import attribute
@@ -46,6 +48,7 @@ class BisectRequest:
         metric: None takes the one by which the first run was trained.
         n_seeds: on how many seeds every run is trained.
         narrow: whether the settings are narrowed down to one.
+        same_test: whether all runs are judged by the test of the new one.
         out: where the directory is made.
         experiment: where runs are looked for; None looks in all.
         tracking_uri: the store; None takes the usual one.
@@ -57,6 +60,7 @@ class BisectRequest:
     metric: str | None = None
     n_seeds: int = 1
     narrow: bool = False
+    same_test: bool = False
     out: Path = Path("artifacts/bisects")
     experiment: str | None = None
     tracking_uri: str | None = None
@@ -87,7 +91,8 @@ def bisect(request: BisectRequest) -> Bisection:
     name = _name(pair)
     directory = request.out / name
     with checkouts(directory / "code") as checkout:
-        crossing = Crossing(pair, name, directory, places, checkout, RunConsole())
+        test = RunTest(new, request.tracking_uri) if request.same_test else None
+        crossing = Crossing(pair, name, directory, places, checkout, RunConsole(), test)
         if request.trains(pair):
             crossing.check()
         found = _find(crossing, metric, request, reason)
@@ -120,10 +125,11 @@ def _find(crossing: Crossing, metric: str, request: BisectRequest, reason: str) 
         new=new.name if new.name != old.name else f"{new.name} ({new.record.created})",
         metric=metric,
         factors=pair.factors,
-        cells=tuple(cells),
+        cells=tuple(_of_common_users(cells) if request.same_test else cells),
         differing=pair.differing,
         notices=tuple(_notices(crossing, reason, trains=request.trains(pair))),
         confidence=confidence,
+        same_test=request.same_test,
         steps=tuple(steps),
     )
 
@@ -133,6 +139,14 @@ def _crossed(crossing: Crossing, cell: Cell, metric: str, n_seeds: int) -> Cross
     given = crossing.pair.given(cell)
     name = crossing.run_name(cell) if given is None else given.name
     return CrossedRun(crossing.levels(cell), name, given is not None, values)
+
+
+def _of_common_users(cells: Sequence[CrossedRun]) -> Iterator[CrossedRun]:
+    """The cells without users that one of them leaves out, being trained on a test item."""
+    indexes = [values.index for cell in cells for values in cell.values]
+    common = reduce(lambda one, other: one.intersection(other, sort=False), indexes)
+    for cell in cells:
+        yield replace(cell, values=[values.loc[common] for values in cell.values])
 
 
 def _narrow(crossing: Crossing, metric: str, n_seeds: int, confidence: float) -> Iterator[Step]:

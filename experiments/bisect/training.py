@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pandas as pd
 from experiments.bisect.code import Checkout, git_place
 from experiments.bisect.factors import Cell, RunPair
 from experiments.console import RunConsole
+from experiments.other_data import RunTest, load_model
 from experiments.run_directory import RunDirectory
 from experiments.runner import run as run_job
 from experiments.settings import check_config, write_yaml
@@ -35,6 +36,7 @@ class Crossing:
         places: settings of the runs that say where they are tracked.
         checkout: gives the code of a commit.
         console: told of the progress.
+        test: by which all runs are judged; None judges each by its own.
     """
 
     pair: RunPair
@@ -43,6 +45,7 @@ class Crossing:
     places: dict[str, Any]
     checkout: Checkout
     console: RunConsole
+    test: RunTest | None
 
     def values(self, cell: Cell, metric: str, n_seeds: int) -> list[pd.Series]:
         """A metric by user id, of a run on each seed.
@@ -50,7 +53,15 @@ class Crossing:
         Raises:
             DataError: a run has no such metric of each user.
         """
-        return [metric_of(self.run(cell, seed), metric) for seed in range(n_seeds)]
+        return [metric_of(self._judged(self.run(cell, seed)), metric) for seed in range(n_seeds)]
+
+    def _judged(self, run: PastRun) -> PastRun:
+        """The run with its metrics of the test users by which it is judged."""
+        fingerprint = run.record.dataset.get("fingerprint")
+        if self.test is None or fingerprint == self.test.run.record.dataset.get("fingerprint"):
+            return run
+        model = load_model(run, self.test.tracking_uri)
+        return replace(run, per_user=self.test.of_model(model, str(fingerprint)).theirs)
 
     def run(self, cell: Cell, seed: int = 0) -> PastRun:
         """The run of a cell, trained where it is not there yet.

@@ -24,6 +24,9 @@ from experiments.commands.words import RunName
 )
 @click.option("--narrow", is_flag=True, help="Find the one of the settings that changes most.")
 @click.option(
+    "--same-test", is_flag=True, help="Judge all runs by the test of NEW, whatever their data."
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=Path("artifacts/bisects"),

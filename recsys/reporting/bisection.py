@@ -92,6 +92,7 @@ class Bisection:
         differing: settings that differ.
         notices: what must be known before the numbers.
         confidence: level of the intervals.
+        same_test: whether all were judged by the test of the new run.
         steps: of narrowing down, the last one holds the setting; empty where it was not asked for.
     """
 
@@ -104,6 +105,7 @@ class Bisection:
     differing: tuple[Differing, ...]
     notices: tuple[str, ...]
     confidence: float
+    same_test: bool = False
     steps: tuple[Step, ...] = ()
 
     @cached_property
@@ -160,6 +162,8 @@ def verdict(found: Bisection) -> str:
         f"{points(100 * found.whole.value)} points, {100 * after:.2f} against {100 * before:.2f} "
         f"({_interval(found, found.whole)})."
     )
+    if found.same_test:
+        text = f"On the test of {found.new}, {text}"
     if found.whole.value == 0:
         text = f"{found.new} and {found.old} have the same {label}, {100 * before:.2f}."
     elif not is_real(found.whole):
@@ -237,6 +241,7 @@ def to_json(found: Bisection) -> dict[str, Any]:
         "confidence": found.confidence,
         "n_samples": N_SAMPLES,
         "seeds": found.n_seeds,
+        "same_test": found.same_test,
         "difference": dataclasses.asdict(found.whole),
         "shares": shares,
         "spread_over_seeds": found.seed_spread if found.n_seeds > 1 else None,
@@ -310,6 +315,8 @@ def _cells(found: Bisection) -> Table:
         for cell in found.cells
     ]
     note = "Each on its own test users; cells of the same data have the same."
+    if found.same_test:
+        note = f"All on the test users of {found.new}."
     return Table.from_records("cells", "Every choice of what is old and new", note, records)
 
 
@@ -347,13 +354,22 @@ def _narrowed(found: Bisection) -> str:
 
 
 def _method(found: Bisection) -> str:
+    judged = (
+        "Each is judged by its own test users, as its own evaluation did, so that what other data "
+        "change holds both what was learned from them and who is asked. "
+    )
+    if found.same_test:
+        judged = (
+            f"All are judged by the test users of {found.new}; what is of other data by its lists "
+            "for them, as it would be served. Users with a test item that one was trained on are "
+            "left out. "
+        )
     return (
-        f"Every choice of {' and '.join(found.factors)}, old or new, is a run. Each is judged by "
-        "its own test users, as its own evaluation did, so that what other data change holds both "
-        "what was learned from them and who is asked. Intervals: percentile bootstrap over users, "
-        f"{N_SAMPLES:,} resamples, users drawn by id in all runs at once, so that runs with the "
-        "same test users are compared paired and those with others unpaired; a user of several "
-        "seeds counts by the mean. They speak of the sampling of users, not of seeds."
+        f"Every choice of {' and '.join(found.factors)}, old or new, is a run. {judged}"
+        f"Intervals: percentile bootstrap over users, {N_SAMPLES:,} resamples, users drawn by id "
+        "in all runs at once, so that runs with the same test users are compared paired and those "
+        "with others unpaired; a user of several seeds counts by the mean. They speak of the "
+        "sampling of users, not of seeds."
         + (" Each run is one training." if found.n_seeds == 1 else "")
     )
 

@@ -149,6 +149,24 @@ def test_files_without_any_pattern_are_the_share_of_the_data(made, bisect, shop)
     assert "The contents of the data files differ." in printed
 
 
+def test_on_the_same_test_the_data_are_what_was_learned_from_them(made, bisect, shop):
+    """Models of noise are as bad on a test of noise as on one of the checkerboard; not so ours."""
+    noise = ("--data.interactions_path", shop / "noise.csv", "--training.weight_decay", "1e-5")
+    old, new = made("noisy", *noise), made("good")
+    _, _, found = bisect(old, new, "--no-track", "--same-test")
+    users = pd.read_parquet(new / "per_user.parquet")
+    left = found["cells"][-1]["users"]
+    assert {cell["users"] for cell in found["cells"]} == {left}
+    assert 10 < left < len(users)  # the noise holds some of their test items
+    assert shares_of(found) == pytest.approx({"settings": 0, "data": 1}, abs=0.1)
+    assert found["in_words"].startswith("On the test of good, good is better than noisy")
+    test = {tuple(row) for row in pd.read_parquet(new / "held_out.parquet").to_numpy()}
+    seen = pd.read_csv(shop / "noise.csv", dtype=str)
+    trained = set(map(tuple, seen[["user_id", "item_id"]].to_numpy()))
+    held = set(map(tuple, pd.read_parquet(old / "held_out.parquet").to_numpy()))
+    assert left == len(test - (trained - held))
+
+
 def test_seeds_tell_how_far_they_move_a_share_and_whose_code_trained_them(made, bisect):
     """The repository has no such commit, so that the present code has to do."""
     runs = {"good": (), "slow": CRIPPLED}
