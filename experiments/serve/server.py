@@ -162,7 +162,9 @@ def read_token(path: Path | None = None, environ: Mapping[str, str] = os.environ
         raise ConfigError(f"{path}: must hold a token ({error})") from error
     if token is None:
         return None
-    if not token or not all("!" <= character <= "~" for character in token):
+    if not token:
+        raise ConfigError(f"{place}: must hold a token, is empty")
+    if not all("!" <= character <= "~" for character in token):
         raise ConfigError(f"{place}: a token must be printable ASCII without spaces")
     return token
 
