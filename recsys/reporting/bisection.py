@@ -179,7 +179,8 @@ def _made(found: Bisection, name: str, share: Share) -> str:
     if share.value == 0 and share.interval == (0, 0):
         return f"{name} changed nothing"
     rest = "" if is_real(share) else ", which may be chance"
-    return f"{name} made {points(100 * share.value)} points{_percent(found, share)}{rest}"
+    percent = _percent(found, share).replace("-", "−")
+    return f"{name} made {points(100 * share.value)} points{percent}{rest}"
 
 
 def is_real(share: Share) -> bool:
