@@ -129,25 +129,38 @@ def run_case(
     if missing:
         print(f"{case.name}: left out, {missing[0]} is not there", flush=True)
         return []
-    with tempfile.TemporaryDirectory() as directory:
-        settings = [f"--{name}={data / file}" for name, file in case.files.items()]
-        settings += [f"--data.cache_dir={cache}", *case.overrides]
-        if case.name == "sparse":
-            path = write_sparse_world(Path(directory))
-            settings += [f"--data.interactions_path={path}", "--data.books_path=null"]
-            settings += ["--data.min_user_interactions=3", "--data.min_item_interactions=2"]
-        variants = [each for each in case.variants if models is None or each[0] in models]
-        return _run(replace(case, variants=tuple(variants)), settings, seeds)
+    settings = [f"--{name}={data / file}" for name, file in case.files.items()]
+    settings += [f"--data.cache_dir={cache}", *case.overrides]
+    variants = [each for each in case.variants if models is None or each[0] in models]
+    case = replace(case, variants=tuple(variants))
+    if not case.worlds:
+        return _judged(_run(case, settings, seeds))
+    made = []
+    for seed in range(case.worlds):
+        with tempfile.TemporaryDirectory() as directory:
+            path = write_sparse_world(Path(directory), seed)
+            world = [*settings, f"--data.interactions_path={path}", "--data.books_path=null"]
+            made.append(_run(case, world, seeds))
+    return _judged([_pooled(results) for results in zip(*made, strict=True)])
 
 
-def _run(case: Case, settings: list[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
+def _run(case: Case, settings: list[str], seeds: Sequence[int]) -> list[Result]:
+    """The classics, then the models, each over all seeds."""
     config = _config(case, settings, (), seeds[0])
-    prepared = prepare_cached(config.data, config.experiment.seed)
-    classics = _classics(case, prepared, config)
-    best = max(classics, key=lambda result: np.nanmean(result.per_user))
-    results = list(classics)
+    results = _classics(case, prepare_cached(config.data, config.experiment.seed), config)
     for name, overrides in case.variants:
-        result = _mean([_train(case, name, settings, overrides, seed) for seed in seeds])
+        results.append(_mean([_train(case, name, settings, overrides, seed) for seed in seeds]))
+        print(case.name, name, results[-1].values, results[-1].seconds, flush=True)
+    return results
+
+
+def _judged(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Each model held against the best classic."""
+    classics = [result for result in results if result.seconds is None]
+    best = max(classics, key=lambda result: np.nanmean(result.per_user))
+    for result in results:
+        if result.seconds is None:
+            continue
         compared = compare_metrics(
             {"value": result.per_user},
             {"value": best.per_user},
@@ -160,8 +173,6 @@ def _run(case: Case, settings: list[str], seeds: Sequence[int]) -> list[dict[str
             "high": compared.interval[1],
             "p": compared.p_value,
         }
-        results.append(result)
-        print(case.name, result.model, result.values, result.seconds, flush=True)
     return [result.to_json() for result in results]
 
 
@@ -236,6 +247,24 @@ def _mean(seeds: Sequence[Result]) -> Result:
     )
 
 
+def _pooled(worlds: Sequence[Result]) -> Result:
+    """One model on several worlds: values as means over them, the users of all of them."""
+    first = worlds[0]
+    return replace(
+        first,
+        values={
+            name: np.mean([world.values[name] for world in worlds], axis=0).tolist()
+            for name in first.values
+        },
+        per_user=np.concatenate([world.per_user for world in worlds]),
+        epochs=[epoch for world in worlds for epoch in world.epochs],
+        seconds=None if first.seconds is None else float(np.mean([w.seconds for w in worlds])),
+        cpu_seconds=None
+        if first.cpu_seconds is None
+        else float(np.mean([w.cpu_seconds for w in worlds])),
+    )
+
+
 def content_neighbours(prepared: Prepared) -> ItemWeights:
     """A user's score of an item is the sum of its cosines with the user's items, by metadata.
 
@@ -285,7 +314,7 @@ def _table(case: Case, results: Sequence[dict[str, Any]]) -> list[str]:
         cells = [_value(result["values"][metric]) for metric in case.metrics]
         lines.append(
             f"| {result['model']} | {' | '.join(cells)} | {_versus(result['versus'])} | "
-            f"{_bar(case, result, bars)} | {', '.join(map(str, result['epochs']))} | "
+            f"{_bar(case, result, bars)} | {_epochs(result['epochs'])} | "
             f"{_seconds(result)} | {_megabytes(result)} |"
         )
     return lines
@@ -315,6 +344,12 @@ def _bar(case: Case, result: dict[str, Any], bars: dict[tuple[str, str], Any]) -
             state = "beyond" if value >= beyond else "met" if value >= bar else "missed"
             shown.append(f"{metric} {bar:g} / {beyond:g}: {state}")
     return "; ".join(shown)
+
+
+def _epochs(epochs: Sequence[int]) -> str:
+    if len(epochs) > len(SEEDS):
+        return f"{min(epochs)} to {max(epochs)}"
+    return ", ".join(map(str, epochs))
 
 
 def _seconds(result: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ class Case:
         baselines: held against.
         content: whether the nearest neighbours by content are held against as well.
         bars: (variant, metric, bar, beyond).
+        worlds: shops drawn for the case where it has no files; their users count together.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     baselines: tuple[str, ...] = ("popularity", "item_knn", "ease")
     content: bool = False
     bars: tuple[tuple[str, str, float, float], ...] = ()
+    worlds: int = 0
 
 
 DIM = "--model.user_encoder.id_embedding.params.embedding_dim"
@@ -44,7 +46,13 @@ GOODBOOKS = {
 }
 CASES = (
     Case("sample", "default", {}, bars=(("default", "ndcg@10", 0.088, 0.105),)),
-    Case("sparse", "default", {}, bars=()),
+    Case(
+        "sparse",
+        "default",
+        {},
+        ("--data.min_user_interactions=3", "--data.min_item_interactions=2"),
+        worlds=10,
+    ),
     Case(
         "fusions of the classic model",
         "classic",
