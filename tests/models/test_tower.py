@@ -1,8 +1,11 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
 
 from recsys.data.features import Features
+from recsys.models import tower as tower_module
 from recsys.models.feature_encoder import FeatureEncoder
 from recsys.models.feature_table import FeatureTable
 from recsys.models.fusion import AdaptiveMimicFusion, SumFusion
@@ -83,3 +86,24 @@ def test_a_tower_of_metadata_alone_is_its_metadata():
 def test_a_number_stands_for_the_first_so_many():
     made = tower(fusion=SumFusion())
     torch.testing.assert_close(made(4, HISTORY, TABLE), made(torch.arange(4), HISTORY, TABLE))
+
+
+def test_rows_that_fill_up_a_batch_leave_no_trace(monkeypatch):
+    torch.manual_seed(0)
+    made = Tower(
+        DIM,
+        id_embedding=IdEmbedding(2, DIM, sparse=True),
+        encoder=encoder(),
+        fusion=AdaptiveMimicFusion(DIM),
+    )
+    outcomes = []
+    for padding in (1, 128):
+        monkeypatch.setattr(tower_module, "PADDING", padding)
+        made.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            parts = made.parts(torch.tensor([0, 1, 7]))
+        (parts.vectors.square().sum() + parts.metadata.sum()).backward()
+        gradients = [weight.grad.to_dense() for weight in made.parameters()]
+        outcomes.append([*(getattr(parts, each.name) for each in fields(parts)), *gradients])
+    for alone, filled_up in zip(*outcomes, strict=True):
+        torch.testing.assert_close(filled_up, alone, rtol=2**-6, atol=2**-6)
