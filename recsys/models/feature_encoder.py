@@ -32,8 +32,6 @@ class BagProjection(nn.Module):
 
     def forward(self, table: BagTable, rows: Tensor | int) -> Tensor:
         """Each row's columns, weight times vector, (n, out_dim)."""
-        if table.matrix is not None:
-            return take_rows(table.matrix, rows) @ self.weight
         return sum_bags(self.weight, table.bags(rows))
 
 
@@ -106,13 +104,22 @@ class FeatureEncoder(nn.Module):
         Args:
             rows: (n,) int64; a number stands for the first so many.
         """
-        tables = self.features.bag_tables
-        dense = [take_rows(self.features.dense, rows)]
-        dense += [bag(tables[name], rows) for name, bag in self.embeddings.items()]
-        numbers = torch.cat(dense, dim=1) if len(dense) > 1 else dense[0]
-        with torch.autocast(numbers.device.type, enabled=False):  # few columns: not worth a copy
-            units = torch.addmm(self.bias, numbers.float(), self.dense_weight)
-        for name, projection in self.projections.items():
-            units.add_(projection(tables[name], rows))
-        encoded: Tensor = self.hidden(units)
+        encoded: Tensor = self.hidden(self._first_layer(rows))
         return encoded.float()
+
+    def _first_layer(self, rows: Tensor | int) -> Tensor:
+        tables, kind = self.features.bag_tables, self.bias.device.type
+        is_lower = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if is_lower else torch.float32
+        beside = self.features.side_by_side(dtype)
+        if self.embeddings:
+            made = [bag(tables[name], rows) for name, bag in self.embeddings.items()]
+            columns = torch.cat([take_rows(self.features.dense, rows), *made], dim=1)
+            return torch.addmm(self.bias, columns, self.dense_weight)
+        own = [self.projections.get_parameter(f"{name}.weight") for name in beside.names]
+        weight = torch.cat([self.dense_weight, *own])
+        units = torch.addmm(self.bias, take_rows(beside.matrix, rows), weight)
+        for name, projection in self.projections.items():
+            if name not in beside.names:
+                units = units + projection(tables[name], rows)
+        return units

@@ -46,11 +46,15 @@ def dense_input(encoder, table):
     return first
 
 
+def set_most_columns(monkeypatch, limit):
+    monkeypatch.setitem(feature_table.MOST_COLUMNS, torch.float32, limit)
+
+
 @pytest.mark.parametrize("as_matrix", [False, True])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("bag_dim", [None, 4])
 def test_bags_give_what_a_dense_one_hot_matrix_would(monkeypatch, weighted, bag_dim, as_matrix):
-    monkeypatch.setattr(feature_table, "WELL_FILLED", 1e9 if as_matrix else 0)
+    set_most_columns(monkeypatch, 1e9 if as_matrix else 0)
     torch.manual_seed(0)
     table = features(weighted=weighted)
     encoder = FeatureEncoder(FeatureTable(table), 6, hidden_dims=(8,), bag_dim=bag_dim).eval()
@@ -64,7 +68,7 @@ def test_bags_give_what_a_dense_one_hot_matrix_would(monkeypatch, weighted, bag_
 def test_bags_give_the_gradient_that_a_dense_one_hot_matrix_would(monkeypatch, weighted, bag_dim):
     gradients = []
     for limit in (0, 1e9):
-        monkeypatch.setattr(feature_table, "WELL_FILLED", limit)
+        set_most_columns(monkeypatch, limit)
         torch.manual_seed(0)
         table = FeatureTable(features(weighted=weighted))
         encoder = FeatureEncoder(table, 6, bag_dim=bag_dim).eval()
@@ -74,14 +78,45 @@ def test_bags_give_the_gradient_that_a_dense_one_hot_matrix_would(monkeypatch, w
         torch.testing.assert_close(by_row, by_matrix)
 
 
-def test_only_a_well_filled_small_table_is_held_as_a_matrix(monkeypatch):
-    offsets = np.arange(0, 11, 2)
-    filled = Bags(offsets, np.tile(np.arange(2, dtype=np.int32), 5), 8)  # 2 of 8 columns
-    sparse = Bags(offsets, np.tile(np.arange(2, dtype=np.int32), 5), 9)
-    assert torch.equal(feature_table.BagTable(filled).matrix, one_hot(filled))
-    assert feature_table.BagTable(sparse).matrix is None
-    monkeypatch.setattr(feature_table, "MATRIX_LIMIT_BYTES", 4 * 5 * 8 - 1)
-    assert feature_table.BagTable(filled).matrix is None
+def filled_bags(n_columns):
+    """Five rows of two entries each."""
+    return Bags(np.arange(0, 11, 2), np.tile(np.arange(2, dtype=np.int32), 5), n_columns)
+
+
+def table_of(**bags):
+    dense = np.arange(15, dtype=np.float32).reshape(5, 3)
+    labels = {name: tuple(map(str, range(bag.n_columns))) for name, bag in bags.items()}
+    return FeatureTable(Features(dense, ("a", "b", "c"), bags, labels))
+
+
+def test_the_fullest_tables_stand_beside_the_dense_features_while_together_they_are_full(
+    monkeypatch,
+):
+    set_most_columns(monkeypatch, 5)
+    rare, full, middle = (filled_bags(n_columns) for n_columns in (17, 4, 8))
+    table = table_of(rare=rare, middle=middle, full=full)
+    beside = table.side_by_side(torch.float32)
+    assert beside.names == ("full", "middle")  # 15 columns for 4 entries; then 32 for 6
+    assert torch.equal(beside.matrix, torch.cat([table.dense, one_hot(full), one_hot(middle)], 1))
+    assert table.side_by_side(torch.float32) is beside
+
+
+def test_a_matrix_beyond_the_limit_of_memory_is_not_made(monkeypatch):
+    bags = filled_bags(4)
+    monkeypatch.setattr(feature_table, "MATRIX_LIMIT_BYTES", 4 * 5 * 7)
+    assert table_of(bags=bags).side_by_side(torch.float32).names == ("bags",)
+    monkeypatch.setattr(feature_table, "MATRIX_LIMIT_BYTES", 4 * 5 * 7 - 1)
+    assert table_of(bags=bags).side_by_side(torch.float32).names == ()
+
+
+def test_in_bfloat16_the_encoder_gives_what_it_gives_in_float32_but_for_rounding():
+    torch.manual_seed(0)
+    encoder = FeatureEncoder(FeatureTable(features(weighted=True)), 6, hidden_dims=(8,)).eval()
+    expected = encoder(torch.arange(4))
+    with torch.autocast("cpu", torch.bfloat16):
+        encoded = encoder(torch.arange(4))
+    assert encoded.dtype == torch.float32
+    torch.testing.assert_close(encoded, expected, rtol=2**-6, atol=2**-6)
 
 
 def test_a_linear_encoder_is_linear():
