@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
@@ -42,10 +43,10 @@ class _ReluDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, units: Tensor, limit: int) -> Tensor:
         scale = 256 / (256 - limit)
-        # 1 from the limit on, else 0; torch compares to bool ten times as slowly.
-        is_kept = draw_bytes(units.numel()).view(units.shape).to(units.dtype)
-        is_kept.sub_(limit - 1).clamp_(0, 1)
-        kept = is_kept.mul_(scale).mul_(units.clamp_min(0))
+        drawn = draw_bytes(units.numel()).view(units.shape).to(units.dtype)
+        # The units whose byte is at least the limit; torch's comparisons take ten times as long.
+        kept: Tensor = torch.ops.aten.threshold_backward(units, drawn, limit - 1)
+        kept.clamp_min_(0).mul_(scale)
         ctx.save_for_backward(kept)
         ctx.scale = scale  # type: ignore[attr-defined]
         return kept
@@ -58,6 +59,10 @@ class _ReluDropout(torch.autograd.Function):
 
 
 def draw_bytes(n: int) -> Tensor:
-    """Uniform random bytes from torch's current random state, (n,) uint8."""
-    words = torch.empty(-(-n // 8), dtype=torch.int64)
-    return words.random_(-(2**63), None).view(torch.uint8)[:n]
+    """Uniform random bytes that follow from torch's current random state, (n,) uint8.
+
+    SFC64 (of the PractRand suite), seeded by torch: half the time of torch's own generator.
+    """
+    seed = int(torch.randint(2**63 - 1, ()))
+    words = np.random.SFC64(seed).random_raw(-(-n // 8))
+    return torch.from_numpy(words).view(torch.uint8)[:n]
