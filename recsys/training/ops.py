@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,9 @@ BLOCK_BYTES = 64 * 2**20
 """Scores of a block of users against the whole catalogue that are held at once."""
 LEAST_SUM = 1e-30
 """Stands for the sum of exponentials of a row without any."""
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # at the first sparse matrix: that their interface is in beta
+    torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,11 @@ class _PairScores(torch.autograd.Function):
         ctx: FunctionCtx, users: Tensor, items: Tensor, rows: Tensor, columns: Tensor
     ) -> Tensor:
         ctx.save_for_backward(users, items, rows, columns)
-        gathered = items.index_select(0, columns.reshape(-1)).view(*columns.shape, -1)
+        # torch refuses a sparse matrix with more entries than cells, or with none.
+        is_sparse = 0 < columns.numel() <= len(users) * len(items)
+        if is_sparse and not users.is_cuda:
+            return _scores_by_bags(users, items, rows, columns)
+        gathered = items.index_select(0, columns.reshape(-1)).view(*columns.shape, items.shape[1])
         return torch.bmm(gathered, users.index_select(0, rows).unsqueeze(2)).squeeze(2)
 
     @staticmethod
@@ -91,13 +99,30 @@ class _PairScores(torch.autograd.Function):
         )
 
 
+def _scores_by_bags(users: Tensor, items: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The products at the entries of a sparse matrix, without writing the gathered rows out."""
+    pattern = torch.sparse_csr_tensor(
+        _bag_ends(rows, len(users), columns.shape[1]),
+        columns.reshape(-1),
+        users.new_zeros(columns.numel()),
+        (len(users), len(items)),
+        check_invariants=False,
+    )
+    scores: Tensor = torch.sparse.sampled_addmm(pattern, users, items.T, beta=0).values()
+    return scores.view(columns.shape)
+
+
+def _bag_ends(rows: Tensor, n: int, width: int) -> Tensor:
+    """Where the entries of each of n rows begin, and the end, where a positive has so many."""
+    return torch.searchsorted(rows, torch.arange(n + 1)) * width
+
+
 def _backward_by_bags(
     users: Tensor, items: Tensor, rows: Tensor, columns: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The gradients of users and items as weighted sums of each other's rows, never written out."""
     weights, width = gradient.reshape(-1), columns.shape[1]
-    ends = torch.searchsorted(rows, torch.arange(len(users) + 1)) * width
-    of_users = BagTensors(ends, columns.reshape(-1), weights)
+    of_users = BagTensors(_bag_ends(rows, len(users), width), columns.reshape(-1), weights)
     of_items = transposed(
         BagTensors(torch.arange(len(rows) + 1) * width, columns.reshape(-1), weights), len(items)
     )

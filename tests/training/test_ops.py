@@ -129,6 +129,16 @@ def test_pair_scores_are_those_of_einsum(queries, combine):
     )
 
 
+@pytest.mark.parametrize("n_positives", [0, 1, 8, 9, 40])
+def test_a_positive_may_name_an_item_twice_and_there_may_be_more_pairs_than_cells(n_positives):
+    torch.manual_seed(0)
+    users, items = torch.randn(4, 3), torch.randn(6, 3)  # 24 cells; 3 items a positive
+    rows = torch.randint(4, (n_positives,)).sort().values
+    columns = torch.randint(6, (n_positives, 3))
+    expected = (users[rows].unsqueeze(1) * items[columns]).sum(dim=2)
+    torch.testing.assert_close(pair_scores(users, items, rows, columns), expected)
+
+
 def test_several_scores_become_one():
     scores = torch.tensor([[1.0, 3.0], [2.0, 2.0]]).log()
     assert combined(scores, "max").exp().tolist() == pytest.approx([3, 2])
