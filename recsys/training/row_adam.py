@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.adam import adam
 
 
 class RowAdam(Optimizer):
@@ -16,7 +17,8 @@ class RowAdam(Optimizer):
 
     SparseAdam sorts the rows, in case one is named twice, and writes moments and weights by sparse
     additions, each a pass of its own. Since :class:`recsys.models.id_embedding.IdEmbedding` looks
-    each row up once, rows and moments are gathered, moved and put back.
+    each row up once, rows and moments are gathered, moved in one pass by torch's dense Adam and
+    put back.
 
     Moments of rows without a gradient stay as they are (Kingma and Ba 2015, algorithm 1, on the
     gradient's rows; the bias correction counts all steps).
@@ -65,9 +67,22 @@ class RowAdam(Optimizer):
         beta1, beta2 = group["betas"]
         tables = (weight, state["exp_avg"], state["exp_avg_sq"])
         values, mean, square = (table.index_select(0, rows) for table in tables)
-        mean.lerp_(gradient, 1 - beta1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        size = group["lr"] * math.sqrt(1 - beta2 ** state["step"]) / (1 - beta1 ** state["step"])
-        values.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-size)
+        steps_before = torch.tensor(state["step"] - 1.0, device=weight.device)
+        adam(
+            [values],
+            [gradient],
+            [mean],
+            [square],
+            [],
+            [steps_before],
+            fused=True,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=0.0,
+            eps=group["eps"] / math.sqrt(1 - beta2 ** state["step"]),  # it corrects the bias before
+            maximize=False,
+        )
         for table, moved in zip(tables, (values, mean, square), strict=True):
             table.index_copy_(0, rows, moved)
