@@ -12,6 +12,7 @@ import torch
 
 from benchmarks.plain_loop import PlainLoop, PlainNegatives, PlainTwoTower, copy_weights
 from benchmarks.worlds import load_training_world, sample_positives, training_config
+from experiments.runner import keep_memory
 from recsys.config import Config
 from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared
@@ -91,6 +92,7 @@ def start_product(
     precision: str = "auto",
 ) -> Run:
     """The product's trainer; a run is one epoch over the sampled positives."""
+    keep_memory()
     config = settings(
         Path(folder), batch_size=batch_size, fusion=fusion, device=device, precision=precision
     )
@@ -112,6 +114,7 @@ def start_plain(
     folder: str, batch_size: int, n_positives: int, fusion: str, device: str = "cpu"
 ) -> Run:
     """The plain loop over the same positives."""
+    keep_memory()
     assert fusion == "adaptive_mimic"
     config = settings(Path(folder), batch_size=batch_size, fusion=fusion, device=device)
     prepared = load_training_world(Path(folder))
