@@ -45,7 +45,7 @@ class Hidden:
 
     Attributes:
         rows: the list of each hidden item, (m,).
-        items: the hidden items, rising, (m,).
+        items: the hidden items, in any order, (m,).
         allowed: ranges of lists in which only some items may appear, and which, (I,).
     """
 
@@ -59,23 +59,34 @@ class Hidden:
         pairs: Sequence[tuple[IntArray, IntArray]],
         allowed: Sequence[tuple[slice, BoolArray]] = (),
     ) -> Self:
-        """The same, of several times (rows, items) in any order."""
+        """The same, of several times (rows, items)."""
         nothing = np.zeros(0, dtype=np.int64)
         rows = np.concatenate([nothing, *(part[0] for part in pairs)])
         items = np.concatenate([nothing, *(part[1] for part in pairs)])
-        order = np.argsort(items, kind="stable")
-        return cls(rows[order], items[order], allowed)
+        return cls(rows, items, allowed)
 
     def hide(self, scores: Tensor, first: int = 0) -> None:
         """Put minus infinity in place of scores (n, size) of items from ``first`` on."""
         size = scores.shape[1]
-        start, end = np.searchsorted(self.items, [first, first + size])
-        if end > start:
-            rows = torch.from_numpy(self.rows[start:end])
-            scores[rows, torch.from_numpy(self.items[start:end] - first)] = -torch.inf
+        rows, items = self._among(first, size)
+        if len(rows):
+            scores[torch.from_numpy(rows), torch.from_numpy(items)] = -torch.inf
         for rows_of, allowed in self.allowed:
             others = torch.from_numpy(~allowed[first : first + size])
             scores[rows_of].masked_fill_(others, -torch.inf)
+
+    def _among(self, first: int, size: int) -> tuple[IntArray, IntArray]:
+        """Lists and places of what is hidden among so many items from ``first`` on."""
+        if first == 0 and self.items.max(initial=-1) < size:
+            return self.rows, self.items  # as they came, list by list, is near in memory
+        rows, items = self._by_item
+        part = slice(*np.searchsorted(items, [first, first + size]))
+        return rows[part], items[part] - first
+
+    @cached_property
+    def _by_item(self) -> tuple[IntArray, IntArray]:
+        order = np.argsort(self.items, kind="stable")
+        return self.rows[order], self.items[order]
 
     @cached_property
     def _pairs(self) -> IntArray:
