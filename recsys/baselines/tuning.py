@@ -140,7 +140,9 @@ class _Tuning:
         for record in self.records[first:]:
             is_chosen = (record["settings"], record["recency_scale"]) == chosen
             record["chosen"] = "yes" if is_chosen else ""
-        logger.info("%s: %s, recency %s", name, *chosen)
+        if len(self.records) > first + 1:
+            weighed = "" if best.recency is None else f", recency {best.recency:g}"
+            logger.info("%s: %s%s", name, best.baseline.settings, weighed)
         return best
 
     def table(self) -> Table:

@@ -49,8 +49,7 @@ def run_results(comparison: RunComparison) -> Results:
     """
     method = comparison.method
     scores = {run.name: _values(run, comparison) for run in comparison.runs}
-    level = f"{method.confidence * 100:g} %"
-    return Results("test", comparison.n_users, method.headline, scores, None, {}, level)
+    return Results("test", comparison.n_users, method.headline, scores, None, {}, method.confidence)
 
 
 def _values(run: ComparedRun, comparison: RunComparison) -> dict[str, Value]:

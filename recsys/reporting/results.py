@@ -23,7 +23,10 @@ class Value(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Model minus baseline, paired over users; None where not known."""
+    """Model minus baseline, paired over users; None where not known.
+
+    The p-value is that after Holm's correction.
+    """
 
     mean: float | None
     low: float | None
@@ -42,7 +45,7 @@ class Results:
         scores: {recommender: {metric: value}}, the model first.
         best: the best attainable value of the headline metric, where the world is known.
         expected: metrics that the best possible ranking has in expectation, where known.
-        level: of the confidence intervals, such as "95 %".
+        confidence: of the intervals, between 0 and 1.
         one_held_out: whether every user had exactly one item to find.
     """
 
@@ -52,13 +55,18 @@ class Results:
     scores: dict[str, dict[str, Value]]
     best: float | None
     expected: dict[str, float]
-    level: str
+    confidence: float
     one_held_out: bool = False
 
     @property
     def model(self) -> dict[str, Value]:
         """Metrics of the model."""
         return self.scores["model"]
+
+    @property
+    def level(self) -> str:
+        """The confidence of the intervals, such as "95 %"."""
+        return f"{self.confidence * 100:g} %"
 
     @property
     def baselines(self) -> tuple[str, ...]:
@@ -127,7 +135,6 @@ def results_of(record: RunRecord) -> Results | None:
     known = {k.removeprefix("expected_"): v for k, v in (record.oracle or {}).items()}
     expected = {name: value for name, value in known.items() if value is not None}
     best = expected.get(headline) if best is None else best
-    level = f"{record.setting('evaluation.confidence', 0.95) * 100:g} %"
     return Results(
         split=evaluation["split"],
         n_users=evaluation["n_users"],
@@ -135,7 +142,7 @@ def results_of(record: RunRecord) -> Results | None:
         scores=scores,
         best=best,
         expected=expected,
-        level=level,
+        confidence=float(record.setting("evaluation.confidence", 0.95)),
         one_held_out=has_one_held_out(record, evaluation["split"]),
     )
 

@@ -169,9 +169,11 @@ def _against_best_baseline(results: Results, tables: Mapping[str, Table]) -> str
     p_value = ""
     if paired.p_value is not None:
         text = probability(paired.p_value)
-        p_value = f", p < {text[1:]}" if text.startswith("<") else f", p = {text}"
+        sign = f"< {text[1:]}" if text.startswith("<") else f"= {text}"
+        p_value = f", p {sign} after Holm's correction"
     measured = f"{results.level} interval of the difference {low} to {high}{p_value}"
-    if paired.low <= 0 <= paired.high:
+    by_chance = paired.p_value is not None and paired.p_value > 1 - results.confidence
+    if by_chance or paired.low <= 0 <= paired.high:
         said = f"which cannot be told from {found}"
         return f", {said} (difference {number(paired.mean, 3)}, {measured})"
     side = "above" if paired.mean > 0 else "below"

@@ -75,6 +75,15 @@ def test_recency_is_chosen_where_the_last_item_tells_the_next(world):
     assert chosen["ease"] <= 4
 
 
+def test_what_was_chosen_is_told_where_there_was_a_choice(world, caplog):
+    caplog.set_level("INFO")
+    tuned_baselines(world, Config(), split="validation")
+    told = {message.partition(": ")[0]: message for message in caplog.messages}
+    assert "popularity" not in told
+    assert told["item_knn"].endswith(", recency 1")
+    assert "None" not in str(caplog.messages)
+
+
 def test_without_an_order_recency_is_not_tried(world):
     for name in ("train", "validation", "test"):
         part = getattr(world, name)
