@@ -7,11 +7,17 @@ from typing import assert_never
 from recsys.baselines.names import baseline_label
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
-from recsys.reporting.formatting import duration, metric_label, number
-from sweeps.costs import default_value, savings, time_use
+from recsys.reporting.formatting import duration, interval, metric_label, number
+from sweeps.costs import default_value
 from sweeps.ending import Forecast
 from sweeps.on_test import mean_of_seeds, on_test, run_look, seeds_look, test_rows
-from sweeps.record import SearchEnd, SweepRecord, best_baseline
+from sweeps.record import (
+    BaselineComparison,
+    Comparison,
+    SearchEnd,
+    SweepRecord,
+    best_baseline,
+)
 from sweeps.tables import gain_over_default
 
 
@@ -84,20 +90,31 @@ def key_figures(record: SweepRecord) -> tuple[KeyFigure, ...]:
         detail = f"trial {ranked[0].number}, a single training"
         figures.append(KeyFigure(f"Best {metric}", number(ranked[0].values[0]), detail))
     figures += _default_figure(record)
+    figures += _gain_figures(record)
     figures += _test_figures(record)
     figures.append(KeyFigure("Trials", str(len(record.trials)), _states(record)))
-    saved = savings(record)
-    if saved.spared is not None and saved.n_pruned:
-        share = saved.spared / (saved.spared + saved.trained)
-        detail = f"{share * 100:.0f} % of those without pruning, estimated"
-        figures.append(KeyFigure("Epochs spared", f"{saved.spared:.0f}", detail))
     figures.append(KeyFigure("Time", duration(record.seconds), _workers(record)))
-    used = time_use(record)
-    if used.share is not None and used.median_overhead is not None:
-        detail = f"{used.share * 100:.1f} % of a trial"
-        value = f"{used.median_overhead * 1000:.0f} ms"
-        figures.append(KeyFigure("Overhead a trial", value, detail))
     return tuple(figures)
+
+
+def _gain_figures(record: SweepRecord) -> list[KeyFigure]:
+    """By how much the winner differs from the default and the best baseline, and how surely."""
+    finalists, baseline = record.finalists, record.versus_baseline
+    gains: list[tuple[str, Comparison | BaselineComparison]] = [
+        ("the default", found)
+        for found in (finalists.comparisons if finalists else ())
+        if found.roles == "winner against default"
+    ]
+    gains += [(baseline_label(baseline.baseline), baseline)] if baseline else []
+    return [
+        KeyFigure(
+            f"Winner against {name}",
+            ("+" if (found.difference or 0) > 0 else "") + number(found.difference),
+            f"{interval(found.low, found.high)}, "
+            f"{'beyond chance' if found.is_clear else 'may be chance'}",
+        )
+        for name, found in gains
+    ]
 
 
 def _test_figures(record: SweepRecord) -> list[KeyFigure]:

@@ -179,23 +179,25 @@ def finalists_table(record: SweepRecord) -> Table:
 
 def comparisons_table(record: SweepRecord) -> Table:
     """Every two finalists."""
-    finalists = record.finalists
-    rows = []
-    for found in () if finalists is None else finalists.comparisons:
+    finalists, rows = record.finalists, []
+    comparisons = () if finalists is None else finalists.comparisons
+    ends = [end for found in comparisons for end in (found.low, found.high) if end is not None]
+    places = max(4, decimals(ends))
+    for found in comparisons:
         rows.append(
             {
                 "better by the mean": _named(finalists, found.first),
                 "than": _named(finalists, found.second),
                 "clear": "yes" if found.is_clear else "no",
                 "difference": found.difference,
-                "interval": _interval(found),
+                "interval": _interval(found, places),
                 "p": found.p,
                 "Holm": found.p_holm,
                 "p with seeds": found.p_seeds,
                 "Holm with seeds": found.p_seeds_holm,
             }
         )
-    first = finalists.comparisons[0] if finalists and finalists.comparisons else None
+    first = comparisons[0] if comparisons else None
     users, level = (first.n_users, first.confidence) if first else (0, 0.95)
     error = first.seed_error if first else None
     between = "" if error is None else f", about {number(error)} by the pooled spread of finalists"
@@ -417,11 +419,10 @@ def _rest(record: SweepRecord) -> float | None:
     return max(0.0, record.seconds - sum(record.parts.values())) if record.parts else None
 
 
-def _interval(found: Comparison) -> str | None:
+def _interval(found: Comparison, places: int) -> str | None:
     """Always with decimals, never in powers of ten, so that the column is one of numbers."""
     if found.low is None or found.high is None:
         return None
-    places = max(4, decimals([found.low, found.high]))
     return f"[{found.low:.{places}f}, {found.high:.{places}f}]"
 
 

@@ -14,7 +14,7 @@ GAP = "–"
 SHOWN_CATEGORIES = 5
 SMALLEST_P = 0.001
 """Smaller p-values are told as below it: a test of 9,999 flips knows none below 0.0001."""
-_P_COLUMNS = ("p", "p_value", "p_corrected")
+_P_COLUMNS = ("p", "p_value", "p_corrected", "Holm", "p with seeds", "Holm with seeds")
 _MOST_DECIMALS = 8
 _NUMBERS = re.compile(r"[\d\s\[\].,%+×<–-]+")
 _METRIC_LABELS = {

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from recsys.evaluation.tables import Table
+from recsys.reporting.formatting import cells
 from sweeps.costs import default_trial, gains, savings, time_use
 from sweeps.finalists import ComparisonRules, Retraining, compare_finalists
-from sweeps.record import RankAgreement, TestLook
+from sweeps.record import BaselineComparison, Comparison, RankAgreement, TestLook
 from sweeps.report import build_sweep_report, write_sweep_report
-from sweeps.tables import short_names, sweep_tables
+from sweeps.tables import comparisons_table, short_names, sweep_tables
 
 MIXED = (*("complete",) * 12, "pruned", "pruned", "failed")
 LOOK = TestLook("2026-01-02T04:00:00+00:00", "the winner", trial=3, metrics={"ndcg@10": 0.19})
@@ -111,6 +112,37 @@ def test_the_summary_says_what_was_found_and_what_to_believe(make_sweep):
     assert f"against {record.trials[0].values[0]:.4f} for the default" in text
     assert "better than the default by" in text or "not distinguishable from" in text
     assert "The test split was opened once" in text
+
+
+COMPARED = Comparison(
+    *(3, 0, "winner against default", 0.0212, 0.0125, 0.0275),
+    *(0.95, 0.0002, 0.0004, 0.002, 0.0005, 0.0009, 50, True, "It is better."),
+)
+
+
+def test_tiles_say_by_how_much_the_winner_is_better_and_whether_that_may_be_chance(make_sweep):
+    record = with_finalists(make_sweep(MIXED))
+    finalists = dataclasses.replace(record.finalists, comparisons=(COMPARED,))
+    baseline = BaselineComparison(
+        "ials", -0.0095, -0.0169, 0.0033, 0.95, 0.18, None, 50, False, "It is worse."
+    )
+    record = dataclasses.replace(record, finalists=finalists, versus_baseline=baseline)
+    tiles = {figure.label: figure for figure in build_sweep_report(record).key_figures}
+    default, ials = tiles["Winner against the default"], tiles["Winner against iALS"]
+    assert (default.value, default.detail) == ("+0.0212", "[0.0125, 0.0275], beyond chance")
+    assert (ials.value, ials.detail) == ("-0.0095", "[-0.0169, 0.0033], may be chance")
+
+
+def test_a_column_of_intervals_has_one_number_of_decimals(make_sweep):
+    record = with_finalists(make_sweep(MIXED))
+    first, second = (row.trial for row in record.finalists.rows[:2])
+    large = dataclasses.replace(COMPARED, first=first, second=second)
+    small = dataclasses.replace(large, low=0.000667, high=0.006326)
+    finalists = dataclasses.replace(record.finalists, comparisons=(large, small))
+    table = comparisons_table(dataclasses.replace(record, finalists=finalists))
+    assert [row["interval"] for row in table.records()] == ["[0.0125, 0.0275]", "[0.0007, 0.0063]"]
+    shown = dict(zip(table.columns, cells(table, 1)[0], strict=True))
+    assert (shown["p"], shown["Holm"], shown["Holm with seeds"]) == ("<0.001",) * 3
 
 
 def test_a_best_value_without_finalists_is_called_a_single_training(make_sweep):
