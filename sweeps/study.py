@@ -389,11 +389,19 @@ class SweepStudy:
             started=_iso(trial.datetime_start),
             ended=_iso(trial.datetime_complete),
             retry_of=trial.user_attrs.get(RETRY_OF),
-            origin="default" if DEFAULT in trial.user_attrs else trial.user_attrs.get(ORIGIN),
+            origin=_origin(trial),
             share_of_users=share_of_users,
             mlflow_run_id=begin.get("run_id"),
             **notes,
         )
+
+
+def _origin(trial: FrozenTrial) -> str | None:
+    """Where the settings of a trial are from; None where they were drawn."""
+    notes = trial.user_attrs
+    if {"trial", "seed"} <= notes.keys():  # a finalist
+        return f"trial {notes['trial']} seed {notes['seed']}"
+    return "default" if DEFAULT in notes else notes.get(ORIGIN)
 
 
 def open_study(

@@ -97,7 +97,7 @@ class SweepConsole(RunConsole):
         for trial in [*best, *latest[-SHOWN_TRIALS // 2 :], *running]:
             colour = _COLOURS[trial.state]
             table.add_row(
-                str(trial.number),
+                _named(trial),
                 f"[{colour}]{trial.state}[/{colour}]",
                 str(trial.epochs),
                 f"{trial.seconds:.1f}" if trial.seconds else "",
@@ -114,12 +114,17 @@ class SweepConsole(RunConsole):
     def _line(self, trial: TrialRecord, n_ended: int, limit: int | None) -> str:
         names = [objective.metric for objective in self._objectives]
         of = "" if limit is None else f"/{limit}"
-        line = f"trial {trial.number:>3}  {trial.state:<8}  {n_ended}{of}"
+        line = f"{_named(trial):<9}  {trial.state:<8}  {n_ended}{of}"
         for name, value in zip(names, trial.values or (), strict=False):
             line += f"  {name} {_number(value)}"
         if trial.error:
             line += f"  {trial.error}"
-        return f"{line}  {trial.epochs} epochs, {trial.seconds:.1f} s  {_params(trial)}"
+        return f"{line}  {trial.epochs} epochs, {trial.seconds:.1f} s  {_params(trial)}".rstrip()
+
+
+def _named(trial: TrialRecord) -> str:
+    """A training of a finalist draws nothing: it has the name of the trial that it trains again."""
+    return trial.origin if trial.origin and not trial.params else f"trial {trial.number:>3}"
 
 
 def _params(trial: TrialRecord) -> str:

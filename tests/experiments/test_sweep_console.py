@@ -21,3 +21,13 @@ def test_the_live_table_stays_after_the_trials():
     kept = written.getvalue().rpartition(erased)[2]
     assert "learning_rate 0.0123" in kept
     assert "done" in kept
+
+
+def test_a_finalist_is_named_by_the_trial_that_it_trains_again():
+    written = io.StringIO()
+    console = SweepConsole(Console(file=written, width=100))
+    trial = TrialRecord(number=0, state="complete", values=(0.25,), origin="trial 5 seed 2")
+    with console.trials("finalists", (Objective(metric="ndcg@10", direction="maximize"),), ()):
+        console.show((trial,), limit=8)
+    assert "trial 5 seed 2  complete  1/8  ndcg@10 0.25" in written.getvalue()
+    assert "trial   0" not in written.getvalue()

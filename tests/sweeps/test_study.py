@@ -1,5 +1,7 @@
 """A study as many processes use it: places, retries, seeds. No model is trained here."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from optuna.trial import TrialState
@@ -103,6 +105,13 @@ def test_the_default_is_trial_0_and_draws_nothing(studies):
     trial = study.next_trial()
     assert trial.number == 0
     assert study.begin(trial, {}) == {"x": 0.25}  # 'kind' of the default cannot be drawn
+
+
+def test_a_finalist_is_recorded_with_the_trial_and_seed_that_it_trains(studies):
+    study = dataclasses.replace(studies(), space=None)
+    study.queue({}, trial=5, seed=2, settings={})
+    begun(study)
+    assert [record.origin for record in study.records(())] == ["trial 5 seed 2"]
 
 
 def run_all(study):
