@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 from click.shell_completion import CompletionItem
@@ -87,11 +88,24 @@ class WordsOf(click.ParamType[str]):
 
 
 class RunPath(click.Path):
-    """A directory that a run or a sweep left; the shell completes those below artifacts."""
+    """A directory that a run or a sweep left: its path, or its name where it is below artifacts."""
 
     def __init__(self, *kinds: str) -> None:
         super().__init__(path_type=Path)
         self._kinds = kinds
+
+    def convert(
+        self,
+        value: str | os.PathLike[str],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        """The path, or where there is none the directory of that name below artifacts."""
+        path = Path(value)
+        if len(path.parts) == 1 and not path.exists():
+            named = [Path("artifacts", kind, path) for kind in self._kinds]
+            path = next((directory for directory in named if directory.is_dir()), path)
+        return super().convert(path, param, ctx)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

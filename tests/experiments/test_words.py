@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from experiments.cli import main
+from experiments.commands.words import RunPath
 from experiments.run_directory import RunDirectory
 from experiments.settings import load_config
 
@@ -68,6 +70,25 @@ RUN, SWEEP = "artifacts/runs/first", "artifacts/sweeps/first"
 def test_what_takes_a_run_or_a_sweep_is_completed_by_name_or_path(artifacts, words, found):
     assert set(completed(words, "fir")) == found
     assert set(completed(words, "artifacts/")) == found
+
+
+@pytest.mark.parametrize(
+    ("kinds", "given", "found"),
+    [
+        (("runs",), "first", RUN),
+        (("sweeps",), "first", SWEEP),
+        (("runs", "sweeps"), "first", RUN),
+        (("runs",), RUN, RUN),
+        (("runs",), "nobody", "nobody"),
+    ],
+)
+def test_a_directory_of_a_run_or_a_sweep_goes_by_its_name_too(artifacts, kinds, given, found):
+    assert RunPath(*kinds).convert(given, None, None) == Path(found)
+
+
+def test_a_directory_that_is_there_goes_before_a_name(artifacts, tmp_path):
+    (tmp_path / "first").mkdir()
+    assert RunPath("runs").convert("first", None, None) == Path("first")
 
 
 def test_the_newest_run_is_completed_first(artifacts):
