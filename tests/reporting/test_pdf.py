@@ -67,6 +67,19 @@ def test_pages_break_between_tables_and_long_ones_repeat_their_head(document):
     assert len(of_long) >= 2 and all("column 10" in page for page in of_long)
 
 
+def test_an_interval_is_no_larger_than_its_value(tmp_path):
+    columns, row = ("metric", "model", "model interval"), ("NDCG@10", 0.1556, "[0.1375, 0.1702]")
+    view = TableView(Table("results", "Results", "", columns, (row,)), limit=1)
+    report = Report("a run", "", "", (), (), (Section("all", "All", (view,)),))
+    path = write_pdf(write_report_files(report, tmp_path, "report")[1])
+    text = pdfium.PdfDocument(str(path))[0].get_textpage()
+    characters, sizes = text.get_text_range(), {}
+    for number in ("0.1556", "0.1375"):
+        _, bottom, _, top = text.get_charbox(characters.index(number))
+        sizes[number] = top - bottom
+    assert 0 < sizes["0.1375"] <= sizes["0.1556"]
+
+
 def test_without_the_library_it_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "weasyprint", None)
     with pytest.raises(ConfigError, match=r"a PDF needs WeasyPrint and Pango: pip install"):
