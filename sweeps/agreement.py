@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import kendalltau, spearmanr
+import scipy
 
 from sweeps.record import RankAgreement
 
@@ -44,8 +44,8 @@ def rank_agreement(
     if len(pairs) >= FEWEST:
         values = np.array(pairs, dtype=np.float64)
         if np.ptp(values, axis=0).all():
-            tau = float(kendalltau(values[:, 0], values[:, 1]).statistic)
-            rho = float(spearmanr(values[:, 0], values[:, 1]).statistic)
+            tau = float(scipy.stats.kendalltau(values[:, 0], values[:, 1]).statistic)
+            rho = float(scipy.stats.spearmanr(values[:, 0], values[:, 1]).statistic)
     verdict = _verdict(tau, len(pairs), f"{low_fidelity} and {high_fidelity}")
     return RankAgreement(low_fidelity, high_fidelity, len(pairs), tau, rho, verdict)
 

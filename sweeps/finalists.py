@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtr
 
 from recsys.data.arrays import FloatArray
 from recsys.errors import ConfigError
@@ -238,7 +238,7 @@ def p_with_seeds(differences: FloatArray, seed_error: float | None, degrees: int
     if total == 0:
         return 1.0 if kept.mean() == 0 else 0.0
     freedom = total**2 / (user_variance**2 / (len(kept) - 1) + seed_variance**2 / degrees)
-    return float(2 * stats.t.sf(abs(kept.mean()) / math.sqrt(total), freedom))
+    return float(2 * stdtr(freedom, -abs(kept.mean()) / math.sqrt(total)))
 
 
 def _roles(

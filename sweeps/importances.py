@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import optuna
+import scipy
 from optuna.exceptions import ExperimentalWarning
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from scipy import stats
 
 from sweeps.memory_study import memory_study
 from sweeps.record import Importances, RankCorrelation, SweepRecord, TrialRecord
@@ -122,9 +122,9 @@ def _correlation(
     n = len(values)
     if n < FEWEST_PAIRS or len(set(numbers)) == 1 or len(set(values)) == 1:
         return None
-    rho = float(stats.spearmanr(numbers, values).statistic)
+    rho = float(scipy.stats.spearmanr(numbers, values).statistic)
     z = math.atanh(min(max(rho, -0.999999), 0.999999))
-    half = stats.norm.ppf(0.975) * math.sqrt(1.06 / (n - 3))
+    half = scipy.special.ndtri(0.975) * math.sqrt(1.06 / (n - 3))
     return rho, float(np.tanh(z - half)), float(np.tanh(z + half))
 
 
@@ -136,9 +136,9 @@ def _evaluate(record: SweepRecord, objective: int, n_trials: int) -> dict[str, f
         # Then all values are alike, and the report says that no setting told.
         warnings.filterwarnings("ignore", message="Target and region quantiles")
         study = memory_study(record, objective)
-        found = get_param_importances(
+        found = optuna.importance.get_param_importances(
             study,
-            evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile),
+            evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile),
             normalize=False,
         )
     total = sum(found.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse, special
 
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.data.features import Features
@@ -109,7 +109,7 @@ def p_values(r: FloatArray, n: int) -> FloatArray:
         return np.full(len(r), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):  # r of 1 has t infinite and p 0
         t = np.abs(r) * np.sqrt((n - 2) / np.maximum(1 - r**2, 0))
-    p: FloatArray = 2 * stats.t.sf(t, n - 2)
+    p: FloatArray = 2 * special.stdtr(n - 2, -t)
     return p
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import spearmanr
 
 from recsys.config import SegmentConfig
 from recsys.data.arrays import BoolArray, IntArray
@@ -126,7 +126,7 @@ def _measures(
     rows: list[dict[str, Cell]] = [
         {
             "measure": "spearman of popularity, items in both",
-            "drift": float(spearmanr(*both).statistic) if varies else None,
+            "drift": float(scipy.stats.spearmanr(*both).statistic) if varies else None,
         },
         {"measure": "js of popularity", "drift": _divergence(*popularity)},
         {"measure": "js of categories", "drift": _divergence(*categories)},

@@ -1,8 +1,10 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from experiments.environment import describe_environment
+from tests import forked
 
 
 def test_the_command_is_kept_without_the_passwords_of_its_addresses(monkeypatch):
@@ -26,3 +28,11 @@ def test_a_python_without_the_packages_is_named_with_two_ways_out():
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"bookends: {sys.executable} must have the packages of Bookends")
     assert "lacks 'click'; activate the environment" in line and "--env-manager uv" in line
+
+
+def test_what_only_reports_need_is_not_imported_before():
+    """Every command and every worker of a sweep would wait a second for it."""
+    code = "import sys; print(*[name in sys.modules for name in sys.argv[1:]])"
+    words = ("torch", "optuna", "scipy.stats", "sklearn")
+    done = forked.run("-c", code, *words, cwd=".", env=os.environ)
+    assert done.stdout == "True True False False\n"
