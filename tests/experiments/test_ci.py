@@ -1,10 +1,14 @@
 """The files of docs/ci: their form, their steps as plain shell, and the summary they write."""
 
+import contextlib
 import dataclasses
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +19,7 @@ from click.testing import CliRunner
 from experiments.cli import main
 from experiments.settings import dump_yaml
 from recsys.reporting.record import RunRecord
+from tests import forked
 from tracking.mirror import mirror
 
 ROOT = Path(__file__).parents[2]
@@ -45,6 +50,20 @@ def github_steps():
     return {name: command for name, command in commands.items() if name != "Install"}
 
 
+# What the shell finds as 'bookends': it hands its words to the test, which runs the command.
+TOOL = f"""#!{sys.executable} -IS
+import json, os, socket, sys
+asked = socket.socket(socket.AF_UNIX)
+asked.connect(os.environ["ASKED"])
+asked.sendall(json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode())
+asked.shutdown(socket.SHUT_WR)
+code, out, err = json.load(asked.makefile())
+sys.stdout.write(out)
+sys.stderr.write(err)
+sys.exit(code)
+"""
+
+
 class Job:
     """A checkout in which steps run as a runner would run them."""
 
@@ -52,8 +71,12 @@ class Job:
         self.folder, self.summary = folder, folder / "summary.md"
         tool = folder / "bin" / "bookends"
         tool.parent.mkdir()
-        tool.write_text(f'#!/bin/sh\nexec {sys.executable} -m experiments "$@"\n')
+        tool.write_text(TOOL)
         tool.chmod(0o755)
+        self.asked = socket.socket(socket.AF_UNIX)
+        self.asked.bind(str(folder / "asked"))
+        self.asked.listen()
+        self.asked.settimeout(0.05)
         kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
         self.environment = kept | {
             "PATH": f"{tool.parent}:{os.environ['PATH']}",
@@ -61,6 +84,7 @@ class Job:
             "OMP_NUM_THREADS": "1",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_TRACKING_URI": "",  # as where the secret is not set
+            "ASKED": str(folder / "asked"),
             "CONFIG": "config.yaml",
             "GITHUB_STEP_SUMMARY": str(self.summary),
             **variables,
@@ -68,18 +92,28 @@ class Job:
 
     def run(self, command, **variables):
         """Exit code of a step, and what it printed."""
-        environment = self.environment | variables
-        done = subprocess.run(
-            [*BASH, command],
-            check=False,
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done.returncode, done.stdout + done.stderr
+        with tempfile.TemporaryFile("w+") as printed:
+            process = subprocess.Popen(
+                [*BASH, command],
+                cwd=self.folder,
+                env=self.environment | variables,
+                stdout=printed,
+                stderr=printed,
+            )
+            while process.poll() is None:
+                with contextlib.suppress(TimeoutError):
+                    self.answer(self.asked.accept()[0])
+            printed.seek(0)
+            output = printed.read()
+        assert "Traceback" not in output, output
+        return process.returncode, output
+
+    def answer(self, connection):
+        """Run the command that the shell asks for."""
+        with connection, connection.makefile("rw") as asked:
+            words, cwd, environment = json.load(asked)
+            done = forked.run("-m", "experiments", *words, cwd=cwd, env=environment)
+            json.dump((done.returncode, done.stdout, done.stderr), asked)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +126,8 @@ def job(board_config, tmp_path_factory):
     for name in ("Train", "Promote"):
         code, printed = job.run(steps[name])
         assert code == 0, printed
-    return job
+    yield job
+    job.asked.close()
 
 
 def sent(job, name, change):

@@ -1,5 +1,6 @@
 """`bookends register` and `rollback`: one trained run, and runs whose values are edited."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -7,8 +8,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from mlflow import MlflowClient
 from experiments.cli import main
 from experiments.settings import dump_yaml
 from recsys.reporting.record import RunRecord
+from tests.forked import Forked
 from tracking.champions import moves_in
 from tracking.mirror import mirror
 
@@ -62,8 +62,8 @@ def trained(board_config, tmp_path_factory):
     """The directory of a run on the checkerboard that no store knows."""
     shop = tmp_path_factory.mktemp("shop")
     (shop / "config.yaml").write_text(dump_yaml(board_config({"experiment": {"tracking": False}})))
-    command = [sys.executable, "-m", "experiments", "run", "--config", "config.yaml"]
-    subprocess.run(command, cwd=shop, env=ENVIRONMENT, check=True, capture_output=True, timeout=120)
+    with contextlib.chdir(shop):
+        assert bookends("run", "--config", "config.yaml")[0] == 0
     (run_dir,) = (shop / "artifacts" / "runs").iterdir()
     return run_dir
 
@@ -262,11 +262,8 @@ def test_rollbacks_walk_back(new_run, client):
 
 
 def start(script, folder, run):
-    command = [sys.executable, "-c", script, "register", run]
-    command += ["--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
-    return subprocess.Popen(
-        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    words = ["register", run, "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
+    return Forked("-c", script, *words, cwd=folder, env=ENVIRONMENT)
 
 
 @pytest.mark.slow
@@ -280,7 +277,7 @@ def test_two_registrations_at_once_end_as_one_after_the_other(new_run, client, t
     bookends("register", new_run("first"))
     rivals = [new_run("good", everyone=0.01).name, new_run("best", everyone=0.02).name]
     started = [start(SLOW, tmp_path, name) for name in rivals]
-    outputs = [process.communicate(timeout=120)[0].decode() for process in started]
+    outputs = [process.communicate(timeout=120) for process in started]
     named = {
         version.tags["bookends.run_name"]: version
         for version in client.search_model_versions("name = 'bookends'")
@@ -303,7 +300,7 @@ def test_a_registration_killed_in_the_middle_is_finished_by_the_next(new_run, cl
     try:
         end = time.monotonic() + 60
         while not (tmp_path / "mark").exists():
-            assert process.poll() is None, process.communicate()[0].decode()
+            assert process.poll() is None, process.communicate()
             assert time.monotonic() < end
             time.sleep(0.05)
     finally:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +11,7 @@ import pytest
 import yaml
 
 from recsys.recommender import Recommender
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 TRAINED = {"weak": (2, 0.006), "again": (2, 0.006), "strong": (10, 0.01)}
@@ -35,14 +34,7 @@ def ask(address, question):
 def bookends(tmp_path):
     def call(*words, expected=0):
         environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-m", "experiments", *words],
-            cwd=tmp_path,
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = forked.run("-m", "experiments", *words, cwd=tmp_path, env=environ)
         assert done.returncode == expected, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -84,7 +76,8 @@ def test_from_runs_to_a_served_champion_and_back(
         bookends("run", "--config", str(settings), *words)
     where = ["--tracking-uri", tracking_uri]
     search = ["--space", "space.yaml", "--config", str(settings), "--trials", "2", "--no-final"]
-    bookends("sweep", *search, "--finalists", "0", "--name", "story", "--training.num_epochs", "1")
+    search += ["--finalists", "0", "--baseline-trials", "0", "--training.num_epochs", "1"]
+    bookends("sweep", *search, "--name", "story")
     assert "strong" in bookends("runs", *where)
 
     assert "strong is better than weak on NDCG@10" in bookends("compare", "weak", "strong", *where)

@@ -4,14 +4,13 @@ import dataclasses
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from recsys.errors import TrackingError
+from tests.forked import Forked
 from tracking import lease as lease_module
 from tracking.lease import lease
 from tracking.processes import Owner
@@ -38,8 +37,7 @@ with lease(connect(store), "shop"):
 
 
 def start(*arguments):
-    environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", TAKER, *map(str, arguments)], env=environ)
+    return Forked("-c", TAKER, *arguments, cwd=ROOT, env=os.environ)
 
 
 def wait_for(path, process):

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,8 @@ from urllib.parse import unquote
 import pytest
 
 from recsys.errors import TrackingError
+from tests import forked
+from tests.forked import Forked
 from tracking.store import (
     STORE_ERRORS,
     connect,
@@ -69,13 +70,7 @@ def test_a_store_that_is_made_keeps_a_write_ahead_log(template_store):
 def test_four_processes_may_touch_a_fresh_store_at_once(tmp_path):
     """Without the lock nearly every such race leaves a store that nobody can open again."""
     uri = f"sqlite:///{tmp_path}/fresh/mlflow.db"
-    environ = os.environ | {"PYTHONPATH": str(ROOT)}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", OPEN, uri], env=environ, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(4)
-    ]
+    processes = [Forked("-c", OPEN, uri, cwd=tmp_path, env=os.environ) for _ in range(4)]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, errors
     connect(uri).search_experiments()
@@ -126,7 +121,7 @@ def test_a_store_whose_maker_was_killed_is_made_again(tmp_path):
         "utils._initialize_tables = die\n"
         f"store.connect('sqlite:///{path}')\n"
     )
-    killed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=120)
+    killed = forked.run("-c", code, cwd=tmp_path, env=os.environ)
     assert killed.returncode == -9 and not path.exists()
     assert connect(f"sqlite:///{path}").search_experiments()
 
