@@ -1,8 +1,6 @@
 """Sweeps on the checkerboard: in this process, or with processes of their own."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from experiments.sweep.console import SweepConsole
 from experiments.sweep.opening import begin, read_request
 from experiments.sweep.state import Assignment
 from experiments.sweep.worker import join
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {
@@ -57,13 +56,14 @@ def sweep_shop(tmp_path, copy_store, board_settings, monkeypatch):
 
 @pytest.fixture
 def open_sweep(sweep_shop):
-    """Begins a sweep without a tracker, in this process, as the command line would."""
+    """Begins a sweep without tracker and tuned baselines, in this process, as the command would."""
     sessions = []
 
     def build(*overrides, tracking=False, space=None, name=None, storage=None, **options):
         if space is not None:
             (sweep_shop / "space.yaml").write_text(yaml.safe_dump(space))
-        options = {"n_trials": 6, "startup_trials": 3, "finalists": 0, "final_run": False} | options
+        quick = {"n_trials": 6, "startup_trials": 3, "finalists": 0, "final_run": False}
+        options = quick | {"baseline_trials": 0} | options
         request = read_request(
             sweep_shop / "space.yaml",
             sweep_shop / "config.yaml",
@@ -97,15 +97,7 @@ def bookends(sweep_shop):
     """Runs a command to its end, in a process of its own."""
 
     def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "experiments", *arguments],
-            cwd=sweep_shop,
-            env=ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            timeout=280,
-            check=False,
-        )
+        return forked.run("-m", "experiments", *arguments, cwd=sweep_shop, env=ENVIRONMENT)
 
     return run
 

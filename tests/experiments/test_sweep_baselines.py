@@ -21,7 +21,7 @@ def tune(open_sweep, work):
     """Runs the search of a sweep and tunes its baselines."""
 
     def run(*overrides, **options):
-        session = open_sweep(*overrides, **{"n_trials": 3} | options)
+        session = open_sweep(*overrides, **{"n_trials": 3, "baseline_trials": None} | options)
         work(session)
         baselines.tune_baselines(session)
         return session.record("running")
@@ -48,7 +48,7 @@ def n_trials(record):
 
 def test_each_baseline_has_as_many_trials_as_the_search_and_stands_beside_it(open_sweep, work):
     pytest.importorskip("implicit")
-    session = open_sweep(n_trials=3, finalists=1, finalist_seeds=2)
+    session = open_sweep(n_trials=3, finalists=1, finalist_seeds=2, baseline_trials=None)
     work(session)
     finish(session, lambda session, stage, study, title: work(session, stage))
     record = SweepRecord.read(session.directory.path)

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -15,6 +13,7 @@ from experiments.sweep.finish import finish, measure_error
 from sweeps.ending import difference_error
 from sweeps.record import SweepRecord
 from sweeps.study import ERROR
+from tests.forked import Forked
 
 STOPPING = {"n_trials": 60, "sampler": "random", "finalists": 1, "finalist_seeds": 2}
 
@@ -71,7 +70,8 @@ def test_hours_and_ctrl_c_lead_to_finalists_and_the_same_command_goes_on(
     options = [
         *("sweep", "--space", "space.yaml", "--config", "config.yaml", "--name", "mine"),
         *("--sampler", "random", "--finalists", "1", "--finalist-seeds", "1", "--no-final"),
-        *("--experiment.tracking", "false", "--workers", "2", "--trials", "1000"),
+        *("--experiment.tracking", "false", "--baseline-trials", "0"),
+        *("--workers", "2", "--trials", "1000"),
     ]
     done = bookends(*options, "--hours", "0.001")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -83,17 +83,14 @@ def test_hours_and_ctrl_c_lead_to_finalists_and_the_same_command_goes_on(
     report = (directory / "sweep_report.md").read_text()
     assert "its 0.001 hours were over" in report
 
-    command = [sys.executable, "-m", "experiments", *options]
-    process = subprocess.Popen(
-        command, cwd=sweep_shop, env=environment, stdout=subprocess.PIPE, start_new_session=True
-    )
+    process = Forked("-m", "experiments", *options, cwd=sweep_shop, env=environment)
     try:
         deadline = time.monotonic() + 120
         while len(SweepRecord.read(directory).in_state("complete")) < len(first.trials) + 3:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=120)[0].decode()
+        output = "".join(process.communicate(timeout=120))
     finally:
         process.kill()
         process.wait()

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,9 +10,13 @@ import pytest
 from mlflow import MlflowClient
 
 from sweeps.record import SweepRecord
+from tests.forked import Forked
 
 pytestmark = pytest.mark.slow
-OPTIONS = ("--space", "space.yaml", "--config", "config.yaml", "--sampler", "random")
+OPTIONS = (
+    *("--space", "space.yaml", "--config", "config.yaml"),
+    *("--sampler", "random", "--baseline-trials", "0"),
+)
 LONG = ("--pruner", "none", "--training.num_epochs", "20", "--finalists", "0", "--no-final")
 N_TRIALS = 10
 
@@ -25,24 +27,16 @@ def start(sweep_shop, environment):
     started = []
 
     def run(*arguments):
-        command = [sys.executable, "-m", "experiments", "sweep", *OPTIONS, *LONG, *arguments]
-        process = subprocess.Popen(
-            [*command, "--trials", str(N_TRIALS), "--workers", "2", "--name", "mine"],
-            cwd=sweep_shop,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        command = ["-m", "experiments", "sweep", *OPTIONS, *LONG, *arguments]
+        command += ["--trials", str(N_TRIALS), "--workers", "2", "--name", "mine"]
+        process = Forked(*command, cwd=sweep_shop, env=environment)
         started.append(process)
         return process
 
     yield run
     for process in started:
-        if process.poll() is None:
-            process.kill()
+        process.kill()
         process.wait()
-        process.stdout.close()
 
 
 _never_stopped = {}
@@ -75,7 +69,7 @@ def wait_for(shop, process, is_enough):
             if is_enough(record):
                 return record
         time.sleep(0.05)
-    raise AssertionError(process.communicate()[0].decode())
+    raise AssertionError(process.communicate())
 
 
 def some_complete(record):
@@ -116,7 +110,7 @@ def test_a_sweep_outlives_a_worker_that_is_killed(start, sweep_shop, whole):
     process = start()
     wait_for(sweep_shop, process, some_complete)
     os.kill(workers_of(process)[0].pid, signal.SIGKILL)
-    output = process.communicate(timeout=250)[0].decode()
+    output = "".join(process.communicate(timeout=250))
     assert process.returncode == 0, output
     assert "ended with signal 9" in output
     record = check_whole(sweep_shop, whole, n_sessions=1)
@@ -134,7 +128,7 @@ def test_a_sweep_whose_parent_was_killed_goes_on(start, sweep_shop, whole, with_
         each.kill()
     process.wait()
     again = start()
-    output = again.communicate(timeout=250)[0].decode()
+    output = "".join(again.communicate(timeout=250))
     assert again.returncode == 0, output
     _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
@@ -147,7 +141,7 @@ def test_a_sweep_that_was_interrupted_goes_on(start, sweep_shop, whole):
     wait_for(sweep_shop, process, some_complete)
     children = workers_of(process)
     process.send_signal(signal.SIGINT)
-    output = process.communicate(timeout=60)[0].decode()
+    output = "".join(process.communicate(timeout=60))
     assert process.returncode == 130, output
     assert "the same command goes on" in output
     assert not any(child.is_running() for child in children)
