@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,6 +25,7 @@ from experiments.signals import Interrupted
 from recsys.reporting.record import RunRecord
 from recsys.training.checkpoint import load_checkpoint
 from recsys.training.stopping import EarlyStopping
+from tests import forked
 from tracking.tracker import TrackedRun
 
 ROOT = Path(__file__).parents[2]
@@ -61,38 +61,23 @@ class Shop:
         return _ended_with(expected, self.bookends(*words))
 
     def in_a_process(self, *command, **environment):
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=self.path,
-            env=ENVIRONMENT | environment,
-            capture_output=True,
-            text=True,
-            timeout=200,
-            check=False,
-        )
+        return forked.run(*command, cwd=self.path, env=ENVIRONMENT | environment)
 
     @contextlib.contextmanager
     def training(self, name, *settings, epochs=1):
         """A run in a process of its own, from when so many epochs are done until it has ended."""
-        command = [sys.executable, "-m", "experiments", *_run_words(name, settings)]
-        process = subprocess.Popen(
-            command,
-            cwd=self.path,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        words = ["-m", "experiments", *_run_words(name, settings)]
+        process = forked.Forked(*words, cwd=self.path, env=ENVIRONMENT)
         path, deadline = self.directory(name) / "record.json", time.monotonic() + 240
         try:
             while not path.exists() or len(json.loads(path.read_text())["history"]) < epochs:
-                assert process.poll() is None, process.stdout.read()
+                assert process.poll() is None, process.communicate()
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             yield process
         finally:
             process.kill()
-            process.communicate(timeout=60)
+            process.wait(60)
 
     def directory(self, name):
         return self.path / "artifacts" / "runs" / name
@@ -139,7 +124,7 @@ def end(process, *signals):
     for number in signals:
         process.send_signal(number)
         time.sleep(0.05)
-    output = process.communicate(timeout=60)[0]
+    output = "".join(process.communicate(timeout=60))
     return process.returncode, output
 
 

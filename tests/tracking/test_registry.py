@@ -4,8 +4,6 @@ import dataclasses
 import json
 import os
 import pickle
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from recsys.errors import ConfigError, TrackingError
 from recsys.evaluation.gate import Criterion, Verdict
+from tests.forked import Forked
 from tracking.champions import moves_in
 from tracking.registry import ChampionChangedError, Registry
 from tracking.registry_page import Candidate
@@ -435,9 +434,8 @@ def test_a_registry_in_postgresql_is_the_same(postgres, finished_record, tmp_pat
     for number, run_id in enumerate(runs[2:]):
         path = tmp_path / f"rival-{number}"
         path.write_bytes(pickle.dumps(Candidate(run_id, finished_record, PASSED, 1)))
-        command = [sys.executable, "-c", RIVAL, uri, str(path), str(tmp_path / "go")]
-        environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        processes.append(subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True))
+        words = ["-c", RIVAL, uri, path, tmp_path / "go"]
+        processes.append(Forked(*words, cwd=tmp_path, env=os.environ))
     while len(list(tmp_path.glob("*.ready"))) < len(processes):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.02)
