@@ -31,7 +31,7 @@ def test_a_python_without_the_packages_is_named_with_two_ways_out():
 
 
 def test_what_only_reports_need_is_not_imported_before():
-    """Every command and every worker of a sweep would wait a second for it."""
+    """Every run and every worker of a sweep would import it at its start."""
     code = "import sys; print(*[name in sys.modules for name in sys.argv[1:]])"
     words = ("torch", "optuna", "scipy.stats", "sklearn")
     done = forked.run("-c", code, *words, cwd=".", env=os.environ)
