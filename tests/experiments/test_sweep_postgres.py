@@ -11,6 +11,11 @@ from sweeps.record import SweepRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+ONE_TRIAL = (
+    *("--space", "space.yaml", "--config", "config.yaml"),
+    *("--trials", "1", "--baseline-trials", "0"),
+)
+
 
 @pytest.fixture
 def tracked(postgres, sweep_shop, environment, monkeypatch):
@@ -27,9 +32,9 @@ def test_four_processes_share_a_study_and_a_tracker_in_two_databases(
     postgres, tracked, sweep_shop, bookends
 ):
     done = bookends(
-        "sweep", "--space", "space.yaml", "--config", "config.yaml", "--trials", "12", "--baseline-trials", "0",
-        "--workers", "4", "--finalists", "1", "--finalist-seeds", "1", "--no-final",
-        "--name", "shared", "--storage", postgres("optuna"),
+        "sweep", "--space", "space.yaml", "--config", "config.yaml", "--trials", "12",
+        "--workers", "4", "--baseline-trials", "0", "--finalists", "1", "--finalist-seeds", "1",
+        "--no-final", "--name", "shared", "--storage", postgres("optuna"),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     record = SweepRecord.read(sweep_shop / "artifacts" / "sweeps" / "shared")
@@ -60,17 +65,7 @@ def test_a_worker_joins_by_the_address_alone(postgres, sweep_shop, open_sweep, w
 
 
 def test_mlflows_database_is_refused_on_a_server_too(tracked, sweep_shop, bookends):
-    arguments = (
-        "--space",
-        "space.yaml",
-        "--config",
-        "config.yaml",
-        "--trials",
-        "1",
-        "--baseline-trials",
-        "0",
-    )
-    done = bookends("sweep", *arguments, "--storage", tracked)
+    done = bookends("sweep", *ONE_TRIAL, "--storage", tracked)
     assert done.returncode == 2 and "must be a database of its own" in done.stderr
 
 
@@ -80,17 +75,7 @@ def test_no_password_is_kept_or_shown_whatever_a_sweep_and_its_run_leave_behind(
     """Everything that is written is searched: files, both databases, and what is printed."""
     options = ("--finalists", "0", "--name", "kept")
     storage = postgres("optuna_kept")
-    arguments = (
-        "--space",
-        "space.yaml",
-        "--config",
-        "config.yaml",
-        "--trials",
-        "1",
-        "--baseline-trials",
-        "0",
-        *options,
-    )
+    arguments = (*ONE_TRIAL, *options)
     done = bookends("sweep", *arguments, "--storage", storage)
     assert done.returncode == 0, done.stdout + done.stderr
     secret = urlsplit(tracked).password
