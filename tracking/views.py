@@ -106,9 +106,10 @@ def _state(record: RunRecord) -> dict[str, Any]:
 
 def _columns(monitored: str) -> list[str]:
     k = monitored.partition("@")[2]
-    shown = dict.fromkeys([monitored, *(f"{other}@{k}" for other in ("recall", "coverage"))])
-    metrics = [metric_key("test", metric) for metric in shown]
-    metrics += [metric_key(name, monitored) for name in (*BASELINES[:2], "best")]
+    metrics = [metric_key(name, monitored) for name in ("test", "best")]
+    others = [metric for metric in (f"recall@{k}", f"coverage@{k}") if metric != monitored]
+    metrics += [metric_key("test", metric) for metric in others]
+    metrics += [metric_key(name, monitored) for name in BASELINES[:2]]
     settings = [parameter_key(path) for path in _SETTINGS]
     return [
         *(_column("metrics", key) for key in metrics),

@@ -46,7 +46,10 @@ def test_the_experiment_of_a_run_has_the_view_and_a_note_that_links_to_it(
 def test_the_view_begins_with_the_monitored_metric(client, experiment_id, finished_record):
     show_view(client, experiment_id, with_monitor(finished_record, "recall@20"))
     state = state_of(client.get_experiment(experiment_id).tags)
-    assert state["selectedColumns"][0] == "metrics.`test/recall_at_20`"
+    assert state["selectedColumns"][:2] == [
+        "metrics.`test/recall_at_20`",
+        "metrics.`best/recall_at_20`",
+    ]
     assert state["compareRunCharts"][0]["metricKey"] == "val/recall_at_20"
     assert len(set(state["selectedColumns"])) == len(state["selectedColumns"])
 
