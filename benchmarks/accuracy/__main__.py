@@ -43,7 +43,8 @@ INTRO = """# Accuracy against tuned classics
 
 Made by `make accuracy DATA=FOLDER`, where FOLDER holds goodbooks-10k (`goodbooks/`), its most
 active users in order (`goodbooks-heavy/`) and the LightGCN split of gowalla (`gowalla/`);
-`sample` and `sparse` are generated. Rankings are over the whole catalogue without known items.
+`sample` and `sparse` (ten shops, whose users count together) are generated. Rankings are over the
+whole catalogue without known items.
 
 Every model and classic is tuned on validation only and tested once: a model's values are the
 means over its seeds (lowest to highest; a value without these is of one seed), trained anew on
@@ -300,7 +301,7 @@ def write(out: Path, kept: Path, held: dict[str, list[dict[str, Any]]]) -> None:
         lacking = [name for name in wanted if name not in {each["model"] for each in results}]
         if lacking:
             lines += [f"Not run for this page: {', '.join(lacking)}.", ""]
-    out.write_text("\n".join([*lines, "; ".join(machine)]) + "\n")
+    out.write_text("\n".join([*lines, "Last case run: " + "; ".join(machine)]) + "\n")
 
 
 def _table(case: Case, results: Sequence[dict[str, Any]]) -> list[str]:
