@@ -109,13 +109,13 @@ class FeatureEncoder(nn.Module):
 
     def _first_layer(self, rows: Tensor | int) -> Tensor:
         tables, kind = self.features.bag_tables, self.bias.device.type
-        is_lower = torch.is_autocast_enabled(kind)
-        dtype = torch.get_autocast_dtype(kind) if is_lower else torch.float32
-        beside = self.features.side_by_side(dtype)
         if self.embeddings:
             made = [bag(tables[name], rows) for name, bag in self.embeddings.items()]
             columns = torch.cat([take_rows(self.features.dense, rows), *made], dim=1)
             return torch.addmm(self.bias, columns, self.dense_weight)
+        is_lower = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if is_lower else torch.float32
+        beside = self.features.side_by_side(dtype)
         own = [self.projections.get_parameter(f"{name}.weight") for name in beside.names]
         weight = torch.cat([self.dense_weight, *own])
         units = torch.addmm(self.bias, take_rows(beside.matrix, rows), weight)
