@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,9 +18,6 @@ BLOCK_BYTES = 64 * 2**20
 """Scores of a block of users against the whole catalogue that are held at once."""
 LEAST_SUM = 1e-30
 """Stands for the sum of exponentials of a row without any."""
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # at the first sparse matrix: that their interface is in beta
-    torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
 
 
 @dataclass(frozen=True)
@@ -101,6 +99,7 @@ class _PairScores(torch.autograd.Function):
 
 def _scores_by_bags(users: Tensor, items: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """The products at the entries of a sparse matrix, without writing the gathered rows out."""
+    _hear_beta_warning()
     pattern = torch.sparse_csr_tensor(
         _bag_ends(rows, len(users), columns.shape[1]),
         columns.reshape(-1),
@@ -110,6 +109,14 @@ def _scores_by_bags(users: Tensor, items: Tensor, rows: Tensor, columns: Tensor)
     )
     scores: Tensor = torch.sparse.sampled_addmm(pattern, users, items.T, beta=0).values()
     return scores.view(columns.shape)
+
+
+@cache
+def _hear_beta_warning() -> None:
+    """Make a first sparse matrix, at which torch warns once that their interface is in beta."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
 
 
 def _bag_ends(rows: Tensor, n: int, width: int) -> Tensor:
