@@ -26,8 +26,8 @@ from recsys.baselines.names import baseline_label
 from recsys.baselines.popularity import Popularity
 from recsys.config import BaselineName
 from recsys.evaluation.significance import compare
-from recsys.reporting.formatting import interval, number
-from sweeps.finalists import USER, ComparisonRules, chance, p_with_seeds
+from recsys.reporting.formatting import chance, interval, number
+from sweeps.finalists import USER, ComparisonRules, p_with_seeds
 from sweeps.optimism import pooled_std
 from sweeps.record import BaselineComparison, BaselineTrial, Direction, Finalists, TunedBaseline
 from sweeps.space import Params, Space

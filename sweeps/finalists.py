@@ -33,7 +33,7 @@ from scipy.special import stdtr
 from recsys.data.arrays import FloatArray
 from recsys.errors import ConfigError
 from recsys.evaluation.significance import compare, holm
-from recsys.reporting.formatting import interval, number
+from recsys.reporting.formatting import chance, interval, number
 from sweeps.optimism import estimate_optimism, pooled_std
 from sweeps.record import Comparison, Direction, Finalist, Finalists
 
@@ -303,8 +303,3 @@ def _verdict(winner: Finalist | None, comparisons: Sequence[Comparison]) -> str:
     if not said:
         return f"{name} wins by the mean over seeds; there is nothing to compare it with."
     return f"{name} wins by the mean over seeds. It is {'. It is '.join(said)}."
-
-
-def chance(p: float) -> str:
-    """A p-value in a sentence."""
-    return f"p = {p:.3f}" if p >= 0.0005 else "p < 0.001"

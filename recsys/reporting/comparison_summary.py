@@ -6,10 +6,9 @@ import math
 
 from recsys.evaluation.run_comparison import Difference, PairedRun
 from recsys.evaluation.tables import Cell
-from recsys.reporting import formatting
 from recsys.reporting.comparison import RunComparison
 from recsys.reporting.document import Callout, KeyFigure
-from recsys.reporting.formatting import GAP, metric_label, number
+from recsys.reporting.formatting import GAP, chance, metric_label, number
 
 _SIZES = ((0.2, "very small"), (0.5, "small"), (0.8, "medium"))
 """Cohen's (1988) bounds of the size of an effect."""
@@ -95,12 +94,6 @@ def key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     return tuple(figures)
 
 
-def probability(value: float) -> str:
-    """A p-value with what precedes it."""
-    text = formatting.probability(value)
-    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
-
-
 def _amount(found: Difference, comparison: RunComparison) -> str:
     compared = found.comparison
     low, high = found.interval_points
@@ -110,7 +103,7 @@ def _amount(found: Difference, comparison: RunComparison) -> str:
     return (
         f"The difference is {points(found.points)} points{share}: {100 * compared.first:.2f} "
         f"against {100 * compared.second:.2f} ({found.confidence:.0%} interval {points(low)} to "
-        f"{points(high)}; {probability(found.p_corrected)} after Holm's correction for "
+        f"{points(high)}; {chance(found.p_corrected)} after Holm's correction for "
         f"{comparison.n_tests} {'test' if comparison.n_tests == 1 else 'tests'})."
     )
 

@@ -65,6 +65,12 @@ def probability(value: float) -> str:
     return f"<{SMALLEST_P:g}" if value < SMALLEST_P else f"{value:.3f}"
 
 
+def chance(p_value: float) -> str:
+    """A p-value in a sentence: "p = 0.012", or "p < 0.001" below that."""
+    text = probability(p_value)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
+
+
 def number(value: float | None, places: int = 4) -> str:
     """A number with so many decimals, in powers of ten where that would show only zeros."""
     if value is None:

@@ -9,12 +9,12 @@ from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import (
     GAP,
+    chance,
     duration,
     interval,
     memory,
     metric_label,
     number,
-    probability,
 )
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import Results, Value, paired_difference, results_of
@@ -168,9 +168,7 @@ def _against_best_baseline(results: Results, tables: Mapping[str, Table]) -> str
     low, high = number(paired.low, 3), number(paired.high, 3)
     p_value = ""
     if paired.p_value is not None:
-        text = probability(paired.p_value)
-        sign = f"< {text[1:]}" if text.startswith("<") else f"= {text}"
-        p_value = f", p {sign} after Holm's correction"
+        p_value = f", {chance(paired.p_value)} after Holm's correction"
     measured = f"{results.level} interval of the difference {low} to {high}{p_value}"
     by_chance = paired.p_value is not None and paired.p_value > 1 - results.confidence
     if by_chance or paired.low <= 0 <= paired.high:
