@@ -101,11 +101,11 @@ def test_the_experiments_description_opens_the_view_with_the_columns_that_matter
     keep(table, "runs-table")
     assert columns(table)[:9] == [
         "metrics.`test/ndcg_at_10`",
+        "metrics.`best/ndcg_at_10`",
         "metrics.`test/recall_at_10`",
         "metrics.`test/coverage_at_10`",
         "metrics.`item_knn/ndcg_at_10`",
         "metrics.`ease/ndcg_at_10`",
-        "metrics.`best/ndcg_at_10`",
         "params.`cfg.model.item_encoder.fusion`",
         "params.`cfg.model.user_encoder.id_embedding.params.embedding_dim`",
         "params.`cfg.training.learning_rate`",
