@@ -1,8 +1,8 @@
 """Baselines with the budget of a sweep: what is tried of each, and the winner against the best.
 
-Each is searched by TPE on validation, as the trials of a sweep are, from settings that are usual
-for it. The value of the best is chosen as one of many, that of the winner is a mean over fresh
-seeds: where the winner is told to be better, that is in spite of it.
+Each is searched by TPE on validation, as the trials of a sweep are, from the settings that a run
+would choose or that are usual for it. The value of the best is chosen as one of many, that of the
+winner is a mean over fresh seeds: where the winner is told to be better, that is in spite of it.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -80,6 +80,17 @@ def tuned_baselines(
             fitted = chosen.baseline.fit(known) if refit else fitted
         scorers[name] = fitted.scorer(known, chosen.recency)
     return TunedBaselines(scorers, tuning.table(), tuple(notes))
+
+
+def chosen_settings(name: BaselineName, prepared: Prepared, config: Config) -> dict[str, Any]:
+    """The settings of a baseline that a run would choose on validation, by name.
+
+    Less the seed; ``recency`` is the scale, None where all items of a history weigh the same.
+    """
+    grid = grid_of(name, len(prepared.items), config.experiment.seed)
+    chosen = _Tuning(prepared, config).choose(name, grid)
+    settings = {key: value for key, value in vars(chosen.baseline).items() if key != "seed"}
+    return settings | {"recency": chosen.recency}
 
 
 def reason_to_leave_out(name: BaselineName, n_items: int, config: Config) -> str | None:

@@ -9,6 +9,9 @@ import pytest
 from experiments.signals import Interrupted
 from experiments.sweep import baselines
 from experiments.sweep.finish import finish
+from experiments.sweep.trial import evaluate_lists, list_metrics
+from recsys.baselines.tuning import tuned_baselines
+from sweeps.baselines import suggest
 from sweeps.record import SweepRecord
 from sweeps.study import SweepStudy
 
@@ -68,6 +71,22 @@ def test_each_baseline_has_as_many_trials_as_the_search_and_stands_beside_it(ope
     report = (session.directory.path / "sweep_report.md").read_text()
     assert report.count(versus.verdict.split(",")[0]) == 2  # in the summary and at the finalists
     assert "Dashed: the best trial of each baseline" in report
+
+
+def test_the_first_trial_is_what_a_run_would_choose(open_sweep, work):
+    names = ["item_knn", "ease"]
+    session = open_sweep(n_trials=3, baseline_trials=1)
+    work(session)
+    baselines.tune_baselines(session)
+    record = session.record("running")
+    chosen = tuned_baselines(session.prepared, session.base, split="validation").scorers
+    for name in names:
+        found = evaluate_lists(chosen[name], session.prepared, session.base, "validation")
+        assert record.baselines[name] == pytest.approx(list_metrics(found))
+    options = {"direction": "maximize", "has_order": True, "seed": 0}
+    assert [each.params for each in record.tuned_baselines] != [
+        suggest(name, [], **options) for name in names
+    ]
 
 
 def test_what_was_tried_is_not_tried_again_and_a_longer_sweep_adds_to_it(tune, attempts):
