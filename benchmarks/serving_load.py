@@ -38,7 +38,7 @@ from experiments.serve.rpc import recommender_pb2
 from recsys.recommender import Recommender
 from tracking.model import resolve_bundle
 
-KINDS = ("bookends", "ann", "grpc", "mlflow")
+KINDS = ("bookends", "workers", "ann", "grpc", "mlflow")
 RPC_PATH = "/bookends.v1.Recommender/Recommend"
 START_SECONDS = 1800
 WARM_SECONDS = 2.0
@@ -123,11 +123,13 @@ async def _ask_rpc(port: int, load: Load, until: float, rng: random.Random) -> l
 
 
 @contextmanager
-def running(kind: str, bundle: Path) -> Iterator[tuple[int, psutil.Process]]:
+def running(kind: str, bundle: Path, n_workers: int) -> Iterator[tuple[int, psutil.Process]]:
     """A server of the bundle: its port and process; ended with the context."""
     with tempfile.TemporaryDirectory() as folder:
         port, rpc_port = _free_port(), _free_port()
         command = _command(kind, bundle, port, Path(folder))
+        if kind == "workers":
+            command += ["--workers", str(n_workers)]
         if kind == "grpc":
             command += ["--grpc-port", str(rpc_port)]
         path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
@@ -181,11 +183,15 @@ def _is_up(address: str) -> bool:
         return False
 
 
-def memory(process: psutil.Process) -> tuple[int, int]:
-    """Bytes of a process and those it started: resident, and resident without mapped files."""
+def memory(process: psutil.Process) -> tuple[int, int, int]:
+    """Bytes of a process and those it started: resident, without mapped files, shared counted once.
+
+    The first two count what several of them hold once for each; the third shares it out.
+    """
     tree = [process, *process.children(recursive=True)]
-    held = [one.memory_info() for one in tree]
-    return sum(one.rss for one in held), sum(one.rss - one.shared for one in held)
+    held = [one.memory_full_info() for one in tree]
+    own = sum(one.rss - one.shared for one in held)
+    return sum(one.rss for one in held), own, sum(one.pss for one in held)
 
 
 @dataclass(frozen=True)
@@ -197,12 +203,14 @@ class Round:
         percentiles: milliseconds: 50th, 95th, 99th.
         resident: bytes of the process and its children, those of mapped files included.
         own: without those.
+        shared_once: resident, what several processes hold counted once.
     """
 
     rate: float
     percentiles: tuple[float, ...]
     resident: int
     own: int
+    shared_once: int
 
 
 def measure(port: int, process: psutil.Process, load: Load) -> Round:
@@ -220,7 +228,8 @@ def describe(kind: str, n_connections: int, rounds: list[Round]) -> str:
         f"{kind}, {n_connections} connections: {np.median(rates):,.0f} requests/s "
         f"({rates[0]:,.0f} to {rates[-1]:,.0f}), p50 {p50:.1f} ms, p95 {p95:.1f} ms, "
         f"p99 {p99:.1f} ms; {rounds[-1].resident / 1e6:,.0f} MB resident, "
-        f"{rounds[-1].own / 1e6:,.0f} MB without mapped files"
+        f"{rounds[-1].own / 1e6:,.0f} MB without mapped files, "
+        f"{rounds[-1].shared_once / 1e6:,.0f} MB with shared pages counted once"
     )
 
 
@@ -231,6 +240,7 @@ def main() -> None:
     )
     parser.add_argument("--model", type=Path, required=True, help="a run directory or a bundle")
     parser.add_argument("--server", choices=KINDS, nargs="+", default=["bookends", "mlflow"])
+    parser.add_argument("--workers", type=int, default=2, help="of the server 'workers'")
     parser.add_argument("--seconds", type=float, default=5.0, help="of one round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 8])
@@ -242,7 +252,9 @@ def main() -> None:
     loads = {kind: requests(kind, users, given.k) for kind in given.server}
     found: dict[tuple[str, int], list[Round]] = {}
     with ExitStack() as servers:
-        running_now = {kind: servers.enter_context(running(kind, bundle)) for kind in loads}
+        running_now = {
+            kind: servers.enter_context(running(kind, bundle, given.workers)) for kind in loads
+        }
         for kind, (port, _) in running_now.items():
             asyncio.run(put_under_load(port, Load(*loads[kind], 1, WARM_SECONDS)))
         for _ in range(given.rounds):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -33,6 +36,13 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_PO
     "--grpc-port",
     type=click.IntRange(0, 65535),
     help="Answer over gRPC there, too; needs the extra 'grpc'. 0 for a free one.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Processes that answer, side by side.",
 )
 @click.option("--ann", is_flag=True, help="Search by an index; its recall is measured and logged.")
 @click.option(
@@ -66,11 +76,20 @@ def serve(model: str, tracking_uri: str | None, ann: bool, **options: Any) -> No
     # before numpy and torch come: each request has one thread, and requests run side by side
     for name, value in _ONE_THREAD.items():
         os.environ.setdefault(name, value)
-    from experiments.serve.model import ModelSource
-    from experiments.serve.server import serve as start
-    from experiments.signals import Interrupted
+    with _counted_together() if options["workers"] > 1 else nullcontext():
+        from experiments.serve.model import ModelSource
+        from experiments.serve.server import serve as start
+        from experiments.signals import Interrupted
 
-    try:
-        start(ModelSource(model, tracking_uri, ann), **options)
-    except Interrupted as interrupted:
-        sys.exit(interrupted.exit_code)
+        try:
+            start(ModelSource(model, tracking_uri, ann), **options)
+        except Interrupted as interrupted:
+            sys.exit(interrupted.exit_code)
+
+
+@contextmanager
+def _counted_together() -> Iterator[None]:
+    """A directory in which processes count; prometheus_client looks for it while imported."""
+    with TemporaryDirectory(prefix="bookends-serve-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield

@@ -106,6 +106,7 @@ def build_app(
     token: str | None = None,
     max_k: int = 1000,
     max_body_bytes: int = 1 << 20,
+    n_threads: int | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -115,11 +116,12 @@ def build_app(
         token: that requests must carry; None to let all pass.
         max_k: length of a list.
         max_body_bytes: of a request.
+        n_threads: that answer; None for one a core.
 
     Returns:
         The application; its ``state.admission`` lets in questions that come by another way.
     """
-    admission = Admission(current, Answering(meters), max_k)
+    admission = Admission(current, Answering(meters, n_threads), max_k)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

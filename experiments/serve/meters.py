@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
+SHARED_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 OTHER = "other"
 """Paths that are not told apart, as anyone can invent more."""
 
 
+def is_shared() -> bool:
+    """Whether several processes count together, in the files of a directory."""
+    return SHARED_VARIABLE in os.environ
+
+
 class Meters:
-    """Counters of one server, in a registry of their own."""
+    """Counters of one server, in a registry of their own; of all its processes where it has many.
+
+    ``SHARED_VARIABLE`` must then name a directory before prometheus_client is imported.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -42,19 +53,28 @@ class Meters:
         )
         self._model = Gauge(
             "bookends_model_info",
-            "1 for the model.",
+            "Processes that answer by the model.",
             ("version", "run_id"),
             registry=self._registry,
+            multiprocess_mode="livesum",
         )
-        self._bytes = Gauge("bookends_model_bytes", "Bytes of the model.", registry=self._registry)
+        self._bytes = Gauge(
+            "bookends_model_bytes",
+            "Bytes of the model.",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+        self._shown: tuple[str, str] | None = None
         for result in ("loaded", "failed"):  # shown as 0 before the first
             self._reloads.labels(result)
         ProcessCollector(registry=self._registry)
 
     def show_model(self, version: str | None, run_id: str | None, n_bytes: int) -> None:
         """The model that answers from now on."""
-        self._model.clear()
-        self._model.labels(version or "", run_id or "").set(1)
+        if self._shown is not None:
+            self._model.labels(*self._shown).set(0)
+        self._shown = version or "", run_id or ""
+        self._model.labels(*self._shown).set(1)
         self._bytes.set(n_bytes)
 
     def count_reload(self, *, has_failed: bool) -> None:
@@ -72,7 +92,11 @@ class Meters:
 
     def text(self) -> bytes:
         """All of it, in the text form of Prometheus."""
-        return generate_latest(self._registry)
+        registry = self._registry
+        if is_shared():
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
 
 
 @dataclass(frozen=True)

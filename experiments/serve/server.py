@@ -7,7 +7,7 @@ import ipaddress
 import logging.config
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from experiments.serve.app import build_app
 from experiments.serve.connections import Listener, TimedProtocol, address_of
 from experiments.serve.meters import Meters
 from experiments.serve.model import LOG, CurrentModel, ModelSource, Reloader, settle
+from experiments.serve.workers import run_workers
 from experiments.signals import Interrupted, interruptible
 from recsys.errors import ConfigError
 
@@ -47,9 +48,9 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     grpc_port: int | None = None,
-    reload_seconds: float = 10.0,
+    workers: int = 1,
     token_file: Path | None = None,
-    **limits: int,
+    **options: Any,
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests in work are answered first.
 
@@ -58,9 +59,9 @@ def serve(
         host: address to listen on.
         port: 0 for a free one.
         grpc_port: where to answer over gRPC, too; 0 for a free one, None for nowhere.
-        reload_seconds: between two looks at the alias.
+        workers: processes that answer.
         token_file: holds the token that requests must carry.
-        **limits: of :func:`build_app`.
+        **options: of :func:`_answer`.
 
     Raises:
         BookendsError: no such model, no such token, a port is taken, or gRPC is not installed.
@@ -69,33 +70,81 @@ def serve(
     logging.config.dictConfig(_LOGGING)
     token = read_token(token_file)
     with interruptible(), ExitStack() as sockets:
-        listener = sockets.enter_context(_listener(host, port, "--port"))
-        build_rpc = None
+        is_shared = workers > 1
+        reserved = [sockets.enter_context(_listener(host, port, "--port", is_shared))]
         if grpc_port is not None:
-            reserved = sockets.enter_context(_listener(host, grpc_port, "--grpc-port"))
-            build_rpc = partial(_rpc_server(), reserved)
-        meters = Meters()
-        current = CurrentModel(source, meters)
-        with _all_cores():  # an index takes minutes; a later one is built by one thread
-            current.start()
-        reloader = Reloader(current, reload_seconds) if source.can_move else None
-        if token is None and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+            _rpc_server()
+            listener = _listener(host, grpc_port, "--grpc-port", is_shared)
+            reserved.append(sockets.enter_context(listener))
+        if token is None and not ipaddress.ip_address(reserved[0].getsockname()[0]).is_loopback:
             LOG.warning("anyone who reaches %s may ask: %s is not set", host, TOKEN_VARIABLE)
-        app = build_app(current, meters, token=token, **limits)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http=TimedProtocol,
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
+        answer = partial(_answer, source, token=token, **options)
+        if not is_shared:
+            answer(reserved=reserved, on_ready=_say_where(reserved))
+            return
+        n_threads = max(1, len(os.sched_getaffinity(0)) // workers)
+
+        def work(on_ready: Callable[[], None]) -> None:
+            with interruptible(), ExitStack() as own:
+                sockets = [own.enter_context(_shared(each)) for each in reserved]
+                answer(reserved=sockets, on_ready=on_ready, n_threads=n_threads)
+
+        run_workers(workers, work, _say_where(reserved, f" by {workers} processes"))
+
+
+def _say_where(reserved: list[socket.socket], how: str = "") -> Callable[[], None]:
+    """What says where we listen; asked now, as a socket that was closed can no longer tell."""
+    http, *rpc = map(address_of, reserved)
+
+    def say() -> None:
+        for address in rpc:
+            LOG.info("serving gRPC on %s", address)
+        LOG.info("serving on http://%s%s", http, how)
+
+    return say
+
+
+def _answer(
+    source: ModelSource,
+    *,
+    reserved: list[socket.socket],
+    on_ready: Callable[[], None],
+    token: str | None,
+    reload_seconds: float = 10.0,
+    **limits: Any,
+) -> None:
+    """Load the model and answer until a signal comes.
+
+    Args:
+        source: what is to be served.
+        reserved: sockets that hold the addresses of HTTP and, where it is wanted, of gRPC.
+        on_ready: called when questions are answered.
+        token: that requests must carry; None to let all pass.
+        reload_seconds: between two looks at the alias.
+        **limits: of :func:`build_app`.
+    """
+    listener, *for_rpc = reserved
+    meters = Meters()
+    current = CurrentModel(source, meters)
+    with _all_cores():  # an index takes minutes; a later one is built by one thread
+        current.start()
+    reloader = Reloader(current, reload_seconds) if source.can_move else None
+    app = build_app(current, meters, token=token, **limits)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=TimedProtocol,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
         )
-        server.address = f"http://{address_of(listener)}"
-        if build_rpc is not None:
-            server.rpc = build_rpc(app.state.admission, meters, token=token, **limits)
-        _run(server, listener, reloader)
+    )
+    server.on_ready = on_ready
+    for socket_of_rpc in for_rpc:
+        build = _rpc_server()
+        server.rpc = build(socket_of_rpc, app.state.admission, meters, token=token, **limits)
+    _run(server, listener, reloader)
 
 
 def _rpc_server() -> type[RpcServer]:
@@ -130,17 +179,17 @@ def _run(server: _Server, listener: socket.socket, reloader: Reloader | None) ->
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens, once it does; a gRPC server begins and ends with it."""
+    """Tells when it listens; a gRPC server begins and ends with it."""
 
-    address = ""
+    on_ready: Callable[[], None] = staticmethod(lambda: None)
     rpc: RpcServer | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.rpc is not None:
-            LOG.info("serving gRPC on %s", await self.rpc.start())
+            await self.rpc.start()
         settle()
-        LOG.info("serving on %s", self.address)
+        self.on_ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         ends = [super().shutdown(sockets)]
@@ -169,8 +218,11 @@ def read_token(path: Path | None = None, environ: Mapping[str, str] = os.environ
     return token
 
 
-def _listener(host: str, port: int, option: str) -> socket.socket:
-    """A socket that listens, taken before the model is loaded: a taken port is known at once."""
+def _listener(host: str, port: int, option: str, is_shared: bool) -> socket.socket:
+    """A socket at an address, taken before the model is loaded: a taken port is known at once.
+
+    Where it ``is_shared``, it only holds the address, beside which others may listen.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -186,4 +238,16 @@ def _listener(host: str, port: int, option: str) -> socket.socket:
         raise ConfigError(
             f"'--host' and '{option}' must be free, got {host}:{port} ({error.strerror})"
         ) from error
+    if not is_shared:
+        return listener
+    address = listener.getsockname()
+    listener.close()  # nobody else has it; a shared socket would have been let in beside another's
+    return _shared(listener, address)
+
+
+def _shared(like: socket.socket, address: Any = None) -> socket.socket:
+    """A socket at an address, that of another where none is given, at which others may be, too."""
+    listener = Listener(like.family, like.type, like.proto)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind(address or like.getsockname())
     return listener

@@ -73,7 +73,7 @@ def test_requests_go_on_while_the_alias_moves(store, champion):
         item = body["results"][0]["items"][0]
         assert item["item_id"] == FAVOURITE[body["model_version"]]
     assert 'bookends_model_info{run_id="",version="2"} 1.0' in text
-    assert 'version="1"' not in text
+    assert 'bookends_model_info{run_id="",version="1"} 0.0' in text
     assert reloads(meters) == {"loaded": 3, "failed": 0}
 
 

@@ -12,6 +12,7 @@ import time
 import urllib.request
 
 import grpc
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -104,11 +105,84 @@ def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store,
             server.process.wait()
 
 
-def test_a_taken_port_is_said_in_one_line(small_paths):
+def models_of(server):
+    """How many processes answer by each version."""
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/metrics", headers=TOKEN)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        text = answer.read().decode()
+    found = re.findall(r'bookends_model_info{.*version="(\d)"} (\d)', text)
+    return {version: int(number) for version, number in found if number != "0"}
+
+
+def await_models(server, wanted):
+    until = time.monotonic() + 30
+    while models_of(server) != wanted:
+        assert time.monotonic() < until, server.log.read_text()
+        time.sleep(0.1)
+
+
+def test_workers_share_connections_follow_the_alias_and_are_replaced(store, tmp_path):
+    uri, client = store
+    arguments = ["--tracking-uri", uri, "--reload-seconds", "0.2", "--grpc-port", "0"]
+    server = Server([*arguments, "--workers", "2"], tmp_path / "log")
+    parent = psutil.Process(server.process.pid)
+    try:
+        await_models(server, {"1": 2})
+        assert version_by_rpc(server) == "1"
+        first, second = parent.children()
+        connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
+        until = time.monotonic() + 10
+        for worker in (first, second):
+            while sum(one.status == "ESTABLISHED" for one in worker.net_connections()) < 5:
+                assert time.monotonic() < until
+        for connection in connections:
+            connection.close()
+
+        first.kill()
+        until = time.monotonic() + 30
+        while len({*parent.children()} - {first}) < 2:
+            assert time.monotonic() < until, server.log.read_text()
+            time.sleep(0.1)
+        assert "worker-0 ended with exit code -9 and is replaced" in server.log.read_text()
+        client.set_registered_model_alias("bookends", "champion", "2")
+        await_models(server, {"2": 2})
+
+        workers = parent.children()
+        server.process.terminate()
+        assert server.process.wait(timeout=20) == 0
+        assert not any(worker.is_running() for worker in workers)
+        assert "Traceback" not in server.log.read_text()
+    finally:
+        for process in [*parent.children(), parent] if parent.is_running() else []:
+            process.kill()
+
+
+def test_workers_end_with_their_parent(small_paths, tmp_path):
+    server = Server(["--model", str(small_paths[0]), "--workers", "2"], tmp_path / "log")
+    workers = psutil.Process(server.process.pid).children()
+    assert len(workers) == 2
+    server.process.kill()
+    server.process.wait()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+
+
+def test_a_model_that_workers_cannot_load_is_said_in_one_line(tmp_path):
+    arguments = ["serve", "--model", str(tmp_path / "none"), "--port", "0", "--workers", "2"]
+    command = [sys.executable, "-m", "experiments", *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "must be a bundle or run directory" in result.stderr
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_taken_port_is_said_in_one_line(small_paths, workers):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        result = CliRunner().invoke(main, ["serve", "--model", str(small_paths[0]), "--port", port])
+        arguments = ["--model", str(small_paths[0]), "--port", port, "--workers", workers]
+        result = CliRunner().invoke(main, ["serve", *arguments])
     assert result.exit_code == 2
     assert result.stderr.startswith("bookends: '--host' and '--port' must be free")
 

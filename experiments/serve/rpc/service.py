@@ -78,10 +78,11 @@ class RpcServer:
         Raises:
             ConfigError: the address is taken.
         """
+        may_share = self._reserved.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
         server = self._server = grpc.aio.server(
             interceptors=[self._guard],
             options=[
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(may_share != 0)),
                 ("grpc.max_receive_message_length", self._max_bytes),
                 ("grpc.max_allowed_incoming_connections", _most_connections()),
                 ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1000)),
