@@ -67,7 +67,9 @@ def signature(item_columns: Sequence[str]) -> ModelSignature:
     } | {name: "string" if name in TEXT_FIELDS else number for name in item_columns}
     inputs = [ColSpec(kind, name, required=False) for name, kind in columns.items()]
     types = {"position": "long", "rank": "long", "score": "double"}
-    outputs = [ColSpec(types.get(name, "string"), name, required=False) for name in OUTPUTS]
+    lists = {"item_ids": Array(DataType.string), "scores": Array(DataType.double)}
+    kinds = {name: types.get(name, "string") for name in OUTPUTS} | lists
+    outputs = [ColSpec(kind, name, required=False) for name, kind in kinds.items()]
     return ModelSignature(
         inputs=Schema([*inputs]),
         outputs=Schema([*outputs]),

@@ -23,7 +23,7 @@ from recsys.recommender import Recommender
 
 BUNDLE = "bundle"
 DEFAULTS = {"task": "recommend", "k": 10, "exclude_seen": True, "categories": []}
-TASKS = ("recommend", "similar_items", "similar_to_item", "users_of_item")
+TASKS = ("recommend", "recommend_lists", "similar_items", "similar_to_item", "users_of_item")
 _FORMER_NAMES = {"similar_to_book": "similar_to_item", "readers_of_book": "users_of_item"}
 
 
@@ -44,9 +44,10 @@ class RecommenderModel(PythonModel):
 
         Args:
             context: not used; MLflow hands it over.
-            model_input: by task, a question a row. recommend: ``user_id`` (text, null for a user
-                without one) or ``liked`` (list of item ids, the most recent last) or both, and
-                ``liked_ratings`` (list of numbers) of the liked. similar_items: ``item_id``.
+            model_input: by task, a question a row. recommend and recommend_lists: ``user_id``
+                (text, null for a user without one) or ``liked`` (list of item ids, the most recent
+                last) or both, and ``liked_ratings`` (list of numbers) of the liked.
+                similar_items: ``item_id``.
                 similar_to_item and users_of_item: any of ``title``, ``author``, ``categories``
                 and the numeric columns the model was trained with.
             params: ``task`` (recommend), ``k`` (10), the length of each list, ``exclude_seen``
@@ -54,8 +55,10 @@ class RecommenderModel(PythonModel):
 
         Returns:
             recommend: position (of the row in the input), user_id, rank, item_id, score, title,
-            source. similar_items: item_id, rank, similar_item_id, score, title. similar_to_item:
-            position, rank, item_id, score, title. users_of_item: position, rank, user_id, score.
+            source. recommend_lists: item_ids (list of texts) and scores (list of numbers), a row
+            for each of the input, as Spark wants it. similar_items: item_id, rank,
+            similar_item_id, score, title. similar_to_item: position, rank, item_id, score, title.
+            users_of_item: position, rank, user_id, score.
 
         Raises:
             MlflowException: the input is not as it must be; the server answers with 400.
@@ -70,9 +73,10 @@ class RecommenderModel(PythonModel):
         k, chosen = options["k"], list(options["categories"])
         task = _FORMER_NAMES.get(options["task"], options["task"])
         match task:
-            case "recommend":
+            case "recommend" | "recommend_lists":
                 _check_columns(rows, task, ("user_id", "liked", "liked_ratings"))
-                return self._recommend(rows, k, bool(options["exclude_seen"]), chosen)
+                answer = self._recommend(rows, k, bool(options["exclude_seen"]), chosen)
+                return answer if task == "recommend" else _row_by_row(answer, len(rows))
             case "similar_items":
                 _check_columns(rows, task, ("item_id",))
                 ids = _texts("item_id", _cells(rows, "item_id"))
@@ -125,6 +129,18 @@ class RecommenderModel(PythonModel):
                 f"a new item must be described by {', '.join(known)}, row {row} is empty"
             )
         return items
+
+
+def _row_by_row(answer: pd.DataFrame, n_rows: int) -> pd.DataFrame:
+    """Lists of items and scores, one for each row that was asked with, an empty one included."""
+    starts = np.searchsorted(answer["position"], np.arange(1, n_rows))
+    parts = {"item_ids": answer["item_id"], "scores": answer["score"]}
+    return pd.DataFrame(
+        {
+            name: [list(part) for part in np.split(column.to_numpy(), starts)[:n_rows]]
+            for name, column in parts.items()
+        }
+    )
 
 
 def _check_columns(rows: pd.DataFrame, task: str, wanted: Sequence[str]) -> None:

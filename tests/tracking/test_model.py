@@ -61,6 +61,10 @@ def test_the_model_answers_as_the_recommender_does(model, bundle):
     assert list(found["position"]) == [0, 0, 1, 1]
     found = found.drop(columns="position").astype({"user_id": expected["user_id"].dtype})
     pd.testing.assert_frame_equal(found, expected)
+    rows = ask(model, {"user_id": ["user-1", "user-2"]}, task="recommend_lists", k=2)
+    assert rows.index.tolist() == [0, 1]
+    for name, column in (("item_ids", "item_id"), ("scores", "score")):
+        assert rows[name].tolist() == expected[column].to_numpy().reshape(2, 2).tolist()
     near = ask(model, {"item_id": ["book-1"]}, task="similar_items", k=2)
     pd.testing.assert_frame_equal(near, bundle.similar_items(["book-1"], k=2))
 
@@ -128,11 +132,13 @@ def test_bad_input_is_refused_with_what_must_hold(model, rows, params, message):
 
 
 @pytest.mark.parametrize(
-    ("column", "task"), [("user_id", "recommend"), ("item_id", "similar_items")]
+    ("column", "task"),
+    [("user_id", "recommend"), ("user_id", "recommend_lists"), ("item_id", "similar_items")],
 )
 def test_no_rows_are_no_answers(model, column, task):
     answer = ask(model, {column: pd.Series([], dtype=str)}, task=task, k=1)
-    assert len(answer) == 0 and "score" in answer.columns
+    assert len(answer) == 0
+    assert {"score", "scores"} & {*answer.columns}
 
 
 def test_a_number_for_a_text_is_told_to_be_quoted(model):
