@@ -9,28 +9,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Self
 
 from optuna.trial import FrozenTrial
 
 from experiments.signals import Interrupted, first_sigint_to, interruptible
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.delivery import deliver_trials
-from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.finish import finish, measure_error
 from experiments.sweep.first import queue_default
 from experiments.sweep.opening import SweepRequest, begin
+from experiments.sweep.pool import Pool, life_of
 from experiments.sweep.session import Session, progress_points
-from experiments.sweep.state import STORAGE_VARIABLE, TRACKING_VARIABLE, Assignment, Stage
+from experiments.sweep.state import Stage
 from recsys.addresses import hide_passwords
 from recsys.artifacts import locked
 from recsys.errors import BookendsError
@@ -39,7 +34,7 @@ from sweeps.ending import UNLIMITED
 from sweeps.record import RankAgreement, SweepRecord, SweepStatus
 from sweeps.study import BEGIN, DEFAULT, ERROR, ORIGIN, SweepStudy
 from sweeps.summary import outlook, why_ended
-from tracking.processes import Owner
+from tracking.processes import Life
 
 POLL_SECONDS = 0.25
 TELL_SECONDS = 1.0
@@ -47,10 +42,6 @@ TELL_SECONDS = 1.0
 MEND_SECONDS = 5.0
 UNCLAIMED_SECONDS = 30.0
 """A trial that nobody has said to run for so long was lost before that could be said."""
-MOST_REPLACEMENTS = 5
-"""Per worker: one that cannot live is not to be started for ever."""
-ENDING_SECONDS = 30.0
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 logger = logging.getLogger(__name__)
 
 
@@ -138,13 +129,7 @@ def run_stage(
         title: shown over its trials.
         asked: set where the user would have it end now.
     """
-    tracked, n_workers = session.tracked, session.settings.workers
-    pool = WorkerPool(
-        Assignment(session.directory.name, session.storage.url, stage),
-        session.directory,
-        tracking_uri=None if tracked is None else tracked.uri,
-        n_workers=n_workers,
-    )
+    tracked, pool = session.tracked, session.new_pool(session, stage)
     with session.console.trials(title, session.settings.objectives, session.trials(study)), pool:
         mend(session, study)
         _mend_tracker(session)
@@ -179,7 +164,7 @@ def _outlook(study: SweepStudy) -> str:
 
 
 def _supervise(
-    session: Session, study: SweepStudy, pool: WorkerPool, asked: threading.Event | None
+    session: Session, study: SweepStudy, pool: Pool, asked: threading.Event | None
 ) -> Iterator[None]:
     """Keep workers alive while there is something to do; yields now and then, and at the end."""
     mended = told = time.monotonic()
@@ -192,7 +177,7 @@ def _supervise(
             break
         died = pool.collect()
         if died or time.monotonic() - mended > MEND_SECONDS:
-            mend(session, study)
+            mend(session, study, pool.names)
             mended = time.monotonic()
         if pool.is_exhausted:
             raise BookendsError(
@@ -215,23 +200,27 @@ def _supervise(
 
 def _is_awaited(study: SweepStudy) -> bool:
     """Whether a trial runs that this machine can tell to be alive, or will in time."""
-    owners = [_owner(trial) for trial in study.trials() if trial.state.name == "RUNNING"]
-    return any(
-        owner is None or owner.life() == "alive" or study.storage.has_heartbeat for owner in owners
-    )
+    lives = [_life(trial) for trial in study.trials() if trial.state.name == "RUNNING"]
+    return any(life in (None, "alive") or study.storage.has_heartbeat for life in lives)
 
 
-def mend(session: Session, study: SweepStudy) -> None:
-    """Mark the trials whose process is gone, in the study and in the tracker, and queue them."""
+def mend(session: Session, study: SweepStudy, running: Iterable[str] = ()) -> None:
+    """Mark the trials whose process is gone, in the study and in the tracker, and queue them.
+
+    Args:
+        session: of the sweep.
+        study: of the stage.
+        running: names of the workers' starts that run, where they have names.
+    """
     now = datetime.now(UTC)
 
     def is_dead(trial: FrozenTrial) -> bool:
-        owner = _owner(trial)
-        if owner is None:
+        life = _life(trial, running)
+        if life is None:
             assert trial.datetime_start is not None  # it runs
             age = now - trial.datetime_start.astimezone(UTC)
             return age.total_seconds() > UNCLAIMED_SECONDS
-        return owner.life() == "dead"
+        return life == "dead"
 
     for trial in study.end_lost(is_dead):
         note = trial.user_attrs.get(BEGIN, {})
@@ -239,6 +228,10 @@ def mend(session: Session, study: SweepStudy) -> None:
         session.console.say(f"trial {trial.number} is run again: {reason}")
         if session.tracked is not None:
             session.tracked.end_lost(note.get("run_id"), reason)
+
+
+def _life(trial: FrozenTrial, running: Iterable[str] = ()) -> Life | None:
+    return life_of(trial.user_attrs.get(BEGIN, {}), running)
 
 
 def _mend_tracker(session: Session) -> None:
@@ -284,109 +277,3 @@ def agreement(session: Session, share: SweepStudy) -> RankAgreement:
         low_fidelity=f"{session.settings.user_share:.0%} of the users",
         high_fidelity="all users",
     )
-
-
-def _owner(trial: FrozenTrial) -> Owner | None:
-    note: dict[str, Any] = trial.user_attrs.get(BEGIN, {})
-    return Owner(**note["owner"]) if note.get("owner") else None
-
-
-@dataclass
-class WorkerPool:
-    """The workers of one stage, in a session of their own: a Ctrl-C reaches them through us."""
-
-    assignment: Assignment
-    directory: SweepDirectory
-    tracking_uri: str | None  # None for no tracker
-    n_workers: int
-    _running: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
-    _replaced: int = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def start(self, wanted: int) -> None:
-        """Start workers that do not run, at most so many in all."""
-        for index in range(min(wanted, self.n_workers)):
-            if index not in self._running:
-                self._running[index] = self._start(index)
-
-    def collect(self) -> bool:
-        """Forget the workers that ended; gives whether any of them died."""
-        before = self._replaced
-        for index, process in list(self._running.items()):
-            code = process.poll()
-            if code is None:
-                continue
-            del self._running[index]
-            if code != 0:
-                self._replaced += 1
-                how = f"signal {-code}" if code < 0 else f"exit code {code}"
-                logger.warning("worker %d ended with %s%s", index, how, self._last_words(index))
-        return self._replaced > before
-
-    @property
-    def n_running(self) -> int:
-        """Workers that were alive when last looked at."""
-        return len(self._running)
-
-    @property
-    def is_exhausted(self) -> bool:
-        """Whether so many workers died that no more are to be started."""
-        return self._replaced > MOST_REPLACEMENTS * self.n_workers
-
-    def stop(self) -> None:
-        """Ask all workers to end and wait until they have."""
-        for process in self._running.values():
-            if process.poll() is None:
-                process.terminate()
-        deadline = time.monotonic() + ENDING_SECONDS
-        for process in self._running.values():
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._running.clear()
-
-    def _start(self, index: int) -> subprocess.Popen[bytes]:
-        stage = self.assignment.stage or "search"
-        command = [
-            *(sys.executable, "-m", "experiments", "sweep", "worker"),
-            *("--study", self.assignment.study, "--stage", stage),
-            *("--index", str(index), "--parent", str(os.getpid())),
-        ]
-        # The address goes by the environment: it may hold a password, which a command shows.
-        environment = os.environ | worker_environment(self.n_workers, os.environ)
-        environment[STORAGE_VARIABLE] = self.assignment.storage
-        if self.tracking_uri is not None:
-            environment[TRACKING_VARIABLE] = self.tracking_uri
-        with open(self.directory.worker_log(stage, index), "ab") as log:
-            return subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def _last_words(self, index: int) -> str:
-        path = self.directory.worker_log(self.assignment.stage or "search", index)
-        lines = path.read_text(errors="replace").strip().splitlines()
-        return f": {lines[-1]}" if lines else ""
-
-
-def worker_environment(n_workers: int, environ: Mapping[str, str]) -> dict[str, str]:
-    """Threads such that the workers share the cores, unless the user set them, and idle ones sleep.
-
-    Threads that spin while they wait take the cores from the other workers.
-    """
-    has_affinity = hasattr(os, "sched_getaffinity")
-    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    n_threads = str(max(1, n_cores // n_workers))
-    wanted = dict.fromkeys(_THREAD_VARIABLES, n_threads) | {"OMP_WAIT_POLICY": "passive"}
-    return {name: value for name, value in wanted.items() if name not in environ}

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,8 @@ from experiments.environment import describe_environment
 from experiments.runner import describe_dataset
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
+from experiments.sweep.local import local_pool
+from experiments.sweep.pool import Pool
 from experiments.sweep.state import Stage, SweepState, epoch_metrics, open_stage
 from recsys.config import Config
 from recsys.data.dataset import Prepared
@@ -58,6 +60,8 @@ class Session:
     console: SweepConsole
     started: float = field(default_factory=time.monotonic)
     environment: dict[str, Any] = field(default_factory=describe_environment)
+    new_pool: Callable[[Session, Stage], Pool] = local_pool
+    """Makes the workers of a stage."""
     tracked: SweepRun | None = None
     finalists: Finalists | None = None
     versus_baseline: BaselineComparison | None = None

@@ -1,0 +1,117 @@
+"""The workers of one stage of a sweep: started, missed and ended, wherever they run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+from tracking.processes import Life, Owner
+
+MOST_REPLACEMENTS = 5
+"""Per worker: one that cannot live is not to be started for ever."""
+ENDING_SECONDS = 30.0
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+LAUNCH = "launch"
+"""Of a trial's first note: which start of a worker runs it, where that is known by a name."""
+logger = logging.getLogger(__name__)
+
+
+class StartedWorker(Protocol):
+    """A worker that was started."""
+
+    name: str
+    """Of this one start; empty where processes tell themselves apart."""
+
+    def ended(self) -> str | None:
+        """How it ended: empty for well, else in words; None while it runs."""
+
+    def terminate(self) -> None:
+        """Ask it to give its trial back and to end."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for its end, at most so many seconds; gives whether it ended."""
+
+    def kill(self) -> None:
+        """End it now, and wait until it has."""
+
+
+@dataclass
+class Pool:
+    """The workers of one stage; leaving its context ends them."""
+
+    start_worker: Callable[[int], StartedWorker]
+    n_workers: int
+    _running: dict[int, StartedWorker] = field(default_factory=dict)
+    _replaced: int = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, wanted: int) -> None:
+        """Start workers that do not run, at most so many in all."""
+        for index in range(min(wanted, self.n_workers)):
+            if index not in self._running:
+                self._running[index] = self.start_worker(index)
+
+    def collect(self) -> bool:
+        """Forget the workers that ended; gives whether any of them died."""
+        before = self._replaced
+        for index, worker in list(self._running.items()):
+            how = worker.ended()
+            if how is None:
+                continue
+            del self._running[index]
+            if how:
+                self._replaced += 1
+                logger.warning("worker %d ended with %s", index, how)
+        return self._replaced > before
+
+    @property
+    def n_running(self) -> int:
+        """Workers that were alive when last looked at."""
+        return len(self._running)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of the starts of those workers."""
+        return frozenset(worker.name for worker in self._running.values())
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether so many workers died that no more are to be started."""
+        return self._replaced > MOST_REPLACEMENTS * self.n_workers
+
+    def stop(self) -> None:
+        """Ask all workers to end and wait until they have."""
+        for worker in self._running.values():
+            worker.terminate()
+        deadline = time.monotonic() + ENDING_SECONDS
+        for worker in self._running.values():
+            if not worker.wait(max(0.0, deadline - time.monotonic())):
+                worker.kill()
+        self._running.clear()
+
+
+def life_of(note: Mapping[str, Any], running: Iterable[str] = ()) -> Life | None:
+    """Whether the worker lives that wrote a trial's first note; None where it wrote none.
+
+    Its process can be looked at on its own machine only. One that is known by the name of its start
+    lives as long as its parent, which knows whether it runs.
+
+    Args:
+        note: of the trial.
+        running: names of the starts of the workers that run for this process.
+    """
+    launch = note.get(LAUNCH)
+    if launch is not None:
+        parent = Owner(**launch["parent"])
+        if parent == Owner.current():
+            return "alive" if launch["name"] in running else "dead"
+        return parent.life()
+    return Owner(**note["owner"]).life() if note.get("owner") else None
