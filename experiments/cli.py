@@ -263,7 +263,27 @@ def sweep() -> None:
     default=None,
     help="End the search where the rest is noise to finalists.  [default: where it can be told]",
 )
-@click.option("--workers", type=int, help="Processes on this machine.  [default: 1]")
+@click.option("--workers", type=int, help="Processes that run trials.  [default: 1]")
+@click.option(
+    "--launcher",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Workers on this machine, or on a Ray cluster.",
+)
+@click.option("--ray-address", help="auto, HOST:PORT or ray://HOST:PORT.  [default: auto]")
+@click.option("--cpus-per-worker", type=float, help="Reserved on the cluster.  [default: 1]")
+@click.option("--gpus-per-worker", type=float, help="Reserved on the cluster.  [default: 0]")
+@click.option(
+    "--ray-cache-dir",
+    type=PATH,
+    help="Where machines keep the data set.  [default: data.cache_dir of this one]",
+)
+@click.option(
+    "--ray-listen",
+    metavar="ADDRESS",
+    help="Of this machine, for workers to reach.  [default: 127.0.0.1 or what others see]",
+)
 @click.option("--name", help="Of the sweep; default from the space and a digest of all settings.")
 @click.option("--storage", envvar="BOOKENDS_STORAGE", help="Of the study; default a journal file.")
 @click.option(
@@ -303,6 +323,7 @@ def start(
     name: str | None,
     storage: str | None,
     overrides: tuple[str, ...],
+    launcher: Any,
     **options: Any,
 ) -> None:
     """Search a space: the same command again goes on where it was.
@@ -311,9 +332,12 @@ def start(
     """
     from experiments.signals import Interrupted
     from experiments.sweep.console import SweepConsole
+    from experiments.sweep.launcher import Launcher
     from experiments.sweep.opening import read_request
     from experiments.sweep.parent import sweep as sweep_job
 
+    names = Launcher.__dataclass_fields__.keys() & options
+    chosen = Launcher(launcher, **{name: options.pop(name) for name in names})
     request = read_request(
         space,
         config,
@@ -326,7 +350,7 @@ def start(
     console = SweepConsole()
     console.logging_to_console()
     try:
-        sweep_job(request, console)
+        sweep_job(request, console, chosen)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
 

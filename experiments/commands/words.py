@@ -20,6 +20,10 @@ _PARTS = {
         *("baseline_trials", "final_run"),
     ),
     "Where": ("name", "storage", "sweeps_dir"),
+    "On which machines": (
+        *("launcher", "ray_address", "cpus_per_worker", "gpus_per_worker"),
+        *("ray_cache_dir", "ray_listen"),
+    ),
 }
 _RECORDS = {"runs": "record.json", "sweeps": "study.json"}
 _DEFAULTS = {

@@ -22,6 +22,7 @@ from experiments.sweep.console import SweepConsole
 from experiments.sweep.delivery import deliver_trials
 from experiments.sweep.finish import finish, measure_error
 from experiments.sweep.first import queue_default
+from experiments.sweep.launcher import LOCAL, Launcher, launching
 from experiments.sweep.opening import SweepRequest, begin
 from experiments.sweep.pool import Pool, life_of
 from experiments.sweep.session import Session, progress_points
@@ -45,7 +46,7 @@ UNCLAIMED_SECONDS = 30.0
 logger = logging.getLogger(__name__)
 
 
-def sweep(request: SweepRequest, console: SweepConsole) -> SweepRecord:
+def sweep(request: SweepRequest, console: SweepConsole, launcher: Launcher = LOCAL) -> SweepRecord:
     """Do a whole sweep, or what is left of it.
 
     Returns:
@@ -55,8 +56,9 @@ def sweep(request: SweepRequest, console: SweepConsole) -> SweepRecord:
         Interrupted: a signal ended it; the same command goes on.
         BookendsError: something the user can mend.
     """
-    with interruptible():
+    with launching(launcher) as new_pool, interruptible():
         session = begin(request, console)
+        session.new_pool = new_pool
         try:
             deliver_trials(session)  # what an earlier session could not send
             with locked(session.directory.lock_path):

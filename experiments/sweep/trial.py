@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.settings import Tree, check_config
-from recsys.config import Config
+from recsys.config import Config, DataConfig
 from recsys.config.section import nest
 from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared, prepare_cached
@@ -27,6 +27,8 @@ from recsys.training.trainer import EpochResult, Step, Trainer
 from sweeps.record import Numbers
 from sweeps.settings import COSTS
 
+FindData = Callable[[DataConfig, int], Prepared]
+"""Gives the data set of settings and a seed."""
 MOST_PREPARED = 4
 """Data sets that a worker keeps at hand, where the space varies features."""
 
@@ -34,8 +36,9 @@ MOST_PREPARED = 4
 class SealedData:
     """Prepared data sets of a share of the users, without their test split, each prepared once."""
 
-    def __init__(self, seed: int, user_share: float = 1.0) -> None:
+    def __init__(self, seed: int, user_share: float = 1.0, find: FindData = prepare_cached) -> None:
         self._seed = seed
+        self._find = find
         self.user_share = user_share
         self._held: dict[str, Prepared] = {}
 
@@ -45,7 +48,7 @@ class SealedData:
         if key not in self._held:
             if len(self._held) >= MOST_PREPARED:
                 del self._held[next(iter(self._held))]
-            prepared = seal(prepare_cached(config.data, self._seed))
+            prepared = seal(self._find(config.data, self._seed))
             if self.user_share < 1:
                 prepared = keep_users(prepared, self.user_share, self._seed)
             self._held[key] = prepared

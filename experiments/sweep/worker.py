@@ -7,11 +7,11 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -23,6 +23,7 @@ from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.state import (
     TRACKING_VARIABLE,
     Assignment,
+    SweepState,
     epoch_metrics,
     load_state,
     open_stage,
@@ -31,6 +32,7 @@ from experiments.sweep.state import (
     title_of,
 )
 from experiments.sweep.trial import (
+    FindData,
     SealedData,
     evaluate_lists,
     list_metrics,
@@ -40,7 +42,10 @@ from experiments.sweep.trial import (
     validation_vectors,
 )
 from recsys.config import Config
+from recsys.data.dataset import prepare_cached
 from recsys.errors import ArtifactError, BookendsError, ConfigError
+from recsys.evaluation.evaluation import Evaluation
+from recsys.evaluation.ranking import Vectors
 from recsys.pipeline import build_trainer, model_vectors
 from recsys.training.trainer import EpochResult, Step, Trainer
 from sweeps.settings import COSTS
@@ -71,9 +76,35 @@ def join(assignment: Assignment, changes: Tree) -> int:
     stop = StopCheck(assignment.parent)
     try:
         with stop.on_signals():
-            return Worker(assignment, changes, storage, stop).run()
+            state = load_state(storage, assignment.study)
+            return Worker(assignment, state, changes, storage, stop, _here(assignment, state)).run()
     finally:
         storage.close()
+
+
+@dataclass(frozen=True)
+class Place:
+    """What depends on where a worker runs."""
+
+    name: str
+    """Of the worker, in the record and the tracker."""
+    tracking_uri: str | None
+    """The tracker as it is reached from here; None for none."""
+    keep_finalist: Callable[[int, int, Evaluation, Vectors], None]
+    """Puts a finalist's values of each user and its vectors where the parent finds them."""
+    find_data: FindData = prepare_cached
+    note: Mapping[str, Any] = field(default_factory=dict)
+    """What the first note of its trials says besides."""
+
+
+def _here(assignment: Assignment, state: SweepState) -> Place:
+    """On the machine of the sweep's directory, or one that shares its disks."""
+    joined = "" if assignment.parent is not None else f"{platform.node()}-{os.getpid()}-"
+    uri = None
+    if state.tracking is not None:
+        uri = os.environ.get(TRACKING_VARIABLE) or resolve_uri(state.tracking.uri)
+    keep = SweepDirectory(state.sweep_dir).keep_finalist
+    return Place(f"{joined}worker-{assignment.index}", uri, keep)
 
 
 class StopCheck:
@@ -110,19 +141,24 @@ class StopCheck:
 
 
 class Worker:
-    """Runs trials of one stage of a sweep, one at a time; see :func:`join`."""
+    """Runs trials of one stage of a sweep, one at a time."""
 
     def __init__(
-        self, assignment: Assignment, changes: Tree, storage: Storage, stop: StopCheck
+        self,
+        assignment: Assignment,
+        state: SweepState,
+        changes: Tree,
+        storage: Storage,
+        stop: StopCheck,
+        place: Place,
     ) -> None:
-        state = load_state(storage, assignment.study)
         stage = assignment.stage or state.stage
         tree = merge(state.settings.base, changes)
         self._base = check_config(tree, {}, origin="base")
         self._settings = state.settings.model_copy(update={"base": tree})
         configure_torch(self._base)
         share = self._settings.user_share if stage == "share" else None
-        self._data = SealedData(self._base.experiment.seed, share or 1.0)
+        self._data = SealedData(self._base.experiment.seed, share or 1.0, place.find_data)
         found = self._data.of(self._base).fingerprint
         if found != state.fingerprint:
             raise ConfigError(
@@ -132,14 +168,10 @@ class Worker:
         self._study = open_stage(
             storage, assignment.study, stage, self._settings, self._base, state.limits[stage]
         )
-        self._tracker = None
-        if state.tracking is not None:
-            uri = os.environ.get(TRACKING_VARIABLE) or resolve_uri(state.tracking.uri)
-            held = state.tracking
-            self._tracker = TrialTracker(uri, held.experiment_id, held.run_id)
-        joined = "" if assignment.parent is not None else f"{platform.node()}-{os.getpid()}-"
-        self._name = f"{joined}worker-{assignment.index}"
-        self._directory = SweepDirectory(state.sweep_dir)
+        self._tracker, held = None, state.tracking
+        if held is not None and place.tracking_uri is not None:
+            self._tracker = TrialTracker(place.tracking_uri, held.experiment_id, held.run_id)
+        self._place = place
         self._stop = stop
         self._last_tell = 0.0
         # all of them would double what a trial costs in the tracker; the record has them
@@ -188,10 +220,12 @@ class Worker:
         run_id = None
         if self._tracker is not None:
             with self._study.stopwatch:
-                tags = tags_of(self._study, trial, self._name, is_share=self._data.user_share != 1)
+                is_share = self._data.user_share != 1
+                tags = tags_of(self._study, trial, self._place.name, is_share=is_share)
                 self._tracker.begin(trial.number, title_of(self._study, trial), tags)
                 run_id = self._tracker.run_id
-        note = {"worker": self._name, "owner": asdict(Owner.current()), "run_id": run_id}
+        note = {"worker": self._place.name, "owner": asdict(Owner.current()), "run_id": run_id}
+        note |= self._place.note
         settings = settings_of(self._study, trial, self._study.begin(trial, note))
         config = trial_config(self._settings.base, settings, "base")
         if self._tracker is not None:
@@ -249,7 +283,7 @@ class Worker:
         evaluation = evaluate_lists(validation_vectors(model, prepared), prepared, config)
         for_test = model_vectors(model, prepared)  # histories hold validation items as well
         notes = trial.user_attrs
-        self._directory.keep_finalist(notes["trial"], notes["seed"], evaluation, for_test)
+        self._place.keep_finalist(notes["trial"], notes["seed"], evaluation, for_test)
         return list_metrics(evaluation)
 
     def _end(

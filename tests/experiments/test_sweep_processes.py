@@ -1,6 +1,8 @@
 """Sweeps whose processes are really killed, and sweeps that are really started together."""
 
+import contextlib
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -134,6 +136,67 @@ def test_a_sweep_whose_parent_was_killed_goes_on(start, sweep_shop, whole, with_
     assert not alive
     record = check_whole(sweep_shop, whole, n_sessions=2)
     assert record.in_state("failed") or not with_workers
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of a Ray cluster, one CPU each; none of its processes outlives it."""
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=node)
+    made.add_node(**node)
+    yield made
+    processes = psutil.Process().children(recursive=True)
+    # the server of our forks has Ray's folders on its path
+    is_rays = re.compile(r"(?!.*forkserver).*(/ray/|ray::)", re.DOTALL)
+    ours = [each for each in processes if is_rays.match(command_of(each))]
+    assert len(ours) > 2
+    made.shutdown()
+    _, alive = psutil.wait_procs(ours, timeout=20)
+    assert not alive
+
+
+def command_of(process):
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def tasks_of(name):
+    """The processes that run workers of a sweep for Ray."""
+    children = psutil.Process().children(recursive=True)
+    return [each for each in children if f"ray::{name} search" in command_of(each)]
+
+
+def test_a_sweep_on_a_cluster_goes_on_after_a_ctrl_c_and_outlives_a_node(
+    start, sweep_shop, whole, cluster
+):
+    on_ray = ("--launcher", "ray", "--ray-address", cluster.address)
+    elsewhere = sweep_shop / "elsewhere"
+    process = start(*on_ray)
+    wait_for(sweep_shop, process, some_complete)
+    workers = tasks_of("mine")
+    assert len(workers) == 2
+    process.send_signal(signal.SIGINT)
+    output = "".join(process.communicate(timeout=60))
+    assert process.returncode == 130, output
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert not alive
+    interrupted = SweepRecord.read(sweep_shop / "artifacts" / "sweeps" / "mine")
+    assert not interrupted.in_state("running")
+    again = start(*on_ray, "--ray-cache-dir", str(elsewhere))
+    n_before = len(interrupted.in_state("complete"))
+    wait_for(sweep_shop, again, lambda record: len(record.in_state("complete")) > n_before)
+    cluster.remove_node(cluster.list_all_nodes()[1], allow_graceful=False)
+    output = "".join(again.communicate(timeout=250))
+    assert again.returncode == 0, output
+    assert "node it was running on is dead" in output
+    record = check_whole(sweep_shop, whole, n_sessions=2)
+    assert any(trial.retry_of is not None for trial in record.trials)
+    assert len(list(elsewhere.glob("sha256-*"))) == 1
 
 
 def test_a_sweep_that_was_interrupted_goes_on(start, sweep_shop, whole):

@@ -1,0 +1,242 @@
+"""Workers as tasks on a Ray cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import ray
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+
+from experiments.sweep.launcher import Launcher
+from experiments.sweep.pool import THREAD_VARIABLES, Pool
+from experiments.sweep.proxy import served
+from experiments.sweep.remote import Remote, work
+from experiments.sweep.session import Session
+from experiments.sweep.shipping import ShippedFile, ship
+from experiments.sweep.state import Assignment, Stage
+from recsys.data.dataset import cache_path
+from recsys.errors import ConfigError
+from tracking.processes import Owner
+from tracking.store import one_line
+
+KNOCK_SECONDS, KILL_SECONDS, POLL_SECONDS = 5.0, 10.0, 0.05
+
+
+@contextmanager
+def connected(options: Launcher) -> Iterator[Cluster]:
+    """The cluster, until the block ends.
+
+    Raises:
+        ConfigError: none answers at the address, or this machine has not that to listen at.
+    """
+    listen, address = options.ray_listen, options.ray_address or "auto"
+    if listen is not None and not _is_ours(listen):
+        raise ConfigError(f"'--ray-listen' must be an address of this machine, got '{listen}'")
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        _knock(address)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError) as error:
+        head = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"a Ray cluster must answer at '{address}' ('ray start --head' begins one), but: {head}"
+        ) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)  # Ray's would end us in the middle of anything
+    try:
+        with ExitStack() as stack:
+            yield Cluster(options, stack)
+    finally:
+        ray.shutdown()
+
+
+@dataclass
+class RayWorker:
+    """A worker as a task."""
+
+    name: str
+    task: Any
+    log: Path
+
+    def ended(self) -> str | None:
+        """How it ended: empty for well, else in words; None while it runs."""
+        if not self._is_done():
+            return None
+        try:
+            ray.get(self.task)
+        except TaskCancelledError:
+            return ""
+        except RayTaskError as error:
+            words = one_line(error.cause)
+        except RayError as error:  # its process or its machine died
+            words = one_line(error)
+        else:
+            return ""
+        with self.log.open("a", encoding="utf-8") as log:
+            log.write(f"{words}\n")
+        return words
+
+    def terminate(self) -> None:
+        """Ask it to give its trial back and to end."""
+        ray.cancel(self.task, force=False)  # a SIGINT where it runs
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for its end, at most so many seconds; gives whether it ended."""
+        deadline = time.monotonic() + timeout
+        while not self._is_done():  # Ray, which would wait itself, swallows what signals raise
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
+    def kill(self) -> None:
+        """End it now, and wait until it has."""
+        ray.cancel(self.task, force=True)
+        self.wait(KILL_SECONDS)
+
+    def _is_done(self) -> bool:
+        return bool(ray.wait([self.task], timeout=0)[0])
+
+
+@dataclass
+class Cluster:
+    """A cluster that a sweep runs on; made by :func:`connected`."""
+
+    options: Launcher
+    stack: ExitStack
+    """Ends what is served."""
+    _address: str | None = None
+    _data: tuple[ShippedFile, ...] | None = None
+
+    def pool(self, session: Session, stage: Stage) -> Pool:
+        """The workers of a stage, as tasks on the cluster."""
+        options, storage, n_workers = self.options, session.storage, session.settings.workers
+        self._warn_of_few(session)
+        address = self._served(session)
+        url = storage.url if storage.lock_path is None else ""  # a file goes by the proxy
+        function, environment = ray.remote(_work), _environment(_cpus(options))
+
+        def start(index: int) -> RayWorker:
+            assignment = Assignment(session.directory.name, url, stage, index)
+            remote = self._remote(session, address)
+            task = function.options(
+                name=f"{assignment.study} {stage} worker {index}",
+                num_cpus=_cpus(options),
+                num_gpus=options.gpus_per_worker,
+                max_retries=0,  # the study must learn first what was lost
+                runtime_env={"env_vars": environment},
+            )
+            log = session.directory.worker_log(stage, index)
+            return RayWorker(remote.launch, task.remote(assignment, remote), log)
+
+        return Pool(start, n_workers)
+
+    def _warn_of_few(self, session: Session) -> None:
+        """Say where some workers have to wait for a place."""
+        n_workers, found = session.settings.workers, ray.cluster_resources()  # type: ignore[no-untyped-call]
+        wanted = {"CPU": _cpus(self.options), "GPU": self.options.gpus_per_worker or 0}
+        for kind, each in wanted.items():
+            if each * n_workers > found.get(kind, 0):
+                session.console.say(
+                    f"the Ray cluster has {found.get(kind, 0):g} {kind}s, {n_workers} workers "
+                    f"want {each * n_workers:g}: those without a place wait for one"
+                )
+
+    def _served(self, session: Session) -> str:
+        """The address at which this process serves its study; it does from the first call on."""
+        if self._address is None:
+            others = _other_hosts()
+            own = _address_towards(others[0]) if others else "127.0.0.1"
+            host = self.options.ray_listen or own
+            files, n_workers = session.directory.finalists_dir, session.settings.workers
+            serving = served(session.storage.backend, files, host, n_workers)
+            port = self.stack.enter_context(serving)
+            self._address = f"{own if host == '0.0.0.0' else host}:{port}"
+        return self._address
+
+    def _remote(self, session: Session, address: str) -> Remote:
+        """What a worker is given beside its assignment."""
+        config, cache_dir, others = session.base.data, self.options.ray_cache_dir, _other_hosts()
+        if self._data is None and (cache_dir is not None or others):
+            self._data = ship(cache_path(config, session.prepared.fingerprint), ray.put)
+        uri = None if session.tracked is None else session.tracked.uri
+        is_reached = uri is not None and (not others or urlsplit(uri).hostname is not None)
+        paths = {f"{name}_path": str(path.absolute()) for name, path in config.source_paths.items()}
+        return Remote(
+            launch=uuid.uuid4().hex,
+            parent=Owner.current(),
+            address=address,
+            data=self._data,
+            cache_dir=cache_dir or config.cache_dir.absolute(),
+            changes={"data": paths | {"cache_dir": str(config.cache_dir.absolute())}},
+            tracking_uri=uri if is_reached else None,  # a file of ours: sent from here at the end
+        )
+
+
+def _work(assignment: Assignment, remote: Remote) -> None:
+    work(assignment, remote, ray.get)
+
+
+def _cpus(options: Launcher) -> float:
+    return 1 if options.cpus_per_worker is None else options.cpus_per_worker
+
+
+def _environment(n_cpus: float) -> dict[str, str]:
+    """Threads as many as CPUs, unless the user set them; the time of day of the parent."""
+    n_threads = str(max(1, int(n_cpus)))
+    threads = {name: os.environ.get(name, n_threads) for name in THREAD_VARIABLES}
+    return threads | {"OMP_WAIT_POLICY": "passive", "TZ": zone(time.localtime().tm_gmtoff)}
+
+
+def zone(seconds: int) -> str:
+    """A value of ``TZ`` for so many seconds east of Greenwich; POSIX counts westwards.
+
+    Optuna's proxy gives times without their zone.
+    """
+    minutes = abs(seconds) // 60
+    return f"<parent>{'-' if seconds >= 0 else '+'}{minutes // 60:02}:{minutes % 60:02}"
+
+
+def _other_hosts() -> list[str]:
+    """Addresses of the cluster's machines that are not this one."""
+    addresses = {node["NodeManagerAddress"] for node in _nodes()}
+    return sorted(address for address in addresses if not _is_ours(address))
+
+
+def _nodes() -> list[dict[str, Any]]:
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nothing listens at an address; Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+
+
+def _is_ours(address: str) -> bool:
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _address_towards(host: str) -> str:
+    """The address of this machine from which it reaches a host; nothing is sent."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])

@@ -1,0 +1,126 @@
+"""A worker on another machine: what its parent gives it in place of a shared disk."""
+
+from __future__ import annotations
+
+import socket
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from experiments.settings import Tree
+from experiments.signals import Interrupted
+from experiments.sweep.directory import SweepDirectory
+from experiments.sweep.proxy import open_proxy, put_file
+from experiments.sweep.shipping import ShippedFile, receive
+from experiments.sweep.state import Assignment, load_state
+from experiments.sweep.trial import FindData
+from experiments.sweep.worker import Place, StopCheck, Worker
+from recsys.config import DataConfig
+from recsys.data.dataset import Prepared, cache_path, prepare_cached
+from recsys.data.storage import is_whole
+from recsys.errors import ArtifactError, TrackingError
+from sweeps.storage import open_storage
+from tracking.processes import Owner
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What a worker is given that shares nothing with its parent but the network."""
+
+    launch: str
+    """Name of this one start."""
+    parent: Owner
+    address: str
+    """HOST:PORT of what the parent serves."""
+    data: tuple[ShippedFile, ...] | None
+    """The prepared data set; None where all machines have it."""
+    cache_dir: Path
+    """Where a machine keeps it."""
+    changes: Tree
+    """Settings that differ from those of the study: whole paths."""
+    tracking_uri: str | None
+    """None for no tracker that all machines reach."""
+
+
+def work(assignment: Assignment, remote: Remote, get: Callable[[Any], Any]) -> None:
+    """Run trials until none is left, or a signal comes; the trial under way is queued again then.
+
+    Args:
+        assignment: of the worker; its storage is empty where the parent's proxy is meant.
+        remote: what goes with it.
+        get: gives the array that a part of the data set stands for.
+
+    Raises:
+        TrackingError: the parent is gone.
+        BookendsError: what speaks against this machine, as data that it cannot get.
+    """
+    url, stop = assignment.storage, StopCheck(None)
+    storage = open_storage(url) if url else open_proxy(remote.address)
+    try:
+        with stop.on_signals(), suppress(Interrupted):
+            state = load_state(storage, assignment.study)
+            place = _place(remote, assignment, _finder(remote, state.fingerprint, get))
+            Worker(assignment, state, remote.changes, storage, stop, place).run()
+    except grpc.RpcError as error:
+        details = error.details() if isinstance(error, grpc.Call) else error
+        raise TrackingError(
+            f"the sweep's parent at {remote.address} no longer answers ({details})"
+        ) from None
+    finally:
+        storage.close()
+
+
+def _place(remote: Remote, assignment: Assignment, find: FindData) -> Place:
+    launch = {"name": remote.launch, "parent": asdict(remote.parent)}
+    return Place(
+        name=f"worker-{assignment.index}",
+        tracking_uri=remote.tracking_uri,
+        find_data=find,
+        keep_finalist=lambda *given: _send_finalist(remote.address, *given),
+        note={"launch": launch},
+    )
+
+
+def _send_finalist(address: str, *given: Any) -> None:
+    """Have a finalist's files in the sweep's directory, on the parent's machine."""
+    with tempfile.TemporaryDirectory() as place:
+        directory = SweepDirectory(Path(place))
+        directory.keep_finalist(*given)
+        for path in directory.finalists_dir.iterdir():
+            put_file(address, path)
+
+
+def _finder(remote: Remote, fingerprint: str, get: Callable[[Any], Any]) -> FindData:
+    """Finds the data set of the study without its files, and others by them."""
+    own = None
+
+    def find(config: DataConfig, seed: int) -> Prepared:
+        nonlocal own
+        own = own or config  # the base's comes first
+        if config != own:
+            return _prepare_here(config, seed)
+        here = cache_path(config, fingerprint)
+        if remote.data is None and is_whole(here):
+            return Prepared.load(here)
+        if remote.data is None:
+            return _prepare_here(config, seed)
+        path = remote.cache_dir / here.name
+        receive(path, remote.data, get)
+        return Prepared.load(path)
+
+    return find
+
+
+def _prepare_here(config: DataConfig, seed: int) -> Prepared:
+    missing = [path for path in config.source_paths.values() if not path.exists()]
+    if missing:
+        raise ArtifactError(  # that speaks against this machine, not against the trial
+            f"{missing[0]}: each machine of the cluster must have this file where the space varies "
+            f"'data', but {socket.gethostname()} has not"
+        )
+    return prepare_cached(config, seed)

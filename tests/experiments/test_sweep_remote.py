@@ -1,0 +1,278 @@
+"""Workers that share nothing with their parent but the network; none of it needs a cluster."""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import grpc
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.sweep.finish import train_on_seeds
+from experiments.sweep.launcher import Launcher, launching
+from experiments.sweep.parent import mend
+from experiments.sweep.pool import life_of
+from experiments.sweep.proxy import put_file, served
+from experiments.sweep.remote import Remote, work
+from experiments.sweep.shipping import receive, ship
+from experiments.sweep.state import Assignment
+from recsys.data.dataset import cache_path
+from recsys.errors import ArtifactError, ConfigError, TrackingError
+from tracking.processes import Owner
+
+
+@pytest.fixture
+def serve():
+    """Serves a session's study and its finalists' folder; gives the address, and ends it."""
+    with contextlib.ExitStack() as stack:
+
+        def start(session):
+            files = session.directory.finalists_dir
+            serving = served(session.storage.backend, files, "127.0.0.1", 1)
+            return f"127.0.0.1:{stack.enter_context(serving)}", stack.close
+
+        yield start
+
+
+@pytest.fixture
+def far_away(tmp_path):
+    """Runs a stage of a sweep as a worker without the files of the data and of the sweep does."""
+
+    def run(session, address, stage="search", data=None, get=lambda part: part, **changes):
+        places = {"books_path": "/nowhere/books.csv", "interactions_path": "/nowhere/users.csv"}
+        if data is None:
+            data = ship(cache_path(session.base.data, session.prepared.fingerprint), lambda a: a)
+        remote = Remote(
+            launch="one",
+            parent=Owner.current(),
+            address=address,
+            data=data,
+            cache_dir=tmp_path / "far",
+            changes={"data": places | {"cache_dir": "/nowhere/cache"}},
+            tracking_uri=None,
+        )
+        remote = dataclasses.replace(remote, **changes)
+        work(Assignment(session.directory.name, "", stage), remote, get)
+
+    return run
+
+
+def test_a_worker_far_away_runs_the_same_trials(open_sweep, serve, far_away, work, outcome):
+    """It has neither the files of the data nor the sweep's directory."""
+    near = open_sweep(name="near")
+    work(near)
+    far = open_sweep(name="far")
+    far_away(far, serve(far)[0])
+    assert outcome(far) == outcome(near)
+    assert {trial.worker for trial in far.trials(far.main)} == {"worker-0"}
+
+
+def test_a_finalists_files_come_back(open_sweep, serve, far_away, work):
+    near, far = open_sweep(name="near"), open_sweep(name="far")
+    settings = {3: {"training.learning_rate": 0.03}}
+    address, _ = serve(far)
+    train_on_seeds(near, settings, [1], lambda s, stage, *_: work(s, stage), "")
+    train_on_seeds(far, settings, [1], lambda s, stage, *_: far_away(s, address, stage), "")
+    found = [pd.read_parquet(each.directory.per_user_path(3, 1)) for each in (near, far)]
+    pd.testing.assert_frame_equal(*found)
+    one, other = [np.load(each.directory.vectors_path(3, 1)) for each in (near, far)]
+    assert one.files == other.files
+    assert all(np.array_equal(one[name], other[name]) for name in one.files)
+
+
+def test_no_file_but_a_finalists_is_taken(open_sweep, serve, tmp_path):
+    session = open_sweep()
+    address, _ = serve(session)
+    path = tmp_path / "best.yaml"
+    path.write_text("mine")
+    with pytest.raises(grpc.RpcError, match=r"no finalist's file: 'best\.yaml'"):
+        put_file(address, path)
+    assert not session.directory.best_path.exists()
+
+
+def test_a_worker_whose_parent_is_gone_says_so(open_sweep, serve, far_away, monkeypatch):
+    session = open_sweep()
+    address, end = serve(session)
+
+    def get(part):
+        end()  # while the data are on their way
+        return part
+
+    with pytest.raises(TrackingError, match=f"parent at {address} no longer answers"):
+        far_away(session, address, get=get)
+    monkeypatch.setattr("experiments.sweep.proxy.ANSWER_SECONDS", 0.1)
+    with pytest.raises(ConfigError, match="but does not answer; '--ray-listen' names another"):
+        far_away(session, address)
+
+
+def test_a_trial_of_a_worker_that_no_longer_runs_is_run_again(open_sweep):
+    session = open_sweep()
+    trial = session.main.next_trial()
+    launch = {"name": "one", "parent": dataclasses.asdict(Owner.current())}
+    session.main.begin(trial, {"worker": "worker-0", "launch": launch})
+    mend(session, session.main, running={"one"})
+    assert session.main.trials()[0].state.name == "RUNNING"
+    mend(session, session.main, running={"two"})
+    assert session.main.trials()[0].state.name == "FAIL"
+    assert [trial.user_attrs.get("retry_of") for trial in session.main.trials()][-1] == 0
+
+
+def test_a_worker_lives_no_longer_than_its_parent():
+    gone = dataclasses.replace(Owner.current(), process_start="0")
+    other = dataclasses.replace(Owner.current(), host="another")
+    notes = [
+        {"launch": {"name": "one", "parent": dataclasses.asdict(each)}} for each in (gone, other)
+    ]
+    assert [life_of(note, {"one"}) for note in notes] == ["dead", "elsewhere"]
+    assert life_of({}) is None
+
+
+def test_data_arrive_once_and_whole(tmp_path, board_prepared):
+    source, target = tmp_path / "source", tmp_path / "there" / "target"
+    board_prepared.save(source)
+    taken = []
+    files = ship(source, lambda part: part.copy())
+    for _ in range(2):
+        receive(target, files, lambda part: taken.append(part) or part)
+    assert len(taken) == sum(len(file.parts) for file in files) > 0
+    names = sorted(path.name for path in source.iterdir())
+    assert [path.name for path in sorted(target.iterdir())] == names
+    assert all((source / n).read_bytes() == (target / n).read_bytes() for n in names)
+    (target / "values.json").write_text("{}")  # damaged: fetched anew
+    receive(target, files, lambda part: part)
+    assert (source / "values.json").read_bytes() == (target / "values.json").read_bytes()
+
+
+def test_data_that_changed_on_their_way_are_refused(tmp_path, board_prepared):
+    board_prepared.save(tmp_path / "source")
+    files = ship(tmp_path / "source", lambda part: part.copy())
+    with pytest.raises(ArtifactError, match="must have the digest"):
+        receive(tmp_path / "target", files, lambda part: part ^ 1)
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_space_that_varies_the_data_needs_its_files_everywhere(open_sweep, serve, far_away):
+    space = {"data.feature_params.category_top_k": {"choice": [1, 2]}}
+    session = open_sweep(space=space, n_trials=3, sampler="grid")
+    with pytest.raises(ArtifactError, match=r"/nowhere/books\.csv: each machine of"):
+        far_away(session, serve(session)[0])
+    states = [trial.state for trial in session.trials(session.main)]
+    assert states == ["complete", "failed"]  # the default needs the study's data alone
+    assert session.main.n_free() > 0  # the other one waits for a machine that has the file
+
+
+# The launcher ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cpus_per_worker": 2.0}, "'--cpus-per-worker' must be given with '--launcher ray'"),
+        ({"name": "ray", "cpus_per_worker": -1.0}, "'--cpus-per-worker' must be a whole number"),
+        ({"name": "ray", "gpus_per_worker": 1.5}, "'--gpus-per-worker' must be a whole number"),
+        ({"name": "ray", "ray_listen": "192.0.2.254"}, "'--ray-listen' must be an address of this"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(options, message):
+    pytest.importorskip("ray")
+    with pytest.raises(ConfigError, match=message), launching(Launcher(**options)):
+        pass
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_does_not_answer_is_named(scheme, free_port):
+    pytest.importorskip("ray")
+    address = f"{scheme}127.0.0.1:{free_port()}"
+    with pytest.raises(ConfigError, match=f"must answer at '{address}'"):
+        launching(Launcher("ray", address)).__enter__()
+
+
+def test_without_the_extra_one_is_told_so(monkeypatch):
+    monkeypatch.delitem(sys.modules, "experiments.sweep.ray_cluster", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="needs the extra 'ray'"):
+        launching(Launcher("ray")).__enter__()
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A cluster of one other machine with one CPU, that only takes note of what is started."""
+    module = pytest.importorskip("experiments.sweep.ray_cluster")
+    started = []
+
+    def options(**given):
+        return SimpleNamespace(remote=lambda *arguments: started.append((given, *arguments)))
+
+    fake = SimpleNamespace(
+        remote=lambda function: SimpleNamespace(options=options),
+        cluster_resources=lambda: {"CPU": 1.0},
+        nodes=lambda: [{"Alive": True, "NodeManagerAddress": "127.0.0.9"}],
+        put=lambda array: array,
+    )
+    monkeypatch.setattr(module, "ray", fake)
+    monkeypatch.setattr(module, "_is_ours", lambda address: address == "127.0.0.1")
+    with contextlib.ExitStack() as stack:
+        yield lambda **given: module.Cluster(Launcher("ray", **given), stack), started
+
+
+def test_each_worker_reserves_what_it_was_given(cluster, open_sweep, capsys):
+    build, started = cluster
+    session = open_sweep(workers=2)
+    pool = build(cpus_per_worker=2.0, gpus_per_worker=0.5).pool(session, "search")
+    pool.start(5)
+    assert [(each[0]["num_cpus"], each[0]["num_gpus"]) for each in started] == [(2.0, 0.5)] * 2
+    assert [each[1].index for each in started] == [0, 1]
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert "has 1 CPUs, 2 workers want 4" in printed and "has 0 GPUs, 2 workers want 1" in printed
+
+
+def test_other_machines_are_sent_the_data_and_told_of_no_file_of_this_one(
+    cluster, open_sweep, sweep_shop, monkeypatch
+):
+    build, started = cluster
+    session = open_sweep(tracking=True)
+    build().pool(session, "search").start(1)
+    _, assignment, remote = started.pop()
+    assert assignment.storage == "" and remote.address.startswith("127.0.0.1:")
+    assert remote.data and remote.cache_dir == session.base.data.cache_dir.absolute()
+    assert remote.tracking_uri is None  # a SQLite file
+    session.storage = dataclasses.replace(session.storage, lock_path=None, url="postgresql://u@h/d")
+    monkeypatch.setattr(session, "tracked", SimpleNamespace(uri="http://tracker:5000"))
+    build(ray_cache_dir=Path("/kept")).pool(session, "search").start(1)
+    _, assignment, remote = started.pop()
+    assert (assignment.storage, remote.tracking_uri) == (
+        "postgresql://u@h/d",
+        "http://tracker:5000",
+    )
+    assert remote.cache_dir == Path("/kept")
+
+
+def test_the_last_words_of_a_worker_are_kept(cluster, tmp_path, monkeypatch):
+    module, log = sys.modules["experiments.sweep.ray_cluster"], tmp_path / "worker.txt"
+    ends = iter([module.RayTaskError("work", "a page", ArtifactError("a full disk")), None])
+
+    def get(task):
+        if error := next(ends):
+            raise error
+
+    monkeypatch.setattr(module.ray, "wait", lambda tasks, timeout: (tasks, []), raising=False)
+    monkeypatch.setattr(module.ray, "get", get, raising=False)
+    worker = module.RayWorker("one", object(), log)
+    assert [worker.ended(), worker.ended()] == ["a full disk", ""]
+    assert log.read_text() == "a full disk\n"
+
+
+@pytest.mark.parametrize("seconds", [0, 7200, -12_600])
+def test_workers_have_the_parents_time_of_day(seconds, monkeypatch):
+    module = pytest.importorskip("experiments.sweep.ray_cluster")
+    monkeypatch.setenv("TZ", module.zone(seconds))
+    try:
+        time.tzset()
+        assert time.localtime(1_700_000_000).tm_gmtoff == seconds
+    finally:
+        monkeypatch.undo()
+        time.tzset()
