@@ -1,7 +1,8 @@
-"""What the parent of a sweep serves to workers elsewhere: its study, and a place for their files.
+"""What the parent of a sweep serves to workers elsewhere: its study, and an ear for their news.
 
 The study goes through Optuna's gRPC proxy, of which no public name starts one on a free port and
-ends it again; the files of finalists go through the same server. Nothing in it asks who calls.
+ends it again. The files of finalists, and where each worker is, go through the same server. Nothing
+in it asks who calls.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from recsys.artifacts import replacement
 from recsys.errors import ConfigError
 from sweeps.storage import Storage
 
-SERVICE, PUT, NAME = "bookends.Sweep", "Put", "name"
+SERVICE, PUT, ARRIVE, NAME = "bookends.Sweep", "Put", "Arrive", "name"
 ANSWER_SECONDS = 30.0
 CHUNK_BYTES = 1 << 20
 _FILE_NAME = re.compile(r"trial-\d+-seed-\d+\.(parquet|npz)")
@@ -33,13 +34,23 @@ _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_l
 
 
 @contextmanager
-def served(storage: BaseStorage, files_dir: Path, host: str, n_workers: int) -> Iterator[int]:
-    """Serve a study and a folder for files until the block ends; gives the port."""
+def served(
+    storage: BaseStorage, files_dir: Path, host: str, n_workers: int, nodes: dict[str, str]
+) -> Iterator[int]:
+    """Serve a study until the block ends; gives the port.
+
+    Args:
+        storage: of the study.
+        files_dir: where finalists' files go.
+        host: address to listen at.
+        n_workers: that are to be served at once.
+        nodes: is told where each worker is, by the name of its start.
+    """
     threads = ThreadPoolExecutor(max(10, 2 * n_workers))
     options = [*_UNLIMITED, ("grpc.so_reuseport", 0)]
     server = grpc.server(threads, options=options)
     api_pb2_grpc.add_StorageServiceServicer_to_server(OptunaStorageProxyService(storage), server)  # type: ignore[no-untyped-call]
-    server.add_generic_rpc_handlers([_put_handler(files_dir)])
+    server.add_generic_rpc_handlers([_handlers(files_dir, nodes)])
     port = server.add_insecure_port(f"{host}:0")
     server.start()
     try:
@@ -77,7 +88,19 @@ def put_file(address: str, path: Path) -> None:
         put(iter(lambda: file.read(CHUNK_BYTES), b""), metadata=((NAME, path.name),))
 
 
-def _put_handler(files_dir: Path) -> grpc.GenericRpcHandler:
+def say_where(address: str, name: str, node: str) -> None:
+    """Tell the parent behind an address of :func:`served` on which node a worker's start runs."""
+    with grpc.insecure_channel(address) as channel:
+        arrive: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+        arrive = channel.unary_unary(f"/{SERVICE}/{ARRIVE}")
+        arrive(node.encode(), metadata=((NAME, name),), timeout=ANSWER_SECONDS)
+
+
+def _handlers(files_dir: Path, nodes: dict[str, str]) -> grpc.GenericRpcHandler:
+    def arrive(node: bytes, context: grpc.ServicerContext) -> bytes:
+        nodes[str(dict(context.invocation_metadata())[NAME])] = node.decode()
+        return b""
+
     def put(chunks: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
         name = str(dict(context.invocation_metadata()).get(NAME))
         if not _FILE_NAME.fullmatch(name):
@@ -87,6 +110,8 @@ def _put_handler(files_dir: Path) -> grpc.GenericRpcHandler:
                 file.write(chunk)
         return b""
 
-    handler: grpc.RpcMethodHandler[bytes, bytes]
-    handler = grpc.stream_unary_rpc_method_handler(put)
-    return grpc.method_handlers_generic_handler(SERVICE, {PUT: handler})
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        PUT: grpc.stream_unary_rpc_method_handler(put),
+        ARRIVE: grpc.unary_unary_rpc_method_handler(arrive),
+    }
+    return grpc.method_handlers_generic_handler(SERVICE, handlers)

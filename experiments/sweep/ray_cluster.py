@@ -8,9 +8,10 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,21 +69,14 @@ class RayWorker:
     name: str
     task: Any
     log: Path
+    node: Callable[[], str | None]
+    """Where it runs, once that is known."""
 
     def ended(self) -> str | None:
         """How it ended: empty for well, else in words; None while it runs."""
-        if not self._is_done():
-            return None
-        try:
-            ray.get(self.task)
-        except TaskCancelledError:
-            return ""
-        except RayTaskError as error:
-            words = one_line(error.cause)
-        except RayError as error:  # its process or its machine died
-            words = one_line(error)
-        else:
-            return ""
+        words = self._words()
+        if not words:
+            return words
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"{words}\n")
         return words
@@ -105,6 +99,23 @@ class RayWorker:
         ray.cancel(self.task, force=True)
         self.wait(KILL_SECONDS)
 
+    def _words(self) -> str | None:
+        if not self._is_done():
+            node = self.node()
+            if node is None or node in {each["NodeID"] for each in _nodes()}:
+                return None
+            # Ray itself awaits what a machine without a network was doing
+            return f"its node, {node}, is gone"
+        try:
+            ray.get(self.task)
+        except TaskCancelledError:
+            return ""
+        except RayTaskError as error:
+            return one_line(error.cause)
+        except RayError as error:  # its process or its machine died
+            return one_line(error)
+        return ""
+
     def _is_done(self) -> bool:
         return bool(ray.wait([self.task], timeout=0)[0])
 
@@ -117,6 +128,8 @@ class Cluster:
     stack: ExitStack
     """Ends what is served."""
     _address: str | None = None
+    _nodes: dict[str, str] = field(default_factory=dict)
+    """Where each start of a worker runs."""
     _data: tuple[ShippedFile, ...] | None = None
 
     def pool(self, session: Session, stage: Stage) -> Pool:
@@ -138,7 +151,8 @@ class Cluster:
                 runtime_env={"env_vars": environment},
             )
             log = session.directory.worker_log(stage, index)
-            return RayWorker(remote.launch, task.remote(assignment, remote), log)
+            where = partial(self._nodes.get, remote.launch)
+            return RayWorker(remote.launch, task.remote(assignment, remote), log, where)
 
         return Pool(start, n_workers)
 
@@ -160,7 +174,7 @@ class Cluster:
             own = _address_towards(others[0]) if others else "127.0.0.1"
             host = self.options.ray_listen or own
             files, n_workers = session.directory.finalists_dir, session.settings.workers
-            serving = served(session.storage.backend, files, host, n_workers)
+            serving = served(session.storage.backend, files, host, n_workers, self._nodes)
             port = self.stack.enter_context(serving)
             self._address = f"{own if host == '0.0.0.0' else host}:{port}"
         return self._address
@@ -185,7 +199,7 @@ class Cluster:
 
 
 def _work(assignment: Assignment, remote: Remote) -> None:
-    work(assignment, remote, ray.get)
+    work(assignment, remote, ray.get, ray.get_runtime_context().get_node_id())
 
 
 def _cpus(options: Launcher) -> float:

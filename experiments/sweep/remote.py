@@ -15,7 +15,7 @@ import grpc
 from experiments.settings import Tree
 from experiments.signals import Interrupted
 from experiments.sweep.directory import SweepDirectory
-from experiments.sweep.proxy import open_proxy, put_file
+from experiments.sweep.proxy import open_proxy, put_file, say_where
 from experiments.sweep.shipping import ShippedFile, receive
 from experiments.sweep.state import Assignment, load_state
 from experiments.sweep.trial import FindData
@@ -47,13 +47,14 @@ class Remote:
     """None for no tracker that all machines reach."""
 
 
-def work(assignment: Assignment, remote: Remote, get: Callable[[Any], Any]) -> None:
+def work(assignment: Assignment, remote: Remote, get: Callable[[Any], Any], node: str) -> None:
     """Run trials until none is left, or a signal comes; the trial under way is queued again then.
 
     Args:
         assignment: of the worker; its storage is empty where the parent's proxy is meant.
         remote: what goes with it.
         get: gives the array that a part of the data set stands for.
+        node: of the cluster, on which it runs.
 
     Raises:
         TrackingError: the parent is gone.
@@ -63,6 +64,7 @@ def work(assignment: Assignment, remote: Remote, get: Callable[[Any], Any]) -> N
     storage = open_storage(url) if url else open_proxy(remote.address)
     try:
         with stop.on_signals(), suppress(Interrupted):
+            say_where(remote.address, remote.launch, node)
             state = load_state(storage, assignment.study)
             place = _place(remote, assignment, _finder(remote, state.fingerprint, get))
             Worker(assignment, state, remote.changes, storage, stop, place).run()

@@ -26,13 +26,19 @@ from tracking.processes import Owner
 
 
 @pytest.fixture
-def serve():
+def arrived():
+    """Where each worker said that it is."""
+    return {}
+
+
+@pytest.fixture
+def serve(arrived):
     """Serves a session's study and its finalists' folder; gives the address, and ends it."""
     with contextlib.ExitStack() as stack:
 
         def start(session):
             files = session.directory.finalists_dir
-            serving = served(session.storage.backend, files, "127.0.0.1", 1)
+            serving = served(session.storage.backend, files, "127.0.0.1", 1, arrived)
             return f"127.0.0.1:{stack.enter_context(serving)}", stack.close
 
         yield start
@@ -56,12 +62,14 @@ def far_away(tmp_path):
             tracking_uri=None,
         )
         remote = dataclasses.replace(remote, **changes)
-        work(Assignment(session.directory.name, "", stage), remote, get)
+        work(Assignment(session.directory.name, "", stage), remote, get, "node-7")
 
     return run
 
 
-def test_a_worker_far_away_runs_the_same_trials(open_sweep, serve, far_away, work, outcome):
+def test_a_worker_far_away_runs_the_same_trials(
+    open_sweep, serve, far_away, work, outcome, arrived
+):
     """It has neither the files of the data nor the sweep's directory."""
     near = open_sweep(name="near")
     work(near)
@@ -69,6 +77,7 @@ def test_a_worker_far_away_runs_the_same_trials(open_sweep, serve, far_away, wor
     far_away(far, serve(far)[0])
     assert outcome(far) == outcome(near)
     assert {trial.worker for trial in far.trials(far.main)} == {"worker-0"}
+    assert arrived == {"one": "node-7"}
 
 
 def test_a_finalists_files_come_back(open_sweep, serve, far_away, work):
@@ -261,9 +270,22 @@ def test_the_last_words_of_a_worker_are_kept(cluster, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module.ray, "wait", lambda tasks, timeout: (tasks, []), raising=False)
     monkeypatch.setattr(module.ray, "get", get, raising=False)
-    worker = module.RayWorker("one", object(), log)
+    worker = module.RayWorker("one", object(), log, lambda: None)
     assert [worker.ended(), worker.ended()] == ["a full disk", ""]
     assert log.read_text() == "a full disk\n"
+
+
+def test_a_worker_whose_node_is_gone_is_not_awaited(cluster, tmp_path, monkeypatch):
+    """Ray awaits its answer for minutes where the network, not the process, is gone."""
+    module, node = sys.modules["experiments.sweep.ray_cluster"], [None]
+    monkeypatch.setattr(module.ray, "wait", lambda tasks, timeout: ([], tasks), raising=False)
+    monkeypatch.setattr(module.ray, "nodes", lambda: [{"Alive": True, "NodeID": "here"}])
+    worker = module.RayWorker("one", object(), tmp_path / "worker.txt", lambda: node[0])
+    assert worker.ended() is None  # it has not said yet where it is
+    node[0] = "here"
+    assert worker.ended() is None
+    node[0] = "there"
+    assert worker.ended() == "its node, there, is gone"
 
 
 @pytest.mark.parametrize("seconds", [0, 7200, -12_600])
