@@ -42,8 +42,8 @@ def connected(options: Launcher) -> Iterator[Cluster]:
         ConfigError: none answers at the address, or this machine has not that to listen at.
     """
     listen, address = options.ray_listen, options.ray_address or "auto"
-    if listen is not None and not _is_ours(listen):
-        raise ConfigError(f"'--ray-listen' must be an address of this machine, got '{listen}'")
+    if listen is not None and (listen == "0.0.0.0" or not _is_ours(listen)):
+        raise ConfigError(f"'--ray-listen' must be one address of this machine, got '{listen}'")
     before = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)
@@ -176,24 +176,24 @@ class Cluster:
             files, n_workers = session.directory.finalists_dir, session.settings.workers
             serving = served(session.storage.backend, files, host, n_workers, self._nodes)
             port = self.stack.enter_context(serving)
-            self._address = f"{own if host == '0.0.0.0' else host}:{port}"
+            self._address = f"{host}:{port}"
         return self._address
 
     def _remote(self, session: Session, address: str) -> Remote:
         """What a worker is given beside its assignment."""
-        config, cache_dir, others = session.base.data, self.options.ray_cache_dir, _other_hosts()
-        if self._data is None and (cache_dir is not None or others):
+        config, asked, others = session.base.data, self.options.ray_cache_dir, _other_hosts()
+        if self._data is None and (asked is not None or others):
             self._data = ship(cache_path(config, session.prepared.fingerprint), ray.put)
         uri = None if session.tracked is None else session.tracked.uri
         is_reached = uri is not None and (not others or urlsplit(uri).hostname is not None)
-        paths = {f"{name}_path": str(path.absolute()) for name, path in config.source_paths.items()}
+        paths = {f"{name}_path": path for name, path in config.source_paths.items()}
+        paths["cache_dir"] = asked or config.cache_dir
         return Remote(
             launch=uuid.uuid4().hex,
             parent=Owner.current(),
             address=address,
             data=self._data,
-            cache_dir=cache_dir or config.cache_dir.absolute(),
-            changes={"data": paths | {"cache_dir": str(config.cache_dir.absolute())}},
+            changes={"data": {name: str(path.absolute()) for name, path in paths.items()}},
             tracking_uri=uri if is_reached else None,  # a file of ours: sent from here at the end
         )
 

@@ -39,10 +39,8 @@ class Remote:
     """HOST:PORT of what the parent serves."""
     data: tuple[ShippedFile, ...] | None
     """The prepared data set; None where all machines have it."""
-    cache_dir: Path
-    """Where a machine keeps it."""
     changes: Tree
-    """Settings that differ from those of the study: whole paths."""
+    """Settings that differ from those of the study: whole paths, and where data sets are kept."""
     tracking_uri: str | None
     """None for no tracker that all machines reach."""
 
@@ -106,14 +104,10 @@ def _finder(remote: Remote, fingerprint: str, get: Callable[[Any], Any]) -> Find
         own = own or config  # the base's comes first
         if config != own:
             return _prepare_here(config, seed)
-        here = cache_path(config, fingerprint)
-        if remote.data is None and is_whole(here):
-            return Prepared.load(here)
-        if remote.data is None:
-            return _prepare_here(config, seed)
-        path = remote.cache_dir / here.name
-        receive(path, remote.data, get)
-        return Prepared.load(path)
+        path = cache_path(config, fingerprint)
+        if remote.data is not None:
+            receive(path, remote.data, get)
+        return Prepared.load(path) if is_whole(path) else _prepare_here(config, seed)
 
     return find
 

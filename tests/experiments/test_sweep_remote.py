@@ -48,21 +48,18 @@ def serve(arrived):
 def far_away(tmp_path):
     """Runs a stage of a sweep as a worker without the files of the data and of the sweep does."""
 
-    def run(session, address, stage="search", data=None, get=lambda part: part, **changes):
+    def run(session, address, stage="search", get=lambda part: part, storage=""):
         places = {"books_path": "/nowhere/books.csv", "interactions_path": "/nowhere/users.csv"}
-        if data is None:
-            data = ship(cache_path(session.base.data, session.prepared.fingerprint), lambda a: a)
+        data = ship(cache_path(session.base.data, session.prepared.fingerprint), lambda a: a)
         remote = Remote(
             launch="one",
             parent=Owner.current(),
             address=address,
             data=data,
-            cache_dir=tmp_path / "far",
-            changes={"data": places | {"cache_dir": "/nowhere/cache"}},
+            changes={"data": places | {"cache_dir": str(tmp_path / "far")}},
             tracking_uri=None,
         )
-        remote = dataclasses.replace(remote, **changes)
-        work(Assignment(session.directory.name, "", stage), remote, get, "node-7")
+        work(Assignment(session.directory.name, storage, stage), remote, get, "node-7")
 
     return run
 
@@ -78,6 +75,13 @@ def test_a_worker_far_away_runs_the_same_trials(
     assert outcome(far) == outcome(near)
     assert {trial.worker for trial in far.trials(far.main)} == {"worker-0"}
     assert arrived == {"one": "node-7"}
+
+
+def test_a_study_in_a_database_is_reached_there(open_sweep, serve, far_away, tmp_path):
+    session = open_sweep(n_trials=2, storage=f"sqlite:///{tmp_path}/study.db")
+    other = open_sweep(n_trials=2)  # what is served
+    far_away(session, serve(other)[0], storage=session.storage.url)
+    assert [trial.state for trial in session.trials(session.main)] == ["complete"] * 2
 
 
 def test_a_finalists_files_come_back(open_sweep, serve, far_away, work):
@@ -183,7 +187,8 @@ def test_a_space_that_varies_the_data_needs_its_files_everywhere(open_sweep, ser
         ({"cpus_per_worker": 2.0}, "'--cpus-per-worker' must be given with '--launcher ray'"),
         ({"name": "ray", "cpus_per_worker": -1.0}, "'--cpus-per-worker' must be a whole number"),
         ({"name": "ray", "gpus_per_worker": 1.5}, "'--gpus-per-worker' must be a whole number"),
-        ({"name": "ray", "ray_listen": "192.0.2.254"}, "'--ray-listen' must be an address of this"),
+        ({"name": "ray", "ray_listen": "192.0.2.254"}, "'--ray-listen' must be one address"),
+        ({"name": "ray", "ray_listen": "0.0.0.0"}, "'--ray-listen' must be one address"),
     ],
 )
 def test_options_without_a_meaning_are_refused(options, message):
@@ -247,7 +252,8 @@ def test_other_machines_are_sent_the_data_and_told_of_no_file_of_this_one(
     build().pool(session, "search").start(1)
     _, assignment, remote = started.pop()
     assert assignment.storage == "" and remote.address.startswith("127.0.0.1:")
-    assert remote.data and remote.cache_dir == session.base.data.cache_dir.absolute()
+    kept = str(session.base.data.cache_dir.absolute())
+    assert remote.data and remote.changes["data"]["cache_dir"] == kept
     assert remote.tracking_uri is None  # a SQLite file
     session.storage = dataclasses.replace(session.storage, lock_path=None, url="postgresql://u@h/d")
     monkeypatch.setattr(session, "tracked", SimpleNamespace(uri="http://tracker:5000"))
@@ -257,7 +263,7 @@ def test_other_machines_are_sent_the_data_and_told_of_no_file_of_this_one(
         "postgresql://u@h/d",
         "http://tracker:5000",
     )
-    assert remote.cache_dir == Path("/kept")
+    assert remote.changes["data"]["cache_dir"] == "/kept"
 
 
 def test_the_last_words_of_a_worker_are_kept(cluster, tmp_path, monkeypatch):
