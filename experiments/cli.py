@@ -61,9 +61,20 @@ def main() -> None:
 @click.option("--config", type=PATH, help="YAML with differences from the defaults.")
 @click.option("--resume", type=RUN, help="Run directory of a run to go on with.")
 @click.option("--prepared", is_flag=True, help="Only from data that 'data prepare' prepared.")
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="That train together on this machine; torchrun starts them as well, on several.",
+)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 def run(
-    config: Path | None, resume: Path | None, prepared: bool, overrides: tuple[str, ...]
+    config: Path | None,
+    resume: Path | None,
+    prepared: bool,
+    processes: int,
+    overrides: tuple[str, ...],
 ) -> None:
     """Train, evaluate and report one model.
 
@@ -71,6 +82,7 @@ def run(
     'bookends config show' lists them all.
     """
     from experiments.console import RunConsole
+    from experiments.processes import follow, training_processes
     from experiments.run_directory import RunDirectory
     from experiments.runner import run as run_job
     from experiments.settings import load_config
@@ -83,9 +95,13 @@ def run(
         from recsys.data.dataset import check_prepared
 
         check_prepared(settings.data, settings.experiment.seed)
-    console = RunConsole()
-    console.logging_to_console()
-    run_job(settings, console, resume=directory)
+    with training_processes(processes, settings) as together:
+        if not together.is_first:
+            follow(settings, together)
+            return
+        console = RunConsole()
+        console.logging_to_console()
+        run_job(settings, console, resume=directory, processes=together)
 
 
 @main.command()

@@ -6,7 +6,7 @@ import ctypes
 import dataclasses
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ from recsys.reporting.summary import outcome_sentences
 from recsys.training.checkpoint import save_checkpoint
 from recsys.training.device import resolve_device
 from recsys.training.optimizers import parameter_size
+from recsys.training.processes import ALONE, Processes
 from recsys.training.trainer import Trainer
 from tracking.store import how_to_look, is_server, resolve_uri
 from tracking.tracker import TrackedRun, open_run
@@ -60,6 +61,7 @@ class _Run:
     record: RunRecord
     started: float
     seconds_before: float = 0.0
+    processes: Processes = ALONE
     tracked: TrackedRun | None = None
     refit: Trainer | None = None
 
@@ -90,13 +92,20 @@ class _Run:
         )
 
 
-def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = None) -> RunRecord:
+def run(
+    config: Config,
+    console: RunConsole,
+    *,
+    resume: RunDirectory | None = None,
+    processes: Processes = ALONE,
+) -> RunRecord:
     """Do the whole job.
 
     Args:
         config: all settings.
         console: told of the progress.
         resume: the directory of an earlier run to go on with; None makes a new one.
+        processes: that train together, of which this is the first; the others :func:`follow`.
 
     Returns:
         The finished run.
@@ -111,8 +120,10 @@ def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = No
         check_sources(config)
         _check_places(config)
         console.say(f"reading {' and '.join(map(str, config.data.source_paths.values()))}")
-        prepared = prepare_cached(config.data, config.experiment.seed)
-        trainer = build_trainer(config, prepared)
+        prepared = processes.after_first(
+            lambda: prepare_cached(config.data, config.experiment.seed)
+        )
+        trainer = build_trainer(config, prepared, processes)
         directory, state = resume, None
         if directory is None:
             directory = RunDirectory.create(config)
@@ -121,14 +132,17 @@ def run(config: Config, console: RunConsole, *, resume: RunDirectory | None = No
         if state is not None:
             trainer.load_state_dict(state["trainer"])
         with directory.in_use():
+            processes.from_first(lambda: state)
             earlier = None if resume is None else directory.read_record()
             current = _start(config, directory, prepared, trainer, console, started, earlier)
+            current.processes = processes
             try:
                 _open_tracking(current)
                 _train(current)
                 _refit(current, state)
-                _evaluate(current)
-                _finish(current, "finished")
+                with processes.waiting():
+                    _evaluate(current)
+                    _finish(current, "finished")
             except BaseException as error:
                 _end_early(current, error)
                 raise
@@ -275,8 +289,9 @@ def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
 
 def _train(current: _Run) -> None:
     trainer, config = current.trainer, current.config
-    with current.console.training(config.training.num_epochs, trainer.n_positives):
-        for result in trainer.epochs(on_step=current.console.step):
+    epochs = trainer.epochs(on_step=current.console.step)
+    with closing(epochs), current.console.training(config.training.num_epochs, trainer.n_positives):
+        for result in epochs:
             current.save_checkpoint()
             history = [*current.record.history, dataclasses.asdict(result)]
             current.update(history=history, best_epoch=trainer.best_epoch)
@@ -293,25 +308,40 @@ def _went_on(trainer: Trainer, state: dict[str, Any]) -> bool:
     return len(trainer.history) > len(state["trainer"]["history"])
 
 
-def _refit(current: _Run, state: dict[str, Any] | None) -> None:
-    """Train anew on train and validation together, for as many epochs as were best.
+def refit_trainer(
+    config: Config,
+    prepared: Prepared,
+    trainer: Trainer,
+    state: dict[str, Any] | None,
+    processes: Processes,
+) -> Trainer | None:
+    """The trainer of the refit, or None where there is to be none.
 
     A refit that an earlier session began goes on, unless the first training has gone on since.
     """
-    trainer, n_validation = current.trainer, len(current.prepared.validation)
-    if not current.config.training.refit or not n_validation:
-        return
+    if not config.training.refit or not len(prepared.validation):
+        return None
     assert trainer.best_epoch is not None
-    current.refit = refit = build_refit_trainer(
-        current.config, current.prepared, trainer.best_epoch
-    )
+    refit = build_refit_trainer(config, prepared, trainer.best_epoch, processes)
     if state is not None and "refit" in state and not _went_on(trainer, state):
         refit.load_state_dict(state["refit"])
+    return refit
+
+
+def _refit(current: _Run, state: dict[str, Any] | None) -> None:
+    """Train anew on train and validation together, for as many epochs as were best."""
+    trainer = current.trainer
+    current.refit = refit = refit_trainer(
+        current.config, current.prepared, trainer, state, current.processes
+    )
+    if refit is None or trainer.best_epoch is None:
+        return
     current.console.say(
         f"training anew on train and validation together, {trainer.best_epoch} epochs"
     )
-    with current.console.training(trainer.best_epoch, refit.n_positives):
-        for result in refit.epochs(on_step=current.console.step):
+    epochs = refit.epochs(on_step=current.console.step)
+    with closing(epochs), current.console.training(trainer.best_epoch, refit.n_positives):
+        for result in epochs:
             current.save_checkpoint()
             current.console.epoch(result, current.config.training.early_stopping.monitor)
     current.update(

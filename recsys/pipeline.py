@@ -41,6 +41,7 @@ from recsys.training.examples import HistoryExamples, PairExamples
 from recsys.training.objectives.objective import build_objective
 from recsys.training.ops import Scoring
 from recsys.training.optimizers import build_optimizer
+from recsys.training.processes import ALONE, Processes
 from recsys.training.sampling import NegativeSampler
 from recsys.training.trainer import Plan, Trainer, Validate
 
@@ -61,10 +62,11 @@ class Seeds:
         return cls(*(int(part) for part in np.random.SeedSequence(seed).generate_state(3)))
 
 
-def build_trainer(config: Config, prepared: Prepared) -> Trainer:
+def build_trainer(config: Config, prepared: Prepared, processes: Processes = ALONE) -> Trainer:
     """A trainer at its start: fresh weights, no epoch done.
 
-    The same settings, data and seed give the same stream of epochs, bit for bit.
+    The same settings, data and seed give the same stream of epochs, bit for bit; on several
+    processes, each of which builds it, the same to rounding.
     """
     users = validation_users(
         prepared, config.evaluation.validation_users, Seeds.of(config.experiment.seed).evaluation
@@ -76,10 +78,13 @@ def build_trainer(config: Config, prepared: Prepared) -> Trainer:
         vectors = model_vectors(model, prepared, known=(prepared.train,))
         return validation_metrics(vectors, prepared, config=config.evaluation, users=users)
 
-    return _trainer(config, prepared, Histories.of(prepared.train), validate, last_epoch=None)
+    histories = Histories.of(prepared.train)
+    return _trainer(config, prepared, histories, validate, processes=processes, last_epoch=None)
 
 
-def build_refit_trainer(config: Config, prepared: Prepared, best_epoch: int) -> Trainer:
+def build_refit_trainer(
+    config: Config, prepared: Prepared, best_epoch: int, processes: Processes = ALONE
+) -> Trainer:
     """A trainer on train and validation together, for as many epochs as were best.
 
     The schedule of the step size is that of the first training, cut off at the best epoch.
@@ -90,7 +95,9 @@ def build_refit_trainer(config: Config, prepared: Prepared, best_epoch: int) -> 
     is_warm = held_out.users < prepared.n_warm_users
     is_warm &= held_out.items < prepared.n_warm_items
     histories = Histories.of(prepared.train, held_out.select(is_warm))
-    return _trainer(config, prepared, histories, lambda _: {}, last_epoch=best_epoch)
+    return _trainer(
+        config, prepared, histories, lambda _: {}, processes=processes, last_epoch=best_epoch
+    )
 
 
 def _trainer(
@@ -99,6 +106,7 @@ def _trainer(
     histories: Histories,
     validate: Validate,
     *,
+    processes: Processes,
     last_epoch: int | None,
 ) -> Trainer:
     seeds, training = Seeds.of(config.experiment.seed), config.training
@@ -119,6 +127,7 @@ def _trainer(
         warmup_steps=training.warmup_steps or 0,
         seed=seeds.training,
         bfloat16=resolve_precision(training.precision, device) == "bfloat16",
+        processes=processes,
     )
     return Trainer(
         model,

@@ -90,7 +90,7 @@ def train(
     on_step: Callable[[Step], None] | None = None,
 ) -> bool:
     """Train until an epoch is not to be followed by another; gives whether any was left."""
-    with closing(trainer.epochs(on_step=on_step)) as epochs:  # type: ignore[type-var]
+    with closing(trainer.epochs(on_step=on_step)) as epochs:
         for result in epochs:
             if not keep_going(result):
                 return trainer.stop_reason is None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,27 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
+
+_PLACE: ContextVar[tuple[int, int] | None] = ContextVar("place of the rows", default=None)
+
+
+@contextmanager
+def rows_of_more(first: int, n: int) -> Iterator[None]:
+    """Within, rows are some of n, from ``first`` on: each draws what it would draw among all n.
+
+    The random state moves as it would for all of them.
+    """
+    token = _PLACE.set((first, n))
+    try:
+        yield
+    finally:
+        _PLACE.reset(token)
+
+
+def draw_shares(n: int, device: torch.device) -> Tensor:
+    """A uniform random number in [0, 1) for each of n rows, (n,) float32."""
+    first, of = _PLACE.get() or (0, n)
+    return torch.rand(of, device=device)[first : first + n]
 
 
 class ReluDropout(nn.Module):
@@ -30,6 +54,10 @@ class ReluDropout(nn.Module):
         """The positive units, in training some of them zero."""
         if not self.training or self.share == 0:
             return F.relu(units)
+        first, n = _PLACE.get() or (0, len(units))
+        if units.is_cuda and n != len(units):
+            factors = F.dropout(units.new_ones((n, *units.shape[1:])), self.share)
+            return F.relu(units) * factors[first : first + len(units)]
         if units.is_cuda:
             return F.dropout(F.relu(units), self.share)
         limit = min(max(round(self.share * 256), 1), 255)
@@ -43,7 +71,9 @@ class _ReluDropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, units: Tensor, limit: int) -> Tensor:
         scale = 256 / (256 - limit)
-        drawn = draw_bytes(units.numel()).view(units.shape).to(units.dtype)
+        first, _ = _PLACE.get() or (0, 0)
+        before = first * units[:1].numel()
+        drawn = draw_bytes(before + units.numel())[before:].view(units.shape).to(units.dtype)
         # The units whose byte is at least the limit; torch's comparisons take ten times as long.
         kept: Tensor = torch.ops.aten.threshold_backward(units, drawn, limit - 1)
         kept.clamp_min_(0).mul_(scale)

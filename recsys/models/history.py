@@ -65,6 +65,15 @@ class HistoryRows:
         """Items of each row, (R,)."""
         return self.offsets.diff()
 
+    def part(self, start: int, end: int) -> HistoryRows:
+        """The rows from ``start`` to before ``end``."""
+        offsets = self.offsets[start : end + 1]
+        entries = slice(int(offsets[0]), int(offsets[-1]))
+        columns = (self.items, self.positions, self.ages, self.ratings)
+        items, *described = (None if each is None else each[entries] for each in columns)
+        assert items is not None
+        return HistoryRows(offsets - offsets[0], items, *described)
+
     def to(self, device: torch.device) -> HistoryRows:
         """The same on a device."""
         held = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -213,6 +222,11 @@ class SequenceHistory(nn.Module):
         )
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.scale = dim**0.5
+
+    @property
+    def draws_by_batch(self) -> bool:
+        """Whether dropout is drawn for all rows of a batch at once, by torch's own layers."""
+        return any(isinstance(each, nn.Dropout) and each.p > 0 for each in self.encoder.modules())
 
     def forward(self, history: HistoryRows, table: Tensor) -> Tensor:
         """The output at each row's last item, (R, D); 0 for an empty history."""

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
+from recsys.models.dropout import draw_shares
+
 
 class IdEmbedding(nn.Module):
     """One vector for each warm id; zero for a cold or unknown one.
@@ -48,7 +50,7 @@ class IdEmbedding(nn.Module):
         """The weight row of each index, (n,) int64; 0 where there is none or it is dropped."""
         known = (indices >= 0) & (indices < self.n_warm)
         if self.training and self.dropout > 0:
-            known &= torch.rand(len(indices), device=indices.device) >= self.dropout
+            known &= draw_shares(len(indices), indices.device) >= self.dropout
         return torch.where(known, indices + 1, 0)
 
     def forward(self, rows: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from recsys.models.augmented import AugmentedVectors
 from recsys.models.feature_encoder import FeatureEncoder
 from recsys.models.fusion import AdaptiveMimicFusion, Fusion
-from recsys.models.history import HistoryEncoder, HistoryRows
+from recsys.models.history import HistoryEncoder, HistoryRows, SequenceHistory
 from recsys.models.id_embedding import IdEmbedding
 
 PADDING = 128
@@ -42,12 +42,12 @@ class TowerParts:
     metadata: Tensor | None
     augmented: Tensor | None = None
 
-    def first(self, n: int) -> TowerParts:
-        """The same of the first n rows."""
+    def rows(self, start: int, end: int) -> TowerParts:
+        """The same of the rows from ``start`` to before ``end``."""
         held = {each.name: getattr(self, each.name) for each in fields(self)}
         # Of all ways to leave rows out, the gradient of this one takes the fewest passes.
         kept: dict[str, Any] = {
-            name: part.split((n, len(part) - n))[0]
+            name: part.split((start, end - start, len(part) - end))[1]
             for name, part in held.items()
             if part is not None
         }
@@ -109,7 +109,7 @@ class Tower(nn.Module):
             assert isinstance(indices, Tensor)
             rows, indices = F.pad(rows, (0, more)), F.pad(indices, (0, more))
         parts = self._parts(indices, rows, history, table)
-        return parts.first(n) if more else parts
+        return parts.rows(0, n) if more else parts
 
     def _changes_in_number(self, indices: Tensor | int, history: HistoryRows | None) -> bool:
         """Whether each batch has another number of rows: distinct ones, and none with a history."""
@@ -165,6 +165,18 @@ class Tower(nn.Module):
     ) -> Tensor:
         """The vectors of the given indices, (n, D) or (n, K, D)."""
         return self.parts(indices, history, table).vectors
+
+    @property
+    def takes_all_rows(self) -> bool:
+        """Whether some rows of a batch, encoded alone, would leave another model behind.
+
+        Torch's attention draws dropout for all rows at once, and a table with ``max_norm`` scales
+        the rows that it is asked for.
+        """
+        tables = [each.embedding for each in self.modules() if isinstance(each, IdEmbedding)]
+        if any(table.max_norm is not None for table in tables):
+            return True
+        return isinstance(self.history, SequenceHistory) and self.history.draws_by_batch
 
     @property
     def has_gates(self) -> bool:

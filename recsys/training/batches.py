@@ -52,6 +52,26 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def part(self, start: int, end: int) -> Batch:
+        """The rows from ``start`` to before ``end`` with their positives, against all items."""
+        bounds = torch.tensor([start, end], device=self.rows.device)
+        own = slice(*torch.searchsorted(self.rows, bounds).tolist())
+        masked = slice(*torch.searchsorted(self.masked_rows, bounds).tolist())
+        negatives, log_chance = self.negatives, self.log_chance
+        if negatives is not None and log_chance is not None:
+            negatives, log_chance = negatives[own], log_chance[own]
+        return replace(
+            self,
+            users=self.users[start:end],
+            rows=self.rows[own] - start,
+            targets=self.targets[own],
+            negatives=negatives,
+            log_chance=log_chance,
+            masked_rows=self.masked_rows[masked] - start,
+            masked_items=self.masked_items[masked],
+            history=None if self.history is None else self.history.part(start, end),
+        )
+
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         held = {each.name: getattr(self, each.name) for each in fields(self)}

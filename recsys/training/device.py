@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
@@ -14,8 +15,10 @@ from recsys.errors import ConfigError
 def resolve_device(name: str) -> torch.device:
     """The device of that name; ``auto`` is a CUDA device where there is one, else the CPU.
 
+    Of several processes on a machine each has a CUDA device of its own.
+
     Raises:
-        ConfigError: ``cuda`` where PyTorch sees no such device.
+        ConfigError: ``cuda`` where PyTorch sees no such device, or too few for all processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
@@ -23,8 +26,16 @@ def resolve_device(name: str) -> torch.device:
             "'auto' takes one where there is"
         )
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    number = os.environ.get("LOCAL_RANK")  # of several processes on a machine
+    if name != "cuda" or number is None:
+        return torch.device(name)
+    if int(number) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"each process on a machine must have a CUDA device, but process {number} (from 0) has "
+            f"none: there are {torch.cuda.device_count()}; fewer processes, or 'model.device: cpu'"
+        )
+    return torch.device("cuda", int(number))
 
 
 def resolve_precision(name: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:

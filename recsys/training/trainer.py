@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from recsys.training.auxiliary import Auxiliary
 from recsys.training.batches import Batch, Examples, drawn_ahead
 from recsys.training.objectives.objective import Objective
 from recsys.training.optimizers import HybridOptimizer
+from recsys.training.processes import ALONE, Processes
 from recsys.training.stopping import EarlyStopping
 
 MOST_GROWTH = 100.0
@@ -80,6 +81,7 @@ class Plan:
         bfloat16: multiply matrices in bfloat16, with sums, weights and optimizer states
             in float32 (Micikevicius et al. 2018, "Mixed Precision Training"; a bfloat16 has the
             range of a float32, so the loss needs no scaling).
+        processes: that train the same model together.
     """
 
     num_epochs: int
@@ -91,6 +93,7 @@ class Plan:
     warmup_steps: int = 0
     seed: int = 0
     bfloat16: bool = False
+    processes: Processes = ALONE
 
     @property
     def n_epochs(self) -> int:
@@ -140,6 +143,7 @@ class Trainer:
         self._validate = validate
         self._plan = plan
         self._auxiliary = auxiliary or {}
+        self._processes = plan.processes
         self._stopping = EarlyStopping(plan.patience, plan.min_delta)
         self._device = next(model.parameters()).device
         self._rng = np.random.default_rng(plan.seed)
@@ -172,16 +176,21 @@ class Trainer:
             return f"all {self._plan.n_epochs} epochs done"
         return None
 
-    def epochs(self, on_step: Callable[[Step], None] | None = None) -> Iterator[EpochResult]:
+    def epochs(
+        self, on_step: Callable[[Step], None] | None = None
+    ) -> Generator[EpochResult, None, None]:
         """Train and yield once an epoch, after its validation.
 
         Args:
             on_step: told of every step, for a progress bar; it cannot change the stream.
+
+        On several processes each reads its stream; where one leaves it, it ends for all.
         """
-        while self.stop_reason is None:
+        while self._processes.agree(self.stop_reason is None):
             result = self._run_epoch(len(self.history) + 1, on_step)
             self.history.append(result)
-            yield result
+            with self._processes.leaving():
+                yield result
 
     def restore_best(self) -> None:
         """Give the model the weights of the best epoch; valid after the first epoch."""
@@ -192,7 +201,8 @@ class Trainer:
         started = time.perf_counter()
         parts = self._train_epoch(number, on_step)
         self.model.eval()
-        validation = self._validate(self.model)
+        validation = self._processes.from_first(lambda: self._validate(self.model))
+        self._processes.take_over(self.model)
         is_best = self._stopping.update(number, validation.get(self._plan.monitor))
         if is_best:
             self._best_weights = copy.deepcopy(self.model.state_dict())
@@ -245,26 +255,31 @@ class Trainer:
 
     def _step(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """Move the model by one batch; gives the loss by part."""
-        plan = self._plan
+        plan, processes, auxiliary = self._plan, self._processes, self._auxiliary
+        tower = self.model.item_tower
         with torch.autocast(self._device.type, torch.bfloat16, enabled=plan.bfloat16):
-            items = self.model.item_tower.parts(batch.items)
+            items = processes.items(tower, batch.items, all_parts=bool(auxiliary))
             table = None
             if batch.history is not None:
                 table = self.model.history_table(batch.items, items.vectors)
-            users = self.model.user_tower.parts(batch.users, batch.history, table)
-        lengths = None if batch.history is None else batch.history.lengths
+            own, users = processes.users(self.model.user_tower, batch, table)
+        lengths = None if own.history is None else own.history.lengths
         parts = self._objective(
             self.model.match_users(users.vectors.float(), lengths),
             self.model.match_items(items.vectors.float(), batch.items),
-            batch,
+            own,
         )
-        for name, (weight, loss) in self._auxiliary.items():
-            parts[name] = weight * loss(users, items, batch)
+        parts = processes.of_own(parts, own, batch)
+        if auxiliary:
+            users = processes.all_users(users, len(batch.users))
+        for name, (weight, loss) in auxiliary.items():
+            parts[name] = processes.of_all(weight * loss(users, items, batch))
         torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
+        sums = processes.sum_gradients(self.model.parameters(), parts)
         n_steps = plan.num_epochs * len(self._examples)
         self._optimizer.step(plan.rate(step, n_steps))
         self._optimizer.zero_grad()
-        return {name: part.detach() for name, part in parts.items()}
+        return sums
 
     def _set_random_state(self) -> None:
         torch.set_rng_state(self._torch_state)
