@@ -36,21 +36,29 @@ def training_processes(n: int, config: Config) -> Iterator[Processes]:
     Of n above 1 this one is the first and starts the others.
 
     Raises:
-        ConfigError: torchrun started this one, and n is above 1.
+        ConfigError: torchrun started this one, and n is above 1, or said only a part.
         BookendsError: they do not meet.
     """
-    size = os.environ.get("WORLD_SIZE")
-    if size is not None and n > 1:
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if n > 1 and size > 1:
         raise ConfigError(f"'--processes' must not be given under torchrun, got {n}")
     if n > 1:
         with _started(n, config) as processes:
             yield processes
-    elif size is None or int(size) == 1:
+    elif size == 1:
         yield ALONE
     else:
-        rank, address = int(os.environ["RANK"]), os.environ.get(ADDRESS, "env://")
-        device, local = resolve_device(config.model.device), os.environ.get("LOCAL_WORLD_SIZE", "1")
-        with joined(rank, int(size), address, device, local_size=int(local)) as processes:
+        address = os.environ.get(ADDRESS, "env://")
+        names = ["RANK", *(["MASTER_ADDR", "MASTER_PORT"] if address == "env://" else [])]
+        missing = [name for name in names if name not in os.environ]
+        if missing:
+            raise ConfigError(
+                f"with WORLD_SIZE={size} in the environment {' and '.join(missing)} must be there "
+                "as well, as torchrun sets them"
+            )
+        rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        device = resolve_device(config.model.device)
+        with joined(rank, size, address, device, local_size=local) as processes:
             yield processes
 
 

@@ -24,10 +24,10 @@ from recsys.models.tower import Tower, TowerParts
 from recsys.training.batches import Batch
 
 Value = TypeVar("Value")
-LONGEST_START = timedelta(minutes=5)
-"""Of a process for the others to be there."""
+LONGEST_STEP = timedelta(minutes=5)
+"""That a process waits for the others to be there, or within a step."""
 LONGEST_WAIT = timedelta(hours=4)
-"""Of a process for the others later: while the first prepares data, or validates."""
+"""That it waits between steps: while the first prepares data, or validates."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Processes:
         rank: of this one, from 0.
         size: how many there are; with 1 nothing is exchanged.
         local_size: how many of them are on this machine.
-        group: of torch.distributed; None is the default one.
+        waiting_group: for what is said between steps.
     """
 
     rank: int = 0
     size: int = 1
     local_size: int = 1
-    group: distributed.ProcessGroup | None = None
+    waiting_group: distributed.ProcessGroup | None = None
 
     @property
     def is_first(self) -> bool:
@@ -128,7 +128,7 @@ class Processes:
         dense = [each.grad for each in trained if each.grad is not None and not each.grad.is_sparse]
         flat = torch.cat([each.reshape(-1) for each in (*dense, *parts.values())])
         with _peers():
-            distributed.all_reduce(flat, group=self.group)
+            distributed.all_reduce(flat)
         sums = torch.split(flat, [each.numel() for each in (*dense, *parts.values())])
         for gradient, total in zip(dense, sums[: len(dense)], strict=True):
             gradient.copy_(total.view_as(gradient))
@@ -159,7 +159,7 @@ class Processes:
         together = own.new_empty((self.size * len(own), *own.shape[1:]))
         parts = list(torch.split(together, len(own)))
         with _peers():
-            distributed.all_gather(parts, own.contiguous(), group=self.group)
+            distributed.all_gather(parts, own.contiguous())
         return together
 
     def _exchanged(self, own: TowerParts, n: int, *, all_parts: bool) -> TowerParts:
@@ -180,7 +180,7 @@ class Processes:
             return opinion
         said = torch.tensor([int(opinion)])
         with _peers():
-            distributed.all_reduce(said, distributed.ReduceOp.MIN, group=self.group)
+            distributed.all_reduce(said, distributed.ReduceOp.MIN, group=self.waiting_group)
         return bool(said.item())
 
     @contextmanager
@@ -198,7 +198,7 @@ class Processes:
         if self.size > 1:
             with _peers():
                 for weight in model.state_dict().values():
-                    distributed.broadcast(weight, src=0, group=self.group)
+                    distributed.broadcast(weight, src=0)
 
     def after_first(self, make: Callable[[], Value]) -> Value:
         """What each process makes, the others once the first has: of what that puts on disk."""
@@ -219,7 +219,7 @@ class Processes:
                 held = [make()]
         with _peers():
             distributed.broadcast_object_list(
-                held, src=0, group=self.group, device=torch.device("cpu")
+                held, src=0, group=self.waiting_group, device=torch.device("cpu")
             )
         made: Value = held[0]
         return made
@@ -254,17 +254,16 @@ def joined(
     Raises:
         BookendsError: they do not meet.
     """
-    # What is said between steps is on the CPU, where waiting takes no processor time.
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(device)
     with _peers():
         distributed.init_process_group(
-            backend, init_method=address, rank=rank, world_size=size, timeout=LONGEST_START
+            backend, init_method=address, rank=rank, world_size=size, timeout=LONGEST_STEP
         )
     try:
-        with _peers():
-            group = distributed.new_group(backend=backend, timeout=LONGEST_WAIT)
+        with _peers():  # gloo waits without using a core
+            group = distributed.new_group(backend="gloo", timeout=LONGEST_WAIT)
         yield Processes(rank, size, local_size, group)
     finally:
         distributed.destroy_process_group()
@@ -275,7 +274,7 @@ class _Exchange(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, n: int, processes: Processes) -> Tensor:
-        ctx.share, ctx.group = processes.share(n), processes.group
+        ctx.share = processes.share(n)
         width = math.ceil(n / processes.size)
         together = processes._gathered(_filled(_sendable(own), width))[:n]
         return together.to(own.dtype)
@@ -285,7 +284,7 @@ class _Exchange(torch.autograd.Function):
         total = gradient.float().contiguous()
         total = total.clone() if total is gradient else total
         with _peers():
-            distributed.all_reduce(total, group=ctx.group)
+            distributed.all_reduce(total)
         return total[ctx.share].to(gradient.dtype), None, None
 
 

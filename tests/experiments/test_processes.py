@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
@@ -16,8 +17,9 @@ from experiments.settings import dump_yaml
 from recsys.reporting.record import RunRecord
 from tests import forked
 
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {
-    "PYTHONPATH": str(Path(__file__).parents[2]),
+    "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "GLOO_SOCKET_IFNAME": "lo",
@@ -141,9 +143,20 @@ def test_where_one_process_ends_early_the_other_says_so_and_ends(shop, rank, num
     assert RunRecord.read(RUN).status == status
 
 
+@pytest.mark.parametrize("entry", ["main", "train"])
+def test_mlflow_run_passes_the_number_of_processes_on(entry):
+    project = yaml.safe_load((ROOT / "MLproject").read_text())
+    given = {"config": "c.yaml", "processes": "3"}
+    _python, _m, _module, name, *words = project["entry_points"][entry]["command"].split()
+    command = main.commands[name].make_context(name, [word.format(**given) for word in words])
+    assert command.params["processes"] == 3
+
+
 def test_processes_are_counted_once(shop, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     refused = CliRunner().invoke(main, [*WORDS, "--processes", "2"])
     assert refused.exit_code == 2
     assert refused.stderr == "bookends: '--processes' must not be given under torchrun, got 2\n"
+    refused = CliRunner().invoke(main, WORDS)
+    assert refused.exit_code == 2 and "MASTER_ADDR and MASTER_PORT must be there" in refused.stderr
