@@ -25,6 +25,8 @@ _PARTS = {
         *("ray_cache_dir", "ray_listen"),
     ),
 }
+OVERRIDES = {"ignore_unknown_options": True, "allow_interspersed_args": True}
+"""Settings of click for a command that takes any setting by its dotted name."""
 _RECORDS = {"runs": "record.json", "sweeps": "study.json"}
 _DEFAULTS = {
     "objectives": "ndcg@10",
