@@ -24,7 +24,7 @@ from recsys.recommender import Recommender
 from recsys.recommender.approximate import Recall
 from tracking.model import resolve_bundle
 
-_WRITERS = {".parquet": pa.parquet.ParquetWriter, ".csv": pa.csv.CSVWriter}
+FILES = {".parquet": pa.parquet.ParquetWriter, ".csv": pa.csv.CSVWriter}
 Report = Callable[[int, int | None], None]
 """Told after each batch how many users are answered, and of how many where known."""
 
@@ -35,7 +35,7 @@ class Request:
 
     Attributes:
         model: address of a model, as :func:`tracking.model.resolve_bundle` takes it.
-        out: file to write, .parquet or .csv.
+        out: file to write, .parquet or .csv; a directory where the lists are in parts.
         users: file with a user's id on each line; None for all users of the model.
         k: list length.
         exclude_seen: leave out what users are known to have.
@@ -66,6 +66,7 @@ class Written:
         first_unknown: the id of the first of them.
         hint: how most of the first ones nearly match ids that the model knows; "" if they do not.
         n_rows: recommendations.
+        n_kept: users, not among these, whose lists were there from an earlier call.
         started: when, by the monotonic clock.
         seconds: from the first user to the file in its place, without loading the model.
         recall: of the index against the exact lists; None where the search was exact.
@@ -76,6 +77,7 @@ class Written:
     first_unknown: str | None = None
     hint: str = ""
     n_rows: int = 0
+    n_kept: int = 0
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     recall: Recall | None = None
@@ -100,41 +102,63 @@ def write_recommendations(request: Request, report: Report) -> Written:
     Raises:
         BookendsError: something the user can mend.
     """
-    if request.out.suffix not in _WRITERS:
-        raise ConfigError(f"'--out' must end in {' or '.join(_WRITERS)}, got '{request.out}'")
+    if request.out.suffix not in FILES:
+        raise ConfigError(
+            f"'--out' must end in {' or '.join(FILES)}, got '{request.out}' "
+            "(a directory needs '--shard-size' or '--launcher ray')"
+        )
     try:
         request.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArtifactError(f"{request.out}: must be writable ({error.strerror})") from error
-    if request.users is not None and not request.users.is_file():
-        raise DataError(f"{request.users}: must be a file with a user's id on each line")
-    recommender = Recommender.load(resolve_bundle(request.model, request.tracking_uri))
-    if request.ann:
-        recommender = recommender.with_approximate(k=request.k)
+    check_users(request)
+    recommender = load(request, resolve_bundle(request.model, request.tracking_uri))
     written, writer = Written(), None
-    total = len(recommender.users) if request.users is None else None
     with replacement(request.out) as unfinished, ExitStack() as open_files:
-        for users in _batches(request, recommender):
-            lists = recommender.recommend_table(
-                users,
-                request.k,
-                exclude_seen=request.exclude_seen,
-                categories=request.categories,
-            )
+        for users in batches(request, recommender, request.batch_size):
+            lists = lists_of(request, recommender, users)
             if writer is None:
-                writer = _WRITERS[request.out.suffix](str(unfinished), lists.schema)
+                writer = FILES[request.out.suffix](str(unfinished), lists.schema)
                 open_files.enter_context(writer)
             writer.write_table(lists)
             written.add(users, len(lists), recommender)
-            report(written.n_users, total)
+            report(written.n_users, n_users(request, recommender))
     written.seconds = time.monotonic() - written.started
     if recommender.approximate is not None:
         written.recall = recommender.approximate.recall
     return written
 
 
-def _batches(request: Request, recommender: Recommender) -> Iterator[Sequence[str]]:
-    size = request.batch_size
+def check_users(request: Request) -> None:
+    """Raise DataError where the file of users is none."""
+    if request.users is not None and not request.users.is_file():
+        raise DataError(f"{request.users}: must be a file with a user's id on each line")
+
+
+def load(request: Request, bundle: Path) -> Recommender:
+    """The model, with an index where one is asked for."""
+    recommender = Recommender.load(bundle)
+    return recommender.with_approximate(k=request.k) if request.ann else recommender
+
+
+def lists_of(request: Request, recommender: Recommender, users: Sequence[str]) -> pa.Table:
+    """The lists of some users, in their order."""
+    return recommender.recommend_table(
+        users, request.k, exclude_seen=request.exclude_seen, categories=request.categories
+    )
+
+
+def n_users(request: Request, recommender: Recommender) -> int | None:
+    """How many users are asked for, where that is known at once."""
+    return len(recommender.users) if request.users is None else None
+
+
+def batches(request: Request, recommender: Recommender, size: int) -> Iterator[list[str]]:
+    """The users asked for, in their order.
+
+    Raises:
+        DataError: the file of users holds none, or no text.
+    """
     if request.users is None:
         ids = recommender.users.ids
         for start in range(0, len(ids), size):
@@ -188,6 +212,8 @@ def summary(request: Request, written: Written) -> str:
             f"unknown users: {written.n_unknown:,} (first {shown(written.first_unknown)}); "
             f"they got the most popular items{written.hint}"
         )
+    if written.n_kept:
+        lines.append(f"the lists of {written.n_kept:,} other users were there already")
     if written.recall is not None:
         lines.append(str(written.recall))
     return "\n".join(lines)

@@ -30,7 +30,7 @@ from recsys.errors import TrackingError
 from recsys.recommender import Recommender
 from recsys.recommender import bundle as bundles
 from tracking.remote_run import finished_models, run_models
-from tracking.store import connect, plain_errors, quiet, resolve_uri, without_password
+from tracking.store import connect_to_read, plain_errors, quiet, resolve_uri, without_password
 
 with warnings.catch_warnings():
     # MLflow warns of type hints of its own while it is imported.
@@ -44,6 +44,7 @@ OUTPUTS = (
     *("score", "title", "source"),
 )
 UNKNOWN_USER = "a user never seen"
+DOWNLOADS = Path("artifacts/cache/models")
 _BUNDLE_TAG = "bookends.bundle"
 _SERVING_FILE = Path(__file__).with_name("serving.py")
 _SERVED_WITH = (
@@ -163,9 +164,7 @@ def send_model(
     return model
 
 
-def resolve_bundle(
-    uri: str, tracking_uri: str | None, *, downloads: Path = Path("artifacts/cache/models")
-) -> Path:
+def resolve_bundle(uri: str, tracking_uri: str | None, *, downloads: Path = DOWNLOADS) -> Path:
     """The bundle directory of a model, on this machine.
 
     Args:
@@ -183,10 +182,24 @@ def resolve_bundle(
         return _local_bundle(path)
     address = resolve_uri(tracking_uri)
     with plain_errors(address, f"{uri}: must be a model in {without_password(address)}"):
-        client = connect(address)
+        client = connect_to_read(address)
         with quiet("mlflow"):
             local = _fetch(_artifact_location(client, uri), address, downloads)
     return _local_bundle(local)
+
+
+def pinned(uri: str, tracking_uri: str | None) -> str:
+    """The address of a model with a version for its alias, which may move at any time.
+
+    Raises:
+        TrackingError: there is no such alias, or the store cannot be reached.
+    """
+    if not uri.startswith("models:/") or "@" not in uri:
+        return uri
+    address = resolve_uri(tracking_uri)
+    with plain_errors(address, f"{uri}: must be a model in {without_password(address)}"):
+        version = find_version(connect_to_read(address), uri)
+    return f"models:/{version.name}/{version.version}"
 
 
 def _local_bundle(path: Path) -> Path:

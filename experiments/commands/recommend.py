@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from experiments.commands.launching import launcher_options
+
 
 @click.command()
 @click.option(
@@ -18,7 +20,12 @@ import click
 )
 @click.option("--users", type=click.Path(path_type=Path), help="File with an id on each line.")
 @click.option("--all-users", is_flag=True, help="All users the model knows.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help=".parquet or .csv.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="File, .parquet or .csv; a directory with --shard-size or --launcher ray.",
+)
 @click.option("--k", type=int, default=10, show_default=True, help="Length of each list.")
 @click.option(
     "--exclude-seen/--no-exclude-seen",
@@ -36,23 +43,42 @@ import click
     show_default=True,
     help="Users answered at once.",
 )
-def recommend(users: Path | None, all_users: bool, **options: Any) -> None:
+@click.option(
+    "--shard-size",
+    type=click.IntRange(min=1),
+    help="Users of each file of a directory.  [default: 100000 with --launcher ray]",
+)
+@launcher_options
+def recommend(
+    users: Path | None, all_users: bool, shard_size: int | None, launcher: Any, **options: Any
+) -> None:
     """Write the items recommended to many users.
 
-    Users the model does not know get the most popular items and are counted.
+    Users the model does not know get the most popular items and are counted. In a directory the
+    same command writes what is missing.
     """
     from rich.console import Console
 
+    from experiments.launcher import Launcher
     from experiments.recommend import Request, shown_progress, summary, write_recommendations
+    from experiments.recommend_shards import SHARD_SIZE, write_shards
     from experiments.signals import Interrupted, interruptible
 
     if (users is None) != all_users:
         raise click.UsageError("give either --users FILE or --all-users")
+    names = Launcher.__dataclass_fields__.keys() & options
+    chosen = Launcher(launcher, **{name: options.pop(name) for name in names})
     request = Request(users=users, **options)
+    in_parts = shard_size is not None or chosen != Launcher()
     console = Console()
     try:
         with interruptible(), shown_progress(console) as report:
-            written = write_recommendations(request, report)
+            if in_parts:
+                written = write_shards(request, report, shard_size or SHARD_SIZE, chosen)
+            else:
+                written = write_recommendations(request, report)
     except Interrupted as interrupted:
+        if in_parts:
+            click.echo(f"{request.out}: the same command writes the rest", err=True)
         sys.exit(interrupted.exit_code)
     console.print(summary(request, written), highlight=False, markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from experiments.commands.launching import launcher_options
 from experiments.commands.report import PDF, say_written
 from experiments.commands.words import OVERRIDES, RunPath, SweepCommand, complete
 
@@ -42,21 +43,8 @@ def sweep() -> None:
     help="End the search where the rest is noise to finalists.  [default: where it can be told]",
 )
 @click.option("--workers", type=int, help="Processes that run trials.  [default: 1]")
-@click.option(
-    "--launcher",
-    type=click.Choice(["local", "ray"]),
-    default="local",
-    show_default=True,
-    help="Workers on this machine, or on a Ray cluster.",
-)
-@click.option("--ray-address", help="auto, HOST:PORT or ray://HOST:PORT.  [default: auto]")
-@click.option("--cpus-per-worker", type=float, help="Reserved on the cluster.  [default: 1]")
+@launcher_options
 @click.option("--gpus-per-worker", type=float, help="Reserved on the cluster.  [default: 0]")
-@click.option(
-    "--ray-cache-dir",
-    type=PATH,
-    help="Where machines keep the data set.  [default: data.cache_dir of this one]",
-)
 @click.option(
     "--ray-listen",
     metavar="ADDRESS",
@@ -108,9 +96,9 @@ def start(
 
     Any setting that does not vary can be given by its dotted name, as for 'bookends run'.
     """
+    from experiments.launcher import Launcher
     from experiments.signals import Interrupted
     from experiments.sweep.console import SweepConsole
-    from experiments.sweep.launcher import Launcher
     from experiments.sweep.opening import read_request
     from experiments.sweep.parent import sweep as sweep_job
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.sweep.pool import THREAD_VARIABLES, Pool
+from experiments.launcher import THREAD_VARIABLES
+from experiments.sweep.pool import Pool
 from experiments.sweep.state import STORAGE_VARIABLE, TRACKING_VARIABLE, Stage
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 
 from optuna.trial import FrozenTrial
 
+from experiments.launcher import LOCAL, Launcher
 from experiments.signals import Interrupted, first_sigint_to, interruptible
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.delivery import deliver_trials
 from experiments.sweep.finish import finish, measure_error
 from experiments.sweep.first import queue_default
-from experiments.sweep.launcher import LOCAL, Launcher, launching
+from experiments.sweep.launcher import launching
 from experiments.sweep.opening import SweepRequest, begin
 from experiments.sweep.pool import Pool, life_of
 from experiments.sweep.session import Session, progress_points

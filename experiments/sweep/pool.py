@@ -13,7 +13,6 @@ from tracking.processes import Life, Owner
 MOST_REPLACEMENTS = 5
 """Per worker: one that cannot live is not to be started for ever."""
 ENDING_SECONDS = 30.0
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 LAUNCH = "launch"
 """Of a trial's first note: which start of a worker runs it, where that is known by a name."""
 logger = logging.getLogger(__name__)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
 import socket
 import time
 import uuid
@@ -19,8 +16,9 @@ from urllib.parse import urlsplit
 import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
-from experiments.sweep.launcher import Launcher
-from experiments.sweep.pool import THREAD_VARIABLES, Pool
+from experiments.launcher import Launcher
+from experiments.ray_cluster import POLL_SECONDS, joined, n_cpus, thread_variables
+from experiments.sweep.pool import Pool
 from experiments.sweep.proxy import served
 from experiments.sweep.remote import Remote, work
 from experiments.sweep.session import Session
@@ -31,7 +29,7 @@ from recsys.errors import ConfigError
 from tracking.processes import Owner
 from tracking.store import one_line
 
-KNOCK_SECONDS, KILL_SECONDS, POLL_SECONDS = 5.0, 10.0, 0.05
+KILL_SECONDS = 10.0
 
 
 @contextmanager
@@ -41,25 +39,11 @@ def connected(options: Launcher) -> Iterator[Cluster]:
     Raises:
         ConfigError: none answers at the address, or this machine has not that to listen at.
     """
-    listen, address = options.ray_listen, options.ray_address or "auto"
+    listen = options.ray_listen
     if listen is not None and (listen == "0.0.0.0" or not _is_ours(listen)):
         raise ConfigError(f"'--ray-listen' must be one address of this machine, got '{listen}'")
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        _knock(address)
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        head = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"a Ray cluster must answer at '{address}' ('ray start --head' begins one), but: {head}"
-        ) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)  # Ray's would end us in the middle of anything
-    try:
-        with ExitStack() as stack:
-            yield Cluster(options, stack)
-    finally:
-        ray.shutdown()
+    with joined(options), ExitStack() as stack:
+        yield Cluster(options, stack)
 
 
 @dataclass
@@ -138,14 +122,14 @@ class Cluster:
         self._warn_of_few(session)
         address = self._served(session)
         url = storage.url if storage.lock_path is None else ""  # a file goes by the proxy
-        function, environment = ray.remote(_work), _environment(_cpus(options))
+        function, environment = ray.remote(_work), _environment(options)
 
         def start(index: int) -> RayWorker:
             assignment = Assignment(session.directory.name, url, stage, index)
             remote = self._remote(session, address)
             task = function.options(
                 name=f"{assignment.study} {stage} worker {index}",
-                num_cpus=_cpus(options),
+                num_cpus=n_cpus(options),
                 num_gpus=options.gpus_per_worker,
                 max_retries=0,  # the study must learn first what was lost
                 runtime_env={"env_vars": environment},
@@ -159,7 +143,7 @@ class Cluster:
     def _warn_of_few(self, session: Session) -> None:
         """Say where some workers have to wait for a place."""
         n_workers, found = session.settings.workers, ray.cluster_resources()  # type: ignore[no-untyped-call]
-        wanted = {"CPU": _cpus(self.options), "GPU": self.options.gpus_per_worker or 0}
+        wanted = {"CPU": n_cpus(self.options), "GPU": self.options.gpus_per_worker or 0}
         for kind, each in wanted.items():
             if each * n_workers > found.get(kind, 0):
                 session.console.say(
@@ -202,15 +186,9 @@ def _work(assignment: Assignment, remote: Remote) -> None:
     work(assignment, remote, ray.get, ray.get_runtime_context().get_node_id())
 
 
-def _cpus(options: Launcher) -> float:
-    return 1 if options.cpus_per_worker is None else options.cpus_per_worker
-
-
-def _environment(n_cpus: float) -> dict[str, str]:
-    """Threads as many as CPUs, unless the user set them; the time of day of the parent."""
-    n_threads = str(max(1, int(n_cpus)))
-    threads = {name: os.environ.get(name, n_threads) for name in THREAD_VARIABLES}
-    return threads | {"OMP_WAIT_POLICY": "passive", "TZ": zone(time.localtime().tm_gmtoff)}
+def _environment(options: Launcher) -> dict[str, str]:
+    """Threads, and the time of day of the parent."""
+    return thread_variables(options) | {"TZ": zone(time.localtime().tm_gmtoff)}
 
 
 def zone(seconds: int) -> str:
@@ -231,13 +209,6 @@ def _other_hosts() -> list[str]:
 def _nodes() -> list[dict[str, Any]]:
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return [node for node in nodes if node["Alive"]]
-
-
-def _knock(address: str) -> None:
-    """Raise OSError where nothing listens at an address; Ray would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
 
 
 def _is_ours(address: str) -> bool:

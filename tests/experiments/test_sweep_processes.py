@@ -7,10 +7,12 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
 import psutil
 import pytest
 from mlflow import MlflowClient
 
+from benchmarks.serving_bundle import build_recommender
 from sweeps.record import SweepRecord
 from tests.forked import Forked
 
@@ -166,9 +168,49 @@ def command_of(process):
 
 
 def tasks_of(name):
-    """The processes that run workers of a sweep for Ray."""
+    """The processes that run tasks of this name for Ray."""
     children = psutil.Process().children(recursive=True)
-    return [each for each in children if f"ray::{name} search" in command_of(each)]
+    return [each for each in children if f"ray::{name}" in command_of(each)]
+
+
+def test_lists_over_a_cluster_go_on_after_a_ctrl_c_and_outlive_a_worker(
+    cluster, environment, tmp_path
+):
+    n_users, out = 2000, tmp_path / "recs"
+    build_recommender(300, n_users, 8, n_seen=20).save(tmp_path / "model")
+
+    def recommend(*options):
+        words = ["-m", "experiments", "recommend", "--model", "model", "--all-users", *options]
+        return Forked(*words, cwd=tmp_path, env=environment)
+
+    def wait_for_parts(process, n_more):
+        n_wanted = len(list(out.glob("part-*"))) + n_more
+        while process.poll() is None and len(list(out.glob("part-*"))) < n_wanted:
+            time.sleep(0.01)
+        assert process.poll() is None, process.communicate()
+
+    def on_ray():
+        address = ("--launcher", "ray", "--ray-address", cluster.address)
+        return recommend("--out", "recs", *address, "--shard-size", "50", "--batch-size", "1")
+
+    process = on_ray()
+    wait_for_parts(process, 1)
+    process.send_signal(signal.SIGINT)
+    assert "recs: the same command writes the rest" in "".join(process.communicate(timeout=60))
+    assert process.returncode == 130
+    assert not (out / "_SUCCESS").exists()
+    again = on_ray()
+    wait_for_parts(again, 1)
+    while not (tasks := tasks_of("bookends recommend")):  # between two parts
+        assert again.poll() is None
+    tasks[0].kill()
+    output = "".join(again.communicate(timeout=100))
+    assert again.returncode == 0, output
+    assert "other users were there already" in output and (out / "_SUCCESS").exists()
+    assert recommend("--out", "recs.parquet").wait(timeout=60) == 0
+    whole = pd.read_parquet(tmp_path / "recs.parquet")
+    assert len(whole) == 10 * n_users
+    pd.testing.assert_frame_equal(pd.read_parquet(out), whole)
 
 
 def test_a_sweep_on_a_cluster_goes_on_after_a_ctrl_c_and_outlives_a_node(
@@ -178,7 +220,7 @@ def test_a_sweep_on_a_cluster_goes_on_after_a_ctrl_c_and_outlives_a_node(
     elsewhere = sweep_shop / "elsewhere"
     process = start(*on_ray)
     wait_for(sweep_shop, process, some_complete)
-    workers = tasks_of("mine")
+    workers = tasks_of("mine search")
     assert len(workers) == 2
     process.send_signal(signal.SIGINT)
     output = "".join(process.communicate(timeout=60))

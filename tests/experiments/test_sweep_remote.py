@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.launcher import Launcher
 from experiments.sweep.finish import train_on_seeds
-from experiments.sweep.launcher import Launcher, launching
+from experiments.sweep.launcher import launching
 from experiments.sweep.parent import mend
 from experiments.sweep.pool import life_of
 from experiments.sweep.proxy import put_file, served
