@@ -227,6 +227,8 @@ def _alone_in(out: Path) -> Iterator[None]:
             raise ArtifactError(
                 f"{out}: must be a directory that is writable ({error.strerror})"
             ) from error
+        for unfinished in out.glob(".*.part-*.parquet"):  # of a process that was killed
+            unfinished.unlink()
         yield
 
 
@@ -237,12 +239,11 @@ def _claim(out: Path, made_with: dict[str, Any]) -> None:
         ConfigError: it is another's.
     """
     claim = out / REQUEST
-    if not claim.exists():
-        if any(path.name != LOCK for path in out.iterdir()):
+    if not claim.exists() or not any(out.glob("part-*")):
+        if any(path.name not in (LOCK, REQUEST, DONE) for path in out.iterdir()):
             raise ConfigError(f"{out}: must be empty, or hold parts of the same request")
         with replacement(claim) as unfinished:
             unfinished.write_text(json.dumps(made_with, indent=2) + "\n", encoding="utf-8")
-        return
     try:
         before = dict(json.loads(claim.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -253,5 +254,4 @@ def _claim(out: Path, made_with: dict[str, Any]) -> None:
                 f"{out}: its parts must be of the same request, but '{name}' was "
                 f"{shown(before.get(name))}, is {shown(value)}; give another '--out'"
             )
-    for unfinished in out.glob(".*.part-*.parquet"):  # of a process that was killed
-        unfinished.unlink()
+    (out / DONE).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Lists for many users in parts of a directory: as those of one file, and resumable."""
 
+import json
 import re
 from types import SimpleNamespace
 
@@ -90,6 +91,22 @@ def test_what_is_written_before_a_signal_stays(model, tmp_path):
     assert parts(out) == ["part-00000.parquet", "part-00001.parquet"]
     assert not (out / "_SUCCESS").exists()
     assert write_shards(request, stop, SIZE).n_users == N_USERS - 2 * SIZE
+    assert (out / "_SUCCESS").exists()
+    (out / "part-00000.parquet").unlink()
+    (out / "part-00001.parquet").unlink()
+    with pytest.raises(Interrupted):
+        write_shards(request, lambda *_: stop(2 * SIZE, N_USERS), SIZE)
+    assert not (out / "_SUCCESS").exists()
+
+
+def test_a_directory_without_parts_is_nobodys(bookends, tmp_path):
+    """As where no cluster answered."""
+    bookends("--out", "recs", "--shard-size", SIZE)
+    for part in (tmp_path / "recs").glob("part-*"):
+        part.unlink()
+    done = bookends("--out", "recs", "--shard-size", SIZE, "--k", 2)
+    assert done.exit_code == 0, done.output
+    assert json.loads((tmp_path / "recs" / "_request.json").read_text())["k"] == 2
 
 
 @pytest.mark.parametrize(
