@@ -19,7 +19,7 @@ from recsys.errors import ArtifactError, TrackingError
 from recsys.recommender import Recommender
 from tracking import model as model_module
 from tracking.mirror import mirror
-from tracking.model import requirements, resolve_bundle, save_model, signature
+from tracking.model import pinned, requirements, resolve_bundle, save_model, signature
 from tracking.serving import RecommenderModel
 from tracking.store import connect
 
@@ -290,6 +290,20 @@ def test_a_model_is_found_by_alias_version_and_run(sent, store):
     ):
         path = resolve_bundle(uri, store)
         assert Recommender.load(path).provenance == {"run": "test"}
+
+
+def test_a_pinned_alias_is_the_version_that_it_means_now(sent, store):
+    assert pinned("models:/bookends@champion", store) == "models:/bookends/1"
+    for uri in ("models:/bookends/1", f"runs:/{sent.run_id}/model", "some@where"):
+        assert pinned(uri, store) == uri
+    with pytest.raises(TrackingError, match="models:/bookends@challenger: must be a model in sql"):
+        pinned("models:/bookends@challenger", store)
+
+
+def test_looking_for_a_model_makes_no_store(tmp_path):
+    with pytest.raises(TrackingError, match="must hold runs, but there is no such file"):
+        resolve_bundle("models:/bookends/1", f"sqlite:///{tmp_path}/none.db")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["team/alpha", "Bücher", "..", "50% #1?"])
