@@ -400,8 +400,8 @@ def _difference(found: Comparison) -> str:
 def _size(n_bytes: int) -> str:
     if n_bytes < 1024:
         return f"{n_bytes} B"
-    amount, units = float(n_bytes), iter(("KiB", "MiB", "GiB", "TiB"))
-    unit = ""
-    while amount >= 1024:
-        amount, unit = amount / 1024, next(units)
+    amount, larger = n_bytes / 1024, ["TiB", "GiB", "MiB", "KiB"]
+    unit = larger.pop()
+    while amount >= 1024 and larger:
+        amount, unit = amount / 1024, larger.pop()
     return f"{amount:,.1f} {unit}"

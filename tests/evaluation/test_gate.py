@@ -8,6 +8,7 @@ import pytest
 
 from recsys.errors import ConfigError
 from recsys.evaluation.gate import Contender, GateSettings, ServingCost, judge
+from recsys.evaluation.significance import compare
 
 N_USERS, N_COLD = 400, 100
 CHEAP = ServingCost(n_bytes=10_000, p95_ms=1.0)
@@ -105,13 +106,22 @@ def test_the_lower_end_is_held_against_the_margin_and_not_the_mean():
     difference = (noisy.per_user["ndcg@10"] - CHAMPION.per_user["ndcg@10"])[:N_COLD].mean()
     assert difference > 0
     assert not row.passed
-    assert "too few" in row.found
+    first, second = (one.per_user["ndcg@10"].to_numpy()[:N_COLD] for one in (noisy, CHAMPION))
+    found = compare(first, second, rng=np.random.default_rng(0), n_samples=400, confidence=0.9)
+    assert row.found == (
+        f"{first.mean():.4f} against {second.mean():.4f}: {difference:+.4f}, at least "
+        f"{found.interval[0]:+.4f}, 100 users; too few to rule out a greater loss"
+    )
 
 
 def test_a_segment_without_readers_does_not_refuse():
     nobody_cold = {"segment": "head"}
     candidate, champion = contender(everyone=0.01), CHAMPION
     assert failed(changed(candidate, **nobody_cold), changed(champion, **nobody_cold)) == []
+    rows = said(changed(candidate, **nobody_cold), changed(champion, **nobody_cold), CHEAP,
+                SETTINGS, keys=("cold_users",))  # fmt: skip
+    told = ("loses at most 20% of ndcg@10", "no test user is concerned")
+    assert rows == [("cold users kept", *told, True)]
 
 
 def test_a_bundle_that_is_too_large_is_refused():
@@ -206,25 +216,169 @@ def test_the_same_values_give_the_same_verdict():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("name", "wrong", "must"),
     [
-        {"alpha": 0.0},
-        {"alpha": 0.5},
-        {"alpha": float("nan")},
-        {"margin": -0.1},
-        {"margin": 1.5},
-        {"max_bytes": 0},
-        {"max_p95_ms": 0.0},
-        {"max_p95_ms": float("nan")},
+        ("alpha", (0.0, 0.5, float("nan")), "above 0 and below 0.5"),
+        ("margin", (-0.1, 1.5), "from 0 to 1, a share of the champion's value"),
+        ("max_bytes", (0,), "above 0"),
+        ("max_p95_ms", (0.0, float("nan")), "above 0 milliseconds"),
+        ("max_latency_ratio", (0.0, float("nan")), "above 0"),
     ],
 )
-def test_settings_outside_their_bounds_are_refused(wrong):
-    (name,) = wrong
-    with pytest.raises(ConfigError, match=f"'{name}' must be"):
-        GateSettings(**wrong)
+def test_settings_outside_their_bounds_are_refused(name, wrong, must):
+    for value in wrong:
+        with pytest.raises(ConfigError) as refused:
+            GateSettings(**{name: value})
+        assert str(refused.value) == f"'{name}' must be {must}, got {value}"
+
+
+def test_settings_at_their_bounds_are_taken():
+    for margin in (0.0, 1.0):
+        GateSettings(margin=margin, max_bytes=1, max_p95_ms=0.5, max_latency_ratio=0.5)
 
 
 def test_the_table_has_a_row_a_criterion():
     verdict = judge(contender(everyone=-0.01), CHAMPION, CHEAP, SETTINGS)
     assert verdict.table.column("result").count("failed") == len(verdict.failed)
     assert len(verdict.table.rows) == len(verdict.criteria)
+
+
+def said(*arguments, keys, **more):
+    """What the verdict tells of some criteria: what must hold, what was found, whether it does."""
+    rows = judge(*arguments, **more).criteria
+    return [(r.name, r.required, r.found, r.passed) for r in rows if r.key in keys]
+
+
+def test_what_must_hold_and_what_was_found_is_said_in_numbers():
+    better = ("ndcg@10 higher, paired test p at most 0.05", "p = 0.0001, 400 users")
+    found = "0.2886 against 0.3061: -0.0175 [-0.0203, -0.0147]"
+    cold = "0.2397 against 0.3097: -0.0700, at least -0.0700, 100 users"
+    tail = "0.1089 against 0.1089: +0.0000, at least +0.0000, 200 users"
+    lost = "loses at most 20% of ndcg@10"
+    slow = "95% within 126 ms, 1.26 times the champion's in turn"
+    verdict = judge(contender(cold=-0.07), CHAMPION, ServingCost(3 * 2**40, 126.0, 100.0), SETTINGS)
+    assert [dataclasses.astuple(row) for row in verdict.criteria] == [
+        ("same_data", "same data as the champion", "fingerprint sha256:aa", "sha256:aa", True),
+        ("same_users", "same test users as the champion", "its 400 users", "the same", True),
+        ("better", "better than version 1", better[0], f"{found}, {better[1]}", False),
+        ("cold_users", "cold users kept", f"{lost} (0.0619), at level 0.05", cold, False),
+        (
+            "tail_items",
+            "items outside the head kept",
+            f"{lost} (0.0218), at level 0.05",
+            tail,
+            True,
+        ),
+        ("bytes", "size of the bundle", "at most 2.0 GiB", "3.0 TiB", False),
+        (
+            "latency",
+            "time to answer one user",
+            "95% within 100 ms, or 1.25 times the champion's",
+            slow,
+            False,
+        ),
+    ]
+    assert verdict.table.columns == ("criterion", "must hold", "found", "result")
+    assert verdict.table.rows[1] == (*dataclasses.astuple(verdict.criteria[1])[1:4], "passed")
+    assert verdict.table.rows[-1][-1] == "failed"
+
+
+def test_why_two_cannot_be_compared_is_said():
+    candidate, users = contender(), ("same_users",)
+    nothing = pd.DataFrame()
+    data = said(dataclasses.replace(candidate, fingerprint="sha256:bb"), CHAMPION, CHEAP, SETTINGS,
+                keys=("same_data",))  # fmt: skip
+    name = "same data as the champion"
+    assert data == [(name, "fingerprint sha256:aa", "sha256:bb; cannot be compared", False)]
+    name = "same test users as the champion"
+    for champion, required, found in (
+        (
+            dataclasses.replace(CHAMPION, per_user=nothing, missing="its run is gone"),
+            "its users, each with values",
+            "its run is gone; cannot be compared",
+        ),
+        (
+            dataclasses.replace(CHAMPION, per_user=nothing),
+            "its users, each with values",
+            "its values per user are not there; cannot be compared",
+        ),
+        (
+            dataclasses.replace(CHAMPION, per_user=CHAMPION.per_user.iloc[1:]),
+            "its 399 users",
+            "399 of them and 1 others; cannot be compared",
+        ),
+    ):
+        row = (name, required, found, False)
+        assert said(candidate, champion, CHEAP, SETTINGS, keys=users) == [row]
+    moved = said(changed(candidate, segment="head"), CHAMPION, CHEAP, SETTINGS,
+                 keys=("same_measures",))  # fmt: skip
+    found = "segments were cut elsewhere (evaluation.segments); cannot be compared"
+    measures = "ndcg@10 per user, over the same segments"
+    assert moved == [("same measures as the champion", measures, found, False)]
+    first = said(candidate, None, CHEAP, SETTINGS, keys=("better",))
+    found = "0.3061 against 0.2061: +0.1000 [+0.1000, +0.1000], p = 0.0001, 400 users"
+    required = "ndcg@10 higher, paired test p at most 0.05"
+    assert first == [("better than popularity", required, found, True)]
+    unjudged = dataclasses.replace(candidate, per_user=nothing)
+    row = ("judged on test", "has test users", "it was judged on no user", False)
+    assert said(unjudged, CHAMPION, CHEAP, SETTINGS, keys=("evaluated",)) == [row]
+
+
+def test_a_champion_of_other_data_is_asked_and_other_tools_are_beaten_too():
+    asked = dataclasses.replace(CHAMPION, fingerprint="sha256:bb", asked="older", n_left_out=1200)
+    groups = {f"{group}_ndcg@10": 0.5 for group in ("known", "new_users", "new_items")}
+    asked, candidate = changed(asked, **groups), changed(contender(everyone=0.01), **groups)
+    other = contender(name="ALS", everyone=0.02)
+    verdict = judge(candidate, asked, CHEAP, SETTINGS, others=[other])
+    keys = ["same_test", "no_leak", "better", "cold_users", "tail_items", "known", "new_users"]
+    keys += ["new_items", "better_than_ALS", "bytes", "latency"]
+    assert [row.key for row in verdict.criteria] == keys
+    assert [row.name for row in verdict.failed] == ["better than ALS"]
+    told = [dataclasses.astuple(row)[1:] for row in verdict.criteria]
+    assert told[:2] == [
+        (
+            "judged on the candidate's test users",
+            "lists of both for the same users",
+            "older",
+            True,
+        ),
+        (
+            "test items the champion was not trained on",
+            "users left to judge by",
+            "400 users; 1,200 left out, whose test items it was trained on",
+            True,
+        ),
+    ]
+    assert [name for name, *_ in told[5:8]] == [
+        "users and items the champion knows kept",
+        "users new to the champion kept",
+        "items new to the champion kept",
+    ]
+
+
+def test_bounds_that_are_just_met_are_met():
+    candidate = contender(everyone=0.01)
+    assert failed(candidate, cost=ServingCost(1, 100.0)) == []
+    assert failed(candidate, cost=ServingCost(1, 125.0, 100.0)) == []
+    assert failed(candidate, settings=dataclasses.replace(SETTINGS, margin=0.0)) == []
+    five = [dataclasses.replace(one, per_user=one.per_user.iloc[:5]) for one in
+            (candidate, CHAMPION)]  # fmt: skip
+    for alpha, wanted in ((2 / 32, []), (0.0624, ["better"])):  # five gains of five
+        settings = dataclasses.replace(SETTINGS, alpha=alpha)
+        assert failed(*five, settings=settings) == wanted
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "shown"),
+    [
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1_536 * 2**10, "1.5 MiB"),
+        (2**30, "1.0 GiB"),
+        (2**50, "1,024.0 TiB"),
+    ],
+)
+def test_a_size_is_shown_in_the_largest_unit_it_fills(n_bytes, shown):
+    settings = dataclasses.replace(SETTINGS, max_bytes=2**60)
+    rows = said(contender(), None, ServingCost(n_bytes, 1.0), settings, keys=("bytes",))
+    assert rows == [("size of the bundle", "at most 1,048,576.0 TiB", shown, True)]
