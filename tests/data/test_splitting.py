@@ -1,6 +1,7 @@
 """What is held out."""
 
 import logging
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,12 @@ from hypothesis import strategies as st
 
 from recsys.config import SplitConfig
 from recsys.data.arrays import Interactions
-from recsys.data.splitting import SplitSummary, order_by_user_and_time, split_interactions
+from recsys.data.splitting import (
+    SplitSummary,
+    break_ties,
+    order_by_user_and_time,
+    split_interactions,
+)
 from recsys.errors import DataError
 
 
@@ -48,6 +54,39 @@ def test_rows_that_nothing_orders_stay_in_order(users, times, expected):
     assert order_by_user_and_time(np.array(users, np.int32), times).tolist() == expected
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), max_size=15),
+    st.booleans(),
+    st.randoms(),
+)
+def test_ties_are_broken_within_themselves_whatever_the_order_of_rows(rows, timed, random):
+    items = list(range(len(rows)))
+    random.shuffle(items)
+    rows = [
+        (user, time if timed else 0, item) for (user, time), item in zip(rows, items, strict=True)
+    ]
+    other = random.sample(rows, len(rows))
+    found = []
+    for some in (rows, other):
+        users, times, items = np.array(some, dtype=np.int64).reshape(-1, 3).T
+        order = order_by_user_and_time(users, times if timed else None)
+        broken, n_tied = break_ties(order, users, times if timed else None, items)
+        found.append([some[row] for row in broken])
+        groups = Counter((user, time) for user, time, _ in rows)
+        assert n_tied == sum(size for size in groups.values() if size > 1)
+    assert found[0] == found[1]
+    assert sorted(found[0]) == sorted(rows)
+    assert [row[:2] for row in found[0]] == sorted(row[:2] for row in rows)
+
+
+def test_ties_are_broken_at_random():
+    users, items = np.repeat(np.arange(2000), 2), np.tile([0, 1], 2000)
+    broken, n_tied = break_ties(np.arange(4000), users, None, items)
+    # The standard error of a share of 1/2 is 0.011.
+    assert n_tied == 4000
+    assert 0.45 < (items[broken][::2] == 0).mean() < 0.55
+
+
 def test_the_latest_is_test_and_the_one_before_validation_of_users_with_three():
     split = split_of([0, 1, 1, 2, 2, 2, 3, 3, 3, 3], times=[1, 1, 2, 1, 2, 3, 1, 2, 3, 4])
     assert np.flatnonzero(split.test).tolist() == [5, 9]
@@ -81,6 +120,13 @@ def test_a_cut_in_time_parts_no_interactions_of_the_same_time():
     assert not split.validation.any()
 
 
+def test_a_cut_in_time_holds_out_the_latest_however_small_the_share():
+    shares = {"test_fraction": 0.01, "validation_fraction": 0.29}
+    split = split_of([0] * 10, range(10), strategy="global_time", **shares)
+    assert np.flatnonzero(split.test).tolist() == [9]
+    assert np.flatnonzero(split.validation).tolist() == [7, 8]
+
+
 def test_a_cut_that_leaves_nothing_to_train_on_is_an_error():
     with pytest.raises(DataError, match="all 4 interactions are held out"):
         split_of([0, 0, 1, 1], [7, 7, 7, 7], strategy="global_time")
@@ -105,6 +151,13 @@ def test_random_holds_out_its_share_even_of_short_histories():
     assert 0.09 < split.validation.mean() < 0.11
     long = split_of([0] * 100, strategy="random")
     assert (np.count_nonzero(long.test), np.count_nonzero(long.validation)) == (10, 10)
+
+
+def test_random_holds_out_all_but_one_where_the_share_asks_for_more():
+    shares = {"test_fraction": 0.5, "validation_fraction": 0.4}
+    split = split_of(np.repeat(np.arange(50), 2), strategy="random", **shares)
+    assert np.bincount(np.flatnonzero(split.train) // 2).tolist() == [1] * 50
+    assert split.test.sum() + split.validation.sum() == 50
 
 
 def test_random_takes_any_place_in_a_history():

@@ -54,7 +54,8 @@ def test_an_interval_is_two_standard_errors_wide_on_either_side():
 
 
 def test_an_interval_of_nothing_is_nan():
-    assert np.isnan(mean_interval(np.array([np.nan])).mean)
+    np.testing.assert_equal(tuple(mean_interval(np.array([np.nan]))), (np.nan, np.nan, np.nan, 0))
+    np.testing.assert_equal(tuple(mean_interval(np.array([2.0]))), (2.0, np.nan, np.nan, 1))
 
 
 def test_norms_are_euclidean_lengths():

@@ -101,6 +101,12 @@ def test_nobody_to_compare_gives_nan():
     assert isnan(found.p_value)
 
 
+def test_one_metric_is_compared_as_several_are():
+    first, second, how = rng(1).random(50), rng(2).random(50), {"n_samples": 80, "confidence": 0.5}
+    several = compare_metrics({"a": first}, {"a": second}, rng=rng(), **how)
+    assert compare(first, second, rng=rng(), **how) == several["a"]
+
+
 def test_metrics_that_both_hold_are_compared():
     base = rng().random(100)
     first = {"a": base + 0.1, "b": base, "c": base}

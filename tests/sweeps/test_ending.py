@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from sweeps.ending import (
+    Forecast,
     Limits,
     busy_seconds,
     difference_error,
@@ -61,6 +62,19 @@ def test_on_average_a_forecast_does_not_promise_less_than_comes(world, further):
     assert np.mean(promised) > np.mean(came) - 3 * error
 
 
+@pytest.mark.parametrize(
+    ("draws", "further", "gain"),
+    [
+        ([4, 1, 2, 3], 4, 4 - 20 / 6),  # the best of two is 4 in three of six pairs, 3 in two
+        ([3, 1], 1, 3 - (2 / 3 * 2 + 1 / 3 * 3)),  # between the best of one and of two
+        ([1, 3], 6, 2 * (3 - 1)),  # four times as many: the doubling so far, twice, in time
+        ([3, 1], 6, 2 * (3 - 2)),  # and by order, where the first draw was the best
+    ],
+)
+def test_the_gain_is_that_of_the_last_stretch_of_the_same_ratio(draws, further, gain):
+    assert expected_gain(np.array(draws, float), further) == pytest.approx(gain)
+
+
 def test_nothing_is_gained_where_nothing_is_left_or_all_are_equal():
     assert expected_gain(np.arange(10.0), 0) == 0
     assert expected_gain(np.full(12, 0.3), 50) == pytest.approx(0, abs=1e-12)
@@ -70,7 +84,7 @@ def test_pruned_trials_count_by_what_they_reached_and_what_cannot_win_as_the_wor
     trials = [
         TrialRecord(0, "complete", values=(0.3,), constraints={"epochs": 5}),
         TrialRecord(1, "pruned", intermediate={1: 0.1, 2: 0.2}),
-        TrialRecord(2, "failed", error="not a number"),
+        TrialRecord(2, "failed", intermediate={1: 0.8}, error="not a number"),
         TrialRecord(3, "failed", error="its process was lost"),
         TrialRecord(4, "running"),
         TrialRecord(5, "complete", values=(0.9,), constraints={"epochs": 50}),
@@ -88,20 +102,26 @@ def test_a_forecast_waits_for_ten_draws_of_a_sampler_that_has_learned(make_sweep
         trials = make_sweep(("complete",) * count).trials
         found = limits.forecast(trials, 7), limits.forecast(trials, 7, learned=True)
         assert [each.n_draws if each else 0 for each in found] == [early, learned]
+    draws = np.array(merits(trials, OBJECTIVE, ())[6:])
+    assert found[1] == Forecast(10, 7, expected_gain(draws, 7))
 
 
 def test_time_bounds_the_trials_that_are_left():
     assert Limits(OBJECTIVE).left(10, 30, 100.0) == 20
+    assert [Limits(OBJECTIVE).left(n, 30, 100.0) for n in (30, 31)] == [0, 0]
     limits = Limits(OBJECTIVE, seconds=150.0)
     assert limits.left(10, 30, 100.0) == 5  # ten seconds each, fifty are left
     assert limits.left(10, 12, 100.0) == 2
-    assert limits.left(10, 30, 200.0) == 0
+    assert limits.left(10, 30, 200.0) == limits.left(300, 400, 200.0) == 0
+    assert Limits(OBJECTIVE, seconds=4.0).left(1, 30, 1.0) == 3
+    assert limits.left(0, 30, 9.0) == limits.left(0, 30, 0.0) == 30  # nothing to go by yet
+    assert limits.left(3, 30, 0.0) == 27
 
 
 def test_the_error_of_a_difference_counts_seeds_and_users():
-    """Means 0.2 and 0.4: variance 0.02. The users differ by 0.3 and 0.1: variance 0.02, of two."""
-    one, other = pd.Series({"a": 0.1, "b": 0.3}), pd.Series({"a": 0.4, "b": 0.4})
-    assert difference_error([one, other], 4) == pytest.approx(math.sqrt((2 * 0.02 + 0.02 / 2) / 4))
+    """Means 0.2 and 0.4: variance 0.02. The users differ by 0.4 and 0: variance 0.08, of two."""
+    one, other = pd.Series({"a": 0.1, "b": 0.3}), pd.Series({"a": 0.5, "b": 0.3})
+    assert difference_error([one, other], 4) == pytest.approx(math.sqrt((2 * 0.02 + 0.08 / 2) / 4))
     assert difference_error([one], 4) is None
 
 

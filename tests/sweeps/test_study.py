@@ -7,7 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 from recsys.errors import ConfigError
-from sweeps.pruners import build_pruner, describe_pruner
+from sweeps.pruners import build_pruner
 from sweeps.record import Constraint, Objective
 from sweeps.settings import SweepSettings, build_settings
 from sweeps.space import Space
@@ -281,13 +281,6 @@ def test_a_hopeless_trial_is_pruned_right_after_its_warm_up(studies, name, warmu
     trial = begun(study)
     ends = [study.report(trial, epoch, 0.1) for epoch in range(1, warmup + 2)]
     assert ends == [False] * warmup + [True]
-
-
-@pytest.mark.parametrize("name", ["none", "median", "percentile", "asha", "hyperband", "patient"])
-def test_every_pruner_is_built_and_described(name):
-    wanted = settings(pruner=name)
-    build_pruner(wanted, 5)
-    assert describe_pruner(wanted)["name"] == name
 
 
 @pytest.mark.parametrize("name", ["median", "percentile", "asha", "hyperband"])

@@ -10,6 +10,7 @@ from recsys.config import Config
 from recsys.training.batches import Batch
 from recsys.training.objectives.bpr import Bpr
 from recsys.training.objectives.bsl import Bsl
+from recsys.training.objectives.candidates import score as score_batch
 from recsys.training.objectives.ccl import CosineContrastive
 from recsys.training.objectives.objective import build_objective
 from recsys.training.objectives.sampled_bce import SampledBce
@@ -243,8 +244,15 @@ def test_bsl_tends_to_the_softmax_loss_for_a_large_r():
     assert gaps[0] > 0.1 and gaps[-1] < 1e-3
 
 
-@pytest.mark.parametrize("queries", [None, 2])
-@pytest.mark.parametrize(
+def test_shared_negatives_are_scored_in_bfloat16_where_that_is_asked_for():
+    users, items = (each.detach().float() for each in vectors(None))
+    found = score_batch(users, items, batch("shared"), Scoring("max", bfloat16=True)).negatives
+    wanted = (users.bfloat16() @ items[SHARED].bfloat16().T).float()
+    assert found.dtype == torch.float32 and torch.equal(found, wanted)
+    assert not torch.allclose(found, users @ items[SHARED].T, rtol=1e-4)
+
+
+SAMPLED = pytest.mark.parametrize(
     "objective",
     [
         SampledBce(20, calibration=0.5, scoring=Scoring("max")),
@@ -254,6 +262,31 @@ def test_bsl_tends_to_the_softmax_loss_for_a_large_r():
     ],
     ids=lambda objective: type(objective).__name__,
 )
+
+
+@SAMPLED
+def test_a_last_user_without_positives_changes_nothing(objective):
+    users, items = vectors(None)
+    made = batch("shared")
+    more = torch.cat([users, users[:1]]), items, replace(made, users=torch.arange(6))
+    torch.testing.assert_close(objective(*more), objective(users, items, made))
+
+
+@SAMPLED
+@pytest.mark.parametrize("form", ["own", "shared"])
+def test_large_scores_cost_in_float32_what_they_cost_in_float64(objective, form):
+    users, items = (each.detach() * 12 for each in vectors(None))
+    assert (users @ items.T).max() > 200  # whose exponential is infinite in float32
+    made = batch(form)
+    wanted = objective(users, items, made)
+    made = replace(made, log_chance=made.log_chance.float())
+    found = objective(users.float(), items.float(), made)
+    for name, part in found.items():
+        assert part.item() == pytest.approx(wanted[name].item(), rel=1e-4), name
+
+
+@SAMPLED
+@pytest.mark.parametrize("queries", [None, 2])
 def test_a_user_who_knows_all_that_was_drawn_costs_a_finite_loss_in_float32(objective, queries):
     users, items = (each.detach().float().requires_grad_() for each in vectors(queries))
     made = batch("shared")
@@ -264,23 +297,26 @@ def test_a_user_who_knows_all_that_was_drawn_costs_a_finite_loss_in_float32(obje
     assert users.grad.isfinite().all() and items.grad.isfinite().all()
 
 
+BUILT = Scoring("logsumexp", bfloat16=True)
+
+
 @pytest.mark.parametrize(
-    ("name", "kind"),
+    ("name", "settings", "wanted"),
     [
-        ("sampled_bce", SampledBce),
-        ("bpr", Bpr),
-        ("sampled_softmax", SampledSoftmax),
-        ("softmax", Softmax),
-        ("ccl", CosineContrastive),
-        ("bsl", Bsl),
+        ("sampled_bce", {"calibration": 0.25}, SampledBce(100, calibration=0.25, scoring=BUILT)),
+        ("sampled_bce", {"calibration": 0.0}, SampledBce(100, calibration=0.0, scoring=BUILT)),
+        ("bpr", {}, Bpr(BUILT)),
+        ("sampled_softmax", {"log_q": True}, SampledSoftmax(log_q=True, scoring=BUILT)),
+        ("sampled_softmax", {"log_q": False}, SampledSoftmax(log_q=False, scoring=BUILT)),
+        ("softmax", {"softmax_max_items": 100}, Softmax(BUILT)),
+        ("softmax", {"softmax_max_items": 99}, SampledSoftmax(log_q=True, scoring=BUILT)),
+        ("ccl", {"margin": 0.3, "negative_weight": 7.0}, CosineContrastive(0.3, 7.0, BUILT)),
+        ("bsl", {"positive_temperature": 1.5}, Bsl(1.5, BUILT)),
     ],
 )
-def test_every_objective_is_built_by_its_name(name, kind):
-    config = Config.model_validate({"training": {"objective": name}})
-    assert type(build_objective(config.training, 100, "max")) is kind
-
-
-def test_a_catalogue_above_the_limit_is_stood_in_for_by_drawn_items():
-    config = Config.model_validate({"training": {"softmax_max_items": 100}})
-    kinds = [type(build_objective(config.training, n, "max")) for n in (100, 101)]
-    assert kinds == [Softmax, SampledSoftmax]
+def test_an_objective_is_made_of_its_settings(name, settings, wanted):
+    """Above its limit the whole catalogue is stood in for by drawn items."""
+    config = Config.model_validate({"training": {"objective": name} | settings})
+    built = build_objective(config.training, 100, BUILT)
+    assert type(built) is type(wanted)
+    assert vars(built) == vars(wanted)

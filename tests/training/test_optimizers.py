@@ -6,7 +6,13 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW
 
 from recsys.models.build import build_two_tower
-from recsys.training.optimizers import HybridOptimizer, build_optimizer
+from recsys.models.id_embedding import IdEmbedding
+from recsys.training.optimizers import (
+    HybridOptimizer,
+    build_dense,
+    build_optimizer,
+    parameter_size,
+)
 from recsys.training.row_adam import RowAdam
 
 
@@ -89,6 +95,13 @@ def test_adam_steps_as_by_torchs_own_way_and_keeps_the_same_state(kind):
     torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
+def test_a_forgotten_gradient_is_none_so_that_momentum_does_not_move_the_weight():
+    (embedding, linear, optimizer), _ = twins()
+    linear(embedding(torch.arange(5))).sum().backward()
+    optimizer.zero_grad()
+    assert embedding.weight.grad is None and linear.weight.grad is None
+
+
 def test_a_scaled_step_is_that_of_a_smaller_learning_rate_and_is_not_remembered():
     torch.manual_seed(0)
     layer = nn.Linear(3, 1)
@@ -125,3 +138,48 @@ def test_ids_have_a_step_size_of_their_own_and_no_weight_decay(board_config, boa
     assert [(g["lr"], g["betas"]) for g in groups["sparse"]] == [(0.7, (0.5, 0.6))]
     counts = [len(g["params"]) for name in ("dense", "sparse") for g in groups[name]]
     assert counts == [1, len(list(model.parameters())) - 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("sparse", "with_linear", "groups"),
+    [
+        ([True, True], False, {"sparse": [2]}),
+        ([False, False], False, {"dense": [2]}),
+        ([False, True], True, {"dense": [1, 2], "sparse": [1]}),
+        ([], True, {"dense": [2]}),
+    ],
+)
+def test_there_are_only_the_optimizers_that_have_something_to_move(
+    board_config, sparse, with_linear, groups
+):
+    model = nn.ModuleList(IdEmbedding(5, 2, sparse=each) for each in sparse)
+    if with_linear:
+        model.append(nn.Linear(2, 2))
+    state = build_optimizer(model, board_config().training).state_dict()
+    found = {name: [len(g["params"]) for g in each["param_groups"]] for name, each in state.items()}
+    assert found == groups
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "told"),
+    [
+        ("adam", Adam, {"lr": 0.3, "betas": (0.5, 0.6), "weight_decay": 0.2}),
+        ("adamw", AdamW, {"lr": 0.3, "betas": (0.5, 0.6), "weight_decay": 0.2}),
+        ("sgd", SGD, {"lr": 0.3, "weight_decay": 0.2, "momentum": 0}),
+    ],
+)
+def test_a_dense_optimizer_is_made_of_its_settings(board_config, name, kind, told):
+    training = {"optimizer": name, "learning_rate": 0.3, "weight_decay": 0.2}
+    training |= {} if name == "sgd" else {"betas": [0.5, 0.6]}
+    weights = [nn.Parameter(torch.ones(2)) for _ in range(2)]
+    groups = [{"params": [weights[0]], "lr": 0.7}, {"params": [weights[1]]}]
+    optimizer = build_dense(name, groups, board_config({"training": training}).training)
+    assert type(optimizer) is kind
+    assert [g["params"] for g in optimizer.param_groups] == [[weights[0]], [weights[1]]]
+    found = [{key: group[key] for key in told} for group in optimizer.param_groups]
+    assert found == [told | {"lr": 0.7}, told]
+
+
+def test_the_size_of_a_model_counts_each_parameter_in_its_own_precision():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1).bfloat16())
+    assert parameter_size(model) == (8 + 3, 8 * 4 + 3 * 2)

@@ -46,7 +46,12 @@ def test_a_user_who_knows_everything_is_refused():
         NegativeSampler(train.by_user, 2, kind="uniform")
 
 
-def test_uniform_negatives_are_uniform_over_what_is_unknown():
+REDRAWS = pytest.mark.parametrize("rounds", [64, 0], ids=["redrawn", "from what is left"])
+
+
+@REDRAWS
+def test_uniform_negatives_are_uniform_over_what_is_unknown(rounds, monkeypatch):
+    monkeypatch.setattr(sampling, "MAX_ROUNDS", rounds)
     train = interactions([(0, 0), (0, 1)], 1, 6)
     sampler = NegativeSampler(train.by_user, 6, kind="uniform")
     drawn = sampler.sample(np.zeros(1000, dtype=int), 40, np.random.default_rng(0))
@@ -55,7 +60,9 @@ def test_uniform_negatives_are_uniform_over_what_is_unknown():
     np.testing.assert_allclose(shares, [0, 0, 0.25, 0.25, 0.25, 0.25], atol=0.011)
 
 
-def test_popular_negatives_are_drawn_by_count_to_the_power_alpha():
+@REDRAWS
+def test_popular_negatives_are_drawn_by_count_to_the_power_alpha(rounds, monkeypatch):
+    monkeypatch.setattr(sampling, "MAX_ROUNDS", rounds)
     pairs = [(u, 0) for u in range(1, 17)] + [(u, 1) for u in range(1, 5)] + [(0, 2)]
     train = interactions(pairs, 17, 3)
     sampler = NegativeSampler(train.by_user, 3, kind="popularity", alpha=0.5)
@@ -63,6 +70,14 @@ def test_popular_negatives_are_drawn_by_count_to_the_power_alpha():
     shares = np.bincount(drawn.ravel(), minlength=3) / drawn.size
     # counts 16 and 4, square roots 4 and 2; user 0 knows item 2
     np.testing.assert_allclose(shares, [4 / 6, 2 / 6, 0], atol=0.012)
+
+
+def test_who_knows_all_that_is_ever_drawn_gets_what_is_left_evenly():
+    train = interactions([(0, 0), (0, 1)], 1, 4)
+    sampler = NegativeSampler(train.by_user, 4, kind="popularity")
+    drawn = sampler.sample(np.zeros(1, dtype=int), 2000, np.random.default_rng(0))
+    # 2,000 draws: the standard error of a share of 1/2 is 0.011.
+    np.testing.assert_allclose(np.bincount(drawn[0]) / 2000, [0, 0, 0.5, 0.5], atol=0.05)
 
 
 def test_items_without_train_interactions_are_never_negatives():
@@ -97,6 +112,8 @@ def test_the_chance_of_an_item_is_how_often_it_is_drawn_on_average():
         items = np.array([[0, 1, 2], [2, 1, 0]])
         wanted = 5 * np.array([shares, shares[::-1]])
         np.testing.assert_allclose(np.exp(sampler.log_chance(items, 5)), wanted, rtol=1e-5)
+        assert sampler.log_chance(items, 5).dtype == np.float32
+        assert sampler.log_inclusion(items, 5).dtype == np.float32
         drawn = sampler.draw(40_000, np.random.default_rng(0))
         # The standard error of a share is below 0.0025.
         np.testing.assert_allclose(np.bincount(drawn) / 40_000, shares, atol=0.0125)
