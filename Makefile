@@ -7,7 +7,7 @@ PEERS := .bench/venv
 PEERS_STAMP := $(PEERS)/.installed
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: run test fuzz lint proto bench accuracy ui clean
+.PHONY: run test fuzz lint proto bench accuracy mutants ui clean
 
 run: $(STAMP)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/mlflow run . --env-manager local --experiment-name bookends
@@ -37,6 +37,11 @@ bench: $(STAMP) $(PEERS_STAMP)
 accuracy: $(STAMP)
 	$(BIN)/python -m benchmarks.accuracy --data $(or $(DATA),data)
 
+# Faults put into the code one at a time: do the tests notice? MODULES narrows it, by dotted names.
+mutants: $(BIN)/mutmut
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(foreach name,$(MODULES),'$(name).*')
+	$(BIN)/python -m benchmarks.mutants $(MODULES)
+
 ui: $(STAMP)
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
@@ -51,5 +56,9 @@ $(PEERS_STAMP): benchmarks/requirements.txt
 	-$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	touch $(PEERS_STAMP)
 
+$(BIN)/mutmut: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mutmut==3.8.1
+	touch $@
+
 clean:
-	rm -rf $(VENV) artifacts/cache
+	rm -rf $(VENV) artifacts/cache mutants

@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from recsys.config import Config
 from recsys.data.dataset import prepare
@@ -29,6 +29,10 @@ from recsys.data.sample.checkerboard import checkerboard
 # The first example may compile loops or import a library.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+# For `make mutants`: a failure is enough, the smallest example of it is not asked for.
+settings.register_profile(
+    "first failure", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
+)
 torch.set_num_threads(1)  # the worlds are tiny: handing work to a second thread costs more
 
 
