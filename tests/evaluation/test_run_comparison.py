@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from recsys.errors import DataError
+from recsys.evaluation.bootstrap import bootstrap_intervals
 from recsys.evaluation.run_comparison import (
     TAIL_ITEMS,
     Method,
@@ -15,6 +16,7 @@ from recsys.evaluation.run_comparison import (
     paired_effect_size,
     same_users,
 )
+from recsys.evaluation.significance import compare
 
 TESTED = ("ndcg@10", "recall@10")
 METHOD = Method(tested=TESTED, n_samples=500)
@@ -190,6 +192,37 @@ def test_metrics_that_are_only_shown_are_no_part_of_the_family(reference):
     (pair,) = compare_runs(reference, [other], method)
     assert math.isnan(pair.shown[0].p_corrected)
     assert compare_runs(reference, [other], METHOD)[0].tested == pair.tested
+
+
+def test_a_metric_that_is_shown_has_its_means_and_interval_over_users_with_both_values():
+    reference, other = a_run("reference", np.zeros(5)), a_run("other", np.zeros(5))
+    mine, theirs = [0.1, 0.2, np.nan, 0.4, 0.5], [0.3, 0.1, 0.7, np.nan, 0.9]
+    reference.per_user["novelty@10"], other.per_user["novelty@10"] = mine, theirs
+    reference.per_user["empty"] = other.per_user["empty"] = np.nan
+    method = dataclasses.replace(METHOD, shown=("novelty@10", "empty"), confidence=0.8, seed=3)
+    (pair,) = compare_runs(reference, [other], method)
+    found, empty = pair.shown
+    differences = np.subtract(theirs, mine)
+    intervals = bootstrap_intervals(
+        {"d": differences}, n_samples=500, confidence=0.8, rng=np.random.default_rng(3)
+    )
+    assert (found.metric, found.segment, found.confidence) == ("novelty@10", None, 0.8)
+    assert found.comparison.n == 3 and found.comparison.interval == pytest.approx(intervals["d"])
+    means = (found.comparison.first, found.comparison.second)
+    assert means == pytest.approx((1.3 / 3, 0.8 / 3))
+    assert (found.n_better, found.n_worse) == (2, 1)
+    assert empty.metric == "empty" and empty.comparison.n == 0
+    assert np.isnan(empty.comparison.interval).tolist() == [True, True]
+
+
+def test_a_test_takes_its_level_and_its_resamples_from_the_method(reference):
+    other = shifted(reference, np.random.default_rng(2).normal(0, 0.1, size=600))
+    method = dataclasses.replace(METHOD, confidence=0.5, n_samples=70)
+    (pair,) = compare_runs(reference, [other], method)
+    sides = (run.per_user["ndcg@10"].to_numpy() for run in (other, reference))
+    wanted = compare(*sides, rng=np.random.default_rng(0), n_samples=70, confidence=0.5)
+    assert pair.headline.metric == "ndcg@10" and pair.headline.confidence == 0.5
+    assert pair.headline.comparison.interval == pytest.approx(wanted.interval)
 
 
 def test_a_reader_without_a_value_is_left_out():
