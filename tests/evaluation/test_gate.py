@@ -209,6 +209,13 @@ def test_a_metric_that_the_run_does_not_hold_is_an_error_that_names_those_it_hol
         judge(contender(), CHAMPION, CHEAP, settings)
 
 
+def test_a_metric_that_popularity_does_not_hold_is_an_error_too():
+    candidate = contender()
+    fewer = candidate.per_user.drop(columns="popularity_ndcg@10")
+    with pytest.raises(ConfigError, match="got 'ndcg@10'"):
+        judge(dataclasses.replace(candidate, per_user=fewer), CHAMPION, CHEAP, SETTINGS)
+
+
 def test_the_same_values_give_the_same_verdict():
     candidate = contender(noise=0.1)
     first, second = (judge(candidate, CHAMPION, CHEAP, SETTINGS) for _ in range(2))
@@ -354,6 +361,14 @@ def test_a_champion_of_other_data_is_asked_and_other_tools_are_beaten_too():
         "users new to the champion kept",
         "items new to the champion kept",
     ]
+
+
+@pytest.mark.parametrize(("n_left", "wanted"), [(0, ["no_leak"]), (1, ["better"])])
+def test_a_champion_of_other_data_must_have_a_user_left_to_judge_by(n_left, wanted):
+    asked = dataclasses.replace(CHAMPION, asked="older", per_user=CHAMPION.per_user.iloc[:n_left])
+    candidate = contender(everyone=0.01)
+    candidate = dataclasses.replace(candidate, per_user=candidate.per_user.iloc[:1])
+    assert failed(candidate, asked) == wanted
 
 
 def test_bounds_that_are_just_met_are_met():
