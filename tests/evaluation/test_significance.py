@@ -54,6 +54,13 @@ def test_a_p_value_of_random_patterns_is_never_zero():
     assert sign_flip_p_value(np.full(100, 0.5), rng=rng(), n_flips=999) == 1 / 1000
 
 
+@pytest.mark.parametrize("at_once", [2**22, 7])
+def test_every_random_pattern_is_as_far_as_no_difference(at_once, monkeypatch):
+    monkeypatch.setattr(module, "_DRAWS_AT_ONCE", at_once)
+    differences = np.repeat([0.5, -0.5], 10)
+    assert sign_flip_p_value(differences, rng=rng(), n_flips=99) == 1
+
+
 def test_users_who_do_not_differ_have_no_say():
     differences = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
     padded = np.concatenate([differences, np.zeros(1000)])
