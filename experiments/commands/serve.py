@@ -92,4 +92,7 @@ def _counted_together() -> Iterator[None]:
     """A directory in which processes count; prometheus_client looks for it while imported."""
     with TemporaryDirectory(prefix="bookends-serve-") as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        yield
+        try:
+            yield
+        finally:
+            del os.environ["PROMETHEUS_MULTIPROC_DIR"]

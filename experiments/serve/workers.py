@@ -29,6 +29,7 @@ from recsys.errors import BookendsError
 ENDING_SECONDS = 35.0
 """What a worker is given to answer what is in work: more than it gives itself."""
 _FORK = multiprocessing.get_context("fork")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Work = Callable[[Callable[[], None]], None]
 """What a worker does until a signal ends it; it calls what it is given once it answers."""
 
@@ -71,7 +72,11 @@ def run_workers(n_workers: int, work: Work, on_ready: Callable[[], None]) -> Non
 def _start(index: int, work: Work, lifeline: tuple[int, int]) -> _Worker:
     said, says = _FORK.Pipe(duplex=False)
     process = _FORK.Process(target=_run, args=(work, says, lifeline), name=f"worker-{index}")
-    process.start()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the worker takes them when it is ready to
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     says.close()
     return _Worker(process, said)
 
@@ -153,10 +158,12 @@ def _run(work: Work, says: Connection, lifeline: tuple[int, int]) -> None:
     os.close(writing)
     threading.Thread(target=_end_with_parent, args=(reading,), daemon=True).start()
     with suppress(Interrupted):  # which may come while we say why we cannot begin
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         try:
             work(lambda: says.send(None))
         except BookendsError as error:
             says.send(str(error))
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # there is nothing left to end
 
 
 def _end_with_parent(reading: int) -> None:

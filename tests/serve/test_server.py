@@ -182,7 +182,9 @@ def test_a_taken_port_is_said_in_one_line(small_paths, workers):
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
         arguments = ["--model", str(small_paths[0]), "--port", port, "--workers", workers]
+        before = dict(os.environ)
         result = CliRunner().invoke(main, ["serve", *arguments])
+        assert dict(os.environ) == before
     assert result.exit_code == 2
     assert result.stderr.startswith("bookends: '--host' and '--port' must be free")
 
