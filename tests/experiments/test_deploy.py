@@ -1,9 +1,11 @@
 """The files of docs/deploy: their form, and that what they run is there."""
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -41,6 +43,31 @@ def test_the_manifests_have_the_form_of_kubernetes():
 def test_the_batch_script_has_the_form_of_bash():
     done = subprocess.run(["bash", "-n", DEPLOY / "sweep.sbatch"], check=False)
     assert done.returncode == 0
+
+
+def test_the_batch_script_lets_the_parent_end_when_its_time_is_up(tmp_path):
+    tool = tmp_path / "bookends"
+    tool.write_text(
+        "#!/bin/bash\n"
+        "trap 'sleep 0.5; echo queued again > said; exit 143' TERM\n"
+        "echo begun > said; while true; do sleep 0.05; done\n"
+    )
+    tool.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "BOOKENDS_STORAGE": "postgresql://here/sweeps",
+        "MLFLOW_TRACKING_URI": "http://here",
+    }
+    words = ["bash", DEPLOY / "sweep.sbatch", "space.yaml", "name", "3"]
+    script = subprocess.Popen(words, cwd=tmp_path, env=environment)
+    until = time.monotonic() + 20
+    while not (tmp_path / "said").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(0.2)  # the script awaits it by then
+    script.terminate()
+    assert script.wait(timeout=20) == 143
+    assert (tmp_path / "said").read_text() == "queued again\n"
 
 
 def test_the_image_takes_files_and_extras_that_there_are():
