@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from experiments.launcher import Launcher
 
 _OPTIONS = (
     click.option(
@@ -31,3 +34,11 @@ def launcher_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def take_launcher(options: dict[str, Any]) -> Launcher:
+    """The launcher of a command's options, which then are without those that are its own."""
+    from experiments.launcher import Launcher
+
+    names = (Launcher.__dataclass_fields__.keys() - {"name"}) & options.keys()
+    return Launcher(options.pop("launcher"), **{name: options.pop(name) for name in names})

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from experiments.commands.launching import launcher_options
+from experiments.commands.launching import launcher_options, take_launcher
 
 
 @click.command()
@@ -49,9 +49,7 @@ from experiments.commands.launching import launcher_options
     help="Users of each file of a directory.  [default: 100000 with --launcher ray]",
 )
 @launcher_options
-def recommend(
-    users: Path | None, all_users: bool, shard_size: int | None, launcher: Any, **options: Any
-) -> None:
+def recommend(users: Path | None, all_users: bool, shard_size: int | None, **options: Any) -> None:
     """Write the items recommended to many users.
 
     Users the model does not know get the most popular items and are counted. In a directory the
@@ -59,22 +57,21 @@ def recommend(
     """
     from rich.console import Console
 
-    from experiments.launcher import Launcher
+    from experiments.launcher import LOCAL
     from experiments.recommend import Request, shown_progress, summary, write_recommendations
     from experiments.recommend_shards import SHARD_SIZE, write_shards
     from experiments.signals import Interrupted, interruptible
 
     if (users is None) != all_users:
         raise click.UsageError("give either --users FILE or --all-users")
-    names = Launcher.__dataclass_fields__.keys() & options
-    chosen = Launcher(launcher, **{name: options.pop(name) for name in names})
+    launcher = take_launcher(options)
     request = Request(users=users, **options)
-    in_parts = shard_size is not None or chosen != Launcher()
+    in_parts = shard_size is not None or launcher != LOCAL
     console = Console()
     try:
         with interruptible(), shown_progress(console) as report:
             if in_parts:
-                written = write_shards(request, report, shard_size or SHARD_SIZE, chosen)
+                written = write_shards(request, report, shard_size or SHARD_SIZE, launcher)
             else:
                 written = write_recommendations(request, report)
     except Interrupted as interrupted:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from experiments.commands.launching import launcher_options
+from experiments.commands.launching import launcher_options, take_launcher
 from experiments.commands.report import PDF, say_written
 from experiments.commands.words import OVERRIDES, RunPath, SweepCommand, complete
 
@@ -89,21 +89,18 @@ def start(
     name: str | None,
     storage: str | None,
     overrides: tuple[str, ...],
-    launcher: Any,
     **options: Any,
 ) -> None:
     """Search a space: the same command again goes on where it was.
 
     Any setting that does not vary can be given by its dotted name, as for 'bookends run'.
     """
-    from experiments.launcher import Launcher
     from experiments.signals import Interrupted
     from experiments.sweep.console import SweepConsole
     from experiments.sweep.opening import read_request
     from experiments.sweep.parent import sweep as sweep_job
 
-    names = Launcher.__dataclass_fields__.keys() & options
-    chosen = Launcher(launcher, **{name: options.pop(name) for name in names})
+    launcher = take_launcher(options)
     request = read_request(
         space,
         config,
@@ -116,7 +113,7 @@ def start(
     console = SweepConsole()
     console.logging_to_console()
     try:
-        sweep_job(request, console, chosen)
+        sweep_job(request, console, launcher)
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
 
