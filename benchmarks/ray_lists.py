@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.ray_nodes import CpuSeconds, ray_cluster
+from benchmarks.ray_nodes import CpuSeconds, in_turn, ray_cluster
 from benchmarks.serving_bundle import build_recommender
 from benchmarks.sides import ROOT, THREAD_VARIABLES
 
@@ -63,15 +62,11 @@ def main() -> None:
         bundle = build_recommender(given.items, given.shards * given.shard_size, 96)
         bundle.save(folder / "model")
         sides = {"one": (), "ray": ("--launcher", "ray", "--ray-address", cluster.address)}
-        found: dict[str, list[Figures]] = {name: [] for name in sides}
-        for number in range(given.rounds):
-            for name, options in sides.items():
-                figures = recommend(folder, f"{name}{number}", given.shard_size, options)
-                found[name].append(figures)
-                print(name, figures, flush=True)
-        for name, each in found.items():
-            medians = map(statistics.median, zip(*map(astuple, each), strict=True))
-            print(name, "medians:", *(f"{value:,.1f}" for value in medians))
+        in_turn(
+            sides,
+            given.rounds,
+            lambda name, options: recommend(folder, name, given.shard_size, options),
+        )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import statistics
 import subprocess
@@ -15,8 +16,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,28 @@ def killed(folder: Path, cluster: Any, n_trials: int, options: Sequence[str]) ->
     return SweepRecord.read(directory)
 
 
+def in_turn(
+    sides: Mapping[str, Sequence[str]],
+    rounds: int,
+    measure: Callable[[str, Sequence[str]], Any],
+) -> None:
+    """Measure the sides in turn, and print their figures, a dataclass each, and the medians.
+
+    Args:
+        sides: options of each.
+        rounds: how often.
+        measure: takes a name that no other call has, and options.
+    """
+    found: dict[str, list[Any]] = {name: [] for name in sides}
+    for number, (name, options) in itertools.product(range(rounds), sides.items()):
+        figures = measure(f"{name}{number}", options)
+        found[name].append(figures)
+        print(name, figures, flush=True)
+    for name, each in found.items():
+        medians = map(statistics.median, zip(*map(astuple, each), strict=True))
+        print(name, "medians:", *(f"{value:,.1f}" for value in medians))
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -144,18 +167,11 @@ def main() -> None:
         epochs = ("--training.num_epochs", str(given.epochs))
         on_ray = ("--launcher", "ray", "--ray-address", cluster.address)
         sides = {"local": epochs, "ray": (*on_ray, *epochs)}
-        found: dict[str, list[Figures]] = {name: [] for name in sides}
-        for number in range(given.rounds):
-            for name, options in sides.items():
-                figures = timed(folder, f"{name}{number}", given.trials, options)
-                found[name].append(figures)
-                print(name, figures, flush=True)
-        for name, each in found.items():
-            medians = [
-                statistics.median(getattr(one, part) for one in each)
-                for part in ("seconds", "trial_seconds", "cpu_seconds")
-            ]
-            print(name, "medians:", *(f"{value:.1f}" for value in medians))
+        in_turn(
+            sides,
+            given.rounds,
+            lambda name, options: timed(folder, name, given.trials, options),
+        )
         record = killed(folder, cluster, given.trials, (*on_ray, *epochs))
         drawn = [repr(sorted(trial.params.items())) for trial in record.in_state("complete")]
         print(
