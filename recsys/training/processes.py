@@ -311,7 +311,8 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        head = (str(error).splitlines() or [type(error).__name__])[0]
         raise BookendsError(
             "all training processes must stay to the end, but another one has ended or is out of "
-            "reach"
+            f"reach ({head:.200})"
         ) from error
