@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from experiments.serve.model import LOG
 from experiments.signals import Interrupted
 from recsys.errors import BookendsError
 
+RETRY_SECONDS = 1.0
+"""Before a worker that could not begin in the place of another is started once more."""
 ENDING_SECONDS = 35.0
 """What a worker is given to answer what is in work: more than it gives itself."""
 _FORK = multiprocessing.get_context("fork")
@@ -115,6 +118,7 @@ def _replace_dead(workers: dict[int, _Worker], work: Work, lifeline: tuple[int, 
                 _await(workers[index])
             except BookendsError as error:
                 LOG.error("%s", error)
+                time.sleep(RETRY_SECONDS)
 
 
 def _forget(worker: _Worker) -> None:
