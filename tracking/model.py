@@ -188,13 +188,18 @@ def resolve_bundle(uri: str, tracking_uri: str | None, *, downloads: Path = DOWN
     return _local_bundle(local)
 
 
+def is_alias(uri: str) -> bool:
+    """Whether an address may come to mean another model: an alias does, all else does not."""
+    return uri.startswith("models:/") and "@" in uri
+
+
 def pinned(uri: str, tracking_uri: str | None) -> str:
     """The address of a model with a version for its alias, which may move at any time.
 
     Raises:
         TrackingError: there is no such alias, or the store cannot be reached.
     """
-    if not uri.startswith("models:/") or "@" not in uri:
+    if not is_alias(uri):
         return uri
     address = resolve_uri(tracking_uri)
     with plain_errors(address, f"{uri}: must be a model in {without_password(address)}"):

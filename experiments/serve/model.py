@@ -15,7 +15,7 @@ import torch
 from experiments.serve.meters import Meters
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.recommender import Recommender
-from tracking.model import find_version, is_logged_model, resolve_bundle
+from tracking.model import find_version, is_alias, is_logged_model, resolve_bundle
 from tracking.store import STORE_ERRORS, connect_to_read, one_line, resolve_uri, without_password
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ class ModelSource:
 
     @property
     def can_move(self) -> bool:
-        """Whether the address may come to mean another model: an alias does, all else does not."""
-        return self.uri.startswith(_MODELS) and "@" in self.uri
+        """Whether the address may come to mean another model."""
+        return is_alias(self.uri)
 
     def find(self) -> ModelVersion:
         """What the address means now.
