@@ -119,7 +119,7 @@ def run(
         configure_torch(config)
         check_sources(config)
         _check_places(config)
-        console.say(f"reading {' and '.join(map(str, config.data.source_paths.values()))}")
+        console.say(f"reading {' and '.join(map(str, config.data.sources.values()))}")
         prepared = processes.after_first(
             lambda: prepare_cached(config.data, config.experiment.seed)
         )
@@ -165,8 +165,8 @@ def check_sources(config: Config) -> None:
     Raises:
         ConfigError: names the first file that is not there.
     """
-    for path in config.data.source_paths.values():
-        if not path.is_absolute() and not path.exists():
+    for path in config.data.sources.values():
+        if isinstance(path, Path) and not path.is_absolute() and not path.exists():
             raise ConfigError(
                 f"{path}: no such file in {Path.cwd()}; what was begun in another directory goes "
                 "on from there, or with whole paths"
@@ -355,10 +355,9 @@ def _refit(current: _Run, state: dict[str, Any] | None) -> None:
 
 def _evaluate(current: _Run) -> None:
     current.tested.restore_best()
-    data = current.config.data
-    world = None
-    if data.books_path is not None:
-        world = load_world(data.books_path, data.interactions_path)
+    paths, world = current.config.data.source_paths, None
+    if "books" in paths:
+        world = load_world(paths["books"], paths["interactions"])
     outcome = evaluate_model(
         current.tested.model,
         current.prepared,

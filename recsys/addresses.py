@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from urllib.parse import quote
+
+INPUT_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+"""Of stores that inputs can lie in."""
 
 _ADDRESS = re.compile(r"[\w+.\-]+://\S+")
 _WEB = re.compile(r"https?$")
@@ -29,6 +34,14 @@ def without_password(address: str) -> str:
     head, question, query = rest.partition("?")
     kept = [option for option in query.split("&") if option and not _SECRET.search(option)]
     return scheme + mark + head + (question + "&".join(kept) if kept else "")
+
+
+def copy_path(address: str, cache_dir: Path) -> Path:
+    """Where the copy of an input at an address lies, so that messages tell which one it is of."""
+    scheme, _, rest = address.partition("://")
+    place, _, options = rest.partition("?")
+    folder = cache_dir / "inputs" / scheme
+    return (folder / quote(options, safe="=&.") if options else folder) / place
 
 
 def is_ambiguous(address: str) -> bool:

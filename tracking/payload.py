@@ -291,12 +291,13 @@ def dataset_input(
             f"got {len(fingerprint)}: '{fingerprint}'"
         )
     sources: dict[str, Any] = described.get("sources") or {}
+    first = next(iter(sources), "")
     summary = {key: value for key, value in described.items() if key != "sources"}
     dataset = Dataset(
         name=_dataset_name([PurePath(path) for path in sources]),
         digest=fingerprint,
-        source_type="local",
-        source=json.dumps({"uri": next(iter(sources), ""), "files": sources}),
+        source_type=first.partition("://")[0] if "://" in first else "local",
+        source=json.dumps({"uri": first, "files": sources}),
         profile=json.dumps(summary | {"filter_steps": list(filter_steps)}),
     )
     return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, context)])

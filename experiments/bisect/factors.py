@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from recsys.config import DRAWN_SPLITS, Config
 from recsys.config.section import flatten, nest
+from recsys.data.fetching import fetch
 from recsys.data.files import content_sha256
 from recsys.errors import DataError
 from recsys.reporting.bisection import Differing
@@ -152,7 +153,8 @@ class RunPair:
         """
         for run in self.ends:
             for text, digest in (run.record.dataset.get("sources") or {}).items():
-                path = Path(text)
+                cache_dir = Path(run.record.config["data"]["cache_dir"])
+                path = fetch(text, cache_dir) if "://" in text else Path(text)
                 if not path.exists() or content_sha256(path) != digest:
                     how = (
                         "has changed since"

@@ -123,7 +123,7 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
     configure_torch(base)
     check_sources(base)
     check_installed(base.evaluation.baselines or ())
-    console.say(f"reading {' and '.join(map(str, base.data.source_paths.values()))}")
+    console.say(f"reading {' and '.join(map(str, base.data.sources.values()))}")
     prepared = prepare_cached(base.data, base.experiment.seed)
     popularity = _check_measures(settings, prepared, base)
     name = request.name or f"{request.space_name}-{settings.digest(prepared.fingerprint)}"

@@ -170,14 +170,19 @@ class Cluster:
             self._data = ship(cache_path(config, session.prepared.fingerprint), ray.put)
         uri = None if session.tracked is None else session.tracked.uri
         is_reached = uri is not None and (not others or urlsplit(uri).hostname is not None)
-        paths = {f"{name}_path": path for name, path in config.source_paths.items()}
+        paths = {f"{name}_path": place for name, place in config.sources.items()}
         paths["cache_dir"] = asked or config.cache_dir
         return Remote(
             launch=uuid.uuid4().hex,
             parent=Owner.current(),
             address=address,
             data=self._data,
-            changes={"data": {name: str(path.absolute()) for name, path in paths.items()}},
+            changes={
+                "data": {
+                    name: str(place.absolute() if isinstance(place, Path) else place)
+                    for name, place in paths.items()
+                }
+            },
             tracking_uri=uri if is_reached else None,  # a file of ours: sent from here at the end
         )
 

@@ -113,7 +113,9 @@ def _finder(remote: Remote, fingerprint: str, get: Callable[[Any], Any]) -> Find
 
 
 def _prepare_here(config: DataConfig, seed: int) -> Prepared:
-    missing = [path for path in config.source_paths.values() if not path.exists()]
+    missing = [
+        place for place in config.sources.values() if isinstance(place, Path) and not place.exists()
+    ]
     if missing:
         raise ArtifactError(  # that speaks against this machine, not against the trial
             f"{missing[0]}: each machine of the cluster must have this file where the space varies "

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
+from recsys.addresses import INPUT_SCHEMES, copy_path, without_password
 from recsys.config.section import Count, Fraction, Positive, Section, fill, require, settle
 
 BagKind = Literal["top_k", "hashed"]
@@ -27,6 +28,39 @@ TIMED_SPLITS = ("leave_latest_out", "global_time")
 DRAWN_SPLITS = ("leave_random_out", "random", "cold_items")
 """Splits that draw what they hold out."""
 DEFAULT_NUMERIC_COLUMNS = ("average_rating", "rating_number", "price")
+
+
+def _input_path(value: object) -> Path | str:
+    """A path, or an address as it is."""
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"must be a path or an address, got {value!r:.80}")
+    if "://" not in value:
+        return Path(value)
+    scheme, _, rest = value.partition("://")
+    if scheme == "file":
+        return Path(rest)
+    shown = without_password(value)
+    require(
+        scheme in INPUT_SCHEMES,
+        f"must be a path or an address that begins with {', '.join(INPUT_SCHEMES)}, got '{shown}'",
+    )
+    require(
+        shown == value,
+        "must hold no password: it would be kept with every run; the store's own environment "
+        f"variables or files give it (docs/data.md), got '{scheme}://...'",
+    )
+    host, _, path = rest.partition("?")[0].partition("/")
+    require(
+        host != "" and path.strip("/") != "" and ".." not in path.split("/"),
+        f"must name a file or folder behind its bucket or host, without '..', got '{shown}'",
+    )
+    return value
+
+
+InputPath = Annotated[Path | str, PlainValidator(_input_path)]
+"""A path on this machine, or an address (str)."""
 
 
 class SplitConfig(Section):
@@ -157,14 +191,16 @@ class FeatureParams(Section):
 class DataConfig(Section):
     """From two files to a prepared data set."""
 
-    books_path: Path | None = Path("data/sample/books.csv")
-    """One row an item: .csv, .csv.gz or .parquet; null where items are known by their ids alone."""
-    interactions_path: Path = Path("data/sample/users.csv")
+    books_path: InputPath | None = Path("data/sample/books.csv")
+    """One row an item: .csv, .csv.gz or .parquet, or a folder of .parquet; null where items are
+    known by their ids alone. As all inputs a path or an address (s3://, gs://, abfs://, hdfs://),
+    which is copied to ``cache_dir`` where it is new or has changed."""
+    interactions_path: InputPath = Path("data/sample/users.csv")
     """One row an interaction: .csv, .csv.gz or .parquet; or one line a user, "user item item ...":
     .txt or .txt.gz. Where ``test_path`` is given, the train interactions."""
-    validation_path: Path | None = None
+    validation_path: InputPath | None = None
     """Ready-made split: the interactions to validate on; null cuts them at random from train."""
-    test_path: Path | None = None
+    test_path: InputPath | None = None
     """Ready-made split: the interactions to test on."""
     cache_dir: Path = Path("artifacts/cache")
     """Where prepared data sets are kept, each under the fingerprint of its input and settings."""
@@ -246,12 +282,20 @@ class DataConfig(Section):
         )
 
     @property
-    def source_paths(self) -> dict[str, Path]:
-        """The files that are read, by "books", "interactions", "validation" and "test"."""
-        paths = {
+    def sources(self) -> dict[str, Path | str]:
+        """What is read, as given, by "books", "interactions", "validation" and "test"."""
+        given = {
             "books": self.books_path,
             "interactions": self.interactions_path,
             "validation": self.validation_path,
             "test": self.test_path,
         }
-        return {name: path for name, path in paths.items() if path is not None}
+        return {name: place for name, place in given.items() if place is not None}
+
+    @property
+    def source_paths(self) -> dict[str, Path]:
+        """The files that are read, in the same order: of an address its copy."""
+        return {
+            name: copy_path(place, self.cache_dir) if isinstance(place, str) else place
+            for name, place in self.sources.items()
+        }

@@ -19,6 +19,7 @@ from recsys.config import DataConfig
 from recsys.data.arrays import Bags, IntArray, Interactions
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.features import Features, ItemFeaturizer, featurize_items
+from recsys.data.fetching import fetch_inputs
 from recsys.data.files import content_sha256, file_state
 from recsys.data.filtering import FilterStep, filter_interactions
 from recsys.data.splitting import (
@@ -68,7 +69,7 @@ class Prepared:
         split: how the interactions were split.
         fingerprint: "sha256:" and 24 hexadecimal digits, of the content of the files and of the
             settings that the result depends on.
-        sources: SHA-256 of the content of each file read, by path.
+        sources: SHA-256 of the content of each file read, by path or address.
     """
 
     users: Vocabulary
@@ -122,7 +123,7 @@ def fingerprint(config: DataConfig, hashes: Sequence[str], seed: int) -> str:
     settings = config.model_dump(mode="json", exclude=places)
     identity = {
         "format": FORMAT_VERSION,
-        "files": dict(zip(config.source_paths, hashes, strict=True)),
+        "files": dict(zip(config.sources, hashes, strict=True)),
         "settings": settings,
         "seed": seed if config.split.is_drawn else None,
     }
@@ -136,9 +137,8 @@ def source_hashes(config: DataConfig) -> tuple[str, ...]:
     Raises:
         DataError: a file is missing or of an unknown format.
     """
-    paths = [*_states(config)]
     with ThreadPoolExecutor(2) as pool:
-        return tuple(pool.map(content_sha256, paths))
+        return tuple(pool.map(content_sha256, _states(config)))
 
 
 def prepare(config: DataConfig, seed: int) -> Prepared:
@@ -150,8 +150,10 @@ def prepare(config: DataConfig, seed: int) -> Prepared:
 
     Raises:
         ConfigError: settings that contradict each other.
-        DataError: files that do not hold what they must, or of which nothing is left.
+        DataError: files that cannot be had, do not hold what they must, or of which nothing is
+            left.
     """
+    fetch_inputs(config)
     return _prepare(config, seed, None)
 
 
@@ -161,8 +163,10 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
     Raises:
         ArtifactError: the cache cannot be written.
         ConfigError: settings that contradict each other.
-        DataError: files that do not hold what they must, or of which nothing is left.
+        DataError: files that cannot be had, do not hold what they must, or of which nothing is
+            left.
     """
+    fetch_inputs(config)
     known = None
     if any(config.cache_dir.glob("sha256-*")):  # else the files are hashed while they are read
         known = _states(config), source_hashes(config)
@@ -232,6 +236,7 @@ def check_prepared(config: DataConfig, seed: int) -> None:
     Raises:
         DataError: it was not prepared, or files or settings are others now.
     """
+    fetch_inputs(config)
     path = cache_path(config, fingerprint(config, source_hashes(config), seed))
     if not path.exists():
         raise DataError(
@@ -269,7 +274,7 @@ def _read_unchanging(
 
 
 def _sources(config: DataConfig, hashes: Sequence[str]) -> dict[str, str]:
-    return dict(zip(map(str, config.source_paths.values()), hashes, strict=True))
+    return dict(zip(map(str, config.sources.values()), hashes, strict=True))
 
 
 # Numbering and order ------------------------------------------------------------------------------

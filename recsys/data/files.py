@@ -49,7 +49,12 @@ def parts_of(path: Path) -> list[Path]:
     """The files that hold the data: the path itself, or the Parquet files of a folder by name."""
     if not path.is_dir():
         return [path]
-    return sorted(part for part in path.glob("*.parquet") if part.name[0] not in "._")
+    return sorted(part for part in path.glob("*.parquet") if is_part(part.name))
+
+
+def is_part(name: str) -> bool:
+    """Whether a file of a folder holds data; what begins with a dot or "_" is its writer's own."""
+    return name.endswith(".parquet") and name[0] not in "._"
 
 
 def content_sha256(path: Path) -> str:

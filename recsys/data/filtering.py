@@ -143,7 +143,7 @@ def _place(tables: Tables, config: DataConfig, interaction: int) -> tuple[Path, 
     parts = tables.interactions.parts
     if parts is None:
         row = interaction + 1 if tables.rows is None else int(tables.rows[interaction])
-        return config.interactions_path, row
+        return config.source_paths["interactions"], row
     part = parts[interaction]
     return config.source_paths[PARTS[part]], interaction - int(np.argmax(parts == part)) + 1
 

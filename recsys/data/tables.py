@@ -65,7 +65,8 @@ def read_tables(config: DataConfig) -> Tables:
         DataError: a file cannot be read or does not hold what it must; the message names the file
             and, where there is one, the line (row, in Parquet) and column.
     """
-    books = None if config.books_path is None else read_books(config.books_path, config)
+    paths = config.source_paths
+    books = read_books(paths["books"], config) if "books" in paths else None
     files = {
         PARTS.index(part): read_checked(
             path,
@@ -73,7 +74,7 @@ def read_tables(config: DataConfig) -> Tables:
             limit=config.interactions_limit if part == "interactions" else None,
             drop=config.bad_rows == "drop",
         )
-        for part, path in config.source_paths.items()
+        for part, path in paths.items()
         if part in PARTS
     }
     first, several = files[0], len(files) > 1
