@@ -2,7 +2,8 @@
 
 Of a trial MLflow is told when it begins and when it ends; its epochs go out together, every few
 seconds while it lasts and at its end, since a call costs the same for one epoch as for twenty.
-A store that fails is warned about once; the sweep goes on without it.
+A store that fails is left alone for a while; the sweep goes on without it, and what it missed is
+sent from the study later.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from tracking.remote_run import (
     KEY_TAG,
     RemoteRun,
     attached_run,
-    end,
     existing_run,
     log,
     points,
@@ -42,10 +42,12 @@ from tracking.store import (
     resolve_uri,
     without_password,
 )
-from tracking.trial_runs import ENDS, EndedTrial, TrialEnd, children, deliver
+from tracking.trial_runs import ENDS, EndedTrial, TrialEnd, deliver, end_lost
 
 FLUSH_SECONDS = 10.0
 """A trial that lasts longer shows its epochs while it runs, at most this late."""
+PAUSE_SECONDS = 30.0
+"""A worker leaves a store that failed alone so long, and twice as long after each failure more."""
 _KEPT_HOME = (".lock", ".turn", ".log", ".npz", ".parquet", ".npy")
 _logger = logging.getLogger(__name__)
 
@@ -137,32 +139,17 @@ class SweepRun:
 
         def mark() -> None:
             if run_id is not None and existing_run(self.run.client, run_id) is not None:
-                tags = {"bookends.status": "killed", "bookends.reason": reason}
-                end(self.run.client, run_id, "FAILED", tags | {"optuna.state": "FAIL"})
+                end_lost(self.run.client, run_id, reason)
 
         self._try("mark a lost trial", mark)
 
     def deliver(self, trials: Sequence[EndedTrial]) -> None:
-        """Send the trials that the store lacks, or shows otherwise than they ended."""
+        """Send the trials that the store lacks, or shows otherwise than they ended or were lost."""
         ids = (self.experiment_id, self.run_id)
         self._try("take the trials it lacks", lambda: deliver(self.run.client, *ids, trials))
 
-    def running_trials(self) -> list[tuple[str, int, Owner | None]]:
-        """(run id, trial, process) of every child that the store shows as running."""
-        found = list[tuple[str, int, Owner | None]]()
-
-        def read() -> None:
-            for run in children(self.run.client, self.experiment_id, self.run_id):
-                if run.info.status != "RUNNING":
-                    continue
-                number = int(run.data.tags.get("optuna.trial", -1))
-                found.append((run.info.run_id, number, Owner.from_tags(run.data.tags)))
-
-        self._try("look for lost trials", read)
-        return found
-
     def finish(self, status: str, error: str | None = None) -> None:
-        """End the run: "finished", "interrupted" or "failed", and by what."""
+        """End the run: "finished", "interrupted", "failed" or "killed", and by what."""
         word = {"finished": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED")
 
         def finish() -> None:
@@ -253,6 +240,8 @@ class TrialTracker:
         self._owner = Owner.current()
         self._client: MlflowClient | None = None
         self._is_live = True
+        self._pause = PAUSE_SECONDS
+        self._retry = 0.0
         self._run_id: str | None = None
         self._params: dict[str, str] = {}
         self._points: list[Metric] = []
@@ -271,6 +260,7 @@ class TrialTracker:
         """Make the run of a trial."""
         self._run_id, self._points, self._params = None, [], {}
         self._flushed = time.monotonic()
+        self._is_live |= self._flushed >= self._retry
 
         def create() -> None:
             run = self._connect().create_run(
@@ -335,9 +325,10 @@ class TrialTracker:
         try:
             call()
         except STORE_ERRORS as error:
-            self._is_live = False
+            self._is_live, self._retry = False, time.monotonic() + self._pause
+            self._pause *= 2  # each attempt may wait for a minute
             _logger.warning(
-                "tracking store %s could not %s (%s); trials go on without it",
+                "tracking store %s could not %s (%s); trials go on without it for a while",
                 without_password(self._uri),
                 action,
                 explain(error, self._uri),

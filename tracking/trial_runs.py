@@ -12,6 +12,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from tracking.names import metric_key, parameter_key
 from tracking.payload import parameter_text
+from tracking.processes import Owner
 from tracking.remote_run import end, points
 from tracking.store import every
 
@@ -53,17 +54,30 @@ class EndedTrial:
 def deliver(
     client: MlflowClient, experiment_id: str, parent_id: str, trials: Sequence[EndedTrial]
 ) -> None:
-    """Send the trials that the store lacks, or shows otherwise than they ended."""
+    """Send the trials that the store lacks, or shows otherwise than they ended.
+
+    Others that it shows as running although their process is gone are ended.
+    """
     held = {
         (run.data.tags.get("optuna.study"), run.data.tags.get("optuna.trial")): run
         for run in children(client, experiment_id, parent_id)
     }
     for trial in trials:
-        run = held.get((trial.tags["optuna.study"], str(trial.number)))
+        run = held.pop((trial.tags["optuna.study"], str(trial.number)), None)
         state, _, status = ENDS[trial.how]
         shown = None if run is None else (run.info.status, run.data.tags.get("optuna.state"))
         if shown != (status, state):
             _send(client, experiment_id, parent_id, trial, run)
+    for (_, number), run in held.items():
+        owner = Owner.from_tags(run.data.tags)
+        if run.info.status == "RUNNING" and owner is not None and owner.life() == "dead":
+            end_lost(client, run.info.run_id, f"the process of trial {number} is gone")
+
+
+def end_lost(client: MlflowClient, run_id: str, reason: str) -> None:
+    """Mark the run of a trial whose process is gone."""
+    tags = {"bookends.status": "killed", "bookends.reason": reason, "optuna.state": "FAIL"}
+    end(client, run_id, "FAILED", tags)
 
 
 def children(client: MlflowClient, experiment_id: str, parent_id: str) -> Iterator[Run]:

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 def send_sweep(
     sweep_dir: Path, *, tracking_uri: str | None = None, storage: str | None = None
 ) -> SweepRun:
-    """Send MLflow all that it lacks of a sweep that ended; nothing is trained.
+    """Send MLflow all that it lacks of a sweep that ended or was killed; nothing is trained.
 
     Args:
         sweep_dir: of the sweep.
@@ -36,17 +36,16 @@ def send_sweep(
         storage: address of the study; None takes that of the sweep.
 
     Raises:
-        ConfigError: the sweep has not ended, or the address of its study lacks its password.
+        ConfigError: the sweep may run still, or the address of its study lacks its password.
         TrackingError: the store is away, or failed before it held all.
     """
     record = SweepRecord.read(sweep_dir)
-    if record.status == "running":
-        raise ConfigError(
-            f"{sweep_dir}: the sweep must have ended, but is running or was killed; the command "
-            "that began it, given again, goes on and sends what MLflow lacks"
-        )
     session = reopen(sweep_dir, record, storage)
+    how, why = str(record.status), record.error
     try:
+        if record.status == "running":
+            _refuse_while_running(session)
+            record, how, why = session.record("running"), "killed", "its process is gone"
         try:
             session.tracked = open_run(session, tracking_uri)
         except STORE_ERRORS as error:
@@ -54,7 +53,7 @@ def send_sweep(
             raise TrackingError(f"{sweep_dir}: could not be sent ({explain(error, uri)})") from None
         deliver_sweep(session, record)
         session.tracked.send_tags({"mlflow.note.content": describe(record)})
-        session.tracked.finish(record.status, record.error)
+        session.tracked.finish(how, why)
     finally:
         session.storage.close()
     if session.tracked.failures:
@@ -63,6 +62,17 @@ def send_sweep(
             f"{', '.join(session.tracked.failures)}; the same command sends what is left"
         )
     return session.tracked
+
+
+def _refuse_while_running(session: Session) -> None:
+    owner = session.state.owner
+    if owner is None or owner.life() != "dead":
+        process = "a process" if owner is None else f"process {owner.pid} on {owner.host}"
+        raise ConfigError(
+            f"{session.directory.path}: the sweep must have ended, but {process} runs it, or was "
+            "killed where that cannot be told; the command that began it, given again, goes on and "
+            "sends what MLflow lacks"
+        )
 
 
 def deliver_sweep(session: Session, record: SweepRecord) -> None:
@@ -88,7 +98,10 @@ def _compared(record: SweepRecord, metrics: Numbers) -> Numbers:
 
 
 def deliver_trials(session: Session) -> None:
-    """Send the trials of all stages that the store lacks, or shows otherwise than they ended."""
+    """Send the trials of all stages that the store lacks, or shows otherwise than they ended.
+
+    Those that it shows as running although their process is gone are ended.
+    """
     if session.tracked is not None:
         session.tracked.deliver(list(_ended(session)))
 

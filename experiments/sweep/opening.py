@@ -50,6 +50,7 @@ from sweeps.space import Params, Space
 from sweeps.start import START, starting_points
 from sweeps.storage import open_storage, refuse_shared
 from sweeps.study import SETTINGS_KEY
+from tracking.processes import Owner
 from tracking.store import resolve_uri, without_password
 
 COUNTS = ("n_users", "n_items", "train", "validation", "test")
@@ -218,7 +219,8 @@ def _open_study(session: Session) -> None:
         limits["search"] = 1 + (settings.promoted or 0)
     main.limit = limits["search"]
     sessions = main.kept().get("sessions", 0) + 1
-    session.keep(limits={"share": 0, "finalists": 0} | limits, sessions=sessions, settings=settings)
+    session.keep(limits={"share": 0, "finalists": 0} | limits, settings=settings)
+    session.keep(sessions=sessions, owner=Owner.current())
     study = session.stage(first)
     study.go_on()
     n_known = queue_first(session, study)

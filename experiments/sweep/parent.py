@@ -61,7 +61,6 @@ def sweep(request: SweepRequest, console: SweepConsole, launcher: Launcher = LOC
         session = begin(request, console)
         session.new_pool = new_pool
         try:
-            deliver_trials(session)  # what an earlier session could not send
             with locked(session.directory.lock_path):
                 measure_error(session, run_stage)
             with session.part("search"):
@@ -135,7 +134,7 @@ def run_stage(
     tracked, pool = session.tracked, session.new_pool(session, stage)
     with session.console.trials(title, session.settings.objectives, session.trials(study)), pool:
         mend(session, study)
-        _mend_tracker(session)
+        deliver_trials(session)  # what the store missed while it was away
         for _ in _supervise(session, study, pool, asked):
             trials = session.trials(study)
             outlook = "" if stage == "finalists" else _outlook(study)
@@ -235,15 +234,6 @@ def mend(session: Session, study: SweepStudy, running: Iterable[str] = ()) -> No
 
 def _life(trial: FrozenTrial, running: Iterable[str] = ()) -> Life | None:
     return life_of(trial.user_attrs.get(BEGIN, {}), running)
-
-
-def _mend_tracker(session: Session) -> None:
-    """End the runs of trials whose process died before the study could learn of them."""
-    if session.tracked is None:
-        return
-    for run_id, number, owner in session.tracked.running_trials():
-        if owner is not None and owner.life() == "dead":
-            session.tracked.end_lost(run_id, f"the process of trial {number} is gone")
 
 
 def promote(session: Session, share: SweepStudy) -> None:

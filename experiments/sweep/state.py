@@ -21,6 +21,7 @@ from sweeps.space import Space
 from sweeps.storage import Storage
 from sweeps.study import DEFAULT, ORIGIN, RETRY_OF, SweepStudy, load_kept, open_study
 from tracking.payload import main_metrics
+from tracking.processes import Owner
 
 Stage = Literal["share", "search", "finalists"]
 """Trials on a share of the users, trials on all, and the best of them on fresh seeds."""
@@ -66,6 +67,8 @@ class SweepState(BaseModel):
     """The one that is under way, finalists left out."""
     limits: dict[Stage, int]
     """How many trials each stage may have."""
+    owner: Owner | None = None
+    """The process of the latest session."""
     sessions: int = 0
     """How often the sweep was started or resumed."""
     seconds: float = 0.0

@@ -1,5 +1,8 @@
 """The end of sweeps on the checkerboard, and what MLflow is told of them."""
 
+import dataclasses
+import os
+
 import pandas as pd
 import pytest
 import yaml
@@ -17,6 +20,7 @@ from recsys.reporting.formatting import number
 from sweeps.on_test import on_test
 from sweeps.record import SweepRecord
 from tests import forked
+from tracking.processes import Owner
 
 
 @pytest.fixture
@@ -277,7 +281,7 @@ def test_a_sweep_that_no_store_saw_is_sent_whole_once(
     unseen = open_sweep(name="unseen", n_trials=4)
     for session in (tracked, unseen):
         work(session)
-    with pytest.raises(ConfigError, match="must have ended, but is running or was killed"):
+    with pytest.raises(ConfigError, match=f"must have ended, but process {os.getpid()} on .* runs"):
         send_sweep(unseen.directory.path)
     unseen.record("interrupted", "received SIGINT").write(unseen.directory.path)
     unseen.storage.close()
@@ -308,6 +312,27 @@ def test_a_sweep_that_no_store_saw_is_sent_whole_once(
     monkeypatch.setattr("tracking.remote_run.RemoteRun.send_settings", refuse)
     result = CliRunner().invoke(main, ["track", str(unseen.directory.path), "--tracking-uri", uri])
     assert result.exit_code == 2 and "could not be sent (no more room)" in result.output
+
+
+def test_of_a_sweep_that_was_killed_what_ended_is_sent_and_the_rest_ended(open_sweep, client, work):
+    session = open_sweep(tracking=True, n_trials=2)
+    work(session)
+    before = shown(client, session)
+    ids = [client.get_run(trial.mlflow_run_id) for trial in session.trials(session.main)]
+    missed, lost = (run.info.run_id for run in ids)
+    client.update_run(missed, "RUNNING")  # completed while the store was away
+    dead = dataclasses.replace(Owner.current(), process_start="0")
+    for key, value in (dead.to_tags() | {"optuna.trial": "2"}).items():
+        client.set_tag(lost, key, value)  # no trial that ended
+    client.update_run(lost, "RUNNING")
+    session.keep(owner=dead)
+    session.storage.close()
+    session.tracked = send_sweep(session.directory.path)
+    parent, run = client.get_run(session.tracked.run_id), client.get_run(lost)
+    for each in (parent, run):
+        assert (each.info.status, each.data.tags["bookends.status"]) == ("FAILED", "killed")
+    client.delete_run(lost)
+    assert shown(client, session) == before
 
 
 def test_a_sweep_is_the_same_with_and_without_a_tracker(open_sweep, work, outcome):

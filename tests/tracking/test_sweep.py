@@ -2,6 +2,7 @@ import logging
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from recsys.errors import TrackingError
 from tracking import sweep as sweep_module
@@ -184,14 +185,17 @@ def test_a_trial_with_more_points_than_a_call_takes_is_sent_whole(trials, client
 
 
 def test_trials_whose_process_is_gone_are_ended(open_run, trials, client):
-    trials.begin(3, "trial 3", {})
+    trials.begin(3, "trial 3", {"optuna.study": "fusion-1"})
     parent = open_run()
-    assert parent.running_trials() == [(trials.run_id, 3, Owner.current())]
-    parent.end_lost(trials.run_id, "worker-1 was lost")
+    parent.deliver([])
+    assert client.get_run(trials.run_id).info.status == "RUNNING"  # its process lives
+    client.set_tag(trials.run_id, "bookends.process_start", "0")
+    parent.deliver([])
     run = client.get_run(trials.run_id)
     assert run.info.status == "FAILED"
-    assert run.data.tags["bookends.reason"] == "worker-1 was lost"
-    assert parent.running_trials() == []
+    assert run.data.tags["bookends.reason"] == "the process of trial 3 is gone"
+    parent.end_lost(trials.run_id, "worker-1 was lost")
+    assert client.get_run(trials.run_id).data.tags["bookends.reason"] == "worker-1 was lost"
     parent.end_lost("0" * 32, "a run that was never made")
 
 
@@ -220,6 +224,28 @@ def test_a_store_that_goes_away_is_warned_about_once(tmp_path, epochs, caplog):
             trials.end("complete", summary={"ndcg@10": 0.1}, tags={})
     assert trials.run_id is None
     assert caplog.text.count("trials go on without it") == 1
+
+
+def test_a_store_that_answers_again_is_told_of_the_next_trial(trials, client, monkeypatch):
+    """Three failures, after pauses of 30, 60 and 120 seconds, then it answers."""
+    now, tries = [1000.0], []
+    monkeypatch.setattr(sweep_module.time, "monotonic", lambda: now[0])
+    connect = trials._connect
+
+    def answers_at_the_fourth_try():
+        tries.append(now[0])
+        if len(tries) < 4:
+            raise MlflowException("away")
+        return connect()
+
+    monkeypatch.setattr(trials, "_connect", answers_at_the_fourth_try)
+    for second in range(211):
+        now[0] = 1000.0 + second
+        trials.begin(second, f"trial {second}", {})
+        if trials.run_id is not None:
+            break
+    assert tries == [1000, 1030, 1090, 1210]
+    assert client.get_run(trials.run_id).info.run_name == "trial 210"
 
 
 def test_nothing_of_the_api_makes_a_run_active(trials):
