@@ -25,6 +25,8 @@ from recsys.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+FEW_VALUES = 20
+"""Of fewer values, one may well make up most of the variance."""
 USER_BAGS: tuple[TextField, ...] = ("categories", "authors")
 """The bags of items that users have an aggregate of; the others cost more than they say."""
 
@@ -88,6 +90,14 @@ class Scale:
             logger.warning("feature '%s' is the same for every train item and is left out", name)
             return None
         deviation = 1.0 if constant else float(values.std())
+        distances = np.abs(values - values.mean()) / deviation
+        if len(values) >= FEW_VALUES and distances.max() ** 2 > len(values) / 2:
+            logger.warning(
+                "feature '%s': one value, %.6g, makes up more than half of its variance, so that "
+                "the others look nearly alike to the model",
+                name,
+                train[~missing][distances.argmax()],
+            )
         return cls(name, bool(log), float(values.mean()), deviation, flags_missing)
 
     @property

@@ -20,7 +20,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         try:
             torch.save(state, file)
         except RuntimeError as error:  # of its writer, where the disk took a part only
-            raise OSError(str(error).splitlines()[0]) from error
+            raise OSError(f"its disk took a part: {str(error).splitlines()[0]}") from error
         file.flush()
         os.fsync(file.fileno())
 

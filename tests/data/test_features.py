@@ -231,6 +231,15 @@ def test_an_item_of_which_only_the_id_is_known_has_features():
     assert all(bags.lengths.tolist() == [0] for bags in unknown.bags.values())
 
 
+@pytest.mark.parametrize(("last", "n_warned"), [(1e6, 1), (9e14, 1), (4.9, 0)])
+def test_one_number_that_flattens_its_column_is_named(caplog, last, n_warned):
+    """Also in a column whose logarithm is taken: ratings of 3 to 5, and one of a million."""
+    ratings = np.append(np.linspace(3, 5, 99), last)
+    with caplog.at_level(logging.WARNING, logger="recsys"):
+        fit_transform(books_of(average_rating=ratings), numeric=("average_rating",))
+    assert caplog.text.count(f"feature 'average_rating': one value, {last:.6g}, makes") == n_warned
+
+
 def test_a_new_item_with_an_absurd_number_is_refused():
     featurizer = fitted(books_of(price=[1.0, 2.0]))
     for number in (1e308, -np.inf):
