@@ -14,6 +14,7 @@ _WEB = re.compile(r"https?$")
 _FILES = ("sqlite", "journal", "file")
 _HOST = re.compile(r"[^:@/?#]*(:\d*)?")
 _SECRET = re.compile(r"passw|pwd|token|secret", re.IGNORECASE)
+_OPTION = re.compile(rf"([?&][^=&\s]*(?:{_SECRET.pattern})[^=&\s]*=)[^&\s]+", re.IGNORECASE)
 _USER_ALONE = re.compile(r"[^/?#]+://[^/:@?#]+@")
 
 
@@ -53,8 +54,11 @@ def is_ambiguous(address: str) -> bool:
 
 
 def hide_passwords(text: str) -> str:
-    """The text with every address in it as :func:`without_password` gives it."""
-    return _ADDRESS.sub(lambda found: without_password(found[0]), text)
+    """The text with every address in it as :func:`without_password` gives it.
+
+    Secrets among the options of an address without its host, as drivers show one, are left out too.
+    """
+    return _OPTION.sub(r"\1...", _ADDRESS.sub(lambda found: without_password(found[0]), text))
 
 
 def lacks_password(address: str) -> bool:

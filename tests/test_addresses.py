@@ -49,6 +49,11 @@ def test_what_holds_no_password_stays_as_it_is(text):
     assert without_password(text) == hide_passwords(text) == text
 
 
+def test_a_secret_among_options_is_hidden_without_its_host_too():
+    said = "Max retries exceeded with url: /?token=s3cret/api&a=1&db_password=s3cret (no)"
+    assert hide_passwords(said) == said.replace("s3cret/api", "...").replace("s3cret", "...")
+
+
 def test_every_address_in_a_text_is_shown_without_its_password():
     text = "API request to http://ada:secret@host/api failed, not 'mysql://bo:secret@db/x' me@home"
     assert hide_passwords(text) == (

@@ -39,12 +39,13 @@ _SQL = ("postgresql", "mysql", "mssql")
 _REMOTE = ("http", "https", "databricks")
 _WRITE_AHEAD = b"\x02\x02"  # bytes 18 and 19 of a SQLite file in this mode
 _REFUSAL = re.compile(r"password|authenti|denied|unauthorized|\b40[13]\b", re.IGNORECASE)
-_IMPATIENCE = {  # MLflow's own values keep a call waiting for minutes, and name each run twice
+_IMPATIENCE = {  # the defaults keep a call waiting for minutes, and name each run twice
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "PGCONNECT_TIMEOUT": "20",  # of PostgreSQL's clients
 }
 
 
@@ -167,7 +168,7 @@ def every(page: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
 
 
 def limit_waiting(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Bound MLflow's HTTP retries, where the user did not: about a minute for a silent server."""
+    """Bound waits for a silent server, where the user did not: about a minute a call."""
     for name, value in _IMPATIENCE.items():
         environ.setdefault(name, value)
 

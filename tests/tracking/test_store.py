@@ -1,6 +1,7 @@
 """Where runs go."""
 
 import os
+import socket
 import sqlite3
 import sys
 import time
@@ -51,7 +52,15 @@ def test_patience_that_the_user_set_stays():
     environ = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "9"}
     limit_waiting(environ)
     assert environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
-    assert environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "20"
+    assert environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == environ["PGCONNECT_TIMEOUT"] == "20"
+
+
+def test_a_database_that_takes_a_connection_and_says_nothing_is_given_up(monkeypatch):
+    pytest.importorskip("psycopg")
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")  # the least that it takes
+    silent = socket.create_server(("127.0.0.1", 0))
+    with silent, pytest.raises(STORE_ERRORS, match="timeout expired"):
+        connect(f"postgresql+psycopg://ada@127.0.0.1:{silent.getsockname()[1]}/db")
 
 
 def test_a_database_without_its_driver_is_an_error_that_names_it(monkeypatch):
