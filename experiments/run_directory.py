@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.settings import dump_yaml, load_config
+from experiments.dataset import data_changes
+from experiments.settings import apart, dump_yaml, load_config
 from recsys.artifacts import locked, new_directory, replacement
 from recsys.config import Config
 from recsys.config.section import flatten, nest
@@ -85,7 +86,7 @@ class RunDirectory:
             raise ArtifactError(f"{path}: must be a run directory (config.yaml in it)")
         return directory
 
-    def resume(self, config: Config, fingerprint: str) -> dict[str, Any] | None:
+    def resume(self, config: Config, dataset: Mapping[str, Any]) -> dict[str, Any] | None:
         """Make the settings those of the run, which is to go on with them.
 
         Returns:
@@ -96,10 +97,12 @@ class RunDirectory:
         """
         check_resumable(load_config(self.config_path), config)
         state = load_checkpoint(self.checkpoint_path) if self.checkpoint_path.exists() else None
-        if state is not None and state["fingerprint"] != fingerprint:
+        if state is not None and state["fingerprint"] != dataset["fingerprint"]:
+            record = self.read_record()
+            before = state if record is None else record.dataset
             raise ConfigError(
-                f"a resumed run must have the data it began with: {self.path} was trained on "
-                f"{state['fingerprint']}, got {fingerprint}"
+                f"a resumed run must have the data it began with, but of {self.path} "
+                f"{data_changes(before, dataset)}"
             )
         self.write_config(config)
         return state
@@ -203,6 +206,5 @@ def check_resumable(before: Config, now: Config) -> None:
         )
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name) and not name.startswith(MAY_CHANGE_ON_RESUME):
-            raise ConfigError(
-                f"a resumed run must keep '{name}': it was {old.get(name)!r}, got {new.get(name)!r}"
-            )
+            was, got = apart(old.get(name), new.get(name))
+            raise ConfigError(f"a resumed run must keep '{name}': it was {was}, got {got}")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from experiments.console import RunConsole
+from experiments.dataset import describe_dataset
 from experiments.environment import describe_environment, peak_memory_mb
 from experiments.run_directory import RunDirectory
 from experiments.signals import Interrupted, held, interruptible
@@ -24,7 +25,7 @@ from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.sample.bookshop import load_world
 from recsys.errors import BookendsError, ConfigError
-from recsys.evaluation.evaluation import Evaluation, most_held_out
+from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.held_out import held_out_pairs
 from recsys.pipeline import build_refit_trainer, build_trainer, evaluate_model
 from recsys.recommender import Recommender
@@ -128,7 +129,7 @@ def run(
         if directory is None:
             directory = RunDirectory.create(config)
         else:
-            state = directory.resume(config, prepared.fingerprint)
+            state = directory.resume(config, describe_dataset(prepared))
         if state is not None:
             trainer.load_state_dict(state["trainer"])
         with directory.in_use():
@@ -252,26 +253,6 @@ def _open_tracking(current: _Run) -> None:
 def _held_for(tracked: TrackedRun) -> AbstractContextManager[None]:
     """Signals wait for a database, which an exception cuts in a transaction; not for a server."""
     return nullcontext() if is_server(tracked.tracking_uri) else held()
-
-
-def describe_dataset(prepared: Prepared) -> dict[str, Any]:
-    """What a record says of the data."""
-    return {
-        "fingerprint": prepared.fingerprint,
-        "sources": prepared.sources,
-        "n_users": len(prepared.users),
-        "n_items": len(prepared.items),
-        "n_warm_users": prepared.n_warm_users,
-        "n_warm_items": prepared.n_warm_items,
-        "train": len(prepared.train),
-        "validation": len(prepared.validation),
-        "test": len(prepared.test),
-        "most_held_out": {
-            "validation": most_held_out(prepared.validation.users),
-            "test": most_held_out(prepared.test.users),
-        },
-        "split": dataclasses.asdict(prepared.split),
-    }
 
 
 def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import difflib
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,6 +24,7 @@ from recsys.errors import ConfigError
 Tree = dict[str, Any]
 COMMAND_LINE = "command line"
 SHOWN_PROBLEMS = 3
+SHOWN_LETTERS = 200  # of a value
 SETTINGS_INTRO = """# Settings
 
 `bookends config template --page` writes this page from the settings themselves. A YAML file holds
@@ -127,6 +129,17 @@ def parse_overrides(arguments: Sequence[str]) -> Tree:
     except SettingsError as error:
         message = str(error).removeprefix("error parsing CLI: ")
         raise ConfigError(f"{COMMAND_LINE}: {message}") from None
+
+
+def apart(old: Any, new: Any) -> tuple[str, str]:
+    """Two values as Python writes them, long ones from shortly before they begin to differ."""
+    texts = repr(old), repr(new)
+    is_long = max(map(len, texts)) > SHOWN_LETTERS
+    pairs = enumerate(zip_longest(*texts))
+    begin = next((place for place, (one, other) in pairs if one != other), 0)
+    start = max(0, begin - 20) if is_long else 0
+    was, got = (f"{'...' * bool(start)}{text[start:]:.{SHOWN_LETTERS}}" for text in texts)
+    return was, got
 
 
 def read_yaml(path: Path) -> Tree:

@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.runner import check_sources, configure_torch, describe_dataset
+from experiments.dataset import data_changes, describe_dataset
+from experiments.runner import check_sources, configure_torch
 from experiments.settings import (
     Tree,
+    apart,
     check_config,
     flatten,
     merge,
@@ -52,8 +54,6 @@ from sweeps.storage import open_storage, refuse_shared
 from sweeps.study import SETTINGS_KEY
 from tracking.processes import Owner
 from tracking.store import resolve_uri, without_password
-
-COUNTS = ("n_users", "n_items", "train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -247,42 +247,37 @@ def _grid(session: Session) -> list[Params]:
 
 def _check_same(session: Session) -> None:
     state, name = session.state, session.directory.name
-    old, new = flatten(state.settings.identity()), flatten(session.settings.identity())
+    old, new = _resolved(state.settings), _resolved(session.settings)
     for setting in [*old, *(new.keys() - old.keys())]:
-        if old.get(setting) != new.get(setting):
+        before, now = old.get(setting), new.get(setting)
+        if before != now:
+            is_file = setting.endswith("_path") and _is_other_data(session)
+            changes = f" ({_data_changes(session)})" if is_file else ""
+            was, got = apart(before, now)
             raise ConfigError(
-                f"the sweep '{name}' must keep '{setting}': it was "
-                f"{old.get(setting)!r:.200}, got {new.get(setting)!r:.200}; give another --name"
+                f"the sweep '{name}' must keep '{setting}': it was {was}, got {got}{changes}; "
+                "give another --name"
             )
     _check_data(session)
 
 
+def _resolved(settings: SweepSettings) -> dict[str, Any]:
+    """What must stay the same, by dotted name, however it was given."""
+    base = check_config(settings.base, {}, origin="base configuration")
+    return flatten(settings.identity() | {"base": base.model_dump(mode="json")})
+
+
 def _check_data(session: Session) -> None:
-    state = session.state
-    if state.fingerprint != session.prepared.fingerprint:
-        before = state.dataset or {"fingerprint": state.fingerprint}
+    if _is_other_data(session):
         raise ConfigError(
             f"the sweep '{session.directory.name}' must have the data that it was begun on, but "
-            f"{_data_changes(before, describe_dataset(session.prepared))}; a new sweep needs "
-            "another --name"
+            f"{_data_changes(session)}; a new sweep needs another --name"
         )
 
 
-def _data_changes(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What is not as it was: files by name, counts with both values."""
-    old, new = before.get("sources", {}), now["sources"]
-    files = [Path(path).name for path in new if path in old and old[path] != new[path]]
-    changes = [f"the content of {' and '.join(files)} has changed"] if files else []
-    changes += [
-        f"'{path}' is {what}"
-        for what, paths in (("new", new.keys() - old.keys()), ("gone", old.keys() - new.keys()))
-        for path in sorted(paths)
-        if old
-    ]
-    changes += [
-        f"{name.removeprefix('n_')} were {before[name]:,}, now {now[name]:,}"
-        for name in COUNTS
-        if name in before and before[name] != now[name]
-    ]
-    # Same files and counts: what prepares them has changed.
-    return ", ".join(changes) or f"it was {before['fingerprint']}, now {now['fingerprint']}"
+def _is_other_data(session: Session) -> bool:
+    return session.state.fingerprint != session.prepared.fingerprint
+
+
+def _data_changes(session: Session) -> str:
+    return data_changes(session.state.data, describe_dataset(session.prepared))

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from experiments.dataset import describe_dataset
 from experiments.environment import describe_environment
-from experiments.runner import describe_dataset
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.local import local_pool

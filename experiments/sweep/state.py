@@ -93,6 +93,11 @@ class SweepState(BaseModel):
     best_run_name: str | None = None
     """The run that was."""
 
+    @property
+    def data(self) -> dict[str, Any]:
+        """What it keeps of the data, at least their fingerprint."""
+        return {"fingerprint": self.fingerprint} | self.dataset
+
 
 def load_state(storage: Storage, name: str) -> SweepState:
     """What the study of a sweep keeps.

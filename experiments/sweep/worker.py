@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 
+from experiments.dataset import data_changes, describe_dataset
 from experiments.runner import configure_torch
 from experiments.settings import Tree, check_config, flatten, merge
 from experiments.signals import Interrupted, signals_to
@@ -42,7 +43,7 @@ from experiments.sweep.trial import (
     validation_vectors,
 )
 from recsys.config import Config
-from recsys.data.dataset import prepare_cached
+from recsys.data.dataset import Prepared, prepare_cached
 from recsys.errors import ArtifactError, BookendsError, ConfigError
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Vectors
@@ -140,6 +141,17 @@ class StopCheck:
             self.beat()
 
 
+def _check_data(study: str, state: SweepState, found: Prepared, *, is_cut: bool) -> None:
+    if found.fingerprint == state.fingerprint:
+        return
+    sealed = ("train", "validation", "test") if is_cut else ("test",)
+    here = {name: of for name, of in describe_dataset(found).items() if name not in sealed}
+    raise ConfigError(
+        f"this machine must have the data that the study '{study}' was begun on, but "
+        f"{data_changes(state.data, here)}"
+    )
+
+
 class Worker:
     """Runs trials of one stage of a sweep, one at a time."""
 
@@ -159,12 +171,7 @@ class Worker:
         configure_torch(self._base)
         share = self._settings.user_share if stage == "share" else None
         self._data = SealedData(self._base.experiment.seed, share or 1.0, place.find_data)
-        found = self._data.of(self._base).fingerprint
-        if found != state.fingerprint:
-            raise ConfigError(
-                f"the study '{assignment.study}' was begun on the data set {state.fingerprint}, "
-                f"this machine has {found}"
-            )
+        _check_data(assignment.study, state, self._data.of(self._base), is_cut=share is not None)
         self._study = open_stage(
             storage, assignment.study, stage, self._settings, self._base, state.limits[stage]
         )

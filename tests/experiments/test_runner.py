@@ -351,7 +351,9 @@ def test_resuming_on_other_data_is_refused(shop, board_settings):
     own.write_text(content)
     shop.run("moved", f"data.interactions_path={own}")
     own.write_text(content.replace(",5,", ",4,", 1))
-    assert "must have the data it began with" in shop.resume("moved", expected=2).stderr
+    refused = shop.resume("moved", expected=2).stderr
+    assert "must have the data it began with" in refused
+    assert f"the content of '{own}' has changed" in refused
 
 
 # The training on train and validation together --------------------------------------------------

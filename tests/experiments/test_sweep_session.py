@@ -20,6 +20,8 @@ from recsys.pipeline import build_trainer
 from sweeps.record import TrialRecord
 from sweeps.storage import open_storage
 
+COUNT = r"interactions were [\d,]+, now [\d,]+"
+
 
 def test_no_trial_is_ever_given_the_test_split(open_sweep, monkeypatch, work):
     seen = []
@@ -103,8 +105,24 @@ def test_other_settings_make_another_sweep_unless_it_was_named(open_sweep):
     open_sweep(name="mine")
     with pytest.raises(ConfigError, match="the sweep 'mine' must keep 'seed': it was 0, got 1"):
         open_sweep(name="mine", seed=1)
-    with pytest.raises(ConfigError, match=r"'base.training.batch_size': it was 16, got '8'"):
+    with pytest.raises(ConfigError, match=r"'base.training.batch_size': it was 16, got 8;"):
         open_sweep("--training.batch_size", "8", name="mine")
+    with pytest.raises(ConfigError, match=r"'base.training.weight_decay': it was 0.0, got 0.5;"):
+        open_sweep("--training.weight_decay", "0.5", name="mine")
+
+
+def test_a_setting_counts_by_its_value_however_it_is_given(open_sweep):
+    begun = open_sweep(name="mine")
+    again = open_sweep("--training.batch_size", "16", "--training.weight_decay", "0", name="mine")
+    assert again.directory == begun.directory and again.state.sessions == 2
+
+
+def test_long_values_are_shown_where_they_differ(open_sweep):
+    rates = [step / 1024 for step in range(1, 101)]
+    open_sweep(name="mine", space={"training.learning_rate": {"choice": rates}})
+    rates[90] = 0.5
+    with pytest.raises(ConfigError, match=r"it was \.{3}.{20}088867[\d., ]*\], got \.{3}.{20}5, "):
+        open_sweep(name="mine", space={"training.learning_rate": {"choice": rates}})
 
 
 @pytest.mark.parametrize(
@@ -133,20 +151,23 @@ def test_other_data_are_refused_for_a_sweep_that_was_named(open_sweep, sweep_sho
     begun = open_sweep("--data.interactions_path", str(own), name="mine")
     begun.record("interrupted", "received SIGINT").write(begun.directory.path)
     own.write_text(content.replace(",5,", ",4,", 1))
-    with pytest.raises(ConfigError, match=r"but the content of users.csv has changed"):
+    changed = rf"but the content of '{own}' has changed; a new sweep needs"
+    with pytest.raises(ConfigError, match=changed):
         send_sweep(begun.directory.path)
-    with pytest.raises(
-        ConfigError, match=r"but the content of users.csv has changed; a new sweep needs"
-    ):
+    with pytest.raises(ConfigError, match=changed):
         open_sweep("--data.interactions_path", str(own), name="mine")
     lines = content.splitlines(keepends=True)
     own.write_text("".join(lines[:-1]))
-    with pytest.raises(ConfigError, match=r"users.csv has changed, .* were [\d,]+, now [\d,]+"):
+    with pytest.raises(ConfigError, match=f"users.csv' has changed, .*{COUNT}"):
         open_sweep("--data.interactions_path", str(own), name="mine")
     other = sweep_shop / "others.csv"
     other.write_text("".join(lines[:-1]))
-    with pytest.raises(ConfigError, match=r"base.data.interactions_path"):
+    said = rf"interactions_path': it was '{own}', got '{other}' \('{other}' is new to it, .*{COUNT}"
+    with pytest.raises(ConfigError, match=said):
         open_sweep("--data.interactions_path", str(other), name="mine")
+    setting = ("--data.interactions_path", str(own), "--data.min_user_interactions", "6")
+    with pytest.raises(ConfigError, match=r"min_user_interactions': it was \d, got 6;"):
+        open_sweep(*setting, name="mine")
 
 
 @pytest.mark.parametrize("first", [50, 2])
@@ -231,9 +252,14 @@ def test_a_worker_on_other_data_is_refused(open_sweep, sweep_shop, board_setting
     session = open_sweep()
     own = sweep_shop / "users.csv"
     content = Path(board_settings["data"]["interactions_path"]).read_text()
-    own.write_text(content.replace(",5,", ",4,", 1))
-    with pytest.raises(ConfigError, match="was begun on the data set"):
+    own.write_text("".join(content.splitlines(keepends=True)[:-1]))
+    place = session.base.data.interactions_path
+    said = (
+        f"must have the data .*, but '{own}' is new to it, '{place}' is no longer read, .*{COUNT}"
+    )
+    with pytest.raises(ConfigError, match=said) as refused:
         work(session, changes={"data": {"interactions_path": str(own)}})
+    assert "test interactions" not in str(refused.value)  # a worker has none
 
 
 def test_an_interrupted_trial_is_queued_again(open_sweep, monkeypatch, work):
