@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 
 from experiments.dataset import data_changes, describe_dataset
 from experiments.runner import check_sources, configure_torch
@@ -199,12 +200,8 @@ def _open_study(session: Session) -> None:
     first: Stage = "search" if settings.user_share is None else "share"
     if SETTINGS_KEY in main.kept():
         _check_same(session)
-    elif main.trials():
-        raise ConfigError(
-            f"the study '{main.name}' must be a sweep's, but another program made its "
-            f"{len(main.trials())} trials; give another --name"
-        )
     else:
+        _refuse_foreign(session)
         session.keep(
             created=datetime.now(UTC).isoformat(),
             fingerprint=session.prepared.fingerprint,
@@ -228,6 +225,22 @@ def _open_study(session: Session) -> None:
         study.queue(cell)
     head = {"name": directory.name, "storage": without_password(session.storage.url)}
     write_text(directory.settings_path, write_yaml(head | settings.model_dump(mode="json")))
+
+
+def _refuse_foreign(session: Session) -> None:
+    """Refuse to begin where there are trials, or the study of a stage, already."""
+    main, known = session.main, optuna.get_all_study_names(session.storage.backend)
+    stages = [name for name in (f"{main.name}.share", f"{main.name}.finalists") if name in known]
+    if main.trials():
+        raise ConfigError(
+            f"the study '{main.name}' must be a sweep's, but another program made its "
+            f"{len(main.trials())} trials; give another --name"
+        )
+    if stages:
+        raise ConfigError(
+            f"the studies of a new sweep '{main.name}' must be new, but there is one of the name "
+            f"'{stages[0]}'; give another --name"
+        )
 
 
 def _grid(session: Session) -> list[Params]:

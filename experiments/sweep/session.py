@@ -19,7 +19,7 @@ from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.local import local_pool
 from experiments.sweep.pool import Pool
-from experiments.sweep.state import Stage, SweepState, epoch_metrics, open_stage
+from experiments.sweep.state import Stage, SweepState, epoch_metrics, open_stage, read_state
 from recsys.config import Config
 from recsys.data.dataset import Prepared
 from recsys.evaluation.tables import Cell
@@ -70,7 +70,7 @@ class Session:
     @property
     def state(self) -> SweepState:
         """What the study keeps beside its trials, as it is now."""
-        return SweepState.model_validate(self.main.kept())
+        return read_state(self.main.kept(), self.main.name)
 
     def keep(self, **values: Any) -> None:
         """Let the study keep fields of its state."""

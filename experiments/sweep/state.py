@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from experiments.settings import flatten
 from recsys.config import Config
+from recsys.errors import ConfigError
 from recsys.reporting.results import one_held_out
 from sweeps.pruners import build_pruner
 from sweeps.record import EarlierSweep, Numbers, SearchEnd, TestLook, TunedBaseline
@@ -105,7 +106,24 @@ def load_state(storage: Storage, name: str) -> SweepState:
     Raises:
         ConfigError: there is no such study, or no sweep made it.
     """
-    return SweepState.model_validate(load_kept(storage, name))
+    return read_state(load_kept(storage, name), name)
+
+
+def read_state(kept: Mapping[str, Any], name: str) -> SweepState:
+    """The state that the study of this name keeps.
+
+    Raises:
+        ConfigError: what it keeps is not that of a sweep.
+    """
+    try:
+        return SweepState.model_validate(kept)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ConfigError(
+            f"the study '{name}' must be a sweep's of this version, but another program or "
+            f"version made it ('{where}': {problem['msg'].lower()}); give another --name"
+        ) from None
 
 
 def open_stage(

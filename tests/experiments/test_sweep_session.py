@@ -13,6 +13,7 @@ from experiments.sweep import opening, trial, worker
 from experiments.sweep.delivery import send_sweep
 from experiments.sweep.parent import agreement, promote
 from experiments.sweep.session import progress_points
+from experiments.sweep.state import load_state
 from experiments.sweep.trial import measure, seal, train
 from experiments.sweep.worker import StopCheck
 from recsys.errors import ConfigError
@@ -142,6 +143,34 @@ def test_a_study_of_another_program_is_refused_and_left_alone(
     with pytest.raises(ConfigError, match=message):
         open_sweep(name="fusion", storage=storage)
     assert study.user_attrs == {} and len(study.trials) == 1
+
+
+@pytest.mark.parametrize("stage", ["share", "finalists"])
+def test_a_stage_of_a_new_sweep_takes_no_trials_of_another_program(open_sweep, tmp_path, stage):
+    storage = f"sqlite:///{tmp_path}/team.db"
+    backend = open_storage(storage).backend
+    study = optuna.create_study(study_name=f"own.{stage}", storage=backend, direction="maximize")
+    study.add_trial(optuna.trial.create_trial(value=5.89))
+    with pytest.raises(
+        ConfigError, match=f"must be new, but there is one of the name 'own.{stage}"
+    ):
+        open_sweep(name="own", storage=storage)
+    assert len(study.trials) == 1
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_study_with_settings_of_another_program_is_refused_in_one_line(
+    open_sweep, tmp_path, direction
+):
+    storage = f"sqlite:///{tmp_path}/team.db"
+    backend = open_storage(storage).backend
+    study = optuna.create_study(study_name="own", storage=backend, direction=direction)
+    study.set_user_attr("settings", {"lr": 1})
+    said = r"^the study 'own' must be a sweep's of this version, but .* give another --name$"
+    with pytest.raises(ConfigError, match=said):
+        open_sweep(name="own", storage=storage)
+    with pytest.raises(ConfigError, match=said):
+        load_state(open_storage(storage), "own")
 
 
 def test_other_data_are_refused_for_a_sweep_that_was_named(open_sweep, sweep_shop, board_settings):

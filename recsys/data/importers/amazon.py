@@ -41,7 +41,9 @@ INTERACTION_FILES = (
 _INTERACTION_FIELDS = ("user_id", "parent_asin", "rating", "timestamp")
 _ROOT = "Books"
 _PRICE = re.compile(
-    r"(?:from\s+)?(?:[$€£¥]|[A-Z]{3}\b)?\s*(\d[\d.,]*(?:\s\d{3}(?!\d)[\d.,]*)*)", re.IGNORECASE
+    r"(?:from\s+)?(?:[$€£¥]|[A-Z]{3}\b)?\s*([0-9][0-9.,]*(?:[\s'’][0-9]{3}(?!\d)[0-9.,]*)*)"
+    r"(?!['’e]?\d)",  # else a part of it would pass for the price
+    re.IGNORECASE,
 )
 _CENTS = re.compile(r"[.,](\d\d?)$")
 _YEAR = re.compile(r"\b(1[5-9]\d\d|20\d\d)\b")
@@ -118,12 +120,12 @@ def _price(value: object) -> str:
     """A price such as 9.99, "$9.99", "from 9.99" or "9,99 €" as 9.99; empty for "None" and such.
 
     One or two digits at the end are cents, whether a point or a comma is before them; other commas
-    part thousands, and so do points where there are several or commas too.
+    part thousands, and so do blanks, apostrophes, and points where there are several or commas too.
     """
     found = _PRICE.match(_text(value).strip())
     if found is None:
         return _number(value)
-    amount = re.sub(r"\s", "", found[1]).rstrip(".,")
+    amount = re.sub(r"[\s'’]", "", found[1]).rstrip(".,")
     if amount.count(".") == 1 and "," not in amount:
         return amount
     cents = _CENTS.search(amount)
