@@ -252,7 +252,8 @@ def _check(
             firsts.append((int(np.argmax(bad)), column))
     if firsts and not source.drop:
         row, column = min(firsts, key=lambda first: first[0])  # none was left out before it
-        raise DataError(_bad_value_message(source, row, column, table[column.name][row].as_py()))
+        value = table[column.name].slice(row, 1).cast(pa.string())[0].as_py()  # any year, too
+        raise DataError(_bad_value_message(source, row, column, value))
     if dropped:
         counts = ", ".join(f"{count} with {reason}" for reason, count in dropped.most_common())
         logger.warning("%s: %d rows left out: %s", source.path, dropped.total(), counts)

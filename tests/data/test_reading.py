@@ -277,6 +277,13 @@ def test_the_type_of_a_parquet_time_says_its_unit(tmp_path, type_, a_day):
     assert (tables.interactions.times // tables.ticks).tolist() == expected
 
 
+def test_a_parquet_time_beyond_the_year_9999_is_a_bad_row(tmp_path):
+    times = pa.array([253402300800], pa.timestamp("s"))
+    users = {"user_id": ["u"], "item_id": ["b1"], "timestamp": times}
+    with pytest.raises(DataError, match=r"row 1: column 'timestamp' must be .* got '10000-01-01"):
+        read_tables(config_of(tmp_path, users=users))
+
+
 def test_a_parquet_time_is_read_to_the_millisecond(tmp_path):
     times = pa.array([1500000000123456], pa.timestamp("us"))
     users = {"user_id": ["u"], "item_id": ["b1"], "timestamp": times}
