@@ -24,7 +24,7 @@ from recsys.training.optimizers import HybridOptimizer
 from recsys.training.processes import ALONE, Processes
 from recsys.training.stopping import EarlyStopping
 
-MOST_GROWTH = 10.0
+MOST_GROWTH = 100.0
 """A loss that is so many times what it was at the start says that training diverged."""
 Validate = Callable[[TwoTower], dict[str, float]]
 

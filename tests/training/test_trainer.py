@@ -76,7 +76,7 @@ def test_the_loss_is_the_sum_of_its_parts(trainer, classic):
         assert result.train_loss == sum(result.parts.values())
 
 
-@pytest.mark.parametrize("rate", [100, 1e6, 1e30])
+@pytest.mark.parametrize("rate", [1e6, 1e30])
 def test_training_that_diverges_is_told(trainer, rate):
     dot = {"model": {"similarity": "dot"}, "training": {"learning_rate": rate}}
     with pytest.raises(BookendsError, match=r"must not diverge|must be finite"):
@@ -86,9 +86,9 @@ def test_training_that_diverges_is_told(trainer, rate):
 def test_a_resumed_training_knows_how_its_loss_began(trainer):
     fresh = trainer()
     next(fresh.epochs())
-    fresh._check_convergence(9 * max(fresh.history[0].train_loss, 1.0), first=1e9)
+    fresh._check_convergence(99 * max(fresh.history[0].train_loss, 1.0), first=1e9)
     with pytest.raises(BookendsError, match="the loss of epoch 2 is"):
-        fresh._check_convergence(11 * max(fresh.history[0].train_loss, 1.0), first=1e9)
+        fresh._check_convergence(101 * max(fresh.history[0].train_loss, 1.0), first=1e9)
 
 
 def test_steps_tell_of_every_positive_and_of_the_mean_loss(trainer, model_form):
