@@ -59,12 +59,13 @@ def signature(item_columns: Sequence[str]) -> ModelSignature:
 
     ``item_columns`` are what it takes of a new item: texts, then numbers.
     """
-    number = AnyType()  # type: ignore[no-untyped-call]  # MLflow's "double" refuses whole prices
+    # Checked by the model: MLflow's "double" refuses whole prices, its "string" a table of no rows.
+    number = text = AnyType()  # type: ignore[no-untyped-call]
     columns: dict[str, Any] = {
-        "user_id": "string",
+        "user_id": text,
         "liked": Array(DataType.string),
         "liked_ratings": Array(DataType.double),
-        "item_id": "string",
+        "item_id": text,
     } | {name: "string" if name in TEXT_FIELDS else number for name in item_columns}
     inputs = [ColSpec(kind, name, required=False) for name, kind in columns.items()]
     types = {"position": "long", "rank": "long", "score": "double"}

@@ -143,7 +143,7 @@ def test_no_rows_are_no_answers(model, column, task):
 
 def test_a_number_for_a_text_is_told_to_be_quoted(model):
     with pytest.raises(MlflowException, match=r"must hold texts, got 1; write \"1\"$"):
-        model.unwrap_python_model().predict(None, pd.DataFrame({"user_id": [1]}), {})
+        ask(model, {"user_id": [1]})
 
 
 class Echo:
