@@ -20,7 +20,7 @@ from experiments.launcher import Launcher
 from experiments.ray_cluster import POLL_SECONDS, joined, n_cpus, thread_variables
 from experiments.sweep.pool import Pool
 from experiments.sweep.proxy import served
-from experiments.sweep.remote import Remote, work
+from experiments.sweep.remote import Remote, whole_paths, work
 from experiments.sweep.session import Session
 from experiments.sweep.shipping import ShippedFile, ship
 from experiments.sweep.state import Assignment, Stage
@@ -170,19 +170,12 @@ class Cluster:
             self._data = ship(cache_path(config, session.prepared.fingerprint), ray.put)
         uri = None if session.tracked is None else session.tracked.uri
         is_reached = uri is not None and (not others or urlsplit(uri).hostname is not None)
-        paths = {f"{name}_path": place for name, place in config.sources.items()}
-        paths["cache_dir"] = asked or config.cache_dir
         return Remote(
             launch=uuid.uuid4().hex,
             parent=Owner.current(),
             address=address,
             data=self._data,
-            changes={
-                "data": {
-                    name: str(place.absolute() if isinstance(place, Path) else place)
-                    for name, place in paths.items()
-                }
-            },
+            changes={"data": whole_paths(config, asked)},
             tracking_uri=uri if is_reached else None,  # a file of ours: sent from here at the end
         )
 

@@ -112,6 +112,16 @@ def _finder(remote: Remote, fingerprint: str, get: Callable[[Any], Any]) -> Find
     return find
 
 
+def whole_paths(config: DataConfig, cache_dir: Path | None) -> dict[str, str]:
+    """The settings of the data that name files, as they hold in any working directory."""
+    places: dict[str, Path | str] = {f"{name}_path": at for name, at in config.sources.items()}
+    places["cache_dir"] = cache_dir or config.cache_dir
+    return {
+        name: str(place.absolute() if isinstance(place, Path) else place)
+        for name, place in places.items()
+    }
+
+
 def _prepare_here(config: DataConfig, seed: int) -> Prepared:
     missing = [
         place for place in config.sources.values() if isinstance(place, Path) and not place.exists()

@@ -18,9 +18,10 @@ from experiments.sweep.launcher import launching
 from experiments.sweep.parent import mend
 from experiments.sweep.pool import life_of
 from experiments.sweep.proxy import put_file, served
-from experiments.sweep.remote import Remote, work
+from experiments.sweep.remote import Remote, whole_paths, work
 from experiments.sweep.shipping import receive, ship
 from experiments.sweep.state import Assignment
+from recsys.config import DataConfig
 from recsys.data.dataset import cache_path
 from recsys.errors import ArtifactError, ConfigError, TrackingError
 from tracking.processes import Owner
@@ -243,6 +244,15 @@ def test_each_worker_reserves_what_it_was_given(cluster, open_sweep, capsys):
     assert [each[1].index for each in started] == [0, 1]
     printed = capsys.readouterr().out.replace("\n", " ")
     assert "has 1 CPUs, 2 workers want 4" in printed and "has 0 GPUs, 2 workers want 1" in printed
+
+
+def test_inputs_at_an_address_are_the_same_from_any_directory():
+    config = DataConfig(books_path="s3://shop/books.csv", interactions_path="users.csv")
+    assert whole_paths(config, Path("/kept")) == {
+        "books_path": "s3://shop/books.csv",
+        "interactions_path": str(Path("users.csv").absolute()),
+        "cache_dir": "/kept",
+    }
 
 
 def test_other_machines_are_sent_the_data_and_told_of_no_file_of_this_one(
