@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -37,17 +36,15 @@ def joined(options: Launcher) -> Iterator[None]:
         ConfigError: none answers at the address.
     """
     address = options.ray_address or "auto"
-    before = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)
-        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
+        with held():  # Ray swallows what signals raise, and would end us in the middle of anything
+            ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         head = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"a Ray cluster must answer at '{address}' ('ray start --head' begins one), but: {head}"
         ) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)  # Ray's would end us in the middle of anything
     try:
         yield
     finally:
@@ -86,9 +83,10 @@ def done_on_cluster(
     )
     waiting = iter(items)
     running: dict[Any, Item] = {}
-    _warn_of_none(options)
+    with held():
+        _warn_of_none(options)
     while True:
-        with held():  # Ray swallows what signals raise
+        with held():
             for item in islice(waiting, max(0, QUEUED * _places(options) - len(running))):
                 running[task.remote(work, item)] = item
             ready = ray.wait(list(running), timeout=0)[0] if running else []

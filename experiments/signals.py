@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Timer
 from types import FrameType
 
+AGAIN_SECONDS = 0.05
 _SETTLED = (signal.SIG_IGN, signal.SIG_DFL)
 
 
@@ -43,15 +47,32 @@ def interruptible() -> Iterator[None]:
     """Make the first SIGINT or SIGTERM within raise :class:`Interrupted`.
 
     A second SIGINT ends the process at once. A SIGTERM after the first signal is ignored: ``mlflow
-    run`` answers a Ctrl-C, which reached us too, with a SIGTERM of its own.
+    run`` answers a Ctrl-C, which reached us too, with a SIGTERM of its own. Where the first came
+    upon a finalizer, out of which Python lets no exception, it comes again.
     """
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         _expect_no_more()
         raise Interrupted(number)
 
-    with signals_to(interrupt):
-        yield
+    def again(number: int) -> None:
+        if signal.getsignal(number) is interrupt:  # no second came meanwhile, nor the end
+            os.kill(os.getpid(), number)
+
+    def unraisable(args: sys.UnraisableHookArgs) -> None:
+        if not isinstance(args.exc_value, Interrupted):
+            before(args)
+            return
+        number = args.exc_value.signal_number
+        signal.signal(number, interrupt)
+        Timer(AGAIN_SECONDS, again, (number,)).start()
+
+    before, sys.unraisablehook = sys.unraisablehook, unraisable
+    try:
+        with signals_to(interrupt):
+            yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextmanager
@@ -73,11 +94,12 @@ def first_sigint_to(note: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Within :func:`interruptible`, have a first signal wait for the end of the block.
+    """Within :func:`interruptible`, have a first signal act at the end of the block.
 
-    For calls that an exception at any of their lines could leave half done: a database connection
-    that was cut in a transaction goes on to lock out the next one. A second SIGINT still ends the
-    process at once, so that nobody waits for a store that does not answer.
+    For calls that an exception at any of their lines could leave half done (a database connection
+    that was cut in a transaction goes on to lock out the next one), and for those that swallow it,
+    as Ray's do. A second SIGINT still ends the process at once, so that nobody waits for a store
+    that does not answer.
     """
     waiting: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -92,10 +114,10 @@ def held() -> Iterator[None]:
     try:
         yield
     finally:
-        if waiting:
-            raise Interrupted(waiting[0])
         for number, handler in before.items():
             signal.signal(number, handler)
+        if waiting:
+            signal.raise_signal(waiting[0])
 
 
 def _expect_no_more() -> None:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from optuna.trial import FrozenTrial
 
 from experiments.launcher import LOCAL, Launcher
-from experiments.signals import Interrupted, first_sigint_to, interruptible
+from experiments.signals import Interrupted, first_sigint_to, held, interruptible
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.delivery import deliver_trials
 from experiments.sweep.finish import finish, measure_error
@@ -57,7 +57,7 @@ def sweep(request: SweepRequest, console: SweepConsole, launcher: Launcher = LOC
         Interrupted: a signal ended it; the same command goes on.
         BookendsError: something the user can mend.
     """
-    with launching(launcher) as new_pool, interruptible():
+    with interruptible(), launching(launcher) as new_pool:
         session = begin(request, console)
         session.new_pool = new_pool
         try:
@@ -131,7 +131,9 @@ def run_stage(
         title: shown over its trials.
         asked: set where the user would have it end now.
     """
-    tracked, pool = session.tracked, session.new_pool(session, stage)
+    tracked = session.tracked
+    with held():
+        pool = session.new_pool(session, stage)
     with session.console.trials(title, session.settings.objectives, session.trials(study)), pool:
         mend(session, study)
         deliver_trials(session)  # what the store missed while it was away

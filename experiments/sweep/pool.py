@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
+from experiments.signals import held
 from tracking.processes import Life, Owner
 
 MOST_REPLACEMENTS = 5
@@ -56,13 +57,15 @@ class Pool:
         """Start workers that do not run, at most so many in all."""
         for index in range(min(wanted, self.n_workers)):
             if index not in self._running:
-                self._running[index] = self.start_worker(index)
+                with held():  # none may be started and forgotten
+                    self._running[index] = self.start_worker(index)
 
     def collect(self) -> bool:
         """Forget the workers that ended; gives whether any of them died."""
         before = self._replaced
         for index, worker in list(self._running.items()):
-            how = worker.ended()
+            with held():  # Ray swallows what signals raise
+                how = worker.ended()
             if how is None:
                 continue
             del self._running[index]
@@ -88,8 +91,9 @@ class Pool:
 
     def stop(self) -> None:
         """Ask all workers to end and wait until they have."""
-        for worker in self._running.values():
-            worker.terminate()
+        with held():
+            for worker in self._running.values():
+                worker.terminate()
         deadline = time.monotonic() + ENDING_SECONDS
         for worker in self._running.values():
             if not worker.wait(max(0.0, deadline - time.monotonic())):

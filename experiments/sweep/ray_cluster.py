@@ -18,6 +18,7 @@ from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
 from experiments.launcher import Launcher
 from experiments.ray_cluster import POLL_SECONDS, joined, n_cpus, thread_variables
+from experiments.signals import held
 from experiments.sweep.pool import Pool
 from experiments.sweep.proxy import served
 from experiments.sweep.remote import Remote, whole_paths, work
@@ -72,11 +73,14 @@ class RayWorker:
     def wait(self, timeout: float) -> bool:
         """Wait for its end, at most so many seconds; gives whether it ended."""
         deadline = time.monotonic() + timeout
-        while not self._is_done():  # Ray, which would wait itself, swallows what signals raise
+        while True:  # Ray, which would wait itself, swallows what signals raise
+            with held():
+                is_done = self._is_done()
+            if is_done:
+                return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL_SECONDS)
-        return True
 
     def kill(self) -> None:
         """End it now, and wait until it has."""

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,29 @@ def test_after_a_first_signal_nothing_is_held():
         with held():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_a_signal_that_comes_upon_a_finalizer_is_not_lost():
+    class Ends:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)  # the handler runs here, and Python swallows what it raises
+
+    before = sys.unraisablehook
+    with interruptible(), pytest.raises(Interrupted):
+        Ends()
+        time.sleep(20)
+    assert sys.unraisablehook is before
+
+
+def test_what_else_a_finalizer_raises_is_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(str(args.exc_value)))
+
+    class Ends:
+        def __del__(self):
+            raise ValueError("mine")
+
+    with interruptible():
+        Ends()
+    assert told == ["mine"]
