@@ -81,19 +81,20 @@ def run(
     'bookends config show' lists them all.
     """
     from experiments.console import RunConsole
-    from experiments.processes import follow, training_processes
+    from experiments.processes import follow, said_by_first, training_processes
     from experiments.run_directory import RunDirectory
     from experiments.runner import run as run_job
     from experiments.settings import load_config
 
     if config is not None and resume is not None:
         raise click.UsageError("--resume takes the settings of the run; --config is not for it")
-    directory = None if resume is None else RunDirectory.open(resume)
-    settings = load_config(config if directory is None else directory.config_path, overrides)
-    if prepared:
-        from recsys.data.dataset import check_prepared
+    with said_by_first():
+        directory = None if resume is None else RunDirectory.open(resume)
+        settings = load_config(config if directory is None else directory.config_path, overrides)
+        if prepared:
+            from recsys.data.dataset import check_prepared
 
-        check_prepared(settings.data, settings.experiment.seed)
+            check_prepared(settings.data, settings.experiment.seed)
     with training_processes(processes, settings) as together:
         if not together.is_first:
             follow(settings, together)

@@ -30,6 +30,21 @@ ADDRESS = "BOOKENDS_ADDRESS"
 
 
 @contextmanager
+def said_by_first() -> Iterator[None]:
+    """For what every process on a machine finds: where it fails, only the first of them says why.
+
+    Raises:
+        BookendsError: what did, in the first.
+    """
+    try:
+        yield
+    except BookendsError:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            raise
+        sys.exit(2)
+
+
+@contextmanager
 def training_processes(n: int, config: Config) -> Iterator[Processes]:
     """The processes that train together, this one among them.
 
@@ -39,7 +54,8 @@ def training_processes(n: int, config: Config) -> Iterator[Processes]:
         ConfigError: torchrun started this one, and n is above 1, or said only a part.
         BookendsError: they do not meet.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    with said_by_first():
+        size = _number("WORLD_SIZE", least=1)
     if n > 1 and size > 1:
         raise ConfigError(f"'--processes' must not be given under torchrun, got {n}")
     if n > 1:
@@ -56,10 +72,21 @@ def training_processes(n: int, config: Config) -> Iterator[Processes]:
                 f"with WORLD_SIZE={size} in the environment {' and '.join(missing)} must be there "
                 "as well, as torchrun sets them"
             )
-        rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        rank, local = _number("RANK", least=0), _number("LOCAL_WORLD_SIZE", least=1)
         device = resolve_device(config.model.device)
         with joined(rank, size, address, device, local_size=local) as processes:
             yield processes
+
+
+def _number(name: str, *, least: int) -> int:
+    """A number that torchrun sets in the environment; the least where it has not."""
+    text = os.environ.get(name, str(least))
+    if not text.isdecimal() or int(text) < least:
+        raise ConfigError(
+            f"{name} in the environment must be a whole number, at least {least}, as torchrun sets "
+            f"it, got '{text}'"
+        )
+    return int(text)
 
 
 @contextmanager

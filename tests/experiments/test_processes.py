@@ -160,3 +160,25 @@ def test_processes_are_counted_once(shop, monkeypatch):
     assert refused.stderr == "bookends: '--processes' must not be given under torchrun, got 2\n"
     refused = CliRunner().invoke(main, WORDS)
     assert refused.exit_code == 2 and "MASTER_ADDR and MASTER_PORT must be there" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("WORLD_SIZE", "two"), ("WORLD_SIZE", "0"), ("RANK", "-1")]
+)
+def test_what_torchrun_sets_must_be_numbers(shop, monkeypatch, name, value):
+    given = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for each, text in (given | {name: value}).items():
+        monkeypatch.setenv(each, text)
+    refused = CliRunner().invoke(main, WORDS)
+    assert refused.exit_code == 2
+    assert f"{name} in the environment must be a whole number" in refused.stderr
+    assert f"got '{value}'" in refused.stderr
+
+
+@pytest.mark.parametrize(("local_rank", "n_lines"), [("0", 1), ("1", 0)])
+def test_a_wrong_setting_is_said_once_a_machine(shop, monkeypatch, local_rank, n_lines):
+    for name, value in {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": local_rank}.items():
+        monkeypatch.setenv(name, value)
+    refused = CliRunner().invoke(main, [*WORDS, "--training.num_epochs=none"])
+    assert refused.exit_code == 2
+    assert len(refused.stderr.splitlines()) == n_lines
