@@ -85,7 +85,8 @@ class QuoteCheckedFile:
 
     def __init__(self, file: BinaryIO | gzip.GzipFile, separator: str) -> None:
         self._file = file
-        self._around = np.frombuffer(f'{separator}"\r\n'.encode(), np.uint8)
+        self._is_around = np.zeros(256, dtype=bool)
+        self._is_around[list(f'{separator}"\r\n'.encode())] = True
         self._before = b"\n"
         self._last = b""  # not looked at yet, since what follows it is not known
         self._n_quotes = 0
@@ -105,17 +106,17 @@ class QuoteCheckedFile:
     def _check(self, text: bytes) -> None:
         """Look at the text, but for its last byte, which is looked at next."""
         known = self._before + text
-        if known.count(b"\r", 1, -1) != known.count(b"\r\n", 1):
-            raise pa.ArrowInvalid("a line ends in CR alone")
         self._before, self._last = known[-2:-1], known[-1:]
+        if b"\r" in known and known.count(b"\r", 1, -1) != known.count(b"\r\n", 1):
+            raise pa.ArrowInvalid("a line ends in CR alone")
         if known.find(b'"', 1, -1) < 0:
             return
         seen = np.frombuffer(known, np.uint8)
-        places = 1 + np.flatnonzero(seen[1:-1] == _QUOTE)
-        is_opening = (self._n_quotes + np.arange(len(places))) % 2 == 0
-        self._n_quotes += len(places)
-        beside = seen[np.where(is_opening, places - 1, places + 1)]
-        if not np.isin(beside, self._around).all():
+        before = np.flatnonzero(seen[1:-1] == _QUOTE)  # of each quote, the place before it
+        first = self._n_quotes % 2  # that opens a field
+        self._n_quotes += len(before)
+        outside = seen[before[first::2]], seen[2:][before[1 - first :: 2]]
+        if not all(self._is_around[each].all() for each in outside):
             raise pa.ArrowInvalid("a quote neither begins nor ends a field")
 
 
