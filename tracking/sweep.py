@@ -13,8 +13,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow import MlflowClient
@@ -39,6 +41,7 @@ from tracking.store import (
     connect,
     ensure_experiment,
     explain,
+    plain_errors,
     resolve_uri,
     without_password,
 )
@@ -48,6 +51,8 @@ FLUSH_SECONDS = 10.0
 """A trial that lasts longer shows its epochs while it runs, at most this late."""
 PAUSE_SECONDS = 30.0
 """A worker leaves a store that failed alone so long, and twice as long after each failure more."""
+DATA_DIR = "prepared_data"
+"""Of the sweep's run: the prepared data set, where workers elsewhere are to fetch it."""
 _KEPT_HOME = (".lock", ".turn", ".log", ".npz", ".parquet", ".npy")
 _logger = logging.getLogger(__name__)
 
@@ -134,6 +139,15 @@ class SweepRun:
 
         self._try("upload files", send)
 
+    def send_data(self, files: Sequence[Path]) -> bool:
+        """Upload files of the prepared data set; gives whether all of them are there."""
+
+        def send() -> None:
+            for path in files:
+                self.run.send_file(path, PurePosixPath(DATA_DIR, path.name))
+
+        return self._try("take the prepared data", send)
+
     def end_lost(self, run_id: str | None, reason: str) -> None:
         """Mark a trial's run whose process is gone."""
 
@@ -159,7 +173,7 @@ class SweepRun:
 
         self._try("end the sweep's run", finish)
 
-    def _try(self, action: str, call: Callable[[], object]) -> None:
+    def _try(self, action: str, call: Callable[[], object]) -> bool:
         try:
             call()
         except STORE_ERRORS as error:
@@ -170,6 +184,8 @@ class SweepRun:
                 action,
                 explain(error, self.uri),
             )
+            return False
+        return True
 
 
 def open_sweep(
@@ -222,6 +238,26 @@ def open_sweep(
         dict(tags) | Owner.current().to_tags() | {KEY_TAG: key, "bookends.status": "running"},
     )
     return SweepRun(uri, run)
+
+
+@contextmanager
+def fetched_data(uri: str, run_id: str, name: str) -> Iterator[Path]:
+    """A file of the prepared data set that a sweep's run holds, here until the block ends.
+
+    Args:
+        uri: the store, as resolved.
+        run_id: the sweep's run.
+        name: of the file.
+
+    Raises:
+        TrackingError: it cannot be had.
+    """
+    what = f"the tracking store {without_password(uri)} must hold the prepared data"
+    with TemporaryDirectory() as folder:
+        with plain_errors(uri, what):
+            place = f"{DATA_DIR}/{name}"
+            path = Path(connect(uri).download_artifacts(run_id, place, folder))
+        yield path
 
 
 class TrialTracker:

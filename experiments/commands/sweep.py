@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ def sweep() -> None:
 )
 @click.option("--final/--no-final", "final_run", default=True, help="Run the winner in full.")
 @click.option(
+    "--upload-data",
+    is_flag=True,
+    help="Put the prepared data with the tracker's artifacts, for workers on other machines.",
+)
+@click.option(
     "--sweeps-dir", type=PATH, default=Path("artifacts/sweeps"), show_default=True, help="Where."
 )
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
@@ -88,6 +94,7 @@ def start(
     sweeps_dir: Path,
     name: str | None,
     storage: str | None,
+    upload_data: bool,
     overrides: tuple[str, ...],
     **options: Any,
 ) -> None:
@@ -110,6 +117,7 @@ def start(
         storage=storage,
         sweeps_dir=sweeps_dir,
     )
+    request = replace(request, upload_data=upload_data)
     console = SweepConsole()
     console.logging_to_console()
     try:

@@ -29,6 +29,7 @@ from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.first import queue_first
 from experiments.sweep.session import Session, track
+from experiments.sweep.shipping import digests
 from experiments.sweep.state import Stage, load_state, open_stage
 from experiments.sweep.trial import (
     check_measures,
@@ -40,7 +41,7 @@ from recsys.artifacts import locked
 from recsys.baselines.implicit_factors import check_installed
 from recsys.baselines.popularity import Popularity
 from recsys.config import Config
-from recsys.data.dataset import Prepared, prepare_cached
+from recsys.data.dataset import Prepared, cache_path, prepare_cached
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluation import Evaluation
@@ -66,6 +67,7 @@ class SweepRequest:
     name: str | None  # of the sweep; None makes one from the space's and the settings' digest
     storage: str | None  # of the study; None takes a journal file in the sweep's directory
     sweeps_dir: Path
+    upload_data: bool = False  # to the tracker, for workers elsewhere
 
 
 def read_request(
@@ -120,6 +122,8 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
     base = check_config(settings.base, {}, origin="base configuration")
     space = Space.of(settings.space)
     space.check(lambda given: trial_config(settings.base, given, request.space_name))
+    if request.upload_data and not base.experiment.tracking:
+        raise ConfigError("'--upload-data' must have a tracker, but 'experiment.tracking' is false")
     if request.storage is not None:
         refuse_shared(request.storage, resolve_uri(base.experiment.tracking_uri))
     configure_torch(base)
@@ -137,9 +141,20 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
         _open_study(session)
         session.keep(baselines={"popularity": popularity} | session.state.baselines)
         track(session)
+        if request.upload_data:
+            _upload_data(session)
         session.took("start-up", time.monotonic() - started)
         session.record("running").write(directory.path)
     return session
+
+
+def _upload_data(session: Session) -> None:
+    """Have the prepared data set where workers elsewhere can fetch it."""
+    folder = cache_path(session.base.data, session.prepared.fingerprint)
+    held, now = session.state.uploaded, digests(folder)
+    new = [folder / name for name, digest in now.items() if held.get(name) != digest]
+    if session.tracked is not None and session.tracked.send_data(new):
+        session.keep(uploaded=now)
 
 
 def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session:

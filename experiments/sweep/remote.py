@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,14 +15,12 @@ from experiments.settings import Tree
 from experiments.signals import Interrupted
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.proxy import open_proxy, put_file, say_where
-from experiments.sweep.shipping import ShippedFile, receive
+from experiments.sweep.shipping import ShippedFile, finder
 from experiments.sweep.state import Assignment, load_state
 from experiments.sweep.trial import FindData
 from experiments.sweep.worker import Place, StopCheck, Worker
 from recsys.config import DataConfig
-from recsys.data.dataset import Prepared, cache_path, prepare_cached
-from recsys.data.storage import is_whole
-from recsys.errors import ArtifactError, TrackingError
+from recsys.errors import TrackingError
 from sweeps.storage import open_storage
 from tracking.processes import Owner
 
@@ -64,7 +61,7 @@ def work(assignment: Assignment, remote: Remote, get: Callable[[Any], Any], node
         with stop.on_signals(), suppress(Interrupted):
             say_where(remote.address, remote.launch, node)
             state = load_state(storage, assignment.study)
-            place = _place(remote, assignment, _finder(remote, state.fingerprint, get))
+            place = _place(remote, assignment, finder(state.fingerprint, remote.data, get))
             Worker(assignment, state, remote.changes, storage, stop, place).run()
     except grpc.RpcError as error:
         details = error.details() if isinstance(error, grpc.Call) else error
@@ -95,23 +92,6 @@ def _send_finalist(address: str, *given: Any) -> None:
             put_file(address, path)
 
 
-def _finder(remote: Remote, fingerprint: str, get: Callable[[Any], Any]) -> FindData:
-    """Finds the data set of the study without its files, and others by them."""
-    own = None
-
-    def find(config: DataConfig, seed: int) -> Prepared:
-        nonlocal own
-        own = own or config  # the base's comes first
-        if config != own:
-            return _prepare_here(config, seed)
-        path = cache_path(config, fingerprint)
-        if remote.data is not None:
-            receive(path, remote.data, get)
-        return Prepared.load(path) if is_whole(path) else _prepare_here(config, seed)
-
-    return find
-
-
 def whole_paths(config: DataConfig, cache_dir: Path | None) -> dict[str, str]:
     """The settings of the data that name files, as they hold in any working directory."""
     places: dict[str, Path | str] = {f"{name}_path": at for name, at in config.sources.items()}
@@ -120,15 +100,3 @@ def whole_paths(config: DataConfig, cache_dir: Path | None) -> dict[str, str]:
         name: str(place.absolute() if isinstance(place, Path) else place)
         for name, place in places.items()
     }
-
-
-def _prepare_here(config: DataConfig, seed: int) -> Prepared:
-    missing = [
-        place for place in config.sources.values() if isinstance(place, Path) and not place.exists()
-    ]
-    if missing:
-        raise ArtifactError(  # that speaks against this machine, not against the trial
-            f"{missing[0]}: each machine of the cluster must have this file where the space varies "
-            f"'data', but {socket.gethostname()} has not"
-        )
-    return prepare_cached(config, seed)

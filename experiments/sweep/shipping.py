@@ -1,10 +1,15 @@
-"""A prepared data set on its way to machines that lack it: in parts, checked by digest."""
+"""A prepared data set on its way to machines that lack it: in parts, checked by digest.
+
+It goes through Ray's object store, or through the store in which the tracker keeps artifacts.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +17,15 @@ from typing import Any
 
 import numpy as np
 
+from experiments.sweep.trial import FindData
 from recsys.artifacts import locked, new_directory
+from recsys.config import DataConfig
+from recsys.data.dataset import Prepared, cache_path, prepare_cached
 from recsys.data.storage import is_whole
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, TrackingError
 
 PART_BYTES = 64 << 20
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,70 @@ def _shipped(path: Path, put: Callable[[Any], Any]) -> ShippedFile:
             digest.update(part)
             parts.append(put(np.frombuffer(part, np.uint8)))
     return ShippedFile(path.name, digest.hexdigest(), tuple(parts))
+
+
+def digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a directory, by its name."""
+    found = {}
+    for each in sorted(path.iterdir()):
+        with each.open("rb") as file:
+            found[each.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def uploaded(known: Mapping[str, str]) -> tuple[ShippedFile, ...]:
+    """The files of a directory that was uploaded whole: each one part, which its name stands for.
+
+    Args:
+        known: digest of each, by its name.
+    """
+    return tuple(ShippedFile(name, digest, (name,)) for name, digest in known.items())
+
+
+def finder(
+    fingerprint: str, files: tuple[ShippedFile, ...] | None, get: Callable[[Any], Any]
+) -> FindData:
+    """Finds the data set of a study without its files, and others by them.
+
+    Args:
+        fingerprint: of the data set.
+        files: of it; None where all machines have it.
+        get: gives the array that a part stands for; TrackingError where it cannot be had.
+    """
+    own = None
+
+    def find(config: DataConfig, seed: int) -> Prepared:
+        nonlocal own
+        own = own or config  # the base's comes first
+        if config != own:
+            return _prepare_here(config, seed)
+        path = cache_path(config, fingerprint)
+        if files is not None:
+            try:
+                receive(path, files, get)
+            except TrackingError as error:
+                if _missing(config):
+                    raise
+                logger.warning("%s; they are prepared from their files", error)
+        return Prepared.load(path) if is_whole(path) else _prepare_here(config, seed)
+
+    return find
+
+
+def _missing(config: DataConfig) -> list[Path]:
+    """The files of the data that this machine lacks."""
+    places = config.sources.values()
+    return [place for place in places if isinstance(place, Path) and not place.exists()]
+
+
+def _prepare_here(config: DataConfig, seed: int) -> Prepared:
+    missing = _missing(config)
+    if missing:
+        raise ArtifactError(  # that speaks against this machine, not against the trial
+            f"{missing[0]}: each machine of the cluster must have this file where the space varies "
+            f"'data', but {socket.gethostname()} has not"
+        )
+    return prepare_cached(config, seed)
 
 
 def receive(path: Path, files: tuple[ShippedFile, ...], get: Callable[[Any], Any]) -> None:

@@ -64,6 +64,8 @@ class SweepState(BaseModel):
     """Of the prepared data."""
     dataset: dict[str, Any] = {}
     """The data as a record describes them."""
+    uploaded: dict[str, str] = {}
+    """Digest of each file of the prepared data that the tracker holds, by its name."""
     stage: Stage
     """The one that is under way, finalists left out."""
     limits: dict[Stage, int]

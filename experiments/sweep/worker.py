@@ -9,7 +9,8 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from types import FrameType
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ from experiments.runner import configure_torch
 from experiments.settings import Tree, check_config, flatten, merge
 from experiments.signals import Interrupted, signals_to
 from experiments.sweep.directory import SweepDirectory
+from experiments.sweep.shipping import finder, uploaded
 from experiments.sweep.state import (
     TRACKING_VARIABLE,
     Assignment,
@@ -54,7 +56,7 @@ from sweeps.storage import HEARTBEAT_SECONDS, Storage, open_storage
 from sweeps.study import Notes
 from tracking.processes import Owner
 from tracking.store import resolve_uri
-from tracking.sweep import TrialTracker
+from tracking.sweep import TrialTracker, fetched_data
 
 End = Literal["complete", "pruned", "failed"]
 FAILURES = (BookendsError, RuntimeError, MemoryError, ArithmeticError)
@@ -105,7 +107,16 @@ def _here(assignment: Assignment, state: SweepState) -> Place:
     if state.tracking is not None:
         uri = os.environ.get(TRACKING_VARIABLE) or resolve_uri(state.tracking.uri)
     keep = SweepDirectory(state.sweep_dir).keep_finalist
-    return Place(f"{joined}worker-{assignment.index}", uri, keep)
+    place = Place(f"{joined}worker-{assignment.index}", uri, keep)
+    if not state.uploaded or state.tracking is None or uri is None:
+        return place
+    get = partial(_uploaded_part, uri, state.tracking.run_id)
+    return replace(place, find_data=finder(state.fingerprint, uploaded(state.uploaded), get))
+
+
+def _uploaded_part(uri: str, run_id: str, name: str) -> np.ndarray:
+    with fetched_data(uri, run_id, name) as path:  # mapped, it outlives its name
+        return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
 
 
 class StopCheck:

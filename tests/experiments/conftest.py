@@ -1,5 +1,6 @@
 """Sweeps on the checkerboard: in this process, or with processes of their own."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -59,7 +60,15 @@ def open_sweep(sweep_shop):
     """Begins a sweep without tracker and tuned baselines, in this process, as the command would."""
     sessions = []
 
-    def build(*overrides, tracking=False, space=None, name=None, storage=None, **options):
+    def build(
+        *overrides,
+        tracking=False,
+        space=None,
+        name=None,
+        storage=None,
+        upload_data=False,
+        **options,
+    ):
         if space is not None:
             (sweep_shop / "space.yaml").write_text(yaml.safe_dump(space))
         quick = {"n_trials": 6, "startup_trials": 3, "finalists": 0, "final_run": False}
@@ -73,6 +82,7 @@ def open_sweep(sweep_shop):
             storage=storage,
             sweeps_dir=sweep_shop / "sweeps",
         )
+        request = dataclasses.replace(request, upload_data=upload_data)
         sessions.append(begin(request, SweepConsole()))
         return sessions[-1]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ from experiments.sweep.shipping import receive, ship
 from experiments.sweep.state import Assignment
 from recsys.config import DataConfig
 from recsys.data.dataset import cache_path
-from recsys.errors import ArtifactError, ConfigError, TrackingError
+from recsys.errors import ArtifactError, ConfigError, DataError, TrackingError
 from tracking.processes import Owner
 
 
@@ -178,6 +179,84 @@ def test_a_space_that_varies_the_data_needs_its_files_everywhere(open_sweep, ser
     states = [trial.state for trial in session.trials(session.main)]
     assert states == ["complete", "failed"]  # the default needs the study's data alone
     assert session.main.n_free() > 0  # the other one waits for a machine that has the file
+
+
+# Data with the tracker -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """What a worker is given on a machine that has none of the data."""
+    places = {"books_path": "/nowhere/books.csv", "interactions_path": "/nowhere/users.csv"}
+    return {"data": places | {"cache_dir": str(tmp_path / "elsewhere")}}
+
+
+@pytest.fixture
+def kept_data():
+    """The prepared data that a sweep's run holds in the tracker."""
+
+    def find(session):
+        run = session.tracked.run.client.get_run(session.tracked.run_id)
+        return Path(run.info.artifact_uri.removeprefix("file://")) / "prepared_data"
+
+    return find
+
+
+def test_a_worker_without_the_data_fetches_them_from_the_tracker(
+    open_sweep, work, outcome, elsewhere, kept_data, tmp_path
+):
+    near = open_sweep(name="near")
+    work(near)
+    far = open_sweep(name="far", tracking=True, upload_data=True)
+    assert work(far, changes=elsewhere) == 6
+    assert outcome(far) == outcome(near)
+    own = cache_path(far.base.data, far.prepared.fingerprint)
+    (arrived,) = [path for path in (tmp_path / "elsewhere").iterdir() if path.is_dir()]
+    assert arrived.name == own.name
+    for path in own.iterdir():
+        assert (arrived / path.name).read_bytes() == path.read_bytes()
+        assert (kept_data(far) / path.name).read_bytes() == path.read_bytes()
+
+
+def test_data_are_uploaded_once(open_sweep, kept_data):
+    session = open_sweep(name="one", tracking=True, upload_data=True)
+    times = {path: path.stat().st_mtime_ns for path in kept_data(session).iterdir()}
+    again = open_sweep(name="one", tracking=True, upload_data=True)
+    assert again.state.uploaded == session.state.uploaded
+    assert {path: path.stat().st_mtime_ns for path in kept_data(again).iterdir()} == times
+
+
+def test_without_being_asked_none_are_uploaded(open_sweep, work, elsewhere, kept_data):
+    session = open_sweep(tracking=True)
+    assert not kept_data(session).exists()
+    with pytest.raises(DataError, match=r"/nowhere/books\.csv"):
+        work(session, changes=elsewhere)
+
+
+def test_data_that_the_tracker_lost_are_prepared_from_files_where_there_are_any(
+    open_sweep, work, elsewhere, kept_data, tmp_path, caplog
+):
+    session = open_sweep(tracking=True, upload_data=True)
+    shutil.rmtree(kept_data(session))
+    with pytest.raises(TrackingError, match="must hold the prepared data"):
+        work(session, changes=elsewhere)
+    assert [trial.state.name for trial in session.main.trials()] == ["WAITING"]
+    own = {"data": {"cache_dir": str(tmp_path / "elsewhere")}}
+    assert work(session, changes=own) == 6
+    assert "they are prepared from their files" in caplog.text
+
+
+def test_data_that_changed_in_the_tracker_are_refused(open_sweep, work, elsewhere, kept_data):
+    session = open_sweep(tracking=True, upload_data=True)
+    path = kept_data(session) / "train_items.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(ArtifactError, match=r"train_items\.npy: must have the digest"):
+        work(session, changes=elsewhere)
+
+
+def test_without_a_tracker_data_cannot_be_uploaded(open_sweep):
+    with pytest.raises(ConfigError, match="'--upload-data' must have a tracker"):
+        open_sweep(upload_data=True)
 
 
 # The launcher ------------------------------------------------------------------------------------
