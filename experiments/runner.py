@@ -280,6 +280,9 @@ def _train(current: _Run) -> None:
                 with _held_for(current.tracked):
                     current.tracked.log_epoch(result)
             current.console.epoch(result, config.training.early_stopping.monitor)
+    if current.tracked is not None:
+        with _held_for(current.tracked):
+            current.tracked.send_epochs()
     current.update(stop_reason=trainer.stop_reason or "", best_epoch=trainer.best_epoch)
     current.console.say(f"{trainer.stop_reason}; best epoch {trainer.best_epoch}")
 

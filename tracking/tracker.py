@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
+import time
 from pathlib import Path
 
+from mlflow.entities import Metric
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from recsys.artifacts import locked
@@ -17,7 +20,14 @@ from tracking import payload
 from tracking.ledger import LOCK_NAME, Ledger
 from tracking.mirror import Mirrored, mirror, send_head
 from tracking.processes import Owner, maker_tags
-from tracking.remote_run import RemoteRun, attached_run, find_or_create_run, log, points
+from tracking.remote_run import (
+    MOST_METRICS,
+    RemoteRun,
+    attached_run,
+    find_or_create_run,
+    log,
+    points,
+)
 from tracking.store import (
     STORE_ERRORS,
     connect,
@@ -28,6 +38,8 @@ from tracking.store import (
 )
 from tracking.views import show_view
 
+PACE_SECONDS = 1.0
+"""Between two calls that send epochs."""
 _logger = logging.getLogger(__name__)
 _MADE_UP_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")
 
@@ -58,19 +70,33 @@ class TrackedRun:
         self._monitored = payload.MONITORED
         self._shown: list[str] | None = None
         self._monitor: SystemMetricsMonitor | None = None
+        self._waiting: list[Metric] = []
+        self._told = -math.inf
 
     def log_epoch(self, epoch: EpochResult) -> None:
-        """Send an epoch in one call; one that the store holds, as after a resume, is left out."""
+        """Send an epoch, with those that wait; within a second of the last call it waits as well.
+
+        A call costs the same for one epoch as for many. What the store holds, as after a resume, is
+        left out.
+        """
         if epoch.number in self._sent:
             return
         self._sent.add(epoch.number)
-        if not self.is_live or self._run is None:
+        metrics = payload.epoch_metrics(epoch, self._monitored, self._shown)
+        self._waiting += points(metrics, step=epoch.number)
+        if time.monotonic() - self._told >= PACE_SECONDS or len(self._waiting) > MOST_METRICS / 2:
+            self.send_epochs()
+
+    def send_epochs(self) -> None:
+        """Send the epochs that wait, in one call."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting or not self.is_live or self._run is None:
             return
         try:
-            metrics = payload.epoch_metrics(epoch, self._monitored, self._shown)
-            log(self._run.client, self._run.run_id, points(metrics, step=epoch.number))
+            log(self._run.client, self._run.run_id, waiting)
         except STORE_ERRORS as error:
-            self._stop(f"log epoch {epoch.number}", error)
+            self._stop(f"log epoch {waiting[0].step}", error)
+        self._told = time.monotonic()
 
     def close(self) -> Mirrored | None:
         """Send all of the run directory, its status included.

@@ -19,6 +19,11 @@ from tracking.processes import Owner
 from tracking.tracker import open_run
 
 
+@pytest.fixture(autouse=True)
+def _every_epoch_at_once(monkeypatch):
+    monkeypatch.setattr("tracking.tracker.PACE_SECONDS", 0.0)
+
+
 def no_connection(*_):
     raise sqlite3.OperationalError("unable to open database file")
 
@@ -46,19 +51,52 @@ def test_a_run_made_here_shows_settings_data_and_origin_at_once(run_dir, store, 
     assert client.get_experiment(run.info.experiment_id).name == "bookends"
 
 
-def test_an_epoch_is_one_call_at_its_own_step(run_dir, store, client, epochs, monkeypatch):
-    tracked = open_run(run_dir, store)
+@pytest.fixture
+def steps_of_calls(client, monkeypatch):
+    """The steps of each call that logs metrics."""
     calls = []
     log_batch = type(client).log_batch
-    monkeypatch.setattr(
-        type(client), "log_batch", lambda *a, **k: calls.append(1) or log_batch(*a, **k)
-    )
+
+    def counted(*arguments, metrics=(), **words):
+        calls.append(sorted({metric.step for metric in metrics}))
+        return log_batch(*arguments, metrics=metrics, **words)
+
+    monkeypatch.setattr(type(client), "log_batch", counted)
+    return calls
+
+
+def test_an_epoch_is_one_call_at_its_own_step(run_dir, store, client, epochs, steps_of_calls):
+    tracked = open_run(run_dir, store)
+    steps_of_calls.clear()
     for epoch in epochs:
         tracked.log_epoch(epoch)
-    assert len(calls) == 3
+    assert steps_of_calls == [[1], [2], [3]]
     points = client.get_metric_history(tracked.run_id, "val/ndcg_at_10")
     assert [(point.step, point.value) for point in points] == [(1, 0.1), (2, 0.2), (3, 0.3)]
     assert client.get_run(tracked.run_id).data.metrics["train/loss_bce"] == 1 / 3
+
+
+def test_epochs_that_follow_each_other_fast_are_one_call(
+    run_dir, store, client, epochs, steps_of_calls, monkeypatch
+):
+    monkeypatch.setattr("tracking.tracker.PACE_SECONDS", 100.0)
+    tracked = open_run(run_dir, store)
+    steps_of_calls.clear()
+    started = time.time()
+    for epoch in epochs:
+        tracked.log_epoch(epoch)
+        time.sleep(0.02)
+    assert steps_of_calls == [[1]]  # the first is seen at once
+    tracked.send_epochs()
+    tracked.send_epochs()  # there is nothing left
+    assert steps_of_calls == [[1], [2, 3]]
+    points = client.get_metric_history(tracked.run_id, "train/loss")
+    times = [point.timestamp for point in points]
+    assert times[0] < times[1] < times[2] <= 1000 * time.time() and times[0] >= 1000 * started - 1
+    for number in range(4, 120):  # no call is divided
+        tracked.log_epoch(dataclasses.replace(epochs[0], number=number))
+    tracked.send_epochs()
+    assert [step for call in steps_of_calls[2:] for step in call] == [*range(4, 120)]
 
 
 def test_under_mlflow_run_the_open_run_is_used_and_no_other_made(
