@@ -28,7 +28,7 @@ def rank_agreement(
     Args:
         low: {configuration: value} at the cheap fidelity; None where there is none.
         high: the same at the full one.
-        low_fidelity: its name, such as "20 % of the users".
+        low_fidelity: its name, such as "20% of the users".
         high_fidelity: its name, such as "all users".
 
     Returns:

@@ -36,7 +36,7 @@ CAVEAT = (
 )
 CORRELATION_CAVEAT = (
     "Above 0: more of the setting, or this value of it, went along with better trials; pruned "
-    "trials count by the last value that they reported. Interval: 95 %, by Fisher's z with the "
+    "trials count by the last value that they reported. Interval: 95%, by Fisher's z with the "
     "error of Fieller, Hartley and Pearson (1957). An effect that rises and falls again, as that "
     "of most learning rates, shows as none, and of many intervals some miss 0 by chance."
 )

@@ -280,7 +280,7 @@ class RankCorrelation:
     setting: str  # dotted
     value: str | None  # against all others, where the setting is a choice
     rho: float  # above 0: more of it, or this value, goes along with better trials
-    low: float  # 95 % interval
+    low: float  # 95% interval
     high: float
     n_trials: int  # that had the setting
 

@@ -203,7 +203,7 @@ def comparisons_table(record: SweepRecord) -> Table:
     between = "" if error is None else f", about {number(error)} by the pooled spread of finalists"
     note = (
         f"Paired over {users:,} users, whose values are averaged over the seeds. Interval: "
-        f"{level * 100:g} %, bootstrap over users; p: randomisation test over users; with "
+        f"{level * 100:g}%, bootstrap over users; p: randomisation test over users; with "
         "seeds: t-test that counts also the error of a difference from the noise between seeds"
         f"{between}. Holm: corrected for all pairs, since the winner was chosen by looking at all. "
         "Clear: both corrected values are small."
@@ -409,7 +409,7 @@ def time_table(record: SweepRecord) -> Table:
         ("overhead a trial, largest", _milliseconds(used.largest_overhead), "ms"),
     ]
     kept = tuple(row for row in rows if row[1] is not None) if used.n_trials else ()
-    share = "" if used.share is None else f" It is {used.share * 100:.1f} % of the trials' time."
+    share = "" if used.share is None else f" It is {used.share * 100:.1f}% of the trials' time."
     note = f"Completed and pruned trials. Overhead: time in tracking and in the storage.{share}"
     return Table("time_spent", "Time spent", note, ("what", "time", "unit"), kept)
 

@@ -31,7 +31,7 @@ from experiments.commands.launching import launcher_options, take_launcher
     "--exclude-seen/--no-exclude-seen",
     default=True,
     show_default=True,
-    help="Leave out what users are known to have read.",
+    help="Leave out what users are known to have.",
 )
 @click.option("--category", "categories", multiple=True, help="Only items of these categories.")
 @click.option("--ann", is_flag=True, help="Search by an index; its recall is measured and shown.")

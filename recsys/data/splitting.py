@@ -64,7 +64,7 @@ class Split:
         assert config.strategy is not None
         notes = []
         if config.strategy == "given" and config.validation_fraction is not None:
-            share = f"{100 * config.validation_fraction:g} %"
+            share = f"{100 * config.validation_fraction:g}%"
             notes.append(
                 f"validation is cut at random from train, {share} of each user's interactions"
             )

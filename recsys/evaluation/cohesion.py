@@ -54,7 +54,7 @@ def cohesion_table(
         "Category cohesion of nearest neighbours",
         "Jaccard overlap of the categories of an item and its nearest neighbours by cosine, the "
         "mean over neighbours, then over items; chance is the same with as many random items. "
-        "Intervals: 95 %, over items. Items without a category are left out; "
+        "Intervals: 95%, over items. Items without a category are left out; "
         f"at most {sample_size:,} items are asked.",
         records,
     )

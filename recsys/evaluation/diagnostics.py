@@ -152,8 +152,8 @@ def dimension_table(users: Embeddings, items: Embeddings) -> Table:
         "exponential of their entropy (Roy and Vetterli, 2007), participation_ratio 1 / sum of "
         "squared shares; both are D where all directions carry the same and 1 where one carries "
         "all. largest_share is the first direction's, for_90_percent how many directions carry "
-        "90 %. dead: dimensions whose standard deviation is below "
-        f"{DEAD_FRACTION * 100:g} % of the root mean square over dimensions.",
+        "90%. dead: dimensions whose standard deviation is below "
+        f"{DEAD_FRACTION * 100:g}% of the root mean square over dimensions.",
         records,
     )
 
@@ -174,7 +174,7 @@ def dimension_spread(users: Embeddings, items: Embeddings) -> Table:
         "dimension_spread",
         "Spread of each dimension",
         "Standard deviation over rows, and the share of the space's variance. dead: standard "
-        f"deviation below {DEAD_FRACTION * 100:g} % of the root mean square over dimensions.",
+        f"deviation below {DEAD_FRACTION * 100:g}% of the root mean square over dimensions.",
         records,
     )
 
@@ -246,7 +246,7 @@ def alignment_table(
         "Alignment of vectors that belong together",
         "Mean cosine of each pair, and of the same vectors paired with those of another row. The "
         "first row compares tower vectors; the others, where a tower has both, id embeddings with "
-        "metadata embeddings of rows seen in training. Intervals: 95 %, over pairs.",
+        "metadata embeddings of rows seen in training. Intervals: 95%, over pairs.",
         records,
     )
 

@@ -19,7 +19,7 @@ class MeanInterval(NamedTuple):
 
 
 def mean_interval(values: FloatArray) -> MeanInterval:
-    """The mean of the values that are not NaN, with its 95 % interval.
+    """The mean of the values that are not NaN, with its 95% interval.
 
     The interval is the mean plus and minus 1.96 standard errors (central limit theorem), NaN below
     two values.

@@ -123,7 +123,7 @@ def hit_ratio_table(
         f"Recommended items that share something with the history, first {k}",
         "category_hits (author_hits): the share of a user's recommended items that have at least "
         "one category (author) in common with the user's train items, the mean over users; low "
-        "and high: 95 % interval over users. Where items have many categories nearly every item "
+        "and high: 95% interval over users. Where items have many categories nearly every item "
         "shares one: compare with popularity.",
         records,
     )

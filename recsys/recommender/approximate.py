@@ -26,8 +26,8 @@ from recsys.recommender.search import ItemSearch, Query, Search
 
 SAMPLE_SEED = 20130401
 CONNECTIVITY, EXPANSION_ADD, EXPANSION_SEARCH = 16, 128, 512
-"""On 1,000,000 items of 96 dimensions: 98.6 % of the exact lists in a sixteenth of the time; 128
-in the search gave 90.8 % in a thirtieth."""
+"""On 1,000,000 items of 96 dimensions: 98.6% of the exact lists in a sixteenth of the time; 128
+in the search gave 90.8% in a thirtieth."""
 SPARE = 32
 """Items proposed beyond those asked for and those masked: neighbours near the border are missed."""
 MOST_PROPOSED = 1024

@@ -99,7 +99,7 @@ def _amount(found: Difference, comparison: RunComparison) -> str:
     low, high = found.interval_points
     share = ""
     if compared.second:
-        share = f", {points(100 * compared.difference / compared.second, 1)} %"
+        share = f", {points(100 * compared.difference / compared.second, 1)}%"
     return (
         f"The difference is {points(found.points)} points{share}: {100 * compared.first:.2f} "
         f"against {100 * compared.second:.2f} ({found.confidence:.0%} interval {points(low)} to "

@@ -133,7 +133,7 @@ def gate_figure(gates: Table) -> Figure | None:
         return None
     title = "Gate by number of train interactions"
     svg = bar_chart(title, labels, rows, x_label="train interactions", reach=1)
-    caption = "1: the id embedding alone, 0: the metadata alone. Whiskers: the middle 80 % of rows."
+    caption = "1: the id embedding alone, 0: the metadata alone. Whiskers: the middle 80% of rows."
     return Figure("gate_by_popularity", title, caption, svg)
 
 

@@ -65,8 +65,8 @@ class Results:
 
     @property
     def level(self) -> str:
-        """The confidence of the intervals, such as "95 %"."""
-        return f"{self.confidence * 100:g} %"
+        """The confidence of the intervals, such as "95%"."""
+        return f"{self.confidence * 100:g}%"
 
     @property
     def baselines(self) -> tuple[str, ...]:

@@ -238,7 +238,7 @@ def _against_best(results: Results) -> str:
         return ""
     return (
         f"The best attainable, by the preferences that generated the data, is "
-        f"{number(results.best, 3)}: the model reaches {share * 100:.0f} % of it."
+        f"{number(results.best, 3)}: the model reaches {share * 100:.0f}% of it."
     )
 
 

@@ -142,7 +142,7 @@ def test_without_a_validation_file_a_part_of_train_is_cut_at_random(tmp_path):
     )
     assert set(prepared.validation.user_counts.tolist()) == {1, 2}  # of 16 a tenth
     assert prepared.split.note == (
-        "validation is cut at random from train, 10 % of each user's interactions"
+        "validation is cut at random from train, 10% of each user's interactions"
     )
     again, other = prepare(config, 0), prepare(config, 1)
     assert raw(again, "validation") == raw(prepared, "validation") != raw(other, "validation")

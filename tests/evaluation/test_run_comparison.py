@@ -82,9 +82,9 @@ def test_a_run_against_its_equal_is_alike_and_not_tested_into_a_finding(referenc
 
 
 def test_where_nothing_differs_findings_are_as_rare_as_promised():
-    """200 comparisons of 2 runs on 2 metrics each: any finding in at most 5 % of them.
+    """200 comparisons of 2 runs on 2 metrics each: any finding in at most 5% of them.
 
-    P(more than 20 of 200 at 5 %) is below 0.001 (binomial).
+    P(more than 20 of 200 at 5%) is below 0.001 (binomial).
     """
     rng = np.random.default_rng(7)
     method = dataclasses.replace(METHOD, n_samples=10)

@@ -55,10 +55,10 @@ def written(make_run_dir):
 
 def test_both_reports_say_the_outcome_in_plain_words(written):
     said = (
-        "Ranking the whole catalogue for 1,100 users, mimic-1 reaches NDCG@10 0.200 (95 % "
+        "Ranking the whole catalogue for 1,100 users, mimic-1 reaches NDCG@10 0.200 (95% "
         "interval 0.190 to 0.210) on the test items, 0.050 above the best baseline, EASE, with "
         "0.150. The other baselines reach: popularity 0.050. The best attainable, by the "
-        "preferences that generated the data, is 0.400: the model reaches 50 % of it."
+        "preferences that generated the data, is 0.400: the model reaches 50% of it."
     )
     markdown, page = written()
     assert said in markdown
@@ -81,8 +81,8 @@ def test_all_parts_are_there(written):
 def test_intervals_are_named_by_their_level(written):
     config = Config.model_validate({"evaluation": {"confidence": 0.9}}).model_dump(mode="json")
     markdown, _ = written(config=config)
-    assert "(90 % interval 0.190 to 0.210)" in markdown
-    assert "95 %" not in markdown
+    assert "(90% interval 0.190 to 0.210)" in markdown
+    assert "95%" not in markdown
 
 
 def test_filter_steps_say_what_each_dropped(written):
@@ -207,7 +207,7 @@ def test_a_skipped_evaluation_says_why(written, make_record):
 
 
 def test_the_report_says_how_validation_was_cut_from_a_ready_made_split(written, make_record):
-    note = "validation is cut at random from train, 10 % of each user's interactions"
+    note = "validation is cut at random from train, 10% of each user's interactions"
     split = {"strategy": "given", "order": "timestamp", "skipped": None, "note": note}
     markdown, page = written(dataset=make_record().dataset | {"split": split})
     assert f"Split: given; {note}." in page.text
@@ -226,7 +226,7 @@ def test_the_expected_best_stands_in_where_the_oracle_was_not_ranked(written, ma
     evaluation = make_record().evaluation
     del evaluation["baselines"]["oracle"]
     markdown, _ = written(evaluation=evaluation)
-    assert "is 0.410: the model reaches 49 % of it." in markdown
+    assert "is 0.410: the model reaches 49% of it." in markdown
 
 
 def test_a_run_without_gates_has_no_gate_chart(written, tables):
@@ -263,14 +263,14 @@ def test_a_baseline_without_a_hit_has_no_ratio(make_record):
     [
         (
             *(0.03, 0.07, 0.02),
-            "on the test items, 0.050 above the best baseline, EASE, with 0.150 (95 % interval of "
+            "on the test items, 0.050 above the best baseline, EASE, with 0.150 (95% interval of "
             "the difference 0.030 to 0.070, p = 0.020 after Holm's correction).",
         ),
         (-0.07, -0.03, 0.0001, "0.050 below the best baseline, EASE, with 0.150"),
         (
             *(-0.05, 0.15, 0.02),
             "which cannot be told from the best baseline, EASE, with 0.150 (difference 0.050, "
-            "95 % interval of the difference -0.050 to 0.150, p = 0.020 after Holm's correction).",
+            "95% interval of the difference -0.050 to 0.150, p = 0.020 after Holm's correction).",
         ),
         (0.01, 0.09, 0.06, "which cannot be told from the best baseline, EASE, with 0.150"),
     ],

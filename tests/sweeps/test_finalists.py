@@ -101,7 +101,7 @@ def test_a_real_difference_is_clear_and_said_so():
 
 
 def test_two_seeds_of_one_configuration_are_rarely_told_apart():
-    """Equal merits, noise between seeds: at the level of 5 % above 9 of 60 has odds of 1:500."""
+    """Equal merits, noise between seeds: at the level of 5% above 9 of 60 has odds of 1:500."""
     rng = np.random.default_rng(0)
     by_users = clear = 0
     for _ in range(60):
@@ -240,7 +240,7 @@ def test_a_race_gives_the_same_verdict_for_less_training():
 
 
 def test_equals_are_rarely_dropped():
-    """At 5 % over all looks together, 8 of 60 races that drop one has odds of 1:100."""
+    """At 5% over all looks together, 8 of 60 races that drop one has odds of 1:100."""
     rng = np.random.default_rng(0)
     dropped = 0
     for _ in range(60):

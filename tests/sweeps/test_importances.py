@@ -120,7 +120,7 @@ def test_of_a_choice_of_three_each_value_stands_against_the_others():
 
 
 def test_intervals_of_correlations_hold_none_where_there_is_none():
-    """Of 300 settings without an effect, about 95 % have an interval with 0 in it."""
+    """Of 300 settings without an effect, about 95% have an interval with 0 in it."""
     rng = np.random.default_rng(0)
     trials = tuple(
         TrialRecord(

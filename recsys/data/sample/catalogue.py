@@ -200,7 +200,7 @@ def _popularity(rng: np.random.Generator, releases: IntArray) -> IntArray:
 
 
 def _releases(rng: np.random.Generator, n_items: int) -> IntArray:
-    """The slot each item comes out in, (I,); 0 for the 82 % that were there from the start.
+    """The slot each item comes out in, (I,); 0 for the 82% that were there from the start.
 
     Ten per cent come out along the way, eight in the last season.
     """
