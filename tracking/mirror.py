@@ -63,7 +63,7 @@ def mirror(run_dir: Path, tracking_uri: str | None = None) -> Mirrored:
     record = RunRecord.read(run_dir)
     with locked(run_dir / LOCK_NAME):
         ledger = Ledger.read(run_dir)
-        setting = tracking_uri or record.config.get("experiment", {}).get("tracking_uri")
+        setting = tracking_uri or record.setting("experiment.tracking_uri")
         uri = resolve_uri(setting or os.environ.get("MLFLOW_TRACKING_URI") or ledger.tracking_uri)
         shown = without_password(uri)
         _refuse_while_training(run_dir, record, ledger.owner)

@@ -235,8 +235,7 @@ def baseline_group(name: str, split: str) -> str:
 
 def monitored_metric(record: RunRecord) -> str:
     """The metric that training is stopped by, as in ``ndcg@10``."""
-    stopping = record.config.get("training", {}).get("early_stopping", {})
-    return str(stopping.get("monitor") or MONITORED)
+    return str(record.setting("training.early_stopping.monitor") or MONITORED)
 
 
 def status(record: RunRecord) -> str | None:
@@ -334,15 +333,16 @@ def description(record: RunRecord) -> str:
 
 
 def _model_line(record: RunRecord) -> str:
-    model, training = record.config.get("model", {}), record.config.get("training", {})
-    if not model:
+    if record.setting("model") is None:
         return ""
-    user, item = model.get("user_encoder", {}), model.get("item_encoder", {})
-    dim = user.get("id_embedding", {}).get("params", {}).get("embedding_dim")
-    history = user.get("history", {}).get("pooling", "none")
+    user = "model.user_encoder"
+    dim = record.setting(f"{user}.id_embedding.params.embedding_dim")
+    history = record.setting(f"{user}.history.pooling", "none")
     return (
-        f"Two towers, {training.get('objective')} over {training.get('examples')}, item tower "
-        f"{item.get('fusion')}, history {history}, {dim} dimensions, {model.get('similarity')}"
+        f"Two towers, {record.setting('training.objective')} over "
+        f"{record.setting('training.examples')}, item tower "
+        f"{record.setting('model.item_encoder.fusion')}, history {history}, {dim} dimensions, "
+        f"{record.setting('model.similarity')}"
     )
 
 
@@ -359,7 +359,7 @@ def _key_table(record: RunRecord) -> list[str]:
     if not evaluation or evaluation.get("skipped"):
         return []
     columns = {"model": evaluation["model"]} | evaluation["baselines"]
-    confidence = record.config.get("evaluation", {}).get("confidence", 0.95)
+    confidence = record.setting("evaluation.confidence", 0.95)
     heads = [evaluation["split"], *columns, f"{confidence:.0%} interval of the model"]
     rows = []
     for name in _key_metrics(list(evaluation["model"]["means"]), monitored_metric(record)):

@@ -283,7 +283,7 @@ def find_or_create_run(client: MlflowClient, uri: str, record: RunRecord, run_id
     run = existing_run(client, run_id) if run_id else None
     if run is not None:
         return run
-    experiment = record.config.get("experiment", {}).get("name", "bookends")
+    experiment = record.setting("experiment.name", "bookends")
     experiment_id = ensure_experiment(client, experiment, uri)
     key, started = payload.key_of(record), payload.created_ms(record)
     return run_with_key(client, experiment_id, key, record.run_name, started)
