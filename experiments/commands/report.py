@@ -25,20 +25,22 @@ def report(
     run_dir: Path, pdf: bool, summary: bool, name: str | None, tracking_uri: str | None
 ) -> None:
     """Write the report of a run again from what its directory holds."""
+    if summary and pdf:
+        raise click.UsageError("--summary writes no report; --pdf is not for it")
+    if not summary and (name is not None or tracking_uri is not None):
+        raise click.UsageError("--name and --tracking-uri are for --summary")
+    from recsys.reporting.record import RunRecord
+
+    record = RunRecord.read(run_dir)
     if summary:
-        if pdf:
-            raise click.UsageError("--summary writes no report; --pdf is not for it")
         from experiments.job_summary import job_summary
 
         click.echo(job_summary(run_dir, name or "bookends", tracking_uri), nl=False)
         return
-    if name is not None or tracking_uri is not None:
-        raise click.UsageError("--name and --tracking-uri are for --summary")
-    from recsys.reporting.record import RunRecord
     from recsys.reporting.report import write_report
 
-    report_path = RunRecord.read(run_dir).config["diagnostics"]["report_path"]
-    say_written(write_report(run_dir, also=Path(report_path)), pdf)
+    report_path = Path(record.config["diagnostics"]["report_path"])
+    say_written(write_report(run_dir, also=report_path), pdf)
 
 
 def say_written(report: tuple[Path, Path], pdf: bool) -> None:

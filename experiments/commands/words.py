@@ -22,7 +22,7 @@ _PARTS = {
     "Where": ("name", "storage", "sweeps_dir"),
     "On which machines": (
         *("launcher", "ray_address", "cpus_per_worker", "gpus_per_worker"),
-        *("ray_cache_dir", "ray_listen"),
+        *("ray_cache_dir", "ray_listen", "upload_data"),
     ),
 }
 OVERRIDES = {"ignore_unknown_options": True, "allow_interspersed_args": True}
