@@ -75,6 +75,20 @@ def uploaded(known: Mapping[str, str]) -> tuple[ShippedFile, ...]:
     return tuple(ShippedFile(name, digest, (name,)) for name, digest in known.items())
 
 
+def find_here(config: DataConfig, seed: int) -> Prepared:
+    """The data set of settings, by its files on this machine.
+
+    Raises:
+        ArtifactError: it lacks one.
+    """
+    for path in _missing(config):  # that speaks against this machine, not against a trial
+        raise ArtifactError(
+            f"{path}: this machine must have the file, or the sweep must be begun with "
+            "'--upload-data'"
+        )
+    return prepare_cached(config, seed)
+
+
 def finder(
     fingerprint: str, files: tuple[ShippedFile, ...] | None, get: Callable[[Any], Any]
 ) -> FindData:

@@ -22,7 +22,7 @@ from experiments.runner import configure_torch
 from experiments.settings import Tree, check_config, flatten, merge
 from experiments.signals import Interrupted, signals_to
 from experiments.sweep.directory import SweepDirectory
-from experiments.sweep.shipping import finder, uploaded
+from experiments.sweep.shipping import find_here, finder, uploaded
 from experiments.sweep.state import (
     TRACKING_VARIABLE,
     Assignment,
@@ -45,7 +45,7 @@ from experiments.sweep.trial import (
     validation_vectors,
 )
 from recsys.config import Config
-from recsys.data.dataset import Prepared, prepare_cached
+from recsys.data.dataset import Prepared
 from recsys.errors import ArtifactError, BookendsError, ConfigError
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Vectors
@@ -95,7 +95,7 @@ class Place:
     """The tracker as it is reached from here; None for none."""
     keep_finalist: Callable[[int, int, Evaluation, Vectors], None]
     """Puts a finalist's values of each user and its vectors where the parent finds them."""
-    find_data: FindData = prepare_cached
+    find_data: FindData = find_here
     note: Mapping[str, Any] = field(default_factory=dict)
     """What the first note of its trials says besides."""
 

@@ -24,7 +24,7 @@ from experiments.sweep.shipping import receive, ship
 from experiments.sweep.state import Assignment
 from recsys.config import DataConfig
 from recsys.data.dataset import cache_path
-from recsys.errors import ArtifactError, ConfigError, DataError, TrackingError
+from recsys.errors import ArtifactError, ConfigError, TrackingError
 from tracking.processes import Owner
 
 
@@ -229,7 +229,7 @@ def test_data_are_uploaded_once(open_sweep, kept_data):
 def test_without_being_asked_none_are_uploaded(open_sweep, work, elsewhere, kept_data):
     session = open_sweep(tracking=True)
     assert not kept_data(session).exists()
-    with pytest.raises(DataError, match=r"/nowhere/books\.csv"):
+    with pytest.raises(ArtifactError, match=r"/nowhere/books\.csv: .* '--upload-data'"):
         work(session, changes=elsewhere)
 
 
