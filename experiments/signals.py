@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Timer
+from threading import Event, Timer
 from types import FrameType
 
 AGAIN_SECONDS = 0.05
@@ -55,8 +55,10 @@ def interruptible() -> Iterator[None]:
         _expect_no_more()
         raise Interrupted(number)
 
+    is_over = Event()
+
     def again(number: int) -> None:
-        if signal.getsignal(number) is interrupt:  # no second came meanwhile, nor the end
+        if not is_over.is_set() and signal.getsignal(number) not in _SETTLED:  # no second came
             os.kill(os.getpid(), number)
 
     def unraisable(args: sys.UnraisableHookArgs) -> None:
@@ -70,7 +72,10 @@ def interruptible() -> Iterator[None]:
     before, sys.unraisablehook = sys.unraisablehook, unraisable
     try:
         with signals_to(interrupt):
-            yield
+            try:
+                yield
+            finally:
+                is_over.set()
     finally:
         sys.unraisablehook = before
 

@@ -86,6 +86,36 @@ def test_a_signal_that_comes_upon_a_finalizer_is_not_lost():
     assert sys.unraisablehook is before
 
 
+def test_a_signal_that_comes_again_where_signals_are_held_is_not_lost():
+    class Ends:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+
+    done = []
+    with interruptible(), pytest.raises(Interrupted) as caught:
+        Ends()
+        with held():
+            time.sleep(0.5)
+            done.append("within")
+        time.sleep(20)
+    assert caught.value.exit_code == 130
+    assert done == ["within"]
+
+
+def test_a_signal_does_not_come_again_after_the_end(monkeypatch):
+    monkeypatch.setattr("experiments.signals.AGAIN_SECONDS", 0.2)
+
+    class Ends:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+
+    with interruptible():
+        Ends()
+    time.sleep(0.5)  # a signal now would end the tests
+
+
 def test_what_else_a_finalizer_raises_is_told_as_ever(monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(str(args.exc_value)))
