@@ -163,6 +163,17 @@ def test_data_arrive_once_and_whole(tmp_path, board_prepared):
     assert (source / "values.json").read_bytes() == (target / "values.json").read_bytes()
 
 
+def test_data_that_are_there_need_no_place_to_write_to(tmp_path, board_prepared):
+    board_prepared.save(tmp_path / "source")
+    files = ship(tmp_path / "source", lambda part: part.copy())
+    board_prepared.save(tmp_path / "target")
+    (tmp_path / ".target.lock").mkdir()  # no lock can be had, as on a disk that is read-only
+    receive(tmp_path / "target", files, lambda part: pytest.fail("it was fetched"))
+    shutil.rmtree(tmp_path / "target")
+    with pytest.raises(ArtifactError, match="must be writable"):
+        receive(tmp_path / "target", files, lambda part: part)
+
+
 def test_data_that_changed_on_their_way_are_refused(tmp_path, board_prepared):
     board_prepared.save(tmp_path / "source")
     files = ship(tmp_path / "source", lambda part: part.copy())
