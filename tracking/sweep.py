@@ -139,12 +139,21 @@ class SweepRun:
 
         self._try("upload files", send)
 
-    def send_data(self, files: Sequence[Path]) -> bool:
-        """Upload files of the prepared data set; gives whether all of them are there."""
+    def send_data(self, files: Mapping[Path, str], sent: Mapping[str, str]) -> bool:
+        """Upload the files of the prepared data set that the run lacks; gives whether it has all.
+
+        Args:
+            files: each with its digest.
+            sent: digest of what was uploaded before, by name, to this run or to one that is gone.
+        """
 
         def send() -> None:
-            for path in files:
-                self.run.send_file(path, PurePosixPath(DATA_DIR, path.name))
+            held = self.run.file_sizes([DATA_DIR])
+            for path, digest in files.items():
+                place = PurePosixPath(DATA_DIR, path.name)
+                is_held = held.get(str(place)) == path.stat().st_size
+                if not is_held or sent.get(path.name) != digest:
+                    self.run.send_file(path, place)
 
         return self._try("take the prepared data", send)
 

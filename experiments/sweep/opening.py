@@ -151,10 +151,10 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
 def _upload_data(session: Session) -> None:
     """Have the prepared data set where workers elsewhere can fetch it."""
     folder = cache_path(session.base.data, session.prepared.fingerprint)
-    held, now = session.state.uploaded, digests(folder)
-    new = [folder / name for name, digest in now.items() if held.get(name) != digest]
-    if session.tracked is not None and session.tracked.send_data(new):
-        session.keep(uploaded=now)
+    found = digests(folder)
+    files = {folder / name: digest for name, digest in found.items()}
+    if session.tracked is not None and session.tracked.send_data(files, session.state.uploaded):
+        session.keep(uploaded=found)
 
 
 def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session:

@@ -237,6 +237,19 @@ def test_data_are_uploaded_once(open_sweep, kept_data):
     assert {path: path.stat().st_mtime_ns for path in kept_data(again).iterdir()} == times
 
 
+def test_data_that_the_tracker_lost_are_uploaded_again(open_sweep, work, elsewhere, kept_data):
+    session = open_sweep(name="one", tracking=True, upload_data=True)
+    names = sorted(path.name for path in kept_data(session).iterdir())
+    (kept_data(session) / "train_items.npy").unlink()
+    again = open_sweep(name="one", tracking=True, upload_data=True)
+    assert sorted(path.name for path in kept_data(again).iterdir()) == names
+    again.tracked.run.client.delete_run(again.tracked.run_id)
+    anew = open_sweep(name="one", tracking=True, upload_data=True)
+    assert anew.tracked.run_id != again.tracked.run_id
+    assert sorted(path.name for path in kept_data(anew).iterdir()) == names
+    assert work(anew, changes=elsewhere) == 6
+
+
 def test_without_being_asked_none_are_uploaded(open_sweep, work, elsewhere, kept_data):
     session = open_sweep(tracking=True)
     assert not kept_data(session).exists()
