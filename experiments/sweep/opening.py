@@ -141,14 +141,12 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
         _open_study(session)
         session.keep(baselines={"popularity": popularity} | session.state.baselines)
         track(session)
-        if request.upload_data:
-            _upload_data(session)
         session.took("start-up", time.monotonic() - started)
         session.record("running").write(directory.path)
     return session
 
 
-def _upload_data(session: Session) -> None:
+def upload_data(session: Session) -> None:
     """Have the prepared data set where workers elsewhere can fetch it."""
     folder = cache_path(session.base.data, session.prepared.fingerprint)
     found = digests(folder)

@@ -24,7 +24,7 @@ from experiments.sweep.delivery import deliver_trials
 from experiments.sweep.finish import finish, measure_error
 from experiments.sweep.first import queue_default
 from experiments.sweep.launcher import launching
-from experiments.sweep.opening import SweepRequest, begin
+from experiments.sweep.opening import SweepRequest, begin, upload_data
 from experiments.sweep.pool import Pool, life_of
 from experiments.sweep.session import Session, progress_points
 from experiments.sweep.state import Stage
@@ -62,6 +62,9 @@ def sweep(request: SweepRequest, console: SweepConsole, launcher: Launcher = LOC
         session.new_pool = new_pool
         try:
             with locked(session.directory.lock_path):
+                if request.upload_data:
+                    with session.part("start-up"):
+                        upload_data(session)
                 measure_error(session, run_stage)
             with session.part("search"):
                 run_trials(session)

@@ -14,9 +14,12 @@ import pandas as pd
 import pytest
 
 from experiments.launcher import Launcher
+from experiments.signals import Interrupted
+from experiments.sweep.console import SweepConsole
 from experiments.sweep.finish import train_on_seeds
 from experiments.sweep.launcher import launching
-from experiments.sweep.parent import mend
+from experiments.sweep.opening import read_request
+from experiments.sweep.parent import mend, sweep
 from experiments.sweep.pool import life_of
 from experiments.sweep.proxy import put_file, served
 from experiments.sweep.remote import Remote, whole_paths, work
@@ -25,7 +28,9 @@ from experiments.sweep.state import Assignment
 from recsys.config import DataConfig
 from recsys.data.dataset import cache_path
 from recsys.errors import ArtifactError, ConfigError, TrackingError
+from sweeps.record import SweepRecord
 from tracking.processes import Owner
+from tracking.sweep import SweepRun
 
 
 @pytest.fixture
@@ -248,6 +253,30 @@ def test_data_that_the_tracker_lost_are_uploaded_again(open_sweep, work, elsewhe
     assert anew.tracked.run_id != again.tracked.run_id
     assert sorted(path.name for path in kept_data(anew).iterdir()) == names
     assert work(anew, changes=elsewhere) == 6
+
+
+def test_a_sweep_that_is_ended_while_it_uploads_says_so(sweep_shop, monkeypatch, capsys):
+    request = read_request(
+        sweep_shop / "space.yaml",
+        sweep_shop / "config.yaml",
+        ["--experiment.tracking=true"],
+        {"n_trials": 2, "finalists": 0},
+        name="one",
+        sweeps_dir=sweep_shop / "sweeps",
+    )
+
+    runs = []
+
+    def interrupted(run, *_):
+        runs.append(run)
+        raise Interrupted(15)
+
+    monkeypatch.setattr(SweepRun, "send_data", interrupted)
+    with pytest.raises(Interrupted):
+        sweep(dataclasses.replace(request, upload_data=True), SweepConsole())
+    assert SweepRecord.read(sweep_shop / "sweeps" / "one").status == "interrupted"
+    assert runs[0].run.client.get_run(runs[0].run_id).info.status == "KILLED"
+    assert "SIGTERM: 0 trials are kept; the same command goes on" in capsys.readouterr().out
 
 
 def test_without_being_asked_none_are_uploaded(open_sweep, work, elsewhere, kept_data):
