@@ -39,7 +39,8 @@ def said_by_first() -> Iterator[None]:
     try:
         yield
     except BookendsError:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        is_one_of_several = "WORLD_SIZE" in os.environ  # a LOCAL_RANK may be left over
+        if not is_one_of_several or os.environ.get("LOCAL_RANK", "0") == "0":
             raise
         sys.exit(2)
 
@@ -56,8 +57,8 @@ def training_processes(n: int, config: Config) -> Iterator[Processes]:
     """
     with said_by_first():
         size = _number("WORLD_SIZE", least=1)
-    if n > 1 and size > 1:
-        raise ConfigError(f"'--processes' must not be given under torchrun, got {n}")
+        if n > 1 and size > 1:
+            raise ConfigError(f"'--processes' must not be given under torchrun, got {n}")
     if n > 1:
         with _started(n, config) as processes:
             yield processes

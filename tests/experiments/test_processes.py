@@ -179,6 +179,14 @@ def test_what_torchrun_sets_must_be_numbers(shop, monkeypatch, name, value):
 def test_a_wrong_setting_is_said_once_a_machine(shop, monkeypatch, local_rank, n_lines):
     for name, value in {"WORLD_SIZE": "4", "RANK": "2", "LOCAL_RANK": local_rank}.items():
         monkeypatch.setenv(name, value)
+    for wrong in (["--training.num_epochs=none"], ["--processes", "2"]):
+        refused = CliRunner().invoke(main, [*WORDS, *wrong])
+        assert refused.exit_code == 2
+        assert len(refused.stderr.splitlines()) == n_lines
+
+
+def test_a_process_alone_says_what_is_wrong_whatever_the_environment_holds(shop, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
     refused = CliRunner().invoke(main, [*WORDS, "--training.num_epochs=none"])
     assert refused.exit_code == 2
-    assert len(refused.stderr.splitlines()) == n_lines
+    assert "num_epochs" in refused.stderr
