@@ -11,7 +11,13 @@ from threading import Event, Timer
 from types import FrameType
 
 AGAIN_SECONDS = 0.05
-_SETTLED = (signal.SIG_IGN, signal.SIG_DFL)
+
+
+def ignored(_number: int, _frame: FrameType | None) -> None:
+    """In place of SIG_IGN, which a process that is started then would inherit."""
+
+
+_SETTLED = (signal.SIG_IGN, signal.SIG_DFL, ignored)
 
 
 class Interrupted(BaseException):
@@ -126,5 +132,5 @@ def held() -> Iterator[None]:
 
 
 def _expect_no_more() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, ignored)
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.signals import Interrupted, held, interruptible
+from experiments.signals import Interrupted, held, ignored, interruptible
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,13 +64,24 @@ def test_a_second_ctrl_c_ends_a_held_block_at_once():
     assert (done.stdout, done.returncode) == ("still here\n", -signal.SIGINT)
 
 
+def test_what_is_started_after_a_held_signal_can_be_ended():
+    """A worker that inherited an ignored SIGTERM was killed after half a minute."""
+    code = "import signal; print(signal.getsignal(signal.SIGTERM).name)"
+    with interruptible(), pytest.raises(Interrupted), held():
+        os.kill(os.getpid(), signal.SIGINT)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+    assert done.stdout == "SIG_DFL\n"
+
+
 def test_after_a_first_signal_nothing_is_held():
     with interruptible():
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGINT)
         with held():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is ignored
 
 
 def test_a_signal_that_comes_upon_a_finalizer_is_not_lost():
