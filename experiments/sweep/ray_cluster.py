@@ -67,8 +67,9 @@ class RayWorker:
         return words
 
     def terminate(self) -> None:
-        """Ask it to give its trial back and to end."""
-        ray.cancel(self.task, force=False)  # a SIGINT where it runs
+        """Ask it to give its trial back and to end; one that begins has none, and is ended."""
+        begins = self.node() is None  # it may be importing, where the SIGINT would be lost
+        ray.cancel(self.task, force=begins)  # else a SIGINT where it runs
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end, at most so many seconds; gives whether it ended."""

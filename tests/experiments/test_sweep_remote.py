@@ -437,6 +437,19 @@ def test_a_worker_whose_node_is_gone_is_not_awaited(cluster, tmp_path, monkeypat
     assert worker.ended() == "its node, there, is gone"
 
 
+def test_a_worker_that_still_begins_is_not_asked_but_ended(cluster, tmp_path, monkeypatch):
+    """It has no trial to give back, and what it is asked among imports is lost."""
+    module, node, forced = sys.modules["experiments.sweep.ray_cluster"], [None], []
+    monkeypatch.setattr(
+        module.ray, "cancel", lambda _task, force: forced.append(force), raising=False
+    )
+    worker = module.RayWorker("one", object(), tmp_path / "worker.txt", lambda: node[0])
+    worker.terminate()
+    node[0] = "here"
+    worker.terminate()
+    assert forced == [True, False]
+
+
 @pytest.mark.parametrize("seconds", [0, 7200, -12_600])
 def test_workers_have_the_parents_time_of_day(seconds, monkeypatch):
     module = pytest.importorskip("experiments.sweep.ray_cluster")
