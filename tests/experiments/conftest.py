@@ -109,8 +109,9 @@ def work():
 def bookends(sweep_shop):
     """Runs a command to its end, in a process of its own."""
 
-    def run(*arguments):
-        return forked.run("-m", "experiments", *arguments, cwd=sweep_shop, env=ENVIRONMENT)
+    def run(*arguments, **options):
+        words = ("-m", "experiments", *arguments)
+        return forked.run(*words, cwd=sweep_shop, env=ENVIRONMENT, **options)
 
     return run
 

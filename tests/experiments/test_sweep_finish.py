@@ -104,9 +104,11 @@ def test_a_training_of_the_last_round_that_failed_leaves_the_others(open_sweep, 
 
 @pytest.mark.slow
 def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, client, bookends):
+    """Its workers are begun as a user's are, not forked."""
     done = bookends(
         "sweep", "--space", "space.yaml", "--config", "config.yaml", "--trials", "5",
         "--workers", "2", "--finalists", "1", "--finalist-seeds", "1", "--name", "first",
+        forks_children=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     directory = sweep_shop / "artifacts" / "sweeps" / "first"

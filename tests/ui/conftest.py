@@ -13,6 +13,8 @@ import yaml
 from click.testing import CliRunner
 from filelock import FileLock
 
+from tests import forked
+
 ROOT = Path(__file__).parents[2]
 SHOTS = Path(os.environ.get("BOOKENDS_SCREENSHOTS") or ROOT / "artifacts" / "screenshots")
 CHROMIUM = Path("/usr/bin/chromium")
@@ -226,21 +228,15 @@ def _settings(directory, uri):
 
 
 def _sweep(directory):
-    from experiments.sweep.console import SweepConsole
-    from experiments.sweep.opening import read_request
-    from experiments.sweep.parent import sweep
-
     (directory / "space.yaml").write_text(yaml.safe_dump(SPACE))
-    options = {"n_trials": 3, "startup_trials": 2, "finalists": 0, "final_run": False}
-    request = read_request(
-        directory / "space.yaml",
-        directory / "base.yaml",
-        ["--training.num_epochs", "2"],
-        options,
-        name=SWEEP,
-        sweeps_dir=directory / "sweeps",
+    done = forked.run(
+        *("-m", "experiments", "sweep", "--space", "space.yaml", "--config", "base.yaml"),
+        *("--trials", "3", "--startup-trials", "2", "--finalists", "0", "--no-final"),
+        *("--baseline-trials", "0", "--name", SWEEP, "--training.num_epochs", "2"),
+        cwd=directory,
+        env=os.environ,
     )
-    sweep(request, SweepConsole())
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _run_id(client, name):
