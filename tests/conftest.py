@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -25,6 +24,7 @@ from hypothesis import Phase, settings
 from recsys.config import Config
 from recsys.data.dataset import prepare
 from recsys.data.sample.checkerboard import checkerboard
+from tests.forked import Forked
 
 # The first example may compile loops or import a library.
 settings.register_profile("untimed", deadline=None)
@@ -158,20 +158,12 @@ def _answers(address):
 
 @contextlib.contextmanager
 def _running(command, address, directory, environ=()):
-    log = directory / f"{command[0]}.log"
-    with log.open("a") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=directory,
-            env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(environ),
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+    environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(environ)
+    process = Forked("-m", *command, cwd=directory, env=environ)
     try:
         deadline = time.monotonic() + 120
         while not _answers(address):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            assert process.poll() is None and time.monotonic() < deadline, process.said()
             time.sleep(0.1)
         yield
     finally:

@@ -193,6 +193,10 @@ class Forked:
     def communicate(self, timeout=None):
         """What it printed, and what it said on stderr, once it has ended."""
         self.wait(timeout)
+        return self.said()
+
+    def said(self):
+        """The same so far."""
         return tuple(path.read_text() if path.exists() else "" for path in self._output)
 
     def send_signal(self, number):
