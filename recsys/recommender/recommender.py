@@ -570,7 +570,8 @@ class Recommender:
 
 
 def _frame(answer: pa.Table) -> pd.DataFrame:
-    frame: pd.DataFrame = answer.to_pandas()
+    # handing columns to other threads takes longer than they do: their texts are not copied
+    frame: pd.DataFrame = answer.to_pandas(use_threads=False)
     return frame
 
 
