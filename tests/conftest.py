@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
+from collections import deque
 from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -34,6 +35,26 @@ settings.register_profile(
     "first failure", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
 )
 torch.set_num_threads(1)  # the worlds are tiny: handing work to a second thread costs more
+
+
+def pytest_collection_modifyitems(config, items):
+    """Have each process that shares the suite begin with its share of the files of slow tests.
+
+    They would come last by their names, and end minutes apart. Files stay whole: what their tests
+    share is made once.
+    """
+    given = getattr(config, "workerinput", None)  # by pytest-xdist
+    if given is None:
+        return
+    slow = list(dict.fromkeys(item.path for item in items if item.get_closest_marker("slow")))
+    others = deque(item for item in items if item.path not in slow)
+    n_processes, in_order = given["workercount"], []
+    for process in range(n_processes):  # each takes the next of as many equal parts
+        mine = set(slow[process::n_processes])
+        in_order += [item for item in items if item.path in mine]
+        n_missing = len(items) * (process + 1) // n_processes - len(in_order)
+        in_order += [others.popleft() for _ in range(min(n_missing, len(others)))]
+    items[:] = [*in_order, *others]
 
 
 def merged(base, changes):

@@ -10,6 +10,7 @@ from recsys.training.device import resolve_device
 from recsys.training.processes import Processes
 from tests.pair import train, train_pair
 
+pytestmark = pytest.mark.slow  # what all of them share
 USER, ITEM = "model.user_encoder", "model.item_encoder"
 ITEMS = {
     f"{ITEM}.feature_encoder.type": "mlp",
