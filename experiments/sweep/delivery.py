@@ -6,10 +6,13 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from experiments.sweep.opening import reopen
 from experiments.sweep.session import Session, describe, open_run, progress_points
+from experiments.sweep.shipping import digests
 from experiments.sweep.state import Stage, settings_of, tags_of, title_of
+from recsys.data.dataset import cache_path
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.results import one_held_out
 from sweeps.on_test import run_look, seeds_look
@@ -18,7 +21,7 @@ from sweeps.settings import COSTS
 from sweeps.study import SweepStudy
 from tracking.mirror import mirror
 from tracking.payload import compared_metrics
-from tracking.store import STORE_ERRORS, explain, resolve_uri, without_password
+from tracking.store import STORE_ERRORS, explain, is_server, resolve_uri, without_password
 from tracking.sweep import SweepRun
 from tracking.trial_runs import EndedTrial
 
@@ -104,6 +107,25 @@ def deliver_trials(session: Session) -> None:
     """
     if session.tracked is not None:
         session.tracked.deliver(list(_ended(session)))
+
+
+def upload_data(session: Session) -> None:
+    """Have the prepared data set where workers on other machines can fetch it."""
+    folder, tracked = cache_path(session.base.data, session.prepared.fingerprint), session.tracked
+    found = digests(folder)
+    files = {folder / name: digest for name, digest in found.items()}
+    if tracked is None or not tracked.send_data(files, session.state.uploaded):
+        logger.warning("the prepared data were not uploaded: workers elsewhere need their files")
+        return
+    session.keep(uploaded=found)
+    for what, uri in (("study", session.storage.url), ("tracking store", tracked.uri)):
+        if not is_server(uri) and urlsplit(uri).hostname is None:
+            logger.warning(
+                "the %s must be reached by workers elsewhere, for which '--upload-data' is, but is "
+                "in %s",
+                what,
+                uri,
+            )
 
 
 def deliver_winner(session: Session, run_name: str | None) -> None:

@@ -29,7 +29,6 @@ from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.first import queue_first
 from experiments.sweep.session import Session, track
-from experiments.sweep.shipping import digests
 from experiments.sweep.state import Stage, load_state, open_stage
 from experiments.sweep.trial import (
     check_measures,
@@ -41,7 +40,7 @@ from recsys.artifacts import locked
 from recsys.baselines.implicit_factors import check_installed
 from recsys.baselines.popularity import Popularity
 from recsys.config import Config
-from recsys.data.dataset import Prepared, cache_path, prepare_cached
+from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.evaluation.evaluation import Evaluation
@@ -144,15 +143,6 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
         session.took("start-up", time.monotonic() - started)
         session.record("running").write(directory.path)
     return session
-
-
-def upload_data(session: Session) -> None:
-    """Have the prepared data set where workers elsewhere can fetch it."""
-    folder = cache_path(session.base.data, session.prepared.fingerprint)
-    found = digests(folder)
-    files = {folder / name: digest for name, digest in found.items()}
-    if session.tracked is not None and session.tracked.send_data(files, session.state.uploaded):
-        session.keep(uploaded=found)
 
 
 def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session:

@@ -20,11 +20,11 @@ from optuna.trial import FrozenTrial
 from experiments.launcher import LOCAL, Launcher
 from experiments.signals import Interrupted, first_sigint_to, held, interruptible
 from experiments.sweep.console import SweepConsole
-from experiments.sweep.delivery import deliver_trials
+from experiments.sweep.delivery import deliver_trials, upload_data
 from experiments.sweep.finish import finish, measure_error
 from experiments.sweep.first import queue_default
 from experiments.sweep.launcher import launching
-from experiments.sweep.opening import SweepRequest, begin, upload_data
+from experiments.sweep.opening import SweepRequest, begin
 from experiments.sweep.pool import Pool, life_of
 from experiments.sweep.session import Session, progress_points
 from experiments.sweep.state import Stage

@@ -83,8 +83,8 @@ def find_here(config: DataConfig, seed: int) -> Prepared:
     """
     for path in _missing(config):  # that speaks against this machine, not against a trial
         raise ArtifactError(
-            f"{path}: this machine must have the file, or the sweep must be begun with "
-            "'--upload-data'"
+            f"{path}: {socket.gethostname()} must have this file; of a sweep's data only those of "
+            "its base configuration are fetched, over Ray or with '--upload-data'"
         )
     return prepare_cached(config, seed)
 
@@ -105,7 +105,7 @@ def finder(
         nonlocal own
         own = own or config  # the base's comes first
         if config != own:
-            return _prepare_here(config, seed)
+            return find_here(config, seed)
         path = cache_path(config, fingerprint)
         if files is not None:
             try:
@@ -114,7 +114,7 @@ def finder(
                 if _missing(config):
                     raise
                 logger.warning("%s; they are prepared from their files", error)
-        return Prepared.load(path) if is_whole(path) else _prepare_here(config, seed)
+        return Prepared.load(path) if is_whole(path) else find_here(config, seed)
 
     return find
 
@@ -123,16 +123,6 @@ def _missing(config: DataConfig) -> list[Path]:
     """The files of the data that this machine lacks."""
     places = config.sources.values()
     return [place for place in places if isinstance(place, Path) and not place.exists()]
-
-
-def _prepare_here(config: DataConfig, seed: int) -> Prepared:
-    missing = _missing(config)
-    if missing:
-        raise ArtifactError(  # that speaks against this machine, not against the trial
-            f"{missing[0]}: each machine of the cluster must have this file where the space varies "
-            f"'data', but {socket.gethostname()} has not"
-        )
-    return prepare_cached(config, seed)
 
 
 def receive(path: Path, files: tuple[ShippedFile, ...], get: Callable[[Any], Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.sweep import opening
+from experiments.sweep import delivery
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.opening import begin, read_request
 from experiments.sweep.state import Assignment
@@ -86,7 +86,7 @@ def open_sweep(sweep_shop):
         request = dataclasses.replace(request, upload_data=upload_data)
         sessions.append(begin(request, SweepConsole()))
         if upload_data:
-            opening.upload_data(sessions[-1])
+            delivery.upload_data(sessions[-1])
         return sessions[-1]
 
     yield build

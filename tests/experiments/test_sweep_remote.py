@@ -15,6 +15,7 @@ import pytest
 
 from experiments.launcher import Launcher
 from experiments.signals import Interrupted
+from experiments.sweep import delivery
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.finish import train_on_seeds
 from experiments.sweep.launcher import launching
@@ -190,7 +191,7 @@ def test_data_that_changed_on_their_way_are_refused(tmp_path, board_prepared):
 def test_a_space_that_varies_the_data_needs_its_files_everywhere(open_sweep, serve, far_away):
     space = {"data.feature_params.category_top_k": {"choice": [1, 2]}}
     session = open_sweep(space=space, n_trials=3, sampler="grid")
-    with pytest.raises(ArtifactError, match=r"/nowhere/books\.csv: each machine of"):
+    with pytest.raises(ArtifactError, match=r"/nowhere/books\.csv: .* must have this file"):
         far_away(session, serve(session)[0])
     states = [trial.state for trial in session.trials(session.main)]
     assert states == ["complete", "failed"]  # the default needs the study's data alone
@@ -277,6 +278,22 @@ def test_a_sweep_that_is_ended_while_it_uploads_says_so(sweep_shop, monkeypatch,
     assert SweepRecord.read(sweep_shop / "sweeps" / "one").status == "interrupted"
     assert runs[0].run.client.get_run(runs[0].run_id).info.status == "KILLED"
     assert "SIGTERM: 0 trials are kept; the same command goes on" in capsys.readouterr().out
+
+
+def test_an_upload_that_nobody_can_use_is_told(open_sweep, monkeypatch, caplog):
+    """The study is in a journal, the tracker in SQLite."""
+    session = open_sweep(tracking=True, upload_data=True)
+    told = [record.message for record in caplog.records if "'--upload-data'" in record.message]
+    assert [line.split(" must ")[0] for line in told] == ["the study", "the tracking store"]
+    caplog.clear()
+    reached = "postgresql://u@h/d"
+    monkeypatch.setattr(session, "storage", dataclasses.replace(session.storage, url=reached))
+    monkeypatch.setattr(session.tracked, "uri", "http://tracker:5000")
+    delivery.upload_data(session)
+    assert "'--upload-data'" not in caplog.text
+    monkeypatch.setattr(session, "tracked", None)
+    delivery.upload_data(session)
+    assert "the prepared data were not uploaded" in caplog.text
 
 
 def test_without_being_asked_none_are_uploaded(open_sweep, work, elsewhere, kept_data):
