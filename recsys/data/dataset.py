@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
+from pydantic_core import to_jsonable_python
 
 from recsys.config import DataConfig
 from recsys.data.arrays import Bags, IntArray, Interactions
@@ -110,7 +112,7 @@ class Prepared:
             )
         try:
             return _from_content(content)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{path}: must hold a prepared data set ({error})") from error
 
 
@@ -349,7 +351,7 @@ def _to_content(prepared: Prepared) -> Content:
         "format": FORMAT_VERSION,
         "n_warm_users": prepared.n_warm_users,
         "n_warm_items": prepared.n_warm_items,
-        "item_featurizer": prepared.item_featurizer.to_json(),
+        "item_featurizer": to_jsonable_python(prepared.item_featurizer),
         "filter_steps": [asdict(step) for step in prepared.filter_steps],
         "split": asdict(prepared.split),
         "fingerprint": prepared.fingerprint,
@@ -384,7 +386,7 @@ def _from_content(content: Content) -> Prepared:
         **parts,
         user_features=_features(content, "user"),
         item_features=_features(content, "item"),
-        item_featurizer=ItemFeaturizer.from_json(values["item_featurizer"]),
+        item_featurizer=TypeAdapter(ItemFeaturizer).validate_python(values["item_featurizer"]),
         books=books,
         filter_steps=tuple(FilterStep(**step) for step in values["filter_steps"]),
         split=SplitSummary(**values["split"]),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Annotated, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ConfigDict, Field, FiniteFloat
 
 from recsys.config import FeatureParams
 from recsys.data.arrays import Bags, FloatArray
@@ -64,10 +65,12 @@ class Scale:
         flags_missing: whether a column "<name>_missing" of 0 and 1 follows.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     name: str
     log: bool
-    mean: float
-    deviation: float
+    mean: FiniteFloat
+    deviation: Annotated[FiniteFloat, Field(gt=0)]
     flags_missing: bool
 
     @classmethod
@@ -132,13 +135,20 @@ class ItemFeaturizer:
         bag_columns: of each text field; a field without columns is absent.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     scales: tuple[Scale, ...]
-    bag_columns: dict[str, BagColumns]
+    bag_columns: dict[TextField, BagColumns]
 
     @property
     def dense_names(self) -> tuple[str, ...]:
         """Names of the dense columns, in order."""
         return tuple(name for scale in self.scales for name in scale.names)
+
+    @property
+    def bag_labels(self) -> dict[str, tuple[str, ...]]:
+        """What the columns of each bag stand for."""
+        return {name: columns.names for name, columns in self.bag_columns.items()}
 
     def transform(self, books: pa.Table) -> Features:
         """Features of any items.
@@ -152,7 +162,7 @@ class ItemFeaturizer:
         return self._transform(len(books), numbers, _lists_of(books, self.bag_columns))
 
     def _transform(
-        self, n_rows: int, numbers: Mapping[str, FloatArray], lists: Mapping[str, ValueLists]
+        self, n_rows: int, numbers: Mapping[str, FloatArray], lists: Mapping[TextField, ValueLists]
     ) -> Features:
         dense = np.zeros((n_rows, len(self.dense_names)), dtype=np.float32)
         start = 0
@@ -160,24 +170,10 @@ class ItemFeaturizer:
             end = start + len(scale.names)
             scale.apply(numbers[scale.name], dense[:, start:end])
             start = end
-        bags = {name: columns.bags(lists[name]) for name, columns in self.bag_columns.items()}
-        labels = {name: columns.labels for name, columns in self.bag_columns.items()}
-        return Features(dense, self.dense_names, bags, labels)
-
-    def to_json(self) -> dict[str, Any]:
-        """A form that JSON can hold."""
-        return {
-            "scales": [asdict(scale) for scale in self.scales],
-            "bag_columns": {name: c.to_json() for name, c in self.bag_columns.items()},
+        bags: dict[str, Bags] = {
+            name: columns.bags(lists[name]) for name, columns in self.bag_columns.items()
         }
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> ItemFeaturizer:
-        """The featurizer that :meth:`to_json` wrote."""
-        return cls(
-            tuple(Scale(**scale) for scale in saved["scales"]),
-            {name: BagColumns.from_json(c) for name, c in saved["bag_columns"].items()},
-        )
+        return Features(dense, self.dense_names, bags, self.bag_labels)
 
 
 def featurize_items(
@@ -225,7 +221,7 @@ def _numbers_of(
     return numbers | (title_statistics(_texts(books, TITLE)) if with_title else {})
 
 
-def _lists_of(books: pa.Table, fields: Container[str]) -> dict[str, ValueLists]:
+def _lists_of(books: pa.Table, fields: Container[str]) -> dict[TextField, ValueLists]:
     """Values of the text fields of items."""
     return {
         name: field_values(name, _texts(books, SOURCE_COLUMNS[name]))

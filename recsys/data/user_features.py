@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import numpy as np
+from pydantic import ConfigDict, Field, FiniteFloat
 from scipy import sparse
 
-from recsys.config import FeatureParams
+from recsys.config import FeatureParams, UserAggregation
 from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions, offsets_of
 from recsys.data.features import USER_BAGS, Features
 from recsys.errors import ConfigError
@@ -21,7 +22,7 @@ NEGLIGIBLE = 1e-6
 """Deviations below this share of the largest value are rounding."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class UserFeaturizer:
     """From the items of a user to features of the user, with everything learned from train.
 
@@ -32,14 +33,18 @@ class UserFeaturizer:
     1: none). A user without items has 0 in the other dense columns, their mean, and empty bags.
 
     Attributes:
-        config: which aggregate.
-        means: of each dense column over the users with train interactions, (1 + Fd,) float64.
+        user_aggregation: which aggregate.
+        half_life_days: of time_decayed_mean.
+        means: of each dense column over the users with train interactions, (1 + Fd,).
         deviations: the same; 0 for a column that says nothing, which stays 0.
     """
 
-    config: FeatureParams
-    means: FloatArray
-    deviations: FloatArray
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    user_aggregation: UserAggregation
+    half_life_days: Annotated[FiniteFloat, Field(gt=0)] | None
+    means: tuple[FiniteFloat, ...]
+    deviations: tuple[Annotated[FiniteFloat, Field(ge=0)], ...]
 
     @classmethod
     def fit(cls, item_features: Features, train: Interactions, config: FeatureParams) -> Self:
@@ -54,10 +59,11 @@ class UserFeaturizer:
             ConfigError: time_decayed_mean where the train interactions have no times.
         """
         if not len(item_features):
-            nothing = np.zeros(1 + len(item_features.dense_names))
-            return cls(config, nothing, nothing)
+            nothing = (0.0,) * (1 + len(item_features.dense_names))
+            return cls(config.user_aggregation, config.half_life_days, nothing, nothing)
         items = _weighted_items(train, config)
-        return cls._fit(_aggregate_dense(items, item_features, config), items.lengths, config)
+        dense = _aggregate_dense(items, item_features, config.user_aggregation)
+        return cls._fit(dense, items.lengths, config)
 
     @classmethod
     def _fit(cls, dense: FloatArray, counts: IntArray, config: FeatureParams) -> Self:
@@ -69,7 +75,8 @@ class UserFeaturizer:
             deviation = values.std()
             if deviation > NEGLIGIBLE * max(1.0, float(np.abs(values).max())):
                 deviations[number] = deviation
-        return cls(config, means, deviations)
+        scales = tuple(means.tolist()), tuple(deviations.tolist())
+        return cls(config.user_aggregation, config.half_life_days, *scales)
 
     def transform(self, item_features: Features, items: Bags) -> Features:
         """Features of users who have the given items, in no order of time.
@@ -80,42 +87,26 @@ class UserFeaturizer:
             item_features: of all items.
             items: of each user, each once, (n, I).
         """
-        weighted = replace(items, weights=_even_weights(items.lengths, self.config))
-        dense = _aggregate_dense(weighted, item_features, self.config)
+        weights = _even_weights(items.lengths, self.user_aggregation)
+        weighted = replace(items, weights=weights)
+        dense = _aggregate_dense(weighted, item_features, self.user_aggregation)
         return self._finish(weighted, dense, item_features)
 
     def _finish(self, items: Bags, dense: FloatArray, item_features: Features) -> Features:
         """Standardise ``dense`` in place, and add the bags."""
-        for number, (mean, deviation) in enumerate(zip(self.means, self.deviations, strict=True)):
+        scales = np.column_stack([self.means, self.deviations])  # float64, as the differences
+        for number, (mean, deviation) in enumerate(scales):
             dense[:, number] -= mean
             dense[:, number] *= deviation > 0
             dense[:, number] /= deviation or 1
         dense[items.lengths == 0, 1:] = 0
-        aggregate = self.config.user_aggregation
+        aggregate = self.user_aggregation
         bags = {
             name: _aggregate_bags(items, bag, is_max=aggregate == "max")
             for name, bag in user_side(item_features.bags).items()
         }
         names = ("log_train_interactions", *(f"{aggregate}_{n}" for n in item_features.dense_names))
         return Features(dense, names, bags, user_side(item_features.bag_labels))
-
-    def to_json(self) -> dict[str, Any]:
-        """A form that JSON can hold; the numbers come back bit for bit."""
-        return {
-            "user_aggregation": self.config.user_aggregation,
-            "half_life_days": self.config.half_life_days,
-            "means": self.means.tolist(),
-            "deviations": self.deviations.tolist(),
-        }
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> Self:
-        """The featurizer that :meth:`to_json` wrote."""
-        config = FeatureParams(
-            user_aggregation=saved["user_aggregation"], half_life_days=saved["half_life_days"]
-        )
-        numbers = (np.array(saved[name], dtype=np.float64) for name in ("means", "deviations"))
-        return cls(config, *numbers)
 
 
 def user_side(by_bag: Mapping[str, V]) -> dict[str, V]:
@@ -139,7 +130,7 @@ def aggregate_user_features(
         ConfigError: time_decayed_mean where the train interactions have no times.
     """
     items = _weighted_items(train, config)
-    dense = _aggregate_dense(items, item_features, config)
+    dense = _aggregate_dense(items, item_features, config.user_aggregation)
     return UserFeaturizer._fit(dense, items.lengths, config)._finish(items, dense, item_features)
 
 
@@ -149,13 +140,13 @@ def _weighted_items(train: Interactions, config: FeatureParams) -> Bags:
         train = train.select(np.argsort(train.users, kind="stable"))
     counts = np.bincount(train.users, minlength=train.n_users)
     decays = config.user_aggregation == "time_decayed_mean"
-    weights = _decayed(train, config) if decays else _even_weights(counts, config)
+    weights = _decayed(train, config) if decays else _even_weights(counts, config.user_aggregation)
     return Bags(offsets_of(counts), train.items, train.n_items, weights)
 
 
-def _even_weights(counts: IntArray, config: FeatureParams) -> FloatArray:
+def _even_weights(counts: IntArray, aggregate: UserAggregation) -> FloatArray:
     """Weights of items of which none is older than another: 1, or shares for the means."""
-    if config.user_aggregation in ("sum", "max"):
+    if aggregate in ("sum", "max"):
         return np.ones(int(counts.sum()), dtype=np.float32)
     return np.repeat((1 / np.maximum(counts, 1)).astype(np.float32), counts)
 
@@ -191,13 +182,13 @@ def _blocks(items: Bags, cost: int) -> Iterator[tuple[slice, Bags]]:
         start = stop
 
 
-def _aggregate_dense(items: Bags, features: Features, config: FeatureParams) -> FloatArray:
+def _aggregate_dense(items: Bags, features: Features, aggregate: UserAggregation) -> FloatArray:
     """Dense columns of users before they are standardised, (U, 1 + Fd) float32."""
     n_dense = len(features.dense_names)
     dense = np.zeros((items.n_rows, n_dense + 1), dtype=np.float32)
     dense[:, 0] = np.log1p(items.lengths)
     for users, block in _blocks(items, n_dense):
-        if config.user_aggregation != "max":
+        if aggregate != "max":
             dense[users, 1:] = block.to_scipy() @ features.dense
         elif len(block.indices):
             active = np.flatnonzero(block.lengths)

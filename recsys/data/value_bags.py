@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import asdict, dataclass
-from typing import Any, assert_never
+from dataclasses import dataclass
+from typing import Annotated, assert_never
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ConfigDict, Field
 
 from recsys.config import BagKind
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray, offsets_of
 
 CHUNK_ROWS = 1 << 16
+Number = Annotated[int, Field(ge=0, le=2**53)]
+"""A whole number that is the same as a float."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,19 +78,29 @@ class BagColumns:
 
     Attributes:
         kind: top_k or hashed.
-        labels: what each column stands for, (size,): the value itself, or "bucket 7".
+        labels: the value that each column stands for, (size,); None where they are hashed.
         counts: train items that have each column, (size,).
         n_books: number of train items.
         min_count: columns that fewer train items have are in no bag.
         idf: whether an entry weighs log(n_books / count), each row scaled to length 1.
     """
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     kind: BagKind
-    labels: tuple[str, ...]
-    counts: tuple[int, ...]
-    n_books: int
-    min_count: int = 1
+    labels: tuple[str, ...] | None
+    counts: tuple[Number, ...]
+    n_books: Number
+    min_count: Number = 1
     idf: bool = False
+
+    def __post_init__(self) -> None:
+        """Check that parts which were read go together."""
+        is_labelled = self.labels is not None and len(self.labels) == len(self.counts)
+        if self.kind == "top_k" and not (is_labelled and all(self.counts)):
+            raise ValueError("each column must have a label and be had by a train item")
+        if self.kind == "hashed" and self.labels is not None:
+            raise ValueError("columns of hashed values have no labels")
 
     @classmethod
     def fit(
@@ -98,13 +111,12 @@ class BagColumns:
         top_k takes the values that most train items have, ties by name, and fewer than ``size``
         where not as many are had by ``min_count`` items; hashed always has ``size`` columns.
         """
-        n_books = train.bags.n_rows
+        n_books, labels = train.bags.n_rows, None
         match kind:
             case "top_k":
                 labels, counts = _most_frequent(train, size, min_count)
             case "hashed":
-                labels = _bucket_names(size)
-                seen = cls("hashed", labels, (1,) * size, n_books).bags(train).indices
+                seen = cls("hashed", None, (1,) * size, n_books).bags(train).indices
                 counts = tuple(np.bincount(seen, minlength=size).tolist())
             case _:
                 assert_never(kind)
@@ -113,7 +125,12 @@ class BagColumns:
     @property
     def size(self) -> int:
         """Number of columns."""
-        return len(self.labels)
+        return len(self.counts)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each column stands for, (size,): the value itself, or "bucket 7"."""
+        return self.labels or tuple(f"bucket {number}" for number in range(self.size))
 
     def bags(self, lists: ValueLists) -> Bags:
         """The columns of each row, each once, ascending; values without a column are left out."""
@@ -150,22 +167,6 @@ class BagColumns:
                 return np.fromiter(hashes, np.int64, len(values)) % self.size
             case _:
                 assert_never(self.kind)
-
-    def to_json(self) -> dict[str, Any]:
-        """A form that JSON can hold."""
-        labels = list(self.labels) if self.kind == "top_k" else None
-        return asdict(self) | {"labels": labels, "counts": list(self.counts)}
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> BagColumns:
-        """The columns that :meth:`to_json` wrote."""
-        counts = tuple(saved["counts"])
-        labels = _bucket_names(len(counts)) if saved["labels"] is None else tuple(saved["labels"])
-        return cls(**(saved | {"labels": labels, "counts": counts}))
-
-
-def _bucket_names(size: int) -> tuple[str, ...]:
-    return tuple(f"bucket {number}" for number in range(size))
 
 
 def _most_frequent(

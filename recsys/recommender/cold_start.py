@@ -182,7 +182,7 @@ def no_features(featurizer: ItemFeaturizer) -> Features:
     """Features of no items, with all columns."""
     names = featurizer.dense_names
     nothing = np.zeros(0, dtype=np.int32)
-    bags = {
+    bags: dict[str, Bags] = {
         name: Bags(
             np.zeros(1, dtype=np.int64),
             nothing,
@@ -191,5 +191,5 @@ def no_features(featurizer: ItemFeaturizer) -> Features:
         )
         for name, columns in featurizer.bag_columns.items()
     }
-    labels = {name: columns.labels for name, columns in featurizer.bag_columns.items()}
-    return Features(np.zeros((0, len(names)), dtype=np.float32), names, bags, labels)
+    dense = np.zeros((0, len(names)), dtype=np.float32)
+    return Features(dense, names, bags, featurizer.bag_labels)

@@ -6,14 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic_core import to_jsonable_python
 
-from recsys.config import BagKind, FeatureParams, ModelConfig, UserAggregation
+from recsys.config import ModelConfig
 from recsys.data.arrays import Bags, IntArray
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.features import Features, ItemFeaturizer
@@ -25,52 +26,20 @@ from recsys.recommender.books import Books, whole
 from recsys.recommender.bundle import Arrays, Bundle
 from recsys.recommender.cold_start import ColdStart, no_features
 
-MOST_BOOKS = 2**53
-"""Whole numbers up to it are what they are as floats."""
 
+class _ColdStart(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class _Scale(_Strict):
-    name: str
-    log: bool
-    mean: FiniteFloat
-    deviation: Annotated[FiniteFloat, Field(gt=0)]
-    flags_missing: bool
-
-
-class _Columns(_Strict):
-    kind: BagKind
-    labels: list[str]
-    counts: list[Annotated[int, Field(ge=1, le=MOST_BOOKS)]]
-    n_books: Annotated[int, Field(ge=0, le=MOST_BOOKS)]
-    min_count: Annotated[int, Field(ge=0, le=MOST_BOOKS)]
-    idf: bool
-
-
-class _ItemFeaturizer(_Strict):
-    scales: list[_Scale]
-    bag_columns: dict[str, _Columns]
-
-
-class _UserFeaturizer(_Strict):
-    user_aggregation: UserAggregation
-    half_life_days: Annotated[FiniteFloat, Field(gt=0)] | None
-    means: list[FiniteFloat]
-    deviations: list[Annotated[FiniteFloat, Field(ge=0)]]
-
-
-class _ColdStart(_Strict):
     model: dict[str, Any]
-    item_featurizer: _ItemFeaturizer
-    user_featurizer: _UserFeaturizer
+    item_featurizer: ItemFeaturizer
+    user_featurizer: UserFeaturizer
     has_order: bool
 
 
-class _Values(_Strict):
+class _Values(BaseModel):
     """What is beside tensors and tables: of these types and in these ranges, or not read."""
+
+    model_config = ConfigDict(extra="forbid")
 
     provenance: dict[str, str | int | FiniteFloat | bool | None]
     combine: Combine
@@ -112,8 +81,8 @@ def to_bundle(
             tensors[VECTORS] = {**tensors[VECTORS], "item_table": cold_start.item_table}
         values["cold_start"] = {
             "model": cold_start.settings.model_dump(mode="json"),
-            "item_featurizer": cold_start.item_featurizer.to_json(),
-            "user_featurizer": cold_start.user_featurizer.to_json(),
+            "item_featurizer": to_jsonable_python(cold_start.item_featurizer),
+            "user_featurizer": to_jsonable_python(cold_start.user_featurizer),
             "has_order": cold_start.has_order,
         }
     tables = {
@@ -183,18 +152,13 @@ def _parts(bundle: Bundle) -> dict[str, Any]:
 
 def _validated(values: Mapping[str, Any]) -> _Values:
     try:
-        found = _Values.model_validate_json(json.dumps(dict(values)))
+        return _Values.model_validate_json(json.dumps(dict(values)), strict=True)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         name = ".".join(map(str, problem["loc"]))
         raise ArtifactError(
             f"'{name}': {problem['msg'].lower()}, got {problem.get('input')!r:.80}"
         ) from None
-    if found.cold_start is not None:
-        for name, columns in found.cold_start.item_featurizer.bag_columns.items():
-            if name not in FeatureParams().top_k or len(columns.labels) != len(columns.counts):
-                raise ArtifactError(f"'bag_columns.{name}' must be known and have a count a label")
-    return found
 
 
 def _cold_start(
@@ -212,15 +176,13 @@ def _cold_start(
         table = _checked(bundle.tensors[VECTORS], "item_table", np.float32, (n_items, tower.dim))
         if not np.isfinite(table).all():
             raise ArtifactError("'item_table' must hold finite numbers")
-    featurizer = ItemFeaturizer.from_json(values.item_featurizer.model_dump())
+    featurizer, users = values.item_featurizer, values.user_featurizer
     if tower.fusion == "identity":
         n_items = 0
     features = _features(bundle.tensors[FEATURES], featurizer, n_items)
-    users = UserFeaturizer.from_json(values.user_featurizer.model_dump())
     n_dense = 1 + len(featurizer.dense_names)
-    for numbers in (users.means, users.deviations):
-        if numbers.shape != (n_dense,) or not np.isfinite(numbers).all():
-            raise ArtifactError(f"the users' scales must be {n_dense} finite numbers each")
+    if not len(users.means) == len(users.deviations) == n_dense:
+        raise ArtifactError(f"the users' scales must be {n_dense} numbers each")
     state = {name: torch.from_numpy(array) for name, array in _towers(bundle).items()}
     return ColdStart.build(state, settings, featurizer, users, features, table, values.has_order)
 

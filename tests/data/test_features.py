@@ -1,6 +1,5 @@
 """What is known of items and users beside their ids."""
 
-import json
 import logging
 from dataclasses import replace
 
@@ -9,6 +8,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
+from pydantic_core import to_json
 from pytest import approx
 
 from recsys.config import FeatureParams
@@ -198,7 +199,8 @@ def test_a_saved_featurizer_makes_the_same_features(kind, idf):
     assert features.bags.keys() == {"categories", "authors", "title_words", "title_ngrams"} | (
         {"series"} if kind == "hashed" else set()
     )
-    saved = ItemFeaturizer.from_json(json.loads(json.dumps(featurizer.to_json())))
+    saved = TypeAdapter(ItemFeaturizer).validate_json(to_json(featurizer), strict=True)
+    assert saved == featurizer
     again = saved.transform(MIXED)
     assert np.array_equal(again.dense, features.dense)
     assert again.dense_names == features.dense_names

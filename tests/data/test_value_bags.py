@@ -1,6 +1,5 @@
 """Multi-valued text fields."""
 
-import json
 import subprocess
 import sys
 
@@ -104,10 +103,3 @@ def test_buckets_that_too_few_train_rows_have_are_in_no_bag():
     assert sorted(count for count in columns.counts if count) == [1, 2]
     columns = BagColumns.fit(split(["a|b", "a"]), "hashed", 1000, min_count=2)
     assert columns.bags(split(["a", "b", "a|b", "new"])).lengths.tolist() == [1, 0, 1, 0]
-
-
-@pytest.mark.parametrize("kind", ["top_k", "hashed"])
-@pytest.mark.parametrize("idf", [True, False])
-def test_columns_survive_json(kind, idf):
-    columns = BagColumns.fit(split(["a|ü", "a"]), kind, 7, min_count=2, idf=idf)
-    assert BagColumns.from_json(json.loads(json.dumps(columns.to_json()))) == columns

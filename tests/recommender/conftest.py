@@ -1,5 +1,6 @@
 """The sample bookshop, and recommenders of models of every kind on it."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,28 +23,28 @@ def sample_config(*overrides):
 
 
 @pytest.fixture(scope="session")
+def untrained():
+    """Gives (model, recommender) for settings and data; fresh weights: nothing here is learned."""
+
+    def build(config, prepared):
+        model = build_trainer(config, prepared).model
+        vectors = model_vectors(model, prepared)
+        provenance = {"run_name": "shop"}
+        return model, Recommender.of(vectors, prepared, provenance, model=model, config=config)
+
+    return build
+
+
+@pytest.fixture(scope="session")
 def shop_prepared():
     """The sample bookshop, prepared."""
     return prepare(sample_config().data, 0)
 
 
 @pytest.fixture(scope="session")
-def shop_recommender(shop_prepared):
-    """Gives (model, recommender) for settings; fresh weights, since nothing here is learned."""
-    made = {}
-
-    def build(*overrides):
-        if overrides not in made:
-            config = sample_config(*overrides)
-            model = build_trainer(config, shop_prepared).model
-            vectors = model_vectors(model, shop_prepared)
-            recommender = Recommender.of(
-                vectors, shop_prepared, {"run_name": "shop"}, model=model, config=config
-            )
-            made[overrides] = model, recommender
-        return made[overrides]
-
-    return build
+def shop_recommender(untrained, shop_prepared):
+    """Gives (model, recommender) for settings, of the sample."""
+    return cache(lambda *overrides: untrained(sample_config(*overrides), shop_prepared))
 
 
 @pytest.fixture(scope="session")

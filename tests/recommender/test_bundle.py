@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from recsys.data.dataset import prepare
 from recsys.errors import ArtifactError
 from recsys.evaluation.ranking import Vectors
 from recsys.recommender import Recommender
@@ -133,6 +134,17 @@ def test_a_model_without_metadata_is_saved_and_loaded_too(shop_recommender, simi
     liked = [["b0001", "b0002"]]
     found = Recommender.load(tmp_path / "model").recommend_for_liked(liked, k=5)
     pd.testing.assert_frame_equal(found, recommender.recommend_for_liked(liked, k=5))
+
+
+def test_hashed_features_with_empty_buckets_are_saved_and_loaded_too(
+    untrained, board_config, tmp_path
+):
+    config = board_config({"data": {"feature_params": {"bag_kind": "hashed"}}})
+    _, recommender = untrained(config, prepare(config.data, 0))
+    assert 0 in recommender.cold_start.item_featurizer.bag_columns["categories"].counts
+    recommender.save(tmp_path / "model")
+    found = Recommender.load(tmp_path / "model").similar_to_book(NEW_BOOK, k=5)
+    pd.testing.assert_frame_equal(found, recommender.similar_to_book(NEW_BOOK, k=5))
 
 
 def test_nothing_in_the_bundle_is_a_pickle(saved):

@@ -1,6 +1,5 @@
 """Features of new users are those that train would have given them."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -75,12 +74,3 @@ def test_one_users_features_do_not_depend_on_who_else_is_asked_about(item_featur
     held, wanted = alone.bags["categories"], among.bags["categories"].take(np.array([9]))
     assert held.indices.tolist() == wanted.indices.tolist()
     np.testing.assert_allclose(held.weights, wanted.weights, rtol=1e-6)
-
-
-def test_scales_come_back_from_json_bit_for_bit(item_features, train):
-    config = FeatureParams(user_aggregation="time_decayed_mean", half_life_days=7)
-    featurizer = UserFeaturizer.fit(item_features, train, config)
-    back = UserFeaturizer.from_json(json.loads(json.dumps(featurizer.to_json())))
-    assert (back.means == featurizer.means).all()
-    assert (back.deviations == featurizer.deviations).all()
-    assert back.config.half_life_days == 7
