@@ -24,7 +24,7 @@ from hypothesis import Phase, settings
 
 from recsys.config import Config
 from recsys.data.dataset import prepare
-from recsys.data.sample.checkerboard import checkerboard
+from tests.checkerboard import checkerboard
 from tests.forked import Forked
 
 # The first example may compile loops or import a library.

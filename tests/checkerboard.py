@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from recsys.data.csv_file import replace_csv
-from recsys.errors import DataError
 
 _START = 1_640_995_200
 _DAY = 86_400
@@ -40,35 +39,22 @@ class Checkerboard:
 
 
 def checkerboard(n_users: int, n_items: int) -> Checkerboard:
-    """The checkerboard of ``n_users`` users and ``n_items`` items.
+    """The checkerboard of ``n_users`` users and ``n_items`` items, both even.
 
     Nothing is drawn. The withheld items go round, so that each is withheld from as many users as
     any other, give or take one, and had by the rest.
-
-    Args:
-        n_users: even.
-        n_items: even, at least 6: each user needs an item to train on beside the two held out.
-
-    Raises:
-        DataError: sizes that do not fit.
     """
-    if n_users < 2 or n_users % 2 or n_items < 6 or n_items % 2:
-        raise DataError(
-            "a checkerboard must have an even number of users and an even number of items, "
-            f"at least 6, got {n_users} users and {n_items} items"
-        )
     half = n_items // 2
-    rows: list[tuple[str, str, int, int]] = []
+    rows: list[dict[str, object]] = []
     withheld: dict[str, str] = {}
     for user in range(n_users):
         # Begin right after the withheld item and go round to it.
         order = [(user // 2 + 1 + step) % half for step in range(half)]
         user_id = f"r{user:04d}"
-        item_ids = [f"b{2 * place + user % 2:04d}" for place in order]
-        withheld[user_id] = item_ids[-1]
-        rows += [(user_id, item_id, 5, _START + day * _DAY) for day, item_id in enumerate(item_ids)]
-    columns = ("user_id", "item_id", "rating", "timestamp")
-    interactions = pa.table(dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True)))
+        for day, place in enumerate(order):
+            withheld[user_id] = f"b{2 * place + user % 2:04d}"  # in the end the last
+            interaction = {"user_id": user_id, "item_id": withheld[user_id], "rating": 5}
+            rows.append(interaction | {"timestamp": _START + day * _DAY})
     books = {
         "item_id": [f"b{item:04d}" for item in range(n_items)],
         "title": [f"Square {item}" for item in range(n_items)],
@@ -78,4 +64,4 @@ def checkerboard(n_users: int, n_items: int) -> Checkerboard:
         "rating_number": [10] * n_items,
         "price": pa.nulls(n_items, pa.string()),
     }
-    return Checkerboard(pa.table(books), interactions, withheld)
+    return Checkerboard(pa.table(books), pa.Table.from_pylist(rows), withheld)
