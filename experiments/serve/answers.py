@@ -15,6 +15,7 @@ import pyarrow as pa
 from experiments.serve import schemas
 from experiments.serve.model import Served
 from recsys.errors import ConfigError, DataError
+from recsys.recommender import questions
 from recsys.recommender.search import Asking
 
 MOST_ROWS = 100_000
@@ -29,7 +30,8 @@ def recommend(
     """Lists for users; see ``Recommender.recommend_for_users``."""
     user_ids, liked = _users(question)
     _check_size(question.k, len(user_ids), max_k)
-    rows = yield from served.recommender.ask_for_users(
+    rows = yield from questions.recommend_for_users(
+        served.recommender,
         user_ids,
         liked,
         question.k,
@@ -51,8 +53,8 @@ def similar_items(
     """The items near each item; see ``Recommender.similar_items``."""
     _check_size(question.k, len(question.item_ids), max_k)
     places = {item_id: place for place, item_id in enumerate(dict.fromkeys(question.item_ids))}
-    rows = yield from served.recommender.ask_for_similar_items(
-        list(places), question.k, categories=question.categories
+    rows = yield from questions.similar_items(
+        served.recommender, list(places), question.k, categories=question.categories
     )
     owners = [places[item_id] for item_id in rows["item_id"].to_pylist()]
     rows = rows.drop_columns("item_id").rename_columns({"similar_item_id": "item_id"})
@@ -69,8 +71,8 @@ def similar_to_book(
     """The items near each new book; see ``Recommender.similar_to_book``."""
     n_books = len(question.books)
     _check_size(question.k, n_books, max_k)
-    rows = yield from served.recommender.ask_for_similar_to_book(
-        _described(question.books), question.k, categories=question.categories
+    rows = yield from questions.similar_to_book(
+        served.recommender, _described(question.books), question.k, categories=question.categories
     )
     lists = _lists(rows, rows["position"].to_pylist(), n_books)
     return _answer(schemas.NewBookSimilarAnswer, served, [{"items": ranked} for ranked in lists])
@@ -82,8 +84,8 @@ def users_of_book(
     """The users for each new book; see ``Recommender.users_of_book``."""
     n_books = len(question.books)
     _check_size(question.k, n_books, max_k)
-    rows = yield from served.recommender.ask_for_users_of_book(
-        _described(question.books), question.k
+    rows = yield from questions.users_of_book(
+        served.recommender, _described(question.books), question.k
     )
     lists = _lists(rows, rows["position"].to_pylist(), n_books)
     return _answer(schemas.NewBookUsersAnswer, served, [{"users": ranked} for ranked in lists])

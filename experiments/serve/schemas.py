@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from recsys.recommender.recommender import Source
+from recsys.recommender.questions import Source
 
 MOST_QUESTIONS = 1000
 """Users or items in one request: each of them costs a pass over the catalogue."""

@@ -11,6 +11,7 @@ from recsys.data.arrays import Bags, BoolArray, IntArray, offsets_of
 from recsys.data.histories import Histories
 from recsys.evaluation.held_out import KNOWN, NEW_ITEMS, NEW_USERS, HeldOut
 from recsys.evaluation.metrics import Places
+from recsys.recommender.questions import lists_among
 from recsys.recommender.recommender import Recommender
 
 
@@ -47,7 +48,7 @@ class OtherData:
         allowed[of_item[of_item >= 0]] = True
         k = min(test.k, len(model.items))
         names = test.users.id_of(users)
-        found = model.lists_among(names, known, k, allowed).items
+        found = lists_among(model, names, known, k, allowed).items
         lists = np.full((len(users), test.k), -1, dtype=np.int32)
         back = np.full(len(model.items) + 1, -1, dtype=np.int32)  # the last for no item
         back[of_item[of_item >= 0]] = np.flatnonzero(of_item >= 0)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 from pydantic_core import to_jsonable_python
 
 from recsys.config import ModelConfig
-from recsys.data.arrays import Bags, IntArray
+from recsys.data.arrays import Bags
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.features import Features, ItemFeaturizer
 from recsys.data.user_features import UserFeaturizer
@@ -25,6 +25,9 @@ from recsys.evaluation.scorers import Combine, Vectors
 from recsys.recommender.books import Books, whole
 from recsys.recommender.bundle import Arrays, Bundle
 from recsys.recommender.cold_start import ColdStart, no_features
+
+if TYPE_CHECKING:
+    from recsys.recommender.recommender import Recommender
 
 
 class _ColdStart(BaseModel):
@@ -49,28 +52,20 @@ class _Values(BaseModel):
 VECTORS, FEATURES, TOWERS = "vectors", "item_features", "towers"
 
 
-def to_bundle(
-    *,
-    users: Vocabulary,
-    books: Books,
-    vectors: Vectors,
-    seen: Bags,
-    popularity: IntArray,
-    provenance: Mapping[str, Any],
-    cold_start: ColdStart | None,
-) -> Bundle:
+def to_bundle(model: Recommender) -> Bundle:
     """The parts of a recommender, from which :func:`from_bundle` makes them again."""
+    vectors, seen, cold_start = model.vectors, model.seen, model.cold_start
     tensors: dict[str, Arrays] = {
         VECTORS: {
             "user_vectors": vectors.users,
             "item_vectors": vectors.items,
             "seen_offsets": seen.offsets.astype(np.int64, copy=False),
             "seen_indices": seen.indices.astype(np.int32, copy=False),
-            "popularity": popularity.astype(np.int64, copy=False),
+            "popularity": model.popularity.astype(np.int64, copy=False),
         }
     }
     values: dict[str, Any] = {
-        "provenance": dict(provenance),
+        "provenance": dict(model.provenance),
         "combine": vectors.combine,
         "cold_start": None,
     }
@@ -85,10 +80,7 @@ def to_bundle(
             "user_featurizer": to_jsonable_python(cold_start.user_featurizer),
             "has_order": cold_start.has_order,
         }
-    tables = {
-        "users": pa.table({USER_ID: users.ids}),
-        "items": books.table,
-    }
+    tables = {"users": pa.table({USER_ID: model.users.ids}), "items": model.books.table}
     return Bundle(tensors, tables, values)
 
 

@@ -16,6 +16,7 @@ from recsys.evaluation.ranking import Vectors
 from recsys.pipeline import build_trainer, evaluate_model, model_vectors
 from recsys.recommender import Recommender
 from recsys.recommender.liked import liked_histories
+from recsys.recommender.questions import new_item_vectors
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
@@ -404,7 +405,7 @@ def test_a_cold_book_given_by_its_metadata_gets_its_own_vector(
     )
     cold = np.arange(shop_prepared.n_warm_items, len(shop_prepared.items))
     assert len(cold) > 10
-    found = recommender._new_item_vectors(metadata.iloc[cold])
+    found = new_item_vectors(recommender, metadata.iloc[cold])
     np.testing.assert_allclose(found, recommender.vectors.items[cold], rtol=1e-4, atol=1e-5)
 
 

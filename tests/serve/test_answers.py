@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from recsys.recommender import Recommender
+from recsys.recommender import questions
 
 
 def flat(results, key="items", **names):
@@ -45,13 +45,13 @@ def test_liked_books_place_a_user_without_an_id(client, towers):
 
 def test_ratings_of_liked_books_reach_the_recommender(client, towers, monkeypatch):
     """None of today's models weighs them, so they are caught on their way."""
-    given, answered = [], Recommender.ask_for_users
+    given, answered = [], questions.recommend_for_users
 
     def caught(recommender, *args, ratings=None, **options):
         given.append(ratings)
         return answered(recommender, *args, ratings=ratings, **options)
 
-    monkeypatch.setattr(Recommender, "ask_for_users", caught)
+    monkeypatch.setattr(questions, "recommend_for_users", caught)
     liked = [towers.items.ids.to_pylist()[:3], []]
     ask(client, "/recommend", liked=liked, liked_ratings=[[5, None, 2.5], None], k=3)
     assert given == [[[5, None, 2.5], None]]
