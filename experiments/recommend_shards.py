@@ -32,11 +32,11 @@ from experiments.recommend import (
     load,
     n_users,
 )
-from recsys.artifacts import locked, replacement
+from recsys.artifacts import file_digest, locked, replacement
 from recsys.errors import ArtifactError, BookendsError, ConfigError, shown
 from recsys.recommender import Recommender
 from recsys.recommender.approximate import Recall
-from recsys.recommender.bundle import MANIFEST, file_digest
+from recsys.recommender.bundle import MANIFEST
 from tracking.model import DOWNLOADS, pinned, resolve_bundle
 from tracking.store import resolve_uri
 

@@ -1,7 +1,8 @@
-"""Files and directories that are written whole or not at all, and locks between processes."""
+"""Files and directories that are written whole or not at all, digests, and locks."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -41,19 +42,55 @@ def new_directory(path: Path) -> Iterator[Path]:
         FileExistsError: ``path`` holds something, as where another process was first.
         OSError: the system refuses the directory.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
+    with _unfinished(path) as unfinished:
         yield unfinished
-        unfinished.chmod(0o755)  # mkdtemp lets nobody else in
         try:
             unfinished.rename(path)
         except OSError as error:
             if not path.exists():
                 raise
             raise FileExistsError(error.errno, "must not be there yet", str(path)) from error
+
+
+@contextmanager
+def replaced_directory(path: Path) -> Iterator[Path]:
+    """A directory to fill, moved to ``path`` at the end, and gone where an error is raised.
+
+    An older one goes only once the new one is there.
+
+    Raises:
+        OSError: the system refuses the directory.
+    """
+    with _unfinished(path) as unfinished:
+        yield unfinished
+        older = unfinished.with_name(f"{unfinished.name}.old")
+        if path.exists():
+            os.replace(path, older)
+        try:
+            os.replace(unfinished, path)
+        except OSError:
+            if older.exists():
+                os.replace(older, path)
+            raise
+        shutil.rmtree(older, ignore_errors=True)
+
+
+@contextmanager
+def _unfinished(path: Path) -> Iterator[Path]:
+    """A directory beside ``path``, gone at the end unless it was moved."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        unfinished.chmod(0o755)  # mkdtemp lets nobody else in
+        yield unfinished
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

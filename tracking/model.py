@@ -24,7 +24,7 @@ from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType, Array
 
 import recsys
-from recsys.artifacts import new_directory
+from recsys.artifacts import file_digest, new_directory
 from recsys.data.columns import TEXT_FIELDS
 from recsys.errors import TrackingError
 from recsys.recommender import Recommender
@@ -289,9 +289,7 @@ def bundle_digest(bundle: Path) -> str:
     """SHA-256 over the paths and contents of a bundle's files, 24 hexadecimal digits."""
     digest = hashlib.sha256()
     for file in sorted(path for path in bundle.rglob("*") if path.is_file()):
-        digest.update(
-            f"{file.relative_to(bundle).as_posix()}\n{bundles.file_digest(file)}\n".encode()
-        )
+        digest.update(f"{file.relative_to(bundle).as_posix()}\n{file_digest(file)}\n".encode())
     return digest.hexdigest()[:24]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from experiments.sweep.trial import FindData
-from recsys.artifacts import locked, new_directory
+from recsys.artifacts import file_digest, locked, new_directory
 from recsys.config import DataConfig
 from recsys.data.dataset import Prepared, cache_path, prepare_cached
 from recsys.data.storage import is_whole
@@ -59,11 +59,7 @@ def _shipped(path: Path, put: Callable[[Any], Any]) -> ShippedFile:
 
 def digests(path: Path) -> dict[str, str]:
     """The SHA-256 of each file of a directory, by its name."""
-    found = {}
-    for each in sorted(path.iterdir()):
-        with each.open("rb") as file:
-            found[each.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {each.name: file_digest(each) for each in sorted(path.iterdir())}
 
 
 def uploaded(known: Mapping[str, str]) -> tuple[ShippedFile, ...]:

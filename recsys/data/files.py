@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from recsys.artifacts import file_digest
 from recsys.errors import DataError
 
 FileFormat = Literal["csv", "parquet", "lines"]
@@ -59,10 +60,7 @@ def is_part(name: str) -> bool:
 
 def content_sha256(path: Path) -> str:
     """SHA-256 of the bytes of a file, of a folder of those of its parts; in hexadecimal."""
-    digests = []
-    for part in parts_of(path):
-        with part.open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    digests = [file_digest(part) for part in parts_of(path)]
     if not path.is_dir():
         return digests[0]
     return hashlib.sha256("".join(digests).encode()).hexdigest()

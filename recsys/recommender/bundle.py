@@ -7,11 +7,7 @@ Tensors and tables are memory-mapped, so that several processes share one copy.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +19,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from recsys.artifacts import file_digest, replaced_directory
 from recsys.errors import ArtifactError
 
 FORMAT = 4
@@ -61,32 +58,11 @@ def write_bundle(path: Path, bundle: Bundle) -> None:
     Raises:
         ArtifactError: it cannot be written.
     """
-    unfinished: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        _write_files(unfinished, bundle)
-        unfinished.chmod(0o755)
-        _exchange(unfinished, path)
+        with replaced_directory(path) as unfinished:
+            _write_files(unfinished, bundle)
     except (OSError, ValueError, SafetensorError) as error:
         raise ArtifactError(f"{path}: must be writable ({error})") from error
-    finally:
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _exchange(unfinished: Path, path: Path) -> None:
-    """Move a directory into place; the older one goes only once the new one is there."""
-    replaced = unfinished.with_name(f"{unfinished.name}.old")
-    if path.exists():
-        os.replace(path, replaced)
-    try:
-        os.replace(unfinished, path)
-    except OSError:
-        if replaced.exists():
-            os.replace(replaced, path)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _write_files(directory: Path, bundle: Bundle) -> None:
@@ -109,12 +85,6 @@ def _write_files(directory: Path, bundle: Bundle) -> None:
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -153,9 +123,6 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest's files, by name."""
     file = path / MANIFEST
     try:
-        if not file.exists() and (path / VALUES).exists():
-            version = json.loads((path / VALUES).read_text(encoding="utf-8"))["format"]
-            raise ArtifactError(f"{path}: must be of format {FORMAT}, got {version!r}")
         content = json.loads(file.read_text(encoding="utf-8"))
         version, files = content["format"], content["files"]
         if version != FORMAT:

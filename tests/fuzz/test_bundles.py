@@ -8,9 +8,9 @@ import pandas as pd
 import pyarrow as pa
 from safetensors.numpy import load_file, save_file
 
+from recsys.artifacts import file_digest
 from recsys.errors import ArtifactError
 from recsys.recommender import Recommender
-from recsys.recommender.bundle import file_digest
 
 NUMBERS, WHOLE_NUMBERS = [np.nan, -np.inf, -1, 0, 1e38], [-1, 0, 1, 30, 2**31 - 1]
 TYPES = ["f4", "f8", "f2", "i4", "i8", "u1", "?"]

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from recsys.artifacts import file_digest
 from recsys.data.dataset import prepare
 from recsys.errors import ArtifactError
 from recsys.evaluation.ranking import Vectors
 from recsys.recommender import Recommender
-from recsys.recommender.bundle import file_digest
 
 FILES = [
     "item_features.safetensors",
@@ -208,12 +208,6 @@ def test_another_format_is_refused(saved):
     (saved / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
     with pytest.raises(ArtifactError, match="must be of format 4, got 99"):
         Recommender.load(saved)
-
-
-def test_the_first_format_is_named(tmp_path):
-    (tmp_path / "recommender.json").write_text('{"format": 1, "provenance": {}}')
-    with pytest.raises(ArtifactError, match="must be of format 4, got 1"):
-        Recommender.load(tmp_path)
 
 
 def with_several_vectors(recommender, combine):
