@@ -78,13 +78,6 @@ class Bags:
         """The columns of one row."""
         return self.indices[self.offsets[index] : self.offsets[index + 1]]
 
-    def union(self, other: Bags) -> Bags:
-        """Each row's entries followed by the other's, without weights; an entry in both twice."""
-        assert (self.n_rows, self.n_columns) == (other.n_rows, other.n_columns)
-        rows = np.concatenate([self.owners, other.owners])
-        columns = np.concatenate([self.indices, other.indices])
-        return Bags.from_pairs(rows, columns, n_rows=self.n_rows, n_columns=self.n_columns)
-
     def take(self, rows: IntArray) -> Bags:
         """The bags of the given rows, in the given order."""
         positions, offsets = self.positions(rows)

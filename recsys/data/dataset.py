@@ -7,7 +7,8 @@ import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,7 @@ from recsys.data.splitting import (
     TRAIN,
     VALIDATION,
     SplitSummary,
-    break_ties,
-    order_by_user_and_time,
+    in_order,
     split_interactions,
 )
 from recsys.data.storage import Content, read_directory, write_directory
@@ -196,7 +196,7 @@ def _prepare(
     del tables  # frees what filtering left out
     users = _sorted_by_id(log.users, user_ids)
     items = _sorted_by_id(log.items, books[ITEM_ID])
-    log, n_tied = _in_order(_renumbered(log, users, items), ticks)
+    log, n_tied = in_order(_renumbered(log, users, items), ticks)
     split = split_interactions(log, config.split, np.random.default_rng(seed))
     is_train = split.parts == TRAIN
     warm_users, n_warm_users = _warm_first(log.users[is_train], log.n_users)
@@ -279,7 +279,7 @@ def _sources(config: DataConfig, hashes: Sequence[str]) -> dict[str, str]:
     return dict(zip(map(str, config.sources.values()), hashes, strict=True))
 
 
-# Numbering and order ------------------------------------------------------------------------------
+# Numbering ---------------------------------------------------------------------------------------
 
 
 def _sorted_by_id(numbers: IntArray, ids: pa.Array) -> IntArray:
@@ -312,54 +312,27 @@ def _renumbered(log: Interactions, users: IntArray, items: IntArray) -> Interact
     )
 
 
-def _in_order(log: Interactions, ticks: int) -> tuple[Interactions, int]:
-    """Sorted by user, then time, ties at random, with times in seconds; and how many are tied."""
-    order = order_by_user_and_time(log.users, log.times)
-    order, n_tied = break_ties(order, log.users, log.times, log.items)
-    log = log.select(order)
-    if log.times is None:
-        return log, 0  # nothing says that they are tied
-    if n_tied:
-        logger.warning(
-            "%d interactions have the same time as another of their user; their order is random",
-            n_tied,
-        )
-    return replace(log, times=log.times // ticks if ticks > 1 else log.times), n_tied
-
-
 # To and from files -------------------------------------------------------------------------------
 
 
 def _to_content(prepared: Prepared) -> Content:
-    arrays: dict[str, np.ndarray | None] = {}
-    values: dict[str, Any] = {}
-    for part in PARTS:
-        interactions: Interactions = getattr(prepared, part)
-        for name in ("users", "items", "times", "ratings"):
-            arrays[f"{part}_{name}"] = getattr(interactions, name)
+    arrays: dict[str, np.ndarray] = {}
+    values: dict[str, Any] = {"format": FORMAT_VERSION}
+    for part, name in product(PARTS, ("users", "items", "times", "ratings")):
+        array = getattr(getattr(prepared, part), name)
+        if array is not None:
+            arrays[f"{part}_{name}"] = array
     for side in SIDES:
         features: Features = getattr(prepared, f"{side}_features")
-        arrays[f"{side}_dense"] = features.dense
-        for bag, bags in features.bags.items():
-            for name in ("offsets", "indices", "weights"):
-                arrays[f"{side}_{bag}_{name}"] = getattr(bags, name)
-        values[f"{side}_features"] = {
-            "dense_names": features.dense_names,
-            "bag_labels": features.bag_labels,
-        }
-    values |= {
-        "format": FORMAT_VERSION,
-        "n_warm_users": prepared.n_warm_users,
-        "n_warm_items": prepared.n_warm_items,
-        "item_featurizer": to_jsonable_python(prepared.item_featurizer),
-        "filter_steps": [asdict(step) for step in prepared.filter_steps],
-        "split": asdict(prepared.split),
-        "fingerprint": prepared.fingerprint,
-        "sources": prepared.sources,
-    }
+        arrays |= {f"{side}_{name}": array for name, array in features.arrays.items()}
+        names = {"dense_names": features.dense_names, "bag_labels": features.bag_labels}
+        values[f"{side}_features"] = names
+    for name in ("n_warm_users", "n_warm_items", "fingerprint", "sources"):
+        values[name] = getattr(prepared, name)
+    for name in ("item_featurizer", "filter_steps", "split"):
+        values[name] = to_jsonable_python(getattr(prepared, name))
     tables = {"users": pa.table({USER_ID: prepared.users.ids}), "books": prepared.books}
-    present = {name: array for name, array in arrays.items() if array is not None}
-    return Content(present, tables, values)
+    return Content(arrays, tables, values)
 
 
 def _from_content(content: Content) -> Prepared:

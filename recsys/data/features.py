@@ -52,6 +52,16 @@ class Features:
     def __len__(self) -> int:
         return len(self.dense)
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What is to be kept of it beside the names: ``dense``, and the parts of the bags."""
+        arrays: dict[str, np.ndarray] = {"dense": self.dense}
+        for name, bags in self.bags.items():
+            arrays |= {f"{name}_offsets": bags.offsets, f"{name}_indices": bags.indices}
+            if bags.weights is not None:
+                arrays[f"{name}_weights"] = bags.weights
+        return arrays
+
 
 @dataclass(frozen=True)
 class Scale:

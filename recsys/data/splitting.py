@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
@@ -79,6 +79,26 @@ class Split:
         return SplitSummary(
             config.strategy, config.order, self.skipped, train, validation, test, note
         )
+
+
+def in_order(log: Interactions, ticks: int) -> tuple[Interactions, int]:
+    """Sorted by user, then time, ties at random, with times in seconds; and how many are tied.
+
+    Args:
+        log: times in units of which ``ticks`` make a second.
+        ticks: 1 or more.
+    """
+    order = order_by_user_and_time(log.users, log.times)
+    order, n_tied = break_ties(order, log.users, log.times, log.items)
+    log = log.select(order)
+    if log.times is None:
+        return log, 0  # nothing says that they are tied
+    if n_tied:
+        logger.warning(
+            "%d interactions have the same time as another of their user; their order is random",
+            n_tied,
+        )
+    return replace(log, times=log.times // ticks if ticks > 1 else log.times), n_tied
 
 
 def order_by_user_and_time(users: IntArray, times: IntArray | None) -> IntArray:

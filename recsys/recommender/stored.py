@@ -71,7 +71,7 @@ def to_bundle(model: Recommender) -> Bundle:
     }
     if cold_start is not None:
         tensors[TOWERS] = {name: tensor.numpy() for name, tensor in cold_start.state.items()}
-        tensors[FEATURES] = _feature_arrays(cold_start.item_features)
+        tensors[FEATURES] = cold_start.item_features.arrays
         if cold_start.item_table is not None:
             tensors[VECTORS] = {**tensors[VECTORS], "item_table": cold_start.item_table}
         values["cold_start"] = {
@@ -82,16 +82,6 @@ def to_bundle(model: Recommender) -> Bundle:
         }
     tables = {"users": pa.table({USER_ID: model.users.ids}), "items": model.books.table}
     return Bundle(tensors, tables, values)
-
-
-def _feature_arrays(features: Features) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {"dense": features.dense}
-    for name, bags in features.bags.items():
-        arrays[f"{name}_offsets"] = bags.offsets.astype(np.int64, copy=False)
-        arrays[f"{name}_indices"] = bags.indices.astype(np.int32, copy=False)
-        if bags.weights is not None:
-            arrays[f"{name}_weights"] = bags.weights.astype(np.float32, copy=False)
-    return arrays
 
 
 def from_bundle(bundle: Bundle, path: Path) -> dict[str, Any]:
