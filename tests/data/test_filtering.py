@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import DataConfig
@@ -72,17 +72,6 @@ def slow_k_core(pairs, least_by_user, least_by_item):
             return pairs
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, unique=True),
-    st.integers(1, 4),
-    st.integers(1, 4),
-)
-@settings(deadline=None)
-def test_the_k_core_is_what_is_left_when_one_at_a_time_goes(pairs, users, items):
-    log, _ = k_core(log_of(pairs), min_user_interactions=users, min_item_interactions=items)
-    assert pairs_of(log) == slow_k_core(pairs, users, items)
-
-
 def slow_rounds(pairs, least_by_user, least_by_item):
     """(users, items, interactions) after each round that leaves out all with too few at once."""
     rounds = []
@@ -107,8 +96,8 @@ def slow_rounds(pairs, least_by_user, least_by_item):
     st.integers(1, 5),
     st.sampled_from([0.0, 0.8, 1.0]),
 )
-@settings(deadline=None)
-def test_rounds_are_the_same_however_often_what_is_left_is_copied(pairs, users, items, below):
+def test_the_k_core_is_what_is_left_when_one_at_a_time_goes(pairs, users, items, below):
+    """In the same rounds, however often what is left is copied."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filtering, "_COMPACT_BELOW", below)
         log, steps = k_core(log_of(pairs), min_user_interactions=users, min_item_interactions=items)
@@ -128,12 +117,6 @@ def test_each_round_of_the_k_core_is_a_step():
         FilterStep("k-core round 3", 1, 1, 1),
         FilterStep("k-core round 4", 0, 0, 0),
     )
-
-
-def test_a_k_core_that_leaves_out_nothing_is_one_step():
-    log, steps = k_core(log_of([(0, 0), (1, 0)]), min_user_interactions=1, min_item_interactions=2)
-    assert steps == (FilterStep("k-core round 1", 2, 1, 2),)
-    assert len(log) == 2
 
 
 def test_interactions_of_unknown_items_are_left_out_counted_and_the_first_is_named(caplog):
@@ -176,45 +159,32 @@ def test_where_ids_are_unknown_the_likely_cause_is_said(items, books, expected, 
         assert message_of(tables, config_of()).endswith(expected)
 
 
-PAIRS = [("u", "a"), ("u", "b"), ("u", "a"), ("v", "a"), ("u", "a")]
+def slow_latest(rows, times, ratings):
+    """Numbers of the rows that are kept of each pair: the latest, of these the best rated."""
+    kept = {}
+    for number, pair in enumerate(rows):
+        this = (times[number], ratings[number]) if times else (number,)
+        if pair not in kept or this >= kept[pair][1]:
+            kept[pair] = number, this
+    return sorted(number for number, _ in kept.values())
 
 
-def test_of_repeated_pairs_the_latest_in_time_is_kept():
-    tables = tables_of(PAIRS, books=["a", "b"], times=[5, 1, 9, 2, 7])
-    log, steps = filter_interactions(tables, config_of())
-    assert log.times.tolist() == [1, 9, 2]
-    assert steps[2] == FilterStep("latest of each pair", 2, 2, 3)
-
-
-def test_of_repeated_pairs_at_one_time_the_best_rated_is_kept():
-    tables = tables_of(PAIRS, books=["a", "b"], ratings=[1, 1, 3, 1, 2], times=[9, 1, 9, 2, 9])
-    log, _ = filter_interactions(tables, config_of(min_rating=2))
-    assert log.times.tolist() == [9]
-    assert log.ratings.tolist() == [3]
-
-
-@given(st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=40))
-@settings(deadline=None)
-def test_what_is_kept_of_repeated_pairs_is_what_a_dictionary_keeps(rows):
-    pairs = [(f"u{user}", f"i{item}") for user, item, _ in rows]
-    times = [time for _, _, time in rows]
-    latest = {}
-    for row, (pair, time) in enumerate(zip(pairs, times, strict=True)):
-        if pair not in latest or time >= times[latest[pair]]:
-            latest[pair] = row
-    tables = tables_of(pairs, books=[f"i{item}" for item in range(4)], times=times)
-    log, _ = filter_interactions(tables, config_of())
-    kept = sorted(latest.values())
-    assert log.times.tolist() == [times[row] for row in kept]
+@given(st.lists(st.tuples(*[st.integers(0, 3)] * 4), min_size=1, max_size=40), st.booleans(),
+       st.sampled_from(["rows", "timestamp"]))  # fmt: skip
+def test_of_repeated_pairs_the_latest_is_kept(rows, timed, order):
+    """By time, ties by rating; without times, or where rows are the order, the last."""
+    pairs = [(f"u{user}", f"i{item}") for user, item, _, _ in rows]
+    times = [row[2] for row in rows] if timed else None
+    ratings = [row[3] for row in rows]
+    tables = tables_of(pairs, books=[f"i{item}" for item in range(4)], times=times, ratings=ratings)
+    log, steps = filter_interactions(tables, config_of(split={"order": order}))
+    kept = slow_latest(pairs, times if order == "timestamp" else None, ratings)
+    assert log.ratings.tolist() == [ratings[row] for row in kept]
     assert log.users.tolist() == tables.interactions.users[kept].tolist()
-    assert log.items.tolist() == [int(pairs[row][1][1:]) for row in kept]
-
-
-@pytest.mark.parametrize("order", ["rows", "timestamp"])
-def test_of_repeated_pairs_without_times_the_last_row_is_kept(order):
-    tables = tables_of(PAIRS, books=["a", "b"], ratings=[1, 1, 1, 1, 3])
-    log, _ = filter_interactions(tables, config_of(min_rating=2, split={"order": order}))
-    assert pairs_of(log) == [(0, 0)]
+    assert log.items.tolist() == [rows[row][1] for row in kept]
+    if timed and order == "timestamp":
+        assert log.times.tolist() == [times[row] for row in kept]
+    assert (steps[2].name, steps[2].interactions) == ("latest of each pair", len(kept))
 
 
 def test_a_user_who_changed_their_mind_is_taken_at_their_last_word():
@@ -224,7 +194,7 @@ def test_a_user_who_changed_their_mind_is_taken_at_their_last_word():
 
 
 def test_row_numbers_are_the_times_where_rows_are_the_order():
-    tables = tables_of(PAIRS[:2], books=["a", "b"])
+    tables = tables_of([("u", "a"), ("u", "b")], books=["a", "b"])
     log, _ = filter_interactions(tables, config_of(split={"order": "rows"}))
     assert log.times.tolist() == [1, 2]
 
