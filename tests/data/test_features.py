@@ -22,7 +22,7 @@ from recsys.data.features import (
     skewness,
     title_statistics,
 )
-from recsys.data.user_features import aggregate_user_features
+from recsys.data.user_features import UserFeaturizer, aggregate_user_features
 from recsys.errors import ConfigError, DataError
 
 PLAIN = FeatureParams(title=False)
@@ -296,6 +296,15 @@ def config_of(aggregate) -> FeatureParams:
 AGGREGATES = ["mean", "sum", "max", "time_decayed_mean"]
 
 
+def assert_same_features(found, expected):
+    np.testing.assert_allclose(found.dense, expected.dense, rtol=1e-5, atol=1e-6)
+    assert found.dense_names == expected.dense_names
+    held, wanted = (each.bags["categories"] for each in (found, expected))
+    matrices = (bags.to_scipy().toarray() for bags in (held, wanted))
+    np.testing.assert_allclose(*matrices, rtol=1e-5)
+    assert (held.weights is None) == (wanted.weights is None)
+
+
 @pytest.mark.parametrize("aggregate", AGGREGATES)
 @given(
     triples=st.lists(
@@ -311,12 +320,11 @@ def test_aggregates_are_those_of_each_users_items(aggregate, triples, block, wei
     one_hot = np.array([[column in bag for column in range(4)] for bag in bags], dtype=float)
     if weights is not None:
         one_hot[one_hot > 0] = weights
-    train = interactions_of(triples, n_users=5, n_items=5)
+    train, config = interactions_of(triples, n_users=5, n_items=5), config_of(aggregate)
+    items = item_features_of(heights, bags, weights)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_ENTRIES", block)
-        features = aggregate_user_features(
-            item_features_of(heights, bags, weights), train, config_of(aggregate)
-        )
+        features = aggregate_user_features(items, train, config)
     dense, expected_bags = np.zeros(5), np.zeros((5, 4))
     for user in range(5):
         own = [(item, time) for u, item, time in triples if u == user]
@@ -332,6 +340,23 @@ def test_aggregates_are_those_of_each_users_items(aggregate, triples, block, wei
         assert column(features, f"{aggregate}_height") == approx(dense.tolist(), abs=1e-3)
     elif spread == 0:
         assert not features.dense[:, 1].any()
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATES)
+@given(
+    pairs=st.sets(st.tuples(st.integers(0, 3), st.integers(0, 4)), min_size=1),
+    user=st.integers(0, 4),
+)
+def test_new_users_have_the_features_that_train_would_have_given_them(aggregate, pairs, user):
+    """All on one day, which is what is taken to be known; alone as among others."""
+    train = interactions_of([(*pair, 100 * DAY) for pair in pairs], n_users=5, n_items=5)
+    items = item_features_of([0.5, -1, 2, 0, 3], [[0, 1], [1], [], [0, 3], [2]])
+    expected = aggregate_user_features(items, train, config_of(aggregate))
+    featurizer = UserFeaturizer.fit(items, train, config_of(aggregate))
+    assert_same_features(featurizer.transform(items, train.by_user), expected)
+    alone = featurizer.transform(items, train.by_user.take(np.array([user])))
+    bags = {name: bags.take(np.array([user])) for name, bags in expected.bags.items()}
+    assert_same_features(alone, replace(expected, dense=expected.dense[[user]], bags=bags))
 
 
 def test_bags_of_a_max_have_no_weights_and_those_of_a_mean_have():
@@ -368,28 +393,7 @@ def test_a_user_without_train_interactions_has_zeros_and_an_empty_bag():
     assert column(features, "log_train_interactions")[1] == approx(-logs.mean() / logs.std())
 
 
-def test_decay_is_relative_to_the_users_own_latest_interaction():
-    """A user who stopped years ago is described as on the last day they came."""
-    recent = [(0, 0, 1000 * DAY), (0, 1, 1030 * DAY)]
-    long_ago = [(1, 0, 0), (1, 1, 30 * DAY)]
-    train = interactions_of(recent + long_ago, 2, 2)
-    items = item_features_of([1, 2], [[0], [1]])
-    bags = aggregate_user_features(items, train, config_of("time_decayed_mean")).bags
-    expected = [[1 / 3, 2 / 3, 0, 0]] * 2
-    assert bags["categories"].to_scipy().toarray().tolist() == approx(np.array(expected))
-
-
 def test_decay_without_times_is_refused():
     train = Interactions(np.zeros(1, np.int32), np.zeros(1, np.int32), None, 1, 1)
     with pytest.raises(ConfigError, match="needs interactions with timestamps"):
         aggregate_user_features(item_features_of([1], [[0]]), train, config_of(AGGREGATES[3]))
-
-
-def test_the_order_of_train_rows_does_not_matter():
-    triples = [(1, 0, 5), (0, 1, 3), (1, 1, 9), (0, 0, 4)]
-    items = item_features_of([1, 5], [[0], [1, 2]])
-    config = config_of("time_decayed_mean")
-    one = aggregate_user_features(items, interactions_of(triples, 2, 2), config)
-    two = aggregate_user_features(items, interactions_of(sorted(triples), 2, 2), config)
-    assert one.dense == approx(two.dense)
-    assert one.bags["categories"].weights == approx(two.bags["categories"].weights)

@@ -75,3 +75,16 @@ def test_what_one_part_lacks_the_whole_lacks(lacking):
     histories = Histories.of(part_of(rows), part_of(rows, **{lacking: False}))
     assert getattr(histories, lacking) is None
     assert histories.row(0).tolist() == [1, 1]
+
+
+def test_the_latest_weighs_one_and_the_one_before_it_less():
+    histories = Histories.of(part_of([(0, 1, 10, 1), (0, 3, 5, 1), (0, 4, 20, 1), (1, 2, 7, 1)]))
+    expected = [np.exp(-1), np.exp(-1 / 2), 1, 1]
+    assert histories.recent(2.0).weights == pytest.approx(expected)
+    assert histories.recent(None).weights is None
+
+
+def test_counts_are_of_users_and_together_of_pairs():
+    histories = Histories.of(part_of([(0, 1, 0, 1), (0, 3, 0, 1), (1, 3, 0, 1)]))
+    assert histories.counts.tolist() == [0, 1, 0, 2, 0, 0]
+    assert histories.together.toarray()[3].tolist() == [0, 1, 0, 2, 0, 0]

@@ -69,12 +69,6 @@ def test_ngrams_are_the_trigrams_of_words_with_their_ends_marked(titles):
     assert values_of(title_ngrams(texts_of(titles))) == [slow_ngrams(title) for title in titles]
 
 
-def test_words_by_example():
-    title = "Harry Potter and the Sorcerer's Stone (Harry Potter, #1)"
-    expected = {"harry", "potter", "and", "the", "sorcerer", "stone"}
-    assert values_of(field_values("title_words", texts_of([title]))) == [expected]
-
-
 def test_authors_and_categories_have_their_own_separators():
     texts = texts_of(["a, b|c"])
     assert values_of(field_values("authors", texts)) == [{"a", "b|c"}]

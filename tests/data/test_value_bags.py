@@ -35,12 +35,6 @@ def test_values_are_parted_stripped_and_counted_once(texts, chunk):
     assert lists.bags.lengths.tolist() == [len(values) for values in expected]
 
 
-def test_authors_are_parted_at_commas():
-    assert values_of(split(["J.K. Rowling, Mary GrandPré"], ",")) == [
-        {"J.K. Rowling", "Mary GrandPré"}
-    ]
-
-
 def test_the_most_frequent_values_get_columns_and_ties_go_by_name():
     lists = split(["c|a|b", "c|b|a", "c|d", "a|a|a"])  # c and a: 3 books, b: 2, d: 1
     columns = BagColumns.fit(lists, "top_k", 3)
