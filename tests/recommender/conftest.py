@@ -1,13 +1,16 @@
-"""The sample bookshop, and recommenders of models of every kind on it."""
+"""The checkerboard and the sample bookshop, and recommenders of models of every kind on these."""
 
+import dataclasses
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from experiments.settings import load_config
 from recsys.data.dataset import prepare
-from recsys.pipeline import build_trainer, model_vectors
+from recsys.evaluation.ranking import Vectors
+from recsys.pipeline import build_trainer, evaluate_model, model_vectors
 from recsys.recommender import Recommender
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -36,6 +39,20 @@ def untrained():
 
 
 @pytest.fixture(scope="session")
+def trained(board_config, board_prepared):
+    """(model, its evaluation, recommender) after training on the checkerboard."""
+    config = board_config()
+    trainer = build_trainer(config, board_prepared)
+    for _ in trainer.epochs():
+        pass
+    judged = evaluate_model(trainer.model, board_prepared, config, None)
+    recommender = Recommender.of(
+        judged.vectors, board_prepared, {}, model=trainer.model, config=config
+    )
+    return trainer.model, judged.evaluation, recommender
+
+
+@pytest.fixture(scope="session")
 def shop_prepared():
     """The sample bookshop, prepared."""
     return prepare(sample_config().data, 0)
@@ -55,3 +72,12 @@ def shop(shop_recommender):
         "--model.user_encoder.feature_encoder.type=linear",
         "--model.user_encoder.fusion=adaptive_mimic",
     )[1]
+
+
+@pytest.fixture(params=["max", "logsumexp"])
+def several(request, shop):
+    """The shop, where each user has four vectors drawn at random."""
+    rng = np.random.default_rng(0)
+    shape = (len(shop.users), 4, shop.vectors.items.shape[1])
+    users = rng.standard_normal(shape, dtype=np.float32)
+    return dataclasses.replace(shop, vectors=Vectors(users, shop.vectors.items, request.param))

@@ -1,6 +1,5 @@
 """The bundle on disk: it comes back as it was written, or not at all."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -17,7 +16,6 @@ from safetensors.numpy import load_file, save_file
 from recsys.artifacts import file_digest
 from recsys.data.dataset import prepare
 from recsys.errors import ArtifactError
-from recsys.evaluation.ranking import Vectors
 from recsys.recommender import Recommender
 
 FILES = [
@@ -210,28 +208,17 @@ def test_another_format_is_refused(saved):
         Recommender.load(saved)
 
 
-def with_several_vectors(recommender, combine):
-    """The same catalogue and users, each with four vectors drawn at random."""
-    rng = np.random.default_rng(0)
-    shape = (len(recommender.users), 4, recommender.vectors.items.shape[1])
-    users = rng.standard_normal(shape, dtype=np.float32)
-    vectors = Vectors(users, recommender.vectors.items, combine)
-    return dataclasses.replace(recommender, vectors=vectors)
-
-
-@pytest.mark.parametrize("combine", ["max", "logsumexp"])
 def test_several_vectors_a_user_are_saved_and_loaded_with_their_combination(
-    shop, combine, tmp_path
+    shop, several, tmp_path
 ):
-    recommender = with_several_vectors(shop, combine)
-    recommender.save(tmp_path / "model")
+    several.save(tmp_path / "model")
     loaded = Recommender.load(tmp_path / "model")
-    assert loaded.vectors.combine == combine
-    assert recommender.n_bytes - shop.n_bytes == 3 * shop.vectors.users.nbytes
+    assert loaded.vectors.combine == several.vectors.combine
+    assert several.n_bytes - shop.n_bytes == 3 * shop.vectors.users.nbytes
     users = shop.users.ids.to_pylist()[:60]
     for before, after in (
-        (recommender.recommend(users, k=5), loaded.recommend(users, k=5)),
-        (recommender.users_of_book(NEW_BOOK, k=5), loaded.users_of_book(NEW_BOOK, k=5)),
+        (several.recommend(users, k=5), loaded.recommend(users, k=5)),
+        (several.users_of_book(NEW_BOOK, k=5), loaded.users_of_book(NEW_BOOK, k=5)),
     ):
         pd.testing.assert_frame_equal(before, after)
 

@@ -14,7 +14,6 @@ from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.given_lists import read_lists
 from recsys.evaluation.held_out import HeldOut, held_out_pairs
 from recsys.evaluation.ranking import Vectors
-from recsys.pipeline import build_trainer, evaluate_model
 from recsys.recommender import Recommender
 from recsys.recommender.books import Books
 from recsys.recommender.drift import drift_tables
@@ -24,26 +23,13 @@ BOUNDS = SegmentConfig()
 
 
 @pytest.fixture(scope="module")
-def judged(board_config, board_prepared):
+def judged(trained, board_config, board_prepared):
     """A trained model on the checkerboard, the evaluation of it, and its run's test."""
-    config = board_config()
-    trainer = build_trainer(config, board_prepared)
-    for _ in trainer.epochs():
-        pass
-    outcome = evaluate_model(trainer.model, board_prepared, config, None)
-    model = Recommender.of(outcome.vectors, board_prepared, {}, model=trainer.model, config=config)
-    return model, outcome.evaluation, made_test(model, board_prepared, config)
-
-
-def made_test(model, prepared, config):
-    pairs, counts = held_out_pairs(prepared), model.popularity
-    bounds, ks = config.evaluation.segments, config.evaluation.metrics_k
-    return HeldOut.of(pairs, model.users, model.items, model.seen, counts, bounds, ks)
-
-
-def lists_of(table, test):
-    """What a model's own answers for the test users come to."""
-    return [list(rows["item_id"]) for _, rows in table.groupby("position", sort=True)]
+    _, evaluation, model = trained
+    pairs, settings = held_out_pairs(board_prepared), board_config().evaluation
+    known = (model.users, model.items, model.seen, model.popularity)
+    test = HeldOut.of(pairs, *known, settings.segments, settings.metrics_k)
+    return model, evaluation, test
 
 
 def simple(users, items, vectors, seen, counts=None, categories=None):

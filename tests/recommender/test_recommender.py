@@ -12,8 +12,6 @@ import torch
 from recsys.data.columns import CATEGORY_SEPARATOR
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError
-from recsys.evaluation.ranking import Vectors
-from recsys.pipeline import build_trainer, evaluate_model, model_vectors
 from recsys.recommender import Recommender
 from recsys.recommender.liked import liked_histories
 from recsys.recommender.questions import new_item_vectors
@@ -22,25 +20,12 @@ SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 
 
 @pytest.fixture(scope="module")
-def trained(board_config, board_prepared):
-    config = board_config()
-    trainer = build_trainer(config, board_prepared)
-    for _ in trainer.epochs():
-        pass
-    return trainer.model, config
-
-
-@pytest.fixture(scope="module")
-def recommender(trained, board_prepared):
-    vectors = model_vectors(trained[0], board_prepared)
-    return Recommender.of(
-        vectors, board_prepared, {"run_name": "board"}, model=trained[0], config=trained[1]
-    )
+def recommender(trained):
+    return trained[2]
 
 
 def test_the_lists_are_those_that_evaluation_saw(trained, recommender, board_prepared):
-    outcome = evaluate_model(*[trained[0], board_prepared, trained[1]], None)
-    ranking = outcome.evaluation.ranking
+    ranking = trained[1].ranking
     users = board_prepared.users.id_of(ranking.users)
     served = recommender.recommend(users, k=ranking.items.shape[1])
     evaluated = [
@@ -232,14 +217,6 @@ def test_a_folded_in_list_is_ranked_by_that_vector_without_the_liked_books(
     assert set(liked) < set(with_liked["item_id"])
 
 
-def test_liked_books_that_the_catalogue_lacks_are_passed_over(shop, shop_prepared):
-    liked = books_of(shop_prepared, 5)
-    with_strangers = [liked[0], "no such book", *liked]
-    pd.testing.assert_frame_equal(
-        shop.recommend_for_liked([with_strangers], k=5), shop.recommend_for_liked([liked], k=5)
-    )
-
-
 def test_a_user_of_whom_no_book_is_known_gets_the_popular_list_and_is_told(shop, shop_prepared):
     answer = shop.recommend_for_liked([["no such book"], books_of(shop_prepared, 1), []], k=3)
     assert list(answer["position"]) == [0] * 3 + [1] * 3 + [2] * 3
@@ -264,17 +241,6 @@ def test_where_the_tower_knows_ids_alone_the_mean_of_the_liked_books_stands_for_
 
 
 # Several vectors a user --------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["max", "logsumexp"])
-def several(request, shop):
-    """The shop, where each user has four vectors drawn at random."""
-    rng = np.random.default_rng(0)
-    shape = (len(shop.users), 4, shop.vectors.items.shape[1])
-    vectors = Vectors(
-        rng.standard_normal(shape, dtype=np.float32), shop.vectors.items, request.param
-    )
-    return dataclasses.replace(shop, vectors=vectors)
 
 
 def combined_scores(vectors, queries, items):
@@ -347,11 +313,6 @@ def test_known_and_new_users_of_one_question_may_have_vectors_of_other_numbers(s
     assert list(together["item_id"][:4]) == list(own["item_id"])
     alone = recommender.recommend_for_liked([liked], k=4)
     assert list(together["item_id"][4:8]) == list(alone["item_id"])
-
-
-def test_liked_books_given_as_a_text_are_refused(shop):
-    with pytest.raises(DataError, match="must be given as a list of ids, got the text 'b0001'"):
-        shop.recommend_for_liked(["b0001"], k=1)
 
 
 # Books -------------------------------------------------------------------------------------------
