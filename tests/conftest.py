@@ -22,7 +22,7 @@ import pytest
 import torch
 from hypothesis import Phase, settings
 
-from recsys.config import Config
+from recsys.config import Config, merge
 from recsys.data.dataset import prepare
 from tests.checkerboard import checkerboard
 from tests.forked import Forked
@@ -55,16 +55,6 @@ def pytest_collection_modifyitems(config, items):
         n_missing = len(items) * (process + 1) // n_processes - len(in_order)
         in_order += [others.popleft() for _ in range(min(n_missing, len(others)))]
     items[:] = [*in_order, *others]
-
-
-def merged(base, changes):
-    result = dict(base)
-    for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = merged(result[key], value)
-        else:
-            result[key] = value
-    return result
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +142,7 @@ def board_config(board_settings):
     """Gives the settings of the checkerboard with nested changes, checked."""
 
     def build(changes=None):
-        return Config.model_validate(merged(board_settings, changes or {}))
+        return Config.model_validate(merge(board_settings, changes or {}))
 
     return build
 

@@ -10,7 +10,6 @@ from recsys.config.data import (
     DRAWN_SPLITS,
     TIMED_SPLITS,
     BagKind,
-    BookField,
     DataConfig,
     FeatureParams,
     InteractionField,
@@ -35,7 +34,7 @@ from recsys.config.model import (
     TowerConfig,
     UserTowerConfig,
 )
-from recsys.config.section import Count, Positive, Section, flatten, merge, require
+from recsys.config.section import Positive, Section, flatten, merge, require
 from recsys.config.training import (
     DenseOptimizer,
     HistorySplitConfig,
@@ -51,9 +50,7 @@ __all__ = [
     "TIMED_SPLITS",
     "BagKind",
     "BaselineName",
-    "BookField",
     "Config",
-    "Count",
     "DataConfig",
     "DenseOptimizer",
     "DiagnosticsConfig",

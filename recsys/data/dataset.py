@@ -197,8 +197,9 @@ def _prepare(
     users = _sorted_by_id(log.users, user_ids)
     items = _sorted_by_id(log.items, books[ITEM_ID])
     log, n_tied = in_order(_renumbered(log, users, items), ticks)
-    split = split_interactions(log, config.split, np.random.default_rng(seed))
-    is_train = split.parts == TRAIN
+    rng = np.random.default_rng(seed)
+    parts, split = split_interactions(log, config.split, rng, n_tied=n_tied)
+    is_train = parts == TRAIN
     warm_users, n_warm_users = _warm_first(log.users[is_train], log.n_users)
     warm_items, n_warm_items = _warm_first(log.items[is_train], log.n_items)
     log = replace(_renumbered(log, warm_users, warm_items), parts=None)
@@ -208,7 +209,7 @@ def _prepare(
         item_features = featurizer.transform(books)
     else:
         featurizer, item_features = featurize_items(books, n_warm_items, config.feature_params)
-    train, validation, test = (log.select(split.parts == n) for n in (TRAIN, VALIDATION, TEST))
+    train, validation, test = (log.select(parts == n) for n in (TRAIN, VALIDATION, TEST))
     return Prepared(
         users=Vocabulary(user_ids.take(pa.array(users[warm_users]))),
         items=Vocabulary(books[ITEM_ID].combine_chunks()),
@@ -222,7 +223,7 @@ def _prepare(
         item_featurizer=featurizer,
         books=books.select([ITEM_ID, *TEXT_FIELDS]),
         filter_steps=steps,
-        split=split.summary(config.split, n_tied),
+        split=split,
         fingerprint=fingerprint(config, hashes, seed),
         sources=_sources(config, hashes),
     )

@@ -42,45 +42,6 @@ class SplitSummary:
     note: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Which part each interaction is of.
-
-    Attributes:
-        parts: ``TRAIN``, ``VALIDATION`` or ``TEST``, (N,) int8.
-        skipped: why nothing is held out, or None.
-    """
-
-    parts: IntArray
-    skipped: str | None = None
-
-    def summary(self, config: SplitConfig, n_tied: int) -> SplitSummary:
-        """The sizes of the parts.
-
-        Args:
-            config: the strategy and its shares.
-            n_tied: interactions at the same time as another of their user.
-        """
-        assert config.strategy is not None
-        notes = []
-        if config.strategy == "given" and config.validation_fraction is not None:
-            share = f"{100 * config.validation_fraction:g}%"
-            notes.append(
-                f"validation is cut at random from train, {share} of each user's interactions"
-            )
-        if n_tied:
-            notes.append(
-                f"{n_tied} of {len(self.parts)} interactions have the same time as another of "
-                "their user; these are in a random order that does not depend on the order of the "
-                "rows"
-            )
-        train, validation, test = np.bincount(self.parts, minlength=3).tolist()
-        note = "; ".join(notes) or None
-        return SplitSummary(
-            config.strategy, config.order, self.skipped, train, validation, test, note
-        )
-
-
 def in_order(log: Interactions, ticks: int) -> tuple[Interactions, int]:
     """Sorted by user, then time, ties at random, with times in seconds; and how many are tied.
 
@@ -163,8 +124,8 @@ def _stable_order(keys: IntArray) -> IntArray:
 
 
 def split_interactions(
-    interactions: Interactions, config: SplitConfig, rng: np.random.Generator
-) -> Split:
+    interactions: Interactions, config: SplitConfig, rng: np.random.Generator, *, n_tied: int = 0
+) -> tuple[IntArray, SplitSummary]:
     """What is held out of interactions that are sorted by user, then time, then row.
 
     Args:
@@ -172,6 +133,10 @@ def split_interactions(
             nothing and say so; where the split is ready-made, they have ``parts``.
         config: the strategy and its shares.
         rng: draws for the strategies that are drawn; the others draw nothing.
+        n_tied: interactions at the same time as another of their user, for the summary.
+
+    Returns:
+        The part of each, ``TRAIN``, ``VALIDATION`` or ``TEST``, (N,) int8; and the summary.
 
     Raises:
         DataError: nothing is left for train.
@@ -183,14 +148,33 @@ def split_interactions(
             "rows' is not set"
         )
         logger.warning("nothing is held out for validation and test: %s", why)
-        return Split(np.zeros(len(interactions), dtype=np.int8), why)
+        parts = np.zeros(len(interactions), dtype=np.int8)
+        return parts, _summary(parts, config, why, n_tied)
     parts = _parts(interactions, config, rng).astype(np.int8)
     if parts.all():
         raise DataError(
             f"the split '{config.strategy}' must leave something to train on, "
             f"all {len(interactions)} interactions are held out"
         )
-    return Split(parts)
+    return parts, _summary(parts, config, None, n_tied)
+
+
+def _summary(
+    parts: IntArray, config: SplitConfig, skipped: str | None, n_tied: int
+) -> SplitSummary:
+    assert config.strategy is not None
+    notes = []
+    if config.strategy == "given" and config.validation_fraction is not None:
+        share = f"{100 * config.validation_fraction:g}%"
+        notes.append(f"validation is cut at random from train, {share} of each user's interactions")
+    if n_tied:
+        notes.append(
+            f"{n_tied} of {len(parts)} interactions have the same time as another of their user; "
+            "these are in a random order that does not depend on the order of the rows"
+        )
+    train, validation, test = np.bincount(parts, minlength=3).tolist()
+    note = "; ".join(notes) or None
+    return SplitSummary(config.strategy, config.order, skipped, train, validation, test, note)
 
 
 def _parts(interactions: Interactions, config: SplitConfig, rng: np.random.Generator) -> IntArray:

@@ -28,9 +28,9 @@ def split_of(users, times=None, seed=0, strategy="leave_latest_out", items=None,
         users, items, times, users.max(initial=-1) + 1, items.max(initial=-1) + 1
     )
     config = SplitConfig(strategy=strategy, **settings)
-    split = split_interactions(interactions, config, np.random.default_rng(seed))
-    parts = {name: split.parts == n for n, name in enumerate(("train", "validation", "test"))}
-    return SimpleNamespace(summary=split.summary(config, 0), skipped=split.skipped, **parts)
+    parts, summary = split_interactions(interactions, config, np.random.default_rng(seed))
+    masks = {name: parts == n for n, name in enumerate(("train", "validation", "test"))}
+    return SimpleNamespace(summary=summary, skipped=summary.skipped, **masks)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([-7, 0, 3, 10**12]))))
