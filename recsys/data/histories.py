@@ -10,14 +10,7 @@ from typing import Self
 import numpy as np
 from scipy import sparse
 
-from recsys.data.arrays import (
-    Bags,
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Interactions,
-    offsets_of,
-)
+from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray, Interactions, offsets_of
 from recsys.data.splitting import order_by_user_and_time
 
 

@@ -9,13 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recsys.data.arrays import Bags, offsets_of
-from recsys.data.columns import (
-    AUTHOR,
-    AUTHOR_SEPARATOR,
-    CATEGORIES,
-    CATEGORY_SEPARATOR,
-    TITLE,
-)
+from recsys.data.columns import AUTHOR, AUTHOR_SEPARATOR, CATEGORIES, CATEGORY_SEPARATOR, TITLE
 from recsys.data.value_bags import ValueLists, split_values
 
 TextField = Literal["categories", "authors", "series", "title_words", "title_ngrams"]

@@ -14,25 +14,8 @@ from recsys.recommender import Recommender
 N_INPUTS = int(os.environ.get("BOOKENDS_FUZZ", "100"))
 LONGEST_SECONDS = 10
 TALLIES = {}
-VALUES = [
-    None,
-    True,
-    -1,
-    0,
-    1,
-    3,
-    0.5,
-    1e308,
-    10**400,
-    "",
-    "x",
-    "\ud800",
-    "identity",
-    "sum",
-    [],
-    {},
-]
-VALUES += [[1], ["x"], {"a": 1}, [[]], "NaN", 10**9, 2**31, 2**63]
+VALUES = [None, True, -1, 0, 1, 3, 0.5, 1e308, 10**400, 10**9, 2**31, 2**63, "NaN", "", "x"]
+VALUES += ["\ud800", "identity", "sum", [], {}, [1], ["x"], {"a": 1}, [[]]]
 
 
 @pytest.fixture

@@ -16,26 +16,9 @@ from recsys.recommender import Recommender
 LIMITS = {"token": "t", "max_k": 50, "max_body_bytes": 10_000}
 PIECES = [b"", b"\0", b"\xff", b'"', b"{", b"[" * 5000, b"}", b",", b"\\ud800", b"NaN", b"1e999"]
 PIECES += [b"9" * 5000, b"null", b"-1", b"\r\n", b"\xef\xbb\xbf", b"//", b"\\", b"x" * 20_000]
-PATHS = [
-    "/healthz",
-    "/readyz",
-    "/model",
-    "/metrics",
-    "/openapi.json",
-    "/",
-    "",
-    "/recommend/",
-    "/\0",
-]
-PATHS += [
-    "//recommend",
-    "/é",
-    "/new-book",
-    "/new-book/similar/../../etc",
-    "*",
-    "http://x/",
-    "/docs",
-]
+PATHS = ["/healthz", "/readyz", "/model", "/metrics", "/openapi.json", "/docs", "/new-book", "/"]
+PATHS += ["", "/\0", "/é", "//recommend", "/recommend/", "/new-book/similar/../../etc", "*"]
+PATHS += ["http://x/"]
 METHODS = ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "POST ", "post", "", "TRACE", "PATCH"]
 HEADS = [
     (b"content-type", [b"text/plain", b"", b"\xff", b"application/json;charset=x", b"a/b+json"]),
@@ -49,17 +32,8 @@ HEADS = [
     (b"range", [b"bytes=9-1"]),
     (b"cookie", [b"\xff=;;="]),
 ]
-NAMES = [
-    "user_ids",
-    "liked",
-    "liked_ratings",
-    "item_ids",
-    "books",
-    "k",
-    "categories",
-    "x",
-    "\ud800",
-]
+NAMES = ["user_ids", "liked", "liked_ratings", "item_ids", "books", "k", "categories"]
+NAMES += ["x", "\ud800"]
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.data.columns import NUMBER, listed
-from recsys.data.csv_file import (
-    BAD_ENCODING,
-    SURROGATES,
-    open_binary,
-    read_header,
-    read_records,
-)
+from recsys.data.csv_file import BAD_ENCODING, SURROGATES, open_binary, read_header, read_records
 from recsys.errors import DataError
 
 BOOK_COLUMNS = (
