@@ -210,17 +210,6 @@ def test_milliseconds_become_seconds_after_they_gave_the_order(tmp_path):
     assert prepared.train.times.tolist() == [START]
 
 
-def test_ids_with_blanks_around_them_are_the_same_ids(tmp_path):
-    expected = prepare(small_world(tmp_path / "plain"), seed=0)
-    config = small_world(tmp_path)
-    lines = config.interactions_path.read_text().splitlines()
-    lines[1::2] = [line.replace(",b", " , b", 1) for line in lines[1::2]]
-    config.interactions_path.write_text("\n".join(lines) + "\n")
-    prepared = prepare(config, seed=0)
-    assert prepared.users.ids.to_pylist() == expected.users.ids.to_pylist()
-    assert bytes_of(prepared.train) == bytes_of(expected.train)
-
-
 def test_rows_can_be_the_order(tmp_path):
     rows = [(0, 3, 9), (0, 1, 5), (0, 2, 1)]
     config = write(tmp_path, BOOK_ROWS, rows, split={"order": "rows"})

@@ -61,12 +61,10 @@ def open_amazon(folder: Path) -> tuple[Source, Source]:
     """
     books = find_file(folder, META_FILES, "books' metadata")
     interactions = find_file(folder, INTERACTION_FILES, "ratings or reviews")
-    if ".csv" in interactions.suffixes:
-        records = csv_fields(*_INTERACTION_FIELDS)
-        convert = partial(interaction, _INTERACTION_FIELDS[:2])
-        ratings = Source(interactions, INTERACTION_COLUMNS, records, convert)
-    else:
-        ratings = Source(interactions, INTERACTION_COLUMNS, _json_records, _review)
+    is_csv = ".csv" in interactions.suffixes
+    records = csv_fields(*_INTERACTION_FIELDS) if is_csv else _review_fields
+    convert = partial(interaction, _INTERACTION_FIELDS[:2])
+    ratings = Source(interactions, INTERACTION_COLUMNS, records, convert)
     return Source(books, BOOK_COLUMNS, _json_records, _book), ratings
 
 
@@ -84,9 +82,9 @@ def _json_records(summary: FileSummary) -> Records:
             summary.drop(line, "not a JSON object")
 
 
-def _review(record: dict[str, Any]) -> tuple[str, ...]:
-    fields = [_text(record.get(name)) for name in _INTERACTION_FIELDS]
-    return interaction(_INTERACTION_FIELDS[:2], fields)
+def _review_fields(summary: FileSummary) -> Records:
+    for line, record in _json_records(summary):
+        yield line, tuple(_text(record.get(name)) for name in _INTERACTION_FIELDS)
 
 
 def _book(record: dict[str, Any]) -> tuple[str, ...]:
@@ -136,15 +134,11 @@ def _price(value: object) -> str:
 def _year(record: dict[str, Any]) -> str:
     """The year in the publisher's details, or in the subtitle ("Hardcover – May 5, 2009")."""
     details = record.get("details")
-    places = [_text(record.get("subtitle"))]
-    if isinstance(details, dict):
-        places.insert(0, _text(details.get("Publisher")))
-        places.insert(0, _text(details.get("Publication date")))
-    for text in places:
-        years = _YEAR.findall(text)
-        if years:
-            return str(years[-1])
-    return ""
+    if not isinstance(details, dict):
+        details = {}
+    places = (details.get("Publication date"), details.get("Publisher"), record.get("subtitle"))
+    years = (_YEAR.findall(_text(place)) for place in places)
+    return next((str(found[-1]) for found in years if found), "")
 
 
 def _number(value: object) -> str:
