@@ -24,7 +24,7 @@ from recsys.errors import ArtifactError, BookendsError
 from recsys.evaluation.scorers import Combine, Vectors
 from recsys.recommender.books import Books, whole
 from recsys.recommender.bundle import Arrays, Bundle
-from recsys.recommender.cold_start import ColdStart, no_features
+from recsys.recommender.cold_start import ColdStart
 
 if TYPE_CHECKING:
     from recsys.recommender.recommender import Recommender
@@ -155,9 +155,7 @@ def _cold_start(
         raise ArtifactError(f"vectors must have {expected} dimensions, got {dim}")
     table = None
     if tower.history.pooling != "none":
-        table = _checked(bundle.tensors[VECTORS], "item_table", np.float32, (n_items, tower.dim))
-        if not np.isfinite(table).all():
-            raise ArtifactError("'item_table' must hold finite numbers")
+        table = _finite(bundle.tensors[VECTORS], "item_table", (n_items, tower.dim))
     featurizer, users = values.item_featurizer, values.user_featurizer
     if tower.fusion == "identity":
         n_items = 0
@@ -178,24 +176,14 @@ def _towers(bundle: Bundle) -> Arrays:
 
 
 def _features(held: Arrays, featurizer: ItemFeaturizer, n_items: int) -> Features:
-    empty = no_features(featurizer)
-    dense = _checked(held, "dense", np.float32, (n_items, len(featurizer.dense_names)))
-    if not np.isfinite(dense).all():
-        raise ArtifactError("'dense' must hold finite numbers")
-    bags = {
-        name: _weighted(held, name, _bags(held, name, n_items, bag.n_columns))
-        if bag.weights is not None
-        else _bags(held, name, n_items, bag.n_columns)
-        for name, bag in empty.bags.items()
-    }
-    return Features(dense, empty.dense_names, bags, empty.bag_labels)
-
-
-def _weighted(held: Arrays, name: str, bags: Bags) -> Bags:
-    weights = _checked(held, f"{name}_weights", np.float32, (len(bags.indices),))
-    if not np.isfinite(weights).all():
-        raise ArtifactError(f"'{name}_weights' must hold finite numbers")
-    return replace(bags, weights=weights)
+    dense = _finite(held, "dense", (n_items, len(featurizer.dense_names)))
+    bags: dict[str, Bags] = {}
+    for name, columns in featurizer.bag_columns.items():
+        bags[name] = _bags(held, name, n_items, columns.size)
+        if columns.idf:
+            weights = _finite(held, f"{name}_weights", (len(bags[name].indices),))
+            bags[name] = replace(bags[name], weights=weights)
+    return Features(dense, featurizer.dense_names, bags, featurizer.bag_labels)
 
 
 def _texts(table: pa.Table, name: str) -> pa.Array:
@@ -220,6 +208,14 @@ def _checked(
         raise ArtifactError(
             f"'{name}' must be {wanted} of {np.dtype(dtype)}, got {got} of {array.dtype}"
         )
+    return array
+
+
+def _finite(held: Arrays, name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The named array of float32, of this shape and finite."""
+    array = _checked(held, name, np.float32, shape)
+    if not np.isfinite(array).all():
+        raise ArtifactError(f"'{name}' must hold finite numbers")
     return array
 
 

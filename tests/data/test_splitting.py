@@ -105,26 +105,20 @@ def test_without_an_order_the_split_is_skipped_and_says_why(strategy, caplog):
     assert summary.skipped in caplog.text
 
 
-def test_a_cut_in_time_is_one_for_all_users():
-    users, times = [0] * 5 + [1] * 5, [0, 1, 2, 3, 9, 4, 5, 6, 7, 8]
-    split = split_of(
-        users, times, strategy="global_time", test_fraction=0.2, validation_fraction=0.1
-    )
-    assert sorted(np.array(times)[split.test].tolist()) == [8, 9]
-    assert np.array(times)[split.validation].tolist() == [7]
-
-
-def test_a_cut_in_time_parts_no_interactions_of_the_same_time():
-    split = split_of([0] * 10, [0] * 5 + [1] * 5, strategy="global_time", test_fraction=0.2)
-    assert np.flatnonzero(split.test).tolist() == [5, 6, 7, 8, 9]
-    assert not split.validation.any()
-
-
-def test_a_cut_in_time_holds_out_the_latest_however_small_the_share():
-    shares = {"test_fraction": 0.01, "validation_fraction": 0.29}
-    split = split_of([0] * 10, range(10), strategy="global_time", **shares)
-    assert np.flatnonzero(split.test).tolist() == [9]
-    assert np.flatnonzero(split.validation).tolist() == [7, 8]
+@pytest.mark.parametrize(
+    ("times", "shares", "test", "validation"),
+    [
+        ([0, 1, 2, 3, 9, 4, 5, 6, 7, 8], (0.2, 0.1), [4, 9], [8]),  # one cut for both users
+        ([0, 0, 0, 0, 0, 1, 1, 1, 1, 1], (0.2, 0.1), [5, 6, 7, 8, 9], []),
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], (0.01, 0.29), [9], [7, 8]),
+    ],
+    ids=["all users", "the same time is not parted", "the latest however small the share"],
+)
+def test_a_cut_in_time_holds_out_the_latest_shares(times, shares, test, validation):
+    fractions = dict(zip(("test_fraction", "validation_fraction"), shares, strict=True))
+    split = split_of([0] * 5 + [1] * 5, times, strategy="global_time", **fractions)
+    assert np.flatnonzero(split.test).tolist() == test
+    assert np.flatnonzero(split.validation).tolist() == validation
 
 
 def test_a_cut_that_leaves_nothing_to_train_on_is_an_error():
