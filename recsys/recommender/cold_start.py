@@ -65,39 +65,17 @@ class ColdStart:
         features, featurizer = prepared.item_features, prepared.item_featurizer
         if model.user_tower.encoder is None:
             features = no_features(featurizer)
-        users = UserFeaturizer.fit(features, prepared.train, config.data.feature_params)
-        table = model.item_table(len(prepared.items))
         has_order = prepared.train.times is not None
-        return cls.build(state, config.model, featurizer, users, features, table, has_order)
-
-    @classmethod
-    def build(
-        cls,
-        state: Mapping[str, Tensor],
-        settings: ModelConfig,
-        item_featurizer: ItemFeaturizer,
-        user_featurizer: UserFeaturizer,
-        item_features: Features,
-        item_table: FloatArray | None,
-        has_order: bool,
-    ) -> ColdStart:
-        """Towers with the given weights.
-
-        Raises:
-            ArtifactError: the weights are not those of a model with these settings.
-        """
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
-            model = _unknowing_model(settings, no_features(item_featurizer), state, has_order)
-        fresh = model.state_dict()
-        ids = {name: fresh[name].zero_() for name in fresh if name.endswith(_OF_KNOWN_IDS)}
-        try:
-            model.load_state_dict(ids | dict(state))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ArtifactError(f"the towers must fit their settings ({reason})") from error
-        model.requires_grad_(False).eval()
         return cls(
-            model, settings, item_featurizer, user_featurizer, item_features, item_table, has_order
+            model=towers_without_ids(config.model, featurizer, state, has_order),
+            settings=config.model,
+            item_featurizer=featurizer,
+            user_featurizer=UserFeaturizer.fit(
+                features, prepared.train, config.data.feature_params
+            ),
+            item_features=features,
+            item_table=model.item_table(len(prepared.items)),
+            has_order=has_order,
         )
 
     @property
@@ -157,25 +135,42 @@ class ColdStart:
             return self.model.item_vectors(len(features))
 
 
-def _unknowing_model(
-    settings: ModelConfig, item_template: Features, state: Mapping[str, Tensor], has_order: bool
+def towers_without_ids(
+    settings: ModelConfig,
+    item_featurizer: ItemFeaturizer,
+    state: Mapping[str, Tensor],
+    has_order: bool,
 ) -> TwoTower:
-    """A model that knows no id, of the parts that the given weights have."""
-    user_template = Features(
-        np.zeros((0, 1 + item_template.dense.shape[1]), dtype=np.float32),
-        ("log_train_interactions", *item_template.dense_names),
-        user_side(item_template.bags),
-        user_side(item_template.bag_labels),
+    """A model that knows no id, with the given weights.
+
+    Raises:
+        ArtifactError: the weights are not those of a model with these settings.
+    """
+    items = no_features(item_featurizer)
+    users = Features(
+        np.zeros((0, 1 + items.dense.shape[1]), dtype=np.float32),
+        ("log_train_interactions", *items.dense_names),
+        user_side(items.bags),
+        user_side(items.bag_labels),
     )
     edges = state.get(_RATING_EDGES)
-    return assemble(
-        settings,
-        n_warm=(0, 0),
-        features=(user_template, item_template),
-        has_order=has_order,
-        rating_edges=None if edges is None else edges.numpy(),
-        item_counts=np.zeros(0, dtype=np.int64),
-    )
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are replaced
+        model = assemble(
+            settings,
+            n_warm=(0, 0),
+            features=(users, items),
+            has_order=has_order,
+            rating_edges=None if edges is None else edges.numpy(),
+            item_counts=np.zeros(0, dtype=np.int64),
+        )
+    fresh = model.state_dict()
+    ids = {name: fresh[name].zero_() for name in fresh if name.endswith(_OF_KNOWN_IDS)}
+    try:
+        model.load_state_dict(ids | dict(state))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ArtifactError(f"the towers must fit their settings ({reason})") from error
+    return model.requires_grad_(False).eval()
 
 
 def no_features(featurizer: ItemFeaturizer) -> Features:

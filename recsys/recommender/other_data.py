@@ -41,7 +41,8 @@ class OtherData:
     @classmethod
     def of(cls, model: Recommender, test: HeldOut) -> OtherData:
         """The lists of a model for the test users of a run."""
-        of_item, of_user = _index_of(model, test)
+        of_item = model.items.index_of(test.items.ids)  # (I,), -1 where the model has none
+        of_user = model.users.index_of(test.users.ids)
         users = test.test_users
         known = _translated(test.known.take(users), of_item, len(model.items))
         allowed = np.zeros(len(model.items), dtype=bool)
@@ -58,11 +59,6 @@ class OtherData:
         knows_user, knows_item = theirs >= 0, items >= 0
         held = model.seen.contains(np.maximum(theirs, 0), items) & knows_user
         return cls(places, knows_user, knows_item, held)
-
-
-def _index_of(model: Recommender, test: HeldOut) -> tuple[IntArray, IntArray]:
-    """Index in the model of each item and user of a run, -1 where it has none; (I,), (U,)."""
-    return model.items.index_of(test.items.ids), model.users.index_of(test.users.ids)
 
 
 def _translated(known: Bags, of_item: IntArray, n_items: int) -> Histories:

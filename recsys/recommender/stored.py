@@ -24,7 +24,7 @@ from recsys.errors import ArtifactError, BookendsError
 from recsys.evaluation.scorers import Combine, Vectors
 from recsys.recommender.books import Books, whole
 from recsys.recommender.bundle import Arrays, Bundle
-from recsys.recommender.cold_start import ColdStart
+from recsys.recommender.cold_start import ColdStart, towers_without_ids
 
 if TYPE_CHECKING:
     from recsys.recommender.recommender import Recommender
@@ -164,7 +164,15 @@ def _cold_start(
     if not len(users.means) == len(users.deviations) == n_dense:
         raise ArtifactError(f"the users' scales must be {n_dense} numbers each")
     state = {name: torch.from_numpy(array) for name, array in _towers(bundle).items()}
-    return ColdStart.build(state, settings, featurizer, users, features, table, values.has_order)
+    return ColdStart(
+        model=towers_without_ids(settings, featurizer, state, values.has_order),
+        settings=settings,
+        item_featurizer=featurizer,
+        user_featurizer=users,
+        item_features=features,
+        item_table=table,
+        has_order=values.has_order,
+    )
 
 
 def _towers(bundle: Bundle) -> Arrays:
