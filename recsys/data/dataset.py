@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -360,13 +361,19 @@ def _from_content(content: Content) -> Prepared:
         **parts,
         user_features=_features(content, "user"),
         item_features=_features(content, "item"),
-        item_featurizer=TypeAdapter(ItemFeaturizer).validate_python(values["item_featurizer"]),
+        item_featurizer=_featurizer_type().validate_python(values["item_featurizer"]),
         books=books,
         filter_steps=tuple(FilterStep(**step) for step in values["filter_steps"]),
         split=SplitSummary(**values["split"]),
         fingerprint=values["fingerprint"],
         sources=values["sources"],
     )
+
+
+@cache
+def _featurizer_type() -> TypeAdapter[ItemFeaturizer]:
+    """Made once: a worker loads data sets many times."""
+    return TypeAdapter(ItemFeaturizer)
 
 
 def _features(content: Content, side: str) -> Features:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, assert_never
 
 import numpy as np
@@ -127,7 +128,7 @@ class BagColumns:
         """Number of columns."""
         return len(self.counts)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """What each column stands for, (size,): the value itself, or "bucket 7"."""
         return self.labels or tuple(f"bucket {number}" for number in range(self.size))
