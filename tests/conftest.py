@@ -153,6 +153,34 @@ def board_prepared(board_config):
     return prepare(board_config().data, 0)
 
 
+@pytest.fixture(scope="session")
+def untrained():
+    """Gives (model, recommender) for settings and data; fresh weights: nothing here is learned."""
+    from recsys.pipeline import build_trainer, model_vectors
+    from recsys.recommender import Recommender
+
+    def build(config, prepared):
+        model = build_trainer(config, prepared).model
+        vectors = model_vectors(model, prepared)
+        return model, Recommender.of(vectors, prepared, {"run": "test"}, model=model, config=config)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def towers(untrained, board_config, board_prepared):
+    """A recommender with towers on the checkerboard, that can place new users and books."""
+    return untrained(board_config(), board_prepared)[1]
+
+
+@pytest.fixture(scope="session")
+def towers_path(towers, tmp_path_factory):
+    """The bundle of the recommender with towers."""
+    path = tmp_path_factory.mktemp("bundles") / "towers"
+    towers.save(path)
+    return path
+
+
 def _free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

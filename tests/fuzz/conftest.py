@@ -8,9 +8,6 @@ from collections import Counter
 
 import pytest
 
-from recsys.pipeline import build_trainer, model_vectors
-from recsys.recommender import Recommender
-
 N_INPUTS = int(os.environ.get("BOOKENDS_FUZZ", "100"))
 LONGEST_SECONDS = 10
 TALLIES = {}
@@ -66,17 +63,6 @@ def _change_json(rng, content, names):
 def change_json():
     """Changes JSON in place: a generator, the content, and names that may be put in."""
     return _change_json
-
-
-@pytest.fixture(scope="session")
-def saved(board_config, board_prepared, tmp_path_factory):
-    """The bundle of a recommender with towers."""
-    config = board_config()
-    model = build_trainer(config, board_prepared).model
-    vectors = model_vectors(model, board_prepared)
-    path = tmp_path_factory.mktemp("bundle") / "model"
-    Recommender.of(vectors, board_prepared, {"a": 1}, model=model, config=config).save(path)
-    return path
 
 
 def pytest_terminal_summary(terminalreporter):

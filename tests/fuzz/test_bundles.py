@@ -103,12 +103,12 @@ def answers(recommender):
 
 
 def test_a_damaged_bundle_answers_or_is_refused_in_one_line(
-    tmp_path, saved, inputs, tally, change_json
+    tmp_path, towers_path, inputs, tally, change_json
 ):
     folder = tmp_path / "model"
     for rng in inputs:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(saved, folder)
+        shutil.copytree(towers_path, folder)
         change(rng, folder, change_json)
         try:
             recommender = Recommender.load(folder)

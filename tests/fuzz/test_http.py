@@ -11,7 +11,6 @@ import pytest
 from experiments.serve.app import build_app
 from experiments.serve.meters import Meters
 from experiments.serve.model import CurrentModel, ModelSource
-from recsys.recommender import Recommender
 
 LIMITS = {"token": "t", "max_k": 50, "max_body_bytes": 10_000}
 PIECES = [b"", b"\0", b"\xff", b'"', b"{", b"[" * 5000, b"}", b",", b"\\ud800", b"NaN", b"1e999"]
@@ -37,22 +36,21 @@ NAMES += ["x", "\ud800"]
 
 
 @pytest.fixture(scope="module")
-def application(saved):
+def application(towers, towers_path):
     """The application over a model, and questions that it answers."""
-    recommender = Recommender.load(saved)
-    users, items = recommender.users.ids.to_pylist()[:2], recommender.items.ids.to_pylist()[:3]
-    book = {"title": "t", "author": None, "categories": recommender.books.categories[0]}
+    users, items = towers.users.ids.to_pylist()[:2], towers.items.ids.to_pylist()[:3]
+    book = {"title": "t", "author": None, "categories": towers.books.categories[0]}
     questions = {
         "/recommend": [
             {"user_ids": [*users, None], "k": 2, "exclude_seen": False},
             {"liked": [items, []], "liked_ratings": [[1, 2, None], None], "k": 1},
-            {"user_ids": ["x"], "liked": [items], "categories": [recommender.books.categories[0]]},
+            {"user_ids": ["x"], "liked": [items], "categories": [towers.books.categories[0]]},
         ],
         "/similar-items": [{"item_ids": items, "k": 2, "categories": []}],
         "/new-book/similar": [{"books": [book], "k": 3}],
         "/new-book/users": [{"books": [book, book], "k": 3}],
     }
-    current = CurrentModel(ModelSource(str(saved)), Meters())
+    current = CurrentModel(ModelSource(str(towers_path)), Meters())
     current.start()
     return build_app(current, Meters(), **LIMITS), questions
 

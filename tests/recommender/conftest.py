@@ -10,7 +10,7 @@ import pytest
 from experiments.settings import load_config
 from recsys.data.dataset import prepare
 from recsys.evaluation.ranking import Vectors
-from recsys.pipeline import build_trainer, evaluate_model, model_vectors
+from recsys.pipeline import build_trainer, evaluate_model
 from recsys.recommender import Recommender
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
@@ -23,19 +23,6 @@ def sample_config(*overrides):
         "--model.user_encoder.id_embedding.params.embedding_dim=16",
     ]
     return load_config(None, [*files, *overrides])
-
-
-@pytest.fixture(scope="session")
-def untrained():
-    """Gives (model, recommender) for settings and data; fresh weights: nothing here is learned."""
-
-    def build(config, prepared):
-        model = build_trainer(config, prepared).model
-        vectors = model_vectors(model, prepared)
-        provenance = {"run_name": "shop"}
-        return model, Recommender.of(vectors, prepared, provenance, model=model, config=config)
-
-    return build
 
 
 @pytest.fixture(scope="session")

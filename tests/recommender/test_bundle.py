@@ -88,7 +88,7 @@ def test_saved_and_loaded_give_equal_answers(shop, saved):
     ]
     for before, after in zip(*answers, strict=True):
         pd.testing.assert_frame_equal(before, after)
-    assert loaded.provenance == {"run_name": "shop"}
+    assert loaded.provenance == {"run": "test"}
 
 
 def test_a_bundle_that_cannot_be_moved_into_place_leaves_the_old_one(shop, saved, monkeypatch):
@@ -313,7 +313,7 @@ def columns_of(values):
         lambda values: values["cold_start"]["item_featurizer"].update(scales=[{"name": 1}]),
         lambda values: values["cold_start"]["user_featurizer"].update(means=[1.0]),
         lambda values: values["cold_start"].update(user_featurizer=None),
-        lambda values: values["provenance"].update(run_name=[3]),
+        lambda values: values["provenance"].update(run=[3]),
         lambda values: values["cold_start"].update(has_order="yes"),
         lambda values: values["cold_start"]["user_featurizer"].update(half_life_days="7"),
         lambda values: scale_of(values).update(mean="3"),

@@ -20,7 +20,6 @@ from experiments.serve.model import CurrentModel, ModelSource
 from recsys.data.arrays import Bags
 from recsys.data.vocabulary import Vocabulary
 from recsys.evaluation.ranking import Vectors
-from recsys.pipeline import build_trainer, model_vectors
 from recsys.recommender import Recommender
 from recsys.recommender.books import Books
 from tracking.mirror import mirror  # noqa: F401  quiets what MLflow says while imported
@@ -33,23 +32,6 @@ def _no_outside_settings(monkeypatch, tmp_path):
         if name not in ("MLFLOW_DISABLE_TELEMETRY", "BOOKENDS_SCREENSHOTS"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture(scope="session")
-def towers(board_prepared, board_config):
-    """A recommender with towers, that can place new users and books."""
-    config = board_config()
-    model = build_trainer(config, board_prepared).model
-    vectors = model_vectors(model, board_prepared)
-    return Recommender.of(vectors, board_prepared, {"run": "test"}, model=model, config=config)
-
-
-@pytest.fixture(scope="session")
-def towers_path(towers, tmp_path_factory):
-    """The bundle of the recommender with towers."""
-    path = tmp_path_factory.mktemp("bundles") / "towers"
-    towers.save(path)
-    return path
 
 
 def small(favourite):

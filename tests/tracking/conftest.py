@@ -206,18 +206,6 @@ def bundle():
 
 
 @pytest.fixture(scope="session")
-def towers(board_prepared, board_config):
-    """A recommender with towers, that can place new users and books."""
-    from recsys.pipeline import build_trainer, model_vectors
-    from recsys.recommender import Recommender
-
-    config = board_config()
-    model = build_trainer(config, board_prepared).model
-    vectors = model_vectors(model, board_prepared)
-    return Recommender.of(vectors, board_prepared, {}, model=model, config=config)
-
-
-@pytest.fixture(scope="session")
 def towers_model(towers, tmp_path_factory):
     """The same as a saved MLflow model."""
     from tracking.model import save_model
