@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from recsys.artifacts import locked, new_directory, replacement
+from recsys.data.storage import Content, write_directory
 from recsys.errors import ArtifactError
 from recsys.recommender.bundle import Bundle, write_bundle
 from recsys.reporting.record import write_json
@@ -33,8 +34,9 @@ def save_bundle(path, content):
         lambda path, content: write_json(path, content.tolist()),
         lambda path, content: save_checkpoint(path, {"x": content}),
         save_bundle,
+        lambda path, content: write_directory(path, Content({"x": content.numpy()}, {}, {})),
     ],
-    ids=["json", "checkpoint", "bundle"],
+    ids=["json", "checkpoint", "bundle", "cache"],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path, nearly_full_disk, write):
     with nearly_full_disk(10_000), pytest.raises(ArtifactError, match="must be writable") as caught:

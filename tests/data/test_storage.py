@@ -89,16 +89,6 @@ def test_a_whole_directory_of_another_process_stays(directory):
     assert read_directory(directory).values == CONTENT.values
 
 
-def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    def fail(*_args, **_keywords):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(storage.np, "save", fail)
-    with pytest.raises(ArtifactError, match=r"must be writable \(no space left"):
-        write_directory(tmp_path / "whole", CONTENT)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path):
     old, recent = (tmp_path / f".whole.{name}.tmp" for name in ("old", "recent"))
     old.mkdir()
