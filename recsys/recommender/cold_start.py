@@ -57,17 +57,12 @@ class ColdStart:
     @classmethod
     def of(cls, model: TwoTower, prepared: Prepared, config: Config) -> ColdStart:
         """Those of a trained model."""
-        state = {
-            name: tensor.detach().cpu()
-            for name, tensor in model.state_dict().items()
-            if not name.endswith(_OF_KNOWN_IDS)
-        }
         features, featurizer = prepared.item_features, prepared.item_featurizer
         if model.user_tower.encoder is None:
             features = no_features(featurizer)
         has_order = prepared.train.times is not None
         return cls(
-            model=towers_without_ids(config.model, featurizer, state, has_order),
+            model=towers_without_ids(config.model, featurizer, _state_of(model), has_order),
             settings=config.model,
             item_featurizer=featurizer,
             user_featurizer=UserFeaturizer.fit(
@@ -81,8 +76,7 @@ class ColdStart:
     @property
     def state(self) -> dict[str, Tensor]:
         """The weights, without those of ids."""
-        held = self.model.state_dict()
-        return {name: tensor for name, tensor in held.items() if not name.endswith(_OF_KNOWN_IDS)}
+        return _state_of(self.model)
 
     @property
     def encodes_users(self) -> bool:
@@ -171,6 +165,12 @@ def towers_without_ids(
         reason = " ".join(str(error).split())[:200]
         raise ArtifactError(f"the towers must fit their settings ({reason})") from error
     return model.requires_grad_(False).eval()
+
+
+def _state_of(model: TwoTower) -> dict[str, Tensor]:
+    """The weights, on the CPU, without those of ids."""
+    held = model.state_dict().items()
+    return {name: tensor.cpu() for name, tensor in held if not name.endswith(_OF_KNOWN_IDS)}
 
 
 def no_features(featurizer: ItemFeaturizer) -> Features:
