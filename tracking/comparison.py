@@ -114,7 +114,7 @@ def comparison_metrics(comparison: RunComparison) -> dict[str, float]:
                 "difference_ci_high": high,
                 "compared": compared.first,
                 "p_corrected": found.p_corrected,
-                "effect_size": found.effect_size,
+                "effect_size": compared.effect_size,
             }
             values |= {metric_key(key + of, found.metric): value for key, value in numbers.items()}
             values[metric_key("reference", found.metric)] = compared.second

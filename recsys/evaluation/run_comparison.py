@@ -17,12 +17,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from recsys.data.arrays import BoolArray, FloatArray
-from recsys.errors import DataError
-from recsys.evaluation.bootstrap import bootstrap_intervals
 from recsys.evaluation.evaluation import TAIL_PREFIX
 from recsys.evaluation.held_out import KNOWN, NEW_ITEMS, NEW_USERS
-from recsys.evaluation.metrics import mean
 from recsys.evaluation.segments import members
 from recsys.evaluation.significance import Comparison, compare_metrics, holm
 
@@ -30,29 +26,28 @@ Verdict = Literal["better", "worse", "undecided", "alike", "not tested", "no use
 TAIL_ITEMS = "cold and tail items"
 """The segment of what is found of held-out items outside the head."""
 _GROUPS = {
+    TAIL_PREFIX: TAIL_ITEMS,
     KNOWN: "known to it",
     NEW_USERS: "new users",
     NEW_ITEMS: "new items",
 }
-"""Segments of what is found of some test items alone, where a run is of other data."""
+"""Segments of what is found of some test items alone; all but the first where a run is of other
+data."""
 
 
 @dataclass(frozen=True, eq=False)
-class RunValues:
-    """What a run gave each test user.
+class PairedValues:
+    """What a run and the reference gave the same users, row by row.
 
     Attributes:
         name: of the run.
-        fingerprint: of the data and its split.
-        per_user: user_id, n_train, segment, and one column a metric; one row a user.
-        reference: what the reference gave the same users, where these are not all of its own or
-            more columns are to be compared; None for the reference's own values.
+        run: n_train, segment, and one column a metric; one row a user.
+        reference: the same of the reference.
     """
 
     name: str
-    fingerprint: str
-    per_user: pd.DataFrame
-    reference: pd.DataFrame | None = None
+    run: pd.DataFrame
+    reference: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -91,23 +86,15 @@ class Difference:
         metric: such as "ndcg@10".
         segment: of users, or TAIL_ITEMS; None for everything.
         comparison: the run first, the reference second.
-        effect_size: mean difference over the standard deviation of the users' differences, Cohen's
-            d_z (Cohen 1988; Lakens 2013); 0 where no user differs, NaN below two users or where
-            all differ by the same.
-        n_better: users whom the run serves better.
-        n_worse: users whom it serves worse.
-        p_corrected: after Holm's rule over its family; NaN where it was not tested.
         confidence: level of the interval.
+        p_corrected: after Holm's rule over its family; NaN where it was not tested.
     """
 
     metric: str
     segment: str | None
     comparison: Comparison
-    effect_size: float
-    n_better: int
-    n_worse: int
-    p_corrected: float
     confidence: float
+    p_corrected: float = math.nan
 
     @property
     def points(self) -> float:
@@ -125,7 +112,7 @@ class Difference:
         """What the test allows to say: a direction only where chance alone would rarely do it."""
         if not self.comparison.n:
             return "no users"
-        if self.n_better == self.n_worse == 0:
+        if self.comparison.n_better == self.comparison.n_worse == 0:
             return "alike"
         if math.isnan(self.p_corrected):
             return "not tested"
@@ -156,174 +143,74 @@ class PairedRun:
         return self.tested[0]
 
 
-def compare_runs(
-    reference: RunValues, others: Sequence[RunValues], method: Method
-) -> tuple[PairedRun, ...]:
-    """Compare every other run with the reference; the same input gives the same numbers.
-
-    Raises:
-        DataError: data or test users are not the same, or a metric is missing.
-    """
-    pairs = [_compare_pair(reference, other, method) for other in others]
-    corrected = _corrected([found for pair in pairs for found in pair.tested])
-    segments = _corrected([found for pair in pairs for found in pair.segments])
+def compare_runs(pairs: Sequence[PairedValues], method: Method) -> tuple[PairedRun, ...]:
+    """Compare every run with the reference; the same input gives the same numbers."""
+    found = [_compare_pair(pair, method) for pair in pairs]
+    tested = _corrected([each for pair in found for each in pair.tested])
+    segments = _corrected([each for pair in found for each in pair.segments])
     return tuple(
         dataclasses.replace(
             pair,
-            tested=tuple(next(corrected) for _ in pair.tested),
+            tested=tuple(next(tested) for _ in pair.tested),
             segments=tuple(next(segments) for _ in pair.segments),
         )
-        for pair in pairs
+        for pair in found
     )
 
 
-def same_users(reference: RunValues, other: RunValues) -> pd.DataFrame:
-    """The other run's values in the order of the reference's users.
-
-    Raises:
-        DataError: the data differ, or the test users do.
-    """
-    if other.fingerprint != reference.fingerprint:
-        raise DataError(
-            f"compared runs must have the same data: '{reference.name}' has "
-            f"{reference.fingerprint}, '{other.name}' has {other.fingerprint}"
-        )
-    ids, theirs = (pd.Index(run.per_user["user_id"]) for run in (reference, other))
-    for run, index in ((reference, ids), (other, theirs)):
-        if not index.is_unique:
-            raise DataError(f"run '{run.name}': its per-user metrics must name every user once")
-    missing, added = len(ids.difference(theirs)), len(theirs.difference(ids))
-    if missing or added:
-        raise DataError(
-            f"compared runs must have the same test users: {missing:,} of the {len(ids):,} of "
-            f"'{reference.name}' are not among those of '{other.name}', which has {added:,} others"
-        )
-    aligned: pd.DataFrame = other.per_user.iloc[theirs.get_indexer(ids)].reset_index(drop=True)
-    return aligned
-
-
-def _compare_pair(reference: RunValues, other: RunValues, method: Method) -> PairedRun:
-    if other.reference is not None:
-        reference = dataclasses.replace(reference, per_user=other.reference)
-    mine, theirs = reference.per_user, same_users(reference, other)
-    for run, frame in ((reference, mine), (other, theirs)):
-        absent = [name for name in (*method.tested, *method.shown) if name not in frame.columns]
-        if absent:
-            raise DataError(f"run '{run.name}': must have the metric '{absent[0]}' of each user")
-    everyone = np.ones(len(mine), dtype=bool)
+def _compare_pair(pair: PairedValues, method: Method) -> PairedRun:
+    """The differences of a pair, not corrected yet."""
+    run, reference, headline = pair.run, pair.reference, method.headline
     segments: list[Difference] = []
-    if {"segment", "n_train"} <= set(mine.columns):  # those of the reference
-        labels, counts = mine["segment"].to_numpy(), mine["n_train"].to_numpy()
-        for name, chosen in members(labels, counts, keep_empty=False):
-            segments += _differences(mine, theirs, (method.headline,), chosen, method, name)
-    for prefix, segment in {TAIL_PREFIX: TAIL_ITEMS, **_GROUPS}.items():
-        name = prefix + method.headline
-        is_there = method.has_tail_items if prefix == TAIL_PREFIX else name in theirs.columns
-        if is_there and (chosen := mine[name].notna().to_numpy()).any():
-            found = _differences(mine, theirs, (name,), chosen, method, segment)
-            segments += [dataclasses.replace(each, metric=method.headline) for each in found]
+    if {"segment", "n_train"} <= set(reference.columns):
+        labels, counts = (reference[name].to_numpy() for name in ("segment", "n_train"))
+        for name, chosen in members(labels, counts):
+            if chosen.any():
+                among = run[chosen], reference[chosen]
+                segments += _differences(*among, (headline,), method, segment=name)
+    for prefix, segment in _GROUPS.items():
+        column = prefix + headline
+        is_there = method.has_tail_items if prefix == TAIL_PREFIX else column in run.columns
+        if is_there and (chosen := reference[column].notna().to_numpy()).any():
+            among = run[chosen], reference[chosen]
+            found = _differences(*among, (column,), method, segment=segment)
+            segments += [dataclasses.replace(each, metric=headline) for each in found]
     return PairedRun(
-        name=other.name,
-        tested=tuple(_differences(mine, theirs, method.tested, everyone, method)),
-        shown=tuple(_untested(mine, theirs, method)),
+        name=pair.name,
+        tested=tuple(_differences(run, reference, method.tested, method)),
+        shown=tuple(_differences(run, reference, method.shown, method, n_flips=0)),
         segments=tuple(segments),
     )
 
 
 def _differences(
+    run: pd.DataFrame,
     reference: pd.DataFrame,
-    other: pd.DataFrame,
-    metrics: tuple[str, ...],
-    chosen: BoolArray,
+    metrics: Sequence[str],
     method: Method,
+    *,
     segment: str | None = None,
-) -> Iterator[Difference]:
-    """Tested differences over some users, not corrected yet."""
-    first, second = (_values(frame, metrics, chosen) for frame in (other, reference))
+    n_flips: int = 9999,
+) -> list[Difference]:
+    first, second = (
+        {name: frame[name].to_numpy(np.float64) for name in metrics} for frame in (run, reference)
+    )
     compared = compare_metrics(
         first,
         second,
         rng=np.random.default_rng(method.seed),
         n_samples=method.n_samples,
         confidence=method.confidence,
+        n_flips=n_flips,
     )
-    for name, comparison in compared.items():
-        yield _difference(name, segment, first[name] - second[name], comparison, method)
-
-
-def _untested(reference: pd.DataFrame, other: pd.DataFrame, method: Method) -> Iterator[Difference]:
-    """Differences that are only shown: with an interval, but without the cost of a test."""
-    everyone = np.ones(len(reference), dtype=bool)
-    first, second = (_values(frame, method.shown, everyone) for frame in (other, reference))
-    differences = {name: first[name] - second[name] for name in method.shown}
-    intervals = bootstrap_intervals(
-        differences,
-        n_samples=method.n_samples,
-        confidence=method.confidence,
-        rng=np.random.default_rng(method.seed),
-    )
-    nothing = (float("nan"), float("nan"))
-    for name, values in differences.items():
-        both = ~np.isnan(values)
-        comparison = Comparison(
-            n=int(both.sum()),
-            first=mean(first[name][both]),
-            second=mean(second[name][both]),
-            interval=intervals.get(name, nothing),
-            p_value=float("nan"),
-        )
-        yield _difference(name, None, values, comparison, method)
-
-
-def _values(
-    frame: pd.DataFrame, metrics: tuple[str, ...], chosen: BoolArray
-) -> dict[str, FloatArray]:
-    return {name: frame[name].to_numpy(np.float64)[chosen] for name in metrics}
-
-
-def _difference(
-    metric: str,
-    segment: str | None,
-    differences: FloatArray,
-    comparison: Comparison,
-    method: Method,
-) -> Difference:
-    known = differences[~np.isnan(differences)]
-    return Difference(
-        metric=metric,
-        segment=segment,
-        comparison=comparison,
-        effect_size=paired_effect_size(known),
-        n_better=int((known > 0).sum()),
-        n_worse=int((known < 0).sum()),
-        p_corrected=comparison.p_value,
-        confidence=method.confidence,
-    )
-
-
-def paired_effect_size(differences: FloatArray) -> float:
-    """Cohen's d_z: mean over standard deviation (divisor n - 1) of paired differences.
-
-    Args:
-        differences: (n,), without NaN.
-
-    Returns:
-        0 where all are 0; NaN below two of them, and where they are all alike.
-    """
-    if len(differences) < 2:
-        return float("nan")
-    spread, middle = float(differences.std(ddof=1)), float(differences.mean())
-    if spread <= 1e-12 * abs(middle) or spread == 0:  # alike but for rounding
-        return 0.0 if middle == 0 else float("nan")
-    return middle / spread
+    return [
+        Difference(name, segment, comparison, method.confidence)
+        for name, comparison in compared.items()
+    ]
 
 
 def _corrected(differences: list[Difference]) -> Iterator[Difference]:
     """The differences of one family, their p-values corrected for its size."""
     corrected = holm(np.array([found.comparison.p_value for found in differences]))
-    return iter(
-        [
-            dataclasses.replace(found, p_corrected=float(value))
-            for found, value in zip(differences, corrected, strict=True)
-        ]
-    )
+    for found, value in zip(differences, corrected.tolist(), strict=True):
+        yield dataclasses.replace(found, p_corrected=value)

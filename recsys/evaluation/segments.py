@@ -161,20 +161,16 @@ _NOTE = (
 )
 
 
-def members(
-    segments: Segments, counts: IntArray, *, keep_empty: bool = True
-) -> Iterator[tuple[str, BoolArray]]:
+def members(segments: Segments, counts: IntArray) -> Iterator[tuple[str, BoolArray]]:
     """(name, who is in it) of each segment; the unseen apart where they are a part of the cold.
 
     Args:
         segments: of each user or interaction, (n,).
         counts: train interactions, (n,).
-        keep_empty: whether segments without members are among them.
     """
     for name in SEGMENTS:
         inside = segments == name
-        if keep_empty or inside.any():
-            yield name, inside
+        yield name, inside
         unseen = inside & (counts == 0)
         if 0 < unseen.sum() < inside.sum():
             yield UNSEEN, unseen

@@ -34,7 +34,11 @@ class Comparison:
         first: mean of the first over these users; NaN without users, as all that follow.
         second: the same of the second.
         interval: bootstrap interval of the difference of means, first minus second.
-        p_value: two-sided, of the sign-flip test; 1 where no user differs, NaN without users.
+        p_value: two-sided, of the sign-flip test; 1 where no user differs, NaN without users, or
+            where there was no test.
+        effect_size: as :func:`paired_effect_size`.
+        n_better: users whom the first serves better.
+        n_worse: users whom it serves worse.
     """
 
     n: int
@@ -42,6 +46,9 @@ class Comparison:
     second: float
     interval: Interval
     p_value: float
+    effect_size: float
+    n_better: int
+    n_worse: int
 
     @property
     def difference(self) -> float:
@@ -71,6 +78,7 @@ def compare_metrics(
     rng: np.random.Generator,
     n_samples: int = 1000,
     confidence: float = 0.95,
+    n_flips: int = 9999,
 ) -> dict[str, Comparison]:
     """Compare two rankings on every metric that both hold, paired.
 
@@ -81,6 +89,7 @@ def compare_metrics(
         rng: for resamples and flips; all metrics are resampled together.
         n_samples: bootstrap resamples.
         confidence: level of the intervals.
+        n_flips: random sign patterns of a test; 0 for no test.
     """
     names = [name for name in first if name in second]
     if not names:
@@ -90,14 +99,36 @@ def compare_metrics(
     compared = {}
     for column, name in enumerate(names):
         both = ~np.isnan(differences[:, column])
+        known = differences[both, column]
+        p_value = sign_flip_p_value(known, rng=rng, n_flips=n_flips) if n_flips else float("nan")
         compared[name] = Comparison(
-            n=int(both.sum()),
+            n=len(known),
             first=mean(first[name][both]),
             second=mean(second[name][both]),
             interval=percentile_interval(resampled[:, column], confidence),
-            p_value=sign_flip_p_value(differences[both, column], rng=rng),
+            p_value=p_value,
+            effect_size=paired_effect_size(known),
+            n_better=int((known > 0).sum()),
+            n_worse=int((known < 0).sum()),
         )
     return compared
+
+
+def paired_effect_size(differences: FloatArray) -> float:
+    """Cohen's d_z (Cohen 1988; Lakens 2013): mean over standard deviation (divisor n - 1).
+
+    Args:
+        differences: (n,), without NaN.
+
+    Returns:
+        0 where all are 0; NaN below two of them, and where they are all alike.
+    """
+    if len(differences) < 2:
+        return float("nan")
+    spread, middle = float(differences.std(ddof=1)), float(differences.mean())
+    if spread <= 1e-12 * abs(middle) or spread == 0:  # alike but for rounding
+        return 0.0 if middle == 0 else float("nan")
+    return middle / spread
 
 
 def sign_flip_p_value(

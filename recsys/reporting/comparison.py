@@ -16,7 +16,7 @@ from recsys.config import DRAWN_SPLITS, RANKING_METRICS
 from recsys.errors import DataError
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.evaluation import TAIL_PREFIX
-from recsys.evaluation.run_comparison import Method, PairedRun, RunValues, compare_runs, same_users
+from recsys.evaluation.run_comparison import Method, PairedRun, PairedValues, compare_runs
 from recsys.evaluation.segments import main_k
 from recsys.evaluation.tables import Table
 from recsys.reporting.formatting import leaves
@@ -151,13 +151,7 @@ def compare(
     for run in runs:
         _refuse_unjudged(run)
     reference, *others = _named_apart(runs)
-    values = [
-        RunValues(run.name, run.fingerprint, run.per_user)
-        if run.paired is None
-        else RunValues(run.name, reference.fingerprint, run.paired.theirs, run.paired.ours)
-        for run in (reference, *others)
-    ]
-    _refuse_other_data(reference, others, values)
+    values = [_same_users(reference, other) for other in others]
     method = _method([reference, *others], metrics, confidence)
     key = _key([reference, *others], method)
     return RunComparison(
@@ -166,7 +160,7 @@ def compare(
         method=method,
         reference=reference,
         others=tuple(others),
-        pairs=compare_runs(values[0], values[1:], method),
+        pairs=compare_runs(values, method),
     )
 
 
@@ -220,15 +214,31 @@ def _refuse_unjudged(run: ComparedRun) -> None:
         raise DataError(f"run '{run.name}': must hold its per-user metrics, and has none")
 
 
-def _refuse_other_data(
-    reference: ComparedRun, others: Sequence[ComparedRun], values: Sequence[RunValues]
-) -> None:
-    for other, value in zip(others, values[1:], strict=True):
-        try:
-            same_users(values[0], value)
-        except DataError as error:
-            reasons = _data_differences(reference, other)
-            raise DataError(f"{error}{reasons}") from error
+def _same_users(reference: ComparedRun, other: ComparedRun) -> PairedValues:
+    """The values of both, in the order of the reference's users.
+
+    Raises:
+        DataError: the data differ, or the test users do.
+    """
+    ours = reference.per_user if other.paired is None else other.paired.ours
+    if other.paired is None and other.fingerprint != reference.fingerprint:
+        raise DataError(
+            f"compared runs must have the same data: '{reference.name}' has "
+            f"{reference.fingerprint}, '{other.name}' has {other.fingerprint}"
+            f"{_data_differences(reference, other)}"
+        )
+    ids, theirs = pd.Index(ours["user_id"]), pd.Index(other.per_user["user_id"])
+    for run, index in ((reference, ids), (other, theirs)):
+        if not index.is_unique:
+            raise DataError(f"run '{run.name}': its per-user metrics must name every user once")
+    missing, added = len(ids.difference(theirs)), len(theirs.difference(ids))
+    if missing or added:
+        raise DataError(
+            f"compared runs must have the same test users: {missing:,} of the {len(ids):,} of "
+            f"'{reference.name}' are not among those of '{other.name}', which has {added:,} others"
+        )
+    aligned = other.per_user.iloc[theirs.get_indexer(ids)].reset_index(drop=True)
+    return PairedValues(other.name, aligned, ours)
 
 
 def _data_differences(reference: ComparedRun, other: ComparedRun) -> str:

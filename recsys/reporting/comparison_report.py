@@ -285,9 +285,9 @@ def _difference(found: Difference) -> dict[str, Any]:
         "points": found.points,
         "p_value": compared.p_value,
         "p_corrected": found.p_corrected,
-        "d_z": found.effect_size,
-        "n_better": found.n_better,
-        "n_worse": found.n_worse,
+        "d_z": compared.effect_size,
+        "n_better": compared.n_better,
+        "n_worse": compared.n_worse,
         "verdict": found.verdict,
     }
 

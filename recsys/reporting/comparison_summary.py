@@ -117,16 +117,16 @@ def _within(found: Difference) -> str:
 
 
 def _users(found: Difference) -> str:
-    n = found.comparison.n
-    alike = n - found.n_better - found.n_worse
+    n, better, worse = found.comparison.n, found.comparison.n_better, found.comparison.n_worse
     text = (
-        f"Of {n:,} users {found.n_better:,} are served better, {found.n_worse:,} worse and "
-        f"{alike:,} alike"
+        f"Of {n:,} users {better:,} are served better, {worse:,} worse and "
+        f"{n - better - worse:,} alike"
     )
-    if math.isnan(found.effect_size):
+    effect = found.comparison.effect_size
+    if math.isnan(effect):
         return text + "."
-    size = next((name for bound, name in _SIZES if abs(found.effect_size) < bound), "large")
-    return f"{text}; d_z = {points(found.effect_size)}, {size} beside how much users differ."
+    size = next((name for bound, name in _SIZES if abs(effect) < bound), "large")
+    return f"{text}; d_z = {points(effect)}, {size} beside how much users differ."
 
 
 def _other_metrics(pair: PairedRun) -> str:

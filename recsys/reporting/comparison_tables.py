@@ -295,8 +295,8 @@ def _test(found: Difference) -> dict[str, Cell]:
     return {
         "p_value": found.comparison.p_value,
         "p_corrected": found.p_corrected,
-        "d_z": found.effect_size,
-        "better": found.n_better,
-        "worse": found.n_worse,
+        "d_z": found.comparison.effect_size,
+        "better": found.comparison.n_better,
+        "worse": found.comparison.n_worse,
         "verdict": found.verdict,
     }

@@ -1,5 +1,5 @@
 from itertools import product
-from math import isnan
+from math import isnan, sqrt
 
 import numpy as np
 import pytest
@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from pytest import approx
 
 from recsys.evaluation import significance as module
-from recsys.evaluation.significance import compare, compare_metrics, holm, sign_flip_p_value
+from recsys.evaluation.significance import (
+    compare,
+    compare_metrics,
+    holm,
+    paired_effect_size,
+    sign_flip_p_value,
+)
 
 
 def rng(seed=0):
@@ -100,6 +106,19 @@ def test_users_without_both_values_are_left_out():
     first, second = np.array([1.0, np.nan, 0.5, 2.0]), np.array([0.5, 1.0, np.nan, 1.0])
     found = compare(first, second, rng=rng())
     assert (found.n, found.first, found.second) == (2, 1.5, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("differences", "size"),
+    [
+        ([1.0, 3.0], 2 / sqrt(2)),  # of a standard deviation sqrt(((1 - 2)^2 + (3 - 2)^2) / 1)
+        ([0.0, 0.0], 0.0),
+        ([1.0, 1.0], float("nan")),
+        ([1.0], float("nan")),
+    ],
+)
+def test_the_effect_size_is_mean_over_spread_where_there_is_any(differences, size):
+    assert paired_effect_size(np.array(differences)) == approx(size, nan_ok=True)
 
 
 def test_nobody_to_compare_gives_nan():

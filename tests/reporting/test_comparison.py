@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -8,7 +9,7 @@ import pytest
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.tables import Table
 from recsys.reporting.charts import Deviation, difference_chart
-from recsys.reporting.comparison import ComparedRun, compare, differing_settings
+from recsys.reporting.comparison import ComparedRun, Paired, compare, differing_settings
 from recsys.reporting.comparison_report import build_report, description, write_comparison
 from recsys.reporting.comparison_summary import verdict
 from recsys.reporting.comparison_tables import comparison_tables, run_results
@@ -75,23 +76,39 @@ def test_a_run_that_is_better_is_said_to_be_so_with_its_numbers(make_run, noise)
     assert re.search(r"d_z = \+0\.(4|5)\d, (small|medium)", said)
 
 
-def test_a_run_that_is_worse_is_said_to_be_so(make_run, noise):
-    comparison = compare([make_run("plain"), make_run("new", -0.05 + noise)])
-    said = verdict(comparison, comparison.pairs[0])
-    assert said.startswith("new is worse than plain on NDCG@10. The difference is −5.00 points")
+@pytest.mark.parametrize(
+    ("gain", "spread", "wanted"),
+    [
+        (-0.05, 1, "new is worse than plain on NDCG@10. The difference is −5.00 points"),
+        (0, 1, "new and plain cannot be told apart on NDCG@10. .* It may be chance"),
+        (0, 0, "new and plain give every user the same NDCG@10. No other"),
+    ],
+)
+def test_what_is_no_gain_is_said_to_be_a_loss_chance_or_nothing(
+    make_run, noise, gain, spread, wanted
+):
+    comparison = compare([make_run("plain"), make_run("new", gain + spread * noise)])
+    assert re.match(wanted, verdict(comparison, comparison.pairs[0]))
 
 
-def test_a_difference_that_may_be_chance_is_no_verdict(make_run, noise):
-    comparison = compare([make_run("plain"), make_run("new", noise)])
-    said = verdict(comparison, comparison.pairs[0])
-    assert said.startswith("new and plain cannot be told apart on NDCG@10.")
-    assert "It may be chance" in said
+def test_users_are_paired_by_their_id(make_run, noise):
+    new = make_run("new", 0.05 + noise)
+    turned = dataclasses.replace(new, per_user=new.per_user.iloc[::-1])
+    ((pair,), (other,)) = (compare([make_run("plain"), run]).pairs for run in (new, turned))
+    assert (pair.tested, pair.segments) == (other.tested, other.segments)
+    assert pair.headline.comparison.n_better == (0.05 + noise > 0).sum()
 
 
-def test_runs_that_serve_every_reader_alike_are_said_to(make_run):
-    comparison = compare([make_run("plain"), make_run("new")])
-    said = verdict(comparison, comparison.pairs[0])
-    assert said.startswith("new and plain give every user the same NDCG@10. No other")
+def test_a_run_of_other_data_is_compared_on_the_users_that_are_left(make_run):
+    """The last user's test item was trained on: both runs are judged by the others."""
+    plain, foreign = make_run("plain"), make_run("foreign", 0.05, dataset={"fingerprint": "other"})
+    ours, theirs = plain.per_user.iloc[:-1], foreign.per_user.iloc[:-1]
+    paired = Paired(ours, theirs, "by its lists", n_left_out=1)
+    comparison = compare([plain, dataclasses.replace(foreign, per_user=theirs, paired=paired)])
+    (pair,) = comparison.pairs
+    assert pair.headline.comparison.n == N - 1
+    assert pair.headline.points == pytest.approx(5)
+    assert "1 users are left out" in build_report(comparison).notices[1].text
 
 
 def test_settings_that_differ_are_shown_and_places_are_not(make_run):
@@ -188,10 +205,18 @@ def test_runs_on_other_data_are_refused_with_what_made_them_others(make_run):
     assert "\n" not in said
 
 
-def test_other_test_users_are_refused_with_their_number(make_run):
-    fewer = make_run("b", per_user=make_run("b").per_user.iloc[:-3])
-    with pytest.raises(DataError, match="3 of the 400 of 'a' are not among those of 'b'"):
-        compare([make_run("a"), fewer])
+@pytest.mark.parametrize(
+    ("users", "reason"),
+    [
+        ([*range(3, N), N], "3 of the 400 of 'a' are not among those of 'b', which has 1 others"),
+        ([*range(N), 0], "run 'b': its per-user metrics must name every user once"),
+    ],
+)
+def test_other_test_users_and_users_named_twice_are_refused(make_run, users, reason):
+    frame = make_run("b").per_user.iloc[np.array(users) % N]
+    frame = frame.assign(user_id=[f"r{user}" for user in users])
+    with pytest.raises(DataError, match=reason):
+        compare([make_run("a"), make_run("b", per_user=frame)])
 
 
 def test_a_run_is_not_compared_with_itself_nor_alone(make_run):
