@@ -292,7 +292,7 @@ def evaluate_model(
     if world is not None and evaluation.skipped is None:
         oracle = world.expected_ndcg(prepared, config.evaluation.metrics_k)
     tables = (
-        *evaluation.tables,
+        *evaluation.tables.values(),
         *(() if evaluation.skipped else (tuned.table,)),
         *_inspect_embeddings(model, vectors, prepared, config, np.random.default_rng(seed)),
         *(() if evaluation.skipped else _show_examples(evaluation, prepared, config, seed)),
@@ -361,7 +361,7 @@ def _show_examples(
     """Some users' histories beside their recommendations, and how alike both are."""
     texts = ItemTexts.of(prepared.books)
     examples = example_tables(
-        evaluation.ranking,
+        evaluation.rankings["model"],
         train=prepared.train,
         held_out=prepared.test,
         texts=texts,
@@ -370,7 +370,7 @@ def _show_examples(
         rng=np.random.default_rng(seed),
     )
     ratios = hit_ratio_table(
-        {"model": evaluation.ranking, **evaluation.baseline_rankings},
+        evaluation.rankings,
         train=prepared.train,
         texts=texts,
         k=config.diagnostics.qualitative_k,

@@ -145,7 +145,7 @@ def test_adaptive_mimic_beats_identity_on_the_cold_items_of_the_sample():
             pass
         trainer.restore_best()
         outcome = evaluate_model(trainer.model, prepared, config, None)
-        segments = outcome.evaluation.segments.to_frame().set_index(["kind", "segment"])
+        segments = outcome.evaluation.tables["segments"].to_frame().set_index(["kind", "segment"])
         recall[fusion] = segments.loc[("items", "cold"), "recall@10"]
     # About 440 held-out cold items: the standard error of either share is below 0.02.
     assert recall["adaptive_mimic"] > recall["identity"] + 0.04, recall

@@ -141,11 +141,9 @@ def evaluate_lists(
 def list_metrics(evaluation: Evaluation) -> Numbers:
     """Means of all metrics, and those of segments under names such as ``cold_items_ndcg@10``."""
     metrics: Numbers = dict(evaluation.model.means)
-    columns = evaluation.segments.columns
-    for row in evaluation.segments.rows:
-        cells = dict(zip(columns, row, strict=True))
-        for name in columns:
-            value = cells[name]
+    table = evaluation.tables.get("segments")
+    for cells in [] if table is None else table.records():
+        for name, value in cells.items():
             if name.startswith(("ndcg@", "recall@")):
                 key = f"{cells['segment']}_{cells['kind']}_{name}"
                 metrics[key] = value if isinstance(value, float) and np.isfinite(value) else None

@@ -8,7 +8,7 @@ baselines given, over the same users, candidates and resamples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -21,22 +21,16 @@ from recsys.evaluation.beyond_accuracy import coverage, list_character
 from recsys.evaluation.bootstrap import Interval, bootstrap_intervals
 from recsys.evaluation.candidates import sampled_metrics
 from recsys.evaluation.distinct import distinct_metrics
-from recsys.evaluation.metrics import (
-    Places,
-    find_places,
-    means,
-    metrics_of_places,
-    ranking_metrics,
-)
+from recsys.evaluation.metrics import find_places, means, metrics_of_places, ranking_metrics
 from recsys.evaluation.qualitative import category_bags
 from recsys.evaluation.ranking import Ranking, Scorer, Task, rank
 from recsys.evaluation.segments import (
     Judged,
-    counts_table,
+    activity_tables,
     gains,
     main_k,
-    segment_table,
     segments_of,
+    tail_metrics,
 )
 from recsys.evaluation.significance import Comparison, compare_metrics, holm
 from recsys.evaluation.tables import Cell, Table
@@ -44,8 +38,6 @@ from recsys.evaluation.tables import Cell, Table
 HeldOutSplit = Literal["validation", "test"]
 ORACLE = "oracle"
 """The one that knows the preferences behind generated data: it bounds, and is not to be beaten."""
-TAIL_PREFIX = "tail_items_"
-"""Of the columns per user that look at held-out items outside the head alone."""
 
 
 @dataclass(frozen=True)
@@ -68,41 +60,29 @@ class Evaluation:
 
     Attributes:
         split: what was held out, "validation" or "test".
-        skipped: why there is nothing to report; None where there is. All else is then empty.
+        skipped: why there is nothing to report, and all else empty; None where there is.
         n_users: users with at least one held-out item.
         model: the model's scores.
         baselines: scores of what the model was held against.
-        segments: the model and baselines by segment of users and of held-out items.
-        by_count: the same by number of train interactions.
-        versus_baselines: the model's difference to each baseline on each ranking metric.
-        versus_cold: the same on cold items and on cold users.
+        tables: by name, in the order of the report: the model's difference to each baseline on each
+            ranking metric, and on cold items and users; model and baselines by number of train
+            interactions, and by segment, of users and of held-out items.
         per_user: user_id, n_train, segment, the model's metrics, its ranking metrics on the
             held-out items outside the head alone under the prefix ``tail_items_`` (NaN for a user
             without any), and the ranking metrics of each baseline under its name as prefix; one
             row a user, ascending by index.
-        ranking: the model's lists, as long as the largest k, in the order of ``per_user``.
-        baseline_rankings: the same of the baselines.
+        rankings: the lists of the model and the baselines by name, as long as the largest k, in the
+            order of ``per_user``.
     """
 
     split: HeldOutSplit
-    skipped: str | None
-    n_users: int
-    model: Scores
-    baselines: dict[str, Scores]
-    segments: Table
-    by_count: Table
-    versus_baselines: Table
-    versus_cold: Table
-    per_user: pd.DataFrame
-    ranking: Ranking
-    baseline_rankings: dict[str, Ranking]
-
-    @property
-    def tables(self) -> tuple[Table, ...]:
-        """The tables to show; none where evaluation was skipped."""
-        if self.skipped:
-            return ()
-        return (self.versus_baselines, self.versus_cold, self.by_count, self.segments)
+    skipped: str | None = None
+    n_users: int = 0
+    model: Scores = field(default_factory=lambda: Scores({}, {}))
+    baselines: dict[str, Scores] = field(default_factory=dict)
+    tables: dict[str, Table] = field(default_factory=dict)
+    per_user: pd.DataFrame = field(default_factory=pd.DataFrame)
+    rankings: dict[str, Ranking] = field(default_factory=dict)
 
 
 def evaluate(
@@ -132,22 +112,16 @@ def evaluate(
     """
     task = _task(prepared, split)
     if not len(task.users):
-        return _skipped(split, prepared.split.skipped, max(config.metrics_k))
-    systems = {"model": scorer, **baselines}
-    rankings = {name: _rank(system, task, config) for name, system in systems.items()}
-    judged = {name: _judge(ranking, task, config) for name, ranking in rankings.items()}
-    values = _all_values(systems, rankings, judged, task, prepared, config, seed)
+        reason = prepared.split.skipped or f"no interaction is held out for {split}"
+        return Evaluation(split, skipped=reason)
+    judged = _judge({"model": scorer, **baselines}, task, prepared, config, seed)
     scores = {
-        name: _scores(rankings[name], values[name], len(prepared.items), config, seed)
-        for name in systems
+        name: _scores(each, len(prepared.items), config, seed) for name, each in judged.items()
     }
-    return Evaluation(
-        split=split,
-        skipped=None,
-        n_users=len(task.users),
-        model=scores.pop("model"),
-        baselines=scores,
-        segments=segment_table(
+    tables = (
+        _versus(judged, config, seed, headline),
+        _versus_cold(judged, task.users, prepared, config, seed),
+        *activity_tables(
             judged,
             user_counts=prepared.train.user_counts,
             item_counts=prepared.train.item_counts,
@@ -155,24 +129,15 @@ def evaluate(
             config=config.segments,
             k=main_k(config.metrics_k),
         ),
-        by_count=counts_table(
-            judged,
-            user_counts=prepared.train.user_counts,
-            item_counts=prepared.train.item_counts,
-            users=task.users,
-            k=main_k(config.metrics_k),
-        ),
-        versus_baselines=_versus(judged, config, seed, headline),
-        versus_cold=_versus_cold(judged, task.users, prepared, config, seed),
-        per_user=_per_user(
-            task.users,
-            prepared,
-            config,
-            values,
-            tail_metrics(judged["model"].found, prepared, config),
-        ),
-        ranking=rankings.pop("model"),
-        baseline_rankings=rankings,
+    )
+    return Evaluation(
+        split=split,
+        n_users=len(task.users),
+        model=scores.pop("model"),
+        baselines=scores,
+        tables={table.name: table for table in tables},
+        per_user=_per_user(task.users, prepared, config, judged),
+        rankings={name: each.ranking for name, each in judged.items()},
     )
 
 
@@ -213,27 +178,6 @@ def most_held_out(users: IntArray) -> int:
     return int(np.unique(users, return_counts=True)[1].max(initial=0))
 
 
-def _skipped(split: HeldOutSplit, reason: str | None, k: int) -> Evaluation:
-    nobody = np.empty(0, dtype=np.int64)
-    nothing = Scores({}, {})
-    return Evaluation(
-        split=split,
-        skipped=reason or f"no interaction is held out for {split}",
-        n_users=0,
-        model=nothing,
-        baselines={},
-        segments=Table("segments", "Users and items by train interactions", "", (), ()),
-        by_count=Table("by_train_interactions", "By train interactions", "", (), ()),
-        versus_baselines=Table("versus_baselines", "Model against baselines", "", (), ()),
-        versus_cold=Table("versus_baselines_cold", "Where little is known", "", (), ()),
-        per_user=pd.DataFrame(),
-        ranking=Ranking(
-            nobody, np.empty((0, k), dtype=np.int32), np.empty((0, k), dtype=np.float32)
-        ),
-        baseline_rankings={},
-    )
-
-
 def _rank(scorer: Scorer, task: Task, config: EvaluationConfig) -> Ranking:
     return rank(
         scorer,
@@ -244,22 +188,16 @@ def _rank(scorer: Scorer, task: Task, config: EvaluationConfig) -> Ranking:
     )
 
 
-def _judge(ranking: Ranking, task: Task, config: EvaluationConfig) -> Judged:
-    found = find_places(ranking, task.relevant)
-    return Judged(metrics_of_places(found, config.metrics_k), found)
-
-
-def _all_values(
+def _judge(
     systems: Mapping[str, Scorer],
-    rankings: Mapping[str, Ranking],
-    judged: Mapping[str, Judged],
     task: Task,
     prepared: Prepared,
     config: EvaluationConfig,
     seed: int,
-) -> dict[str, dict[str, FloatArray]]:
-    """Every metric that has a value a user, of every system."""
+) -> dict[str, Judged]:
+    """The lists of every system, and every metric that has a value a user."""
     categories = category_bags(prepared.books)
+    rankings = {name: _rank(system, task, config) for name, system in systems.items()}
     sampled: dict[str, dict[str, FloatArray]] = {name: {} for name in systems}
     if config.candidate_samples:
         sampled = sampled_metrics(
@@ -270,32 +208,25 @@ def _all_values(
             seed=seed,
             memory_limit_mb=config.memory_limit_mb,
         )
-    return {
-        name: {
-            **judged[name].values,
-            **sampled[name],
-            **list_character(rankings[name], prepared.train, categories, config.metrics_k),
-        }
-        for name in systems
-    }
+    judged = {}
+    for name, ranking in rankings.items():
+        found = find_places(ranking, task.relevant)
+        values = metrics_of_places(found, config.metrics_k) | sampled[name]
+        values |= list_character(ranking, prepared.train, categories, config.metrics_k)
+        judged[name] = Judged(ranking, found, values)
+    return judged
 
 
-def _scores(
-    ranking: Ranking,
-    values: Mapping[str, FloatArray],
-    n_items: int,
-    config: EvaluationConfig,
-    seed: int,
-) -> Scores:
+def _scores(judged: Judged, n_items: int, config: EvaluationConfig, seed: int) -> Scores:
     """Means and intervals; every system is resampled alike."""
     intervals = bootstrap_intervals(
-        values,
+        judged.values,
         n_samples=config.bootstrap_samples,
         confidence=config.confidence,
         rng=np.random.default_rng([seed, 0]),
     )
-    per_user = {name: value for name, value in means(values).items() if not np.isnan(value)}
-    return Scores({**per_user, **coverage(ranking, n_items, config.metrics_k)}, intervals)
+    per_user = {name: value for name, value in means(judged.values).items() if not np.isnan(value)}
+    return Scores(per_user | coverage(judged.ranking, n_items, config.metrics_k), intervals)
 
 
 def _versus(
@@ -397,43 +328,18 @@ def _paired_note(config: EvaluationConfig, family: str) -> str:
     )
 
 
-def tail_metrics(
-    found: Places, prepared: Prepared, config: EvaluationConfig
-) -> dict[str, FloatArray]:
-    """Each ranking metric as if only the held-out items outside the head were to be found.
-
-    The head takes most of a mean over users, so that a model can rise by giving up the rest.
-
-    Args:
-        found: places of the held-out pairs of n users.
-        prepared: says by its train interactions which items are head; cold ones are not.
-        config: list lengths and where the head begins.
-
-    Returns:
-        Keys such as ``"ndcg@10"``; values (n,), NaN for a user without such an item.
-    """
-    segments = segments_of(prepared.train.item_counts, config.segments)
-    outside = segments[found.items] != "head"
-    kept = Places(found.rows[outside], found.items[outside], found.places[outside], found.n_rows)
-    return metrics_of_places(kept, config.metrics_k)
-
-
 def _per_user(
-    users: IntArray,
-    prepared: Prepared,
-    config: EvaluationConfig,
-    values: Mapping[str, Mapping[str, FloatArray]],
-    tail: Mapping[str, FloatArray],
+    users: IntArray, prepared: Prepared, config: EvaluationConfig, judged: Mapping[str, Judged]
 ) -> pd.DataFrame:
-    counts = prepared.train.user_counts
+    counts, model = prepared.train.user_counts, judged["model"]
     columns = {
         "user_id": prepared.users.id_of(users),
         "n_train": counts[users],
         "segment": segments_of(counts, config.segments)[users],
-        **values["model"],
-        **{TAIL_PREFIX + key: column for key, column in tail.items()},
+        **model.values,
+        **tail_metrics(model.found, prepared.train.item_counts, config.segments, config.metrics_k),
     }
-    for name, metrics in values.items():
+    for name, each in judged.items():
         if name != "model":
-            columns |= {f"{name}_{key}": metrics[key] for key in config.metric_names}
+            columns |= {f"{name}_{key}": each.values[key] for key in config.metric_names}
     return pd.DataFrame(columns)

@@ -33,8 +33,8 @@ import pandas as pd
 
 from recsys.data.arrays import BoolArray, FloatArray
 from recsys.errors import ConfigError
-from recsys.evaluation.evaluation import TAIL_PREFIX
 from recsys.evaluation.held_out import KNOWN, NEW_ITEMS, NEW_USERS
+from recsys.evaluation.segments import TAIL_PREFIX
 from recsys.evaluation.significance import Comparison, compare
 from recsys.evaluation.tables import Table
 

@@ -14,10 +14,9 @@ from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.data.dataset import Prepared
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError
-from recsys.evaluation.evaluation import TAIL_PREFIX
 from recsys.evaluation.metrics import Places, find_places, metrics_of_places
 from recsys.evaluation.ranking import Ranking
-from recsys.evaluation.segments import segments_of
+from recsys.evaluation.segments import tail_metrics
 
 KNOWN, NEW_USERS, NEW_ITEMS = "known_", "new_users_", "new_items_"
 """Of the columns per user that look at some test items alone, where the other model is of other
@@ -105,14 +104,7 @@ class HeldOut:
         Returns:
             Keys such as ``"ndcg@10"``, and ``"tail_items_ndcg@10"`` of items outside the head.
         """
-        outside = segments_of(self.item_counts, self.segments)[places.items] != "head"
         if chosen is not None:
-            places, outside = _of(places, chosen), outside[chosen]
-        tail = metrics_of_places(_of(places, outside), self.ks)
-        return metrics_of_places(places, self.ks) | {
-            TAIL_PREFIX + name: values for name, values in tail.items()
-        }
-
-
-def _of(places: Places, chosen: BoolArray) -> Places:
-    return Places(places.rows[chosen], places.items[chosen], places.places[chosen], places.n_rows)
+            places = places.select(chosen)
+        tail = tail_metrics(places, self.item_counts, self.segments, self.ks)
+        return metrics_of_places(places, self.ks) | tail

@@ -51,6 +51,10 @@ class Places:
         """Relevant items of each row, (n_rows,)."""
         return np.bincount(self.rows, minlength=self.n_rows)
 
+    def select(self, chosen: BoolArray) -> Places:
+        """Those of some pairs, (P,), as if nothing else were to be found."""
+        return Places(self.rows[chosen], self.items[chosen], self.places[chosen], self.n_rows)
+
 
 def find_places(ranking: Ranking, relevant: Bags) -> Places:
     """Where each relevant item stands in its user's list.

@@ -17,9 +17,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from recsys.evaluation.evaluation import TAIL_PREFIX
 from recsys.evaluation.held_out import KNOWN, NEW_ITEMS, NEW_USERS
-from recsys.evaluation.segments import members
+from recsys.evaluation.segments import TAIL_PREFIX, members
 from recsys.evaluation.significance import Comparison, compare_metrics, holm
 
 Verdict = Literal["better", "worse", "undecided", "alike", "not tested", "no users"]

@@ -17,11 +17,14 @@ import numpy.typing as npt
 
 from recsys.config import SegmentConfig
 from recsys.data.arrays import BoolArray, FloatArray, IntArray
-from recsys.evaluation.metrics import Places, discounts, mean
+from recsys.evaluation.metrics import Places, discounts, mean, metrics_of_places
+from recsys.evaluation.ranking import Ranking
 from recsys.evaluation.tables import Cell, Table
 
 SEGMENTS = ("cold", "tail", "head")
 UNSEEN = "unseen"
+TAIL_PREFIX = "tail_items_"
+"""Of metrics that look at held-out items outside the head alone."""
 Segments = npt.NDArray[np.str_]
 
 
@@ -30,12 +33,14 @@ class Judged:
     """What one system's lists came to.
 
     Attributes:
+        ranking: the lists of n users.
+        found: places of all held-out pairs in them.
         values: for each metric one value a user, (n,).
-        found: places of all held-out pairs in the lists.
     """
 
-    values: Mapping[str, FloatArray]
+    ranking: Ranking
     found: Places
+    values: Mapping[str, FloatArray]
 
 
 def segments_of(counts: IntArray, config: SegmentConfig) -> Segments:
@@ -55,12 +60,33 @@ def segments_of(counts: IntArray, config: SegmentConfig) -> Segments:
     return segments
 
 
+def tail_metrics(
+    found: Places, item_counts: IntArray, config: SegmentConfig, ks: Sequence[int]
+) -> dict[str, FloatArray]:
+    """Each ranking metric as if only the held-out items outside the head were to be found.
+
+    The head takes most of a mean over users, so that a model can rise by giving up the rest.
+
+    Args:
+        found: places of the held-out pairs of n users.
+        item_counts: train interactions of every item, which say what is head; cold ones are not.
+        config: where the head begins.
+        ks: list lengths.
+
+    Returns:
+        Keys such as ``"tail_items_ndcg@10"``; values (n,), NaN for a user without such an item.
+    """
+    outside = segments_of(item_counts, config)[found.items] != "head"
+    values = metrics_of_places(found.select(outside), ks)
+    return {TAIL_PREFIX + name: column for name, column in values.items()}
+
+
 def main_k(ks: Sequence[int]) -> int:
     """The list length that summaries show: 10 where it is evaluated, else the largest."""
     return 10 if 10 in ks else max(ks)
 
 
-def segment_table(
+def activity_tables(
     systems: Mapping[str, Judged],
     *,
     user_counts: IntArray,
@@ -68,8 +94,8 @@ def segment_table(
     users: IntArray,
     config: SegmentConfig,
     k: int,
-) -> Table:
-    """How each system does in each segment of users and of held-out items.
+) -> tuple[Table, Table]:
+    """How each system does by the train interactions of users and of held-out items.
 
     Args:
         systems: the model first (its columns carry no prefix), then baselines by name.
@@ -78,64 +104,46 @@ def segment_table(
         users: the users judged, (n,).
         config: bounds of the segments.
         k: list length.
-    """
-    user_segments, item_segments = (
-        segments_of(user_counts, config),
-        segments_of(item_counts, config),
-    )
-    records: list[dict[str, Cell]] = []
-    for name, chosen in members(user_segments[users], user_counts[users]):
-        record: dict[str, Cell] = {"kind": "users", "segment": name, "n": int(chosen.sum())}
-        for prefix, judged in _prefixed(systems):
-            for metric in (f"recall@{k}", f"ndcg@{k}"):
-                record[prefix + metric] = mean(judged.values[metric][chosen])
-        records.append(record)
-    held_out = next(iter(systems.values())).found.items
-    for name, chosen in members(item_segments[held_out], item_counts[held_out]):
-        record = {"kind": "items", "segment": name, "n": int(chosen.sum())}
-        for prefix, judged in _prefixed(systems):
-            found = gains(judged.found.places[chosen], k)
-            record[f"{prefix}recall@{k}"] = mean((found > 0).astype(np.float64))
-            record[f"{prefix}ndcg@{k}"] = mean(found)
-        records.append(record)
-    return Table.from_records("segments", "Users and items by train interactions", _NOTE, records)
 
-
-def counts_table(
-    systems: Mapping[str, Judged],
-    *,
-    user_counts: IntArray,
-    item_counts: IntArray,
-    users: IntArray,
-    k: int,
-) -> Table:
-    """How each system does by the number of train interactions of users and of held-out items.
-
-    Args: as of :func:`segment_table`.
+    Returns:
+        By their number, and by segment.
     """
     held_out = next(iter(systems.values())).found.items
-    values = {
-        "users": {name: judged.values[f"ndcg@{k}"] for name, judged in systems.items()},
-        "items": {name: gains(judged.found.places, k) for name, judged in systems.items()},
-    }
-    counts = {"users": user_counts[users], "items": item_counts[held_out]}
-    records: list[dict[str, Cell]] = []
-    for kind, known in counts.items():
+    by_count: list[dict[str, Cell]] = []
+    by_segment: list[dict[str, Cell]] = []
+    for kind, every, rows in (("users", user_counts, users), ("items", item_counts, held_out)):
+        counts, values = every[rows], _values(systems, kind, k)
+        ndcg = {name: column for name, column in values.items() if "ndcg@" in name}
         for low, high in itertools.pairwise((0, *_COUNT_EDGES)):
-            chosen = (known >= low) & (known < high)
-            if not chosen.any():
-                continue
-            record: dict[str, Cell] = {
-                "kind": kind,
-                "train_interactions": _range_label(low, high),
-                "n": int(chosen.sum()),
-            }
-            for number, name in enumerate(systems):
-                prefix = "" if number == 0 else f"{name}_"
-                record[f"{prefix}ndcg@{k}"] = mean(values[kind][name][chosen])
-            records.append(record)
+            chosen = (counts >= low) & (counts < high)
+            if chosen.any():
+                label = _range_label(low, high)
+                by_count.append({"kind": kind, "train_interactions": label, **_means(ndcg, chosen)})
+        for name, chosen in members(segments_of(every, config)[rows], counts):
+            by_segment.append({"kind": kind, "segment": name, **_means(values, chosen)})
     title = "By number of train interactions"
-    return Table.from_records("by_train_interactions", title, _COUNTS_NOTE, records)
+    counted = Table.from_records("by_train_interactions", title, _COUNTS_NOTE, by_count)
+    title = "Users and items by train interactions"
+    return counted, Table.from_records("segments", title, _NOTE, by_segment)
+
+
+def _values(systems: Mapping[str, Judged], kind: str, k: int) -> dict[str, FloatArray]:
+    """Recall and NDCG of each user, or of each held-out interaction, by column."""
+    values: dict[str, FloatArray] = {}
+    for number, (name, judged) in enumerate(systems.items()):
+        prefix = "" if number == 0 else f"{name}_"
+        if kind == "users":
+            recall, ndcg = judged.values[f"recall@{k}"], judged.values[f"ndcg@{k}"]
+        else:
+            ndcg = gains(judged.found.places, k)
+            recall = (ndcg > 0).astype(np.float64)
+        values |= {f"{prefix}recall@{k}": recall, f"{prefix}ndcg@{k}": ndcg}
+    return values
+
+
+def _means(values: Mapping[str, FloatArray], chosen: BoolArray) -> dict[str, Cell]:
+    n = int(chosen.sum())
+    return {"n": n} | {name: mean(column[chosen]) for name, column in values.items()}
 
 
 def _range_label(low: int, high: int) -> str:
@@ -174,11 +182,6 @@ def members(segments: Segments, counts: IntArray) -> Iterator[tuple[str, BoolArr
         unseen = inside & (counts == 0)
         if 0 < unseen.sum() < inside.sum():
             yield UNSEEN, unseen
-
-
-def _prefixed(systems: Mapping[str, Judged]) -> Iterator[tuple[str, Judged]]:
-    for number, (name, judged) in enumerate(systems.items()):
-        yield ("" if number == 0 else f"{name}_"), judged
 
 
 def gains(places: IntArray, k: int) -> FloatArray:

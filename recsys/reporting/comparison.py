@@ -15,9 +15,8 @@ import pandas as pd
 from recsys.config import DRAWN_SPLITS, RANKING_METRICS
 from recsys.errors import DataError
 from recsys.evaluation.distinct import distinct_metrics
-from recsys.evaluation.evaluation import TAIL_PREFIX
 from recsys.evaluation.run_comparison import Method, PairedRun, PairedValues, compare_runs
-from recsys.evaluation.segments import main_k
+from recsys.evaluation.segments import TAIL_PREFIX, main_k
 from recsys.evaluation.tables import Table
 from recsys.reporting.formatting import leaves
 from recsys.reporting.record import RunRecord

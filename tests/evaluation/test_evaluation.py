@@ -86,7 +86,7 @@ def judged(vectors, prepared, config=CONFIG, seed=0, split="test", baselines=Non
 
 
 def test_known_items_are_not_recommended_again(world, knowing):
-    ranking = judged(knowing, world).ranking
+    ranking = judged(knowing, world).rankings["model"]
     for known in (world.train, world.validation):
         assert not known.by_user.contains(ranking.users[:, None], ranking.items).any()
 
@@ -114,7 +114,7 @@ def test_a_perfect_model_is_perfect_in_both_views(world):
 def test_a_model_that_knows_the_kind_reaches_the_known_rate(world, knowing):
     """20 items of the kind less those known: the held-out one is equally likely at each place."""
     evaluation = judged(knowing, world)
-    n_known = (world.train.user_counts + 1)[evaluation.ranking.users]
+    n_known = (world.train.user_counts + 1)[evaluation.rankings["model"].users]
     rate = (5 / (20 - n_known)).mean()
     spread = np.sqrt(rate * (1 - rate) / 60)
     assert abs(evaluation.model.means["recall@5"] - rate) < 4 * spread
@@ -136,9 +136,9 @@ def test_given_baselines_are_judged_alike(world, knowing):
     evaluation = judged(knowing, world, baselines={"oracle": knowing})
     assert evaluation.baselines["oracle"] == evaluation.model
     np.testing.assert_array_equal(
-        evaluation.baseline_rankings["oracle"].items, evaluation.ranking.items
+        evaluation.rankings["oracle"].items, evaluation.rankings["model"].items
     )
-    assert "oracle_ndcg@5" in evaluation.segments.columns
+    assert "oracle_ndcg@5" in evaluation.tables["segments"].columns
 
 
 def test_every_metric_of_a_user_has_an_interval_around_its_mean(world, knowing):
@@ -177,7 +177,7 @@ def test_means_are_those_of_the_per_user_frame(world, knowing):
 def test_the_model_is_tested_against_every_baseline_but_not_the_oracle(world, knowing):
     perfect = perfect_vectors(world.test)
     baselines = {"popularity": popularity(world), "ease": knowing, "oracle": perfect}
-    versus = judged(perfect, world, baselines=baselines).versus_baselines.to_frame()
+    versus = judged(perfect, world, baselines=baselines).tables["versus_baselines"].to_frame()
     assert list(dict.fromkeys(versus["baseline"])) == ["popularity", "ease"]
     for name in ("popularity", "ease"):
         row = versus.set_index(["baseline", "metric"]).loc[(name, "ndcg@5")]
@@ -189,7 +189,7 @@ def test_the_model_is_tested_against_every_baseline_but_not_the_oracle(world, kn
 
 def test_p_values_are_corrected_for_all_baselines_and_metrics_shown(world, knowing):
     baselines = {"popularity": popularity(world), "ease": perfect_vectors(world.test)}
-    versus = judged(knowing, world, baselines=baselines).versus_baselines.to_frame()
+    versus = judged(knowing, world, baselines=baselines).tables["versus_baselines"].to_frame()
     smallest = versus["p_value"].min()
     assert len(versus) == 2 * 3  # one held-out item a user: recall, ndcg and mrr say all
     assert versus.loc[versus["p_value"].idxmin(), "p_corrected"] == approx(6 * smallest)
@@ -199,7 +199,7 @@ def test_cold_items_and_users_are_compared_apart(world, knowing):
     """All users are cold but those with 4 train interactions; so are items with few users."""
     perfect = perfect_vectors(world.test)
     evaluation = judged(perfect, world, baselines={"ease": knowing, "oracle": perfect})
-    rows = evaluation.versus_cold.to_frame().set_index("kind")
+    rows = evaluation.tables["versus_baselines_cold"].to_frame().set_index("kind")
     assert set(rows["baseline"]) == {"ease"}
     cold = (evaluation.per_user["segment"] == "cold").to_numpy()
     assert 0 < cold.sum() < 60
@@ -207,7 +207,7 @@ def test_cold_items_and_users_are_compared_apart(world, knowing):
     assert rows.loc["users", "baseline_value"] == approx(
         evaluation.per_user["ease_ndcg@5"][cold].mean()
     )
-    in_segments = evaluation.segments.to_frame().set_index(["kind", "segment"])
+    in_segments = evaluation.tables["segments"].to_frame().set_index(["kind", "segment"])
     row = in_segments.loc[("items", "cold")]
     assert rows.loc["items", "n"] == row["n"]
     assert rows.loc["items", "baseline_value"] == approx(row["ease_ndcg@5"])
@@ -217,7 +217,7 @@ def test_cold_items_and_users_are_compared_apart(world, knowing):
 def test_without_anything_cold_nothing_is_compared(world, knowing):
     config = CONFIG.model_copy(update={"segments": SegmentConfig(cold_max=0)})
     baselines = {"popularity": popularity(world)}
-    rows = judged(knowing, world, config, baselines=baselines).versus_cold.rows
+    rows = judged(knowing, world, config, baselines=baselines).tables["versus_baselines_cold"].rows
     assert rows == ()
 
 
@@ -225,15 +225,15 @@ def test_the_same_seed_gives_the_same_evaluation(world, knowing):
     baselines = {"popularity": popularity(world)}
     first, second = (judged(knowing, world, baselines=baselines) for _ in range(2))
     assert first.model == second.model
-    assert first.segments == second.segments
-    assert first.versus_baselines == second.versus_baselines
+    assert first.tables["segments"] == second.tables["segments"]
+    assert first.tables["versus_baselines"] == second.tables["versus_baselines"]
 
 
 def test_users_without_held_out_items_are_not_judged(world, knowing):
     world.test = world.test.select(world.test.users < 10)
     evaluation = judged(knowing, world)
     assert evaluation.n_users == 10
-    assert evaluation.ranking.users.tolist() == list(range(10))
+    assert evaluation.rankings["model"].users.tolist() == list(range(10))
 
 
 def test_a_split_that_was_skipped_is_reported_as_skipped(world, knowing):
@@ -241,7 +241,7 @@ def test_a_split_that_was_skipped_is_reported_as_skipped(world, knowing):
     prepared = prepared_of(world.train, nothing, nothing, skipped="there is no order in time")
     evaluation = judged(knowing, prepared)
     assert evaluation.skipped == "there is no order in time"
-    assert (evaluation.n_users, evaluation.model.means, evaluation.tables) == (0, {}, ())
+    assert (evaluation.n_users, evaluation.model.means, evaluation.tables) == (0, {}, {})
 
 
 def test_an_empty_split_says_so(world, knowing):
@@ -288,14 +288,14 @@ def test_ndcg_of_one_held_out_item_is_the_discount_of_its_place(world, knowing):
     evaluation = judged(knowing, world)
     held = world.test.by_user
     for row in range(60):
-        places = np.flatnonzero(evaluation.ranking.items[row] == held.row(row)[0])
+        places = np.flatnonzero(evaluation.rankings["model"].items[row] == held.row(row)[0])
         expected = 1 / log2(places[0] + 2) if len(places) else 0
         assert evaluation.per_user["ndcg@5"][row] == approx(expected)
 
 
 def test_users_and_held_out_items_are_told_apart_by_their_train_interactions(world, knowing):
     evaluation = judged(knowing, world, baselines={"popularity": popularity(world)})
-    frame = evaluation.by_count.to_frame()
+    frame = evaluation.tables["by_train_interactions"].to_frame()
     per_user = evaluation.per_user
     users = frame[frame["kind"] == "users"].set_index("train_interactions")
     assert users["n"].sum() == len(per_user)

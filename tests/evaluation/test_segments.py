@@ -6,7 +6,7 @@ from pytest import approx
 
 from recsys.config import SegmentConfig
 from recsys.evaluation.metrics import Places
-from recsys.evaluation.segments import Judged, main_k, segment_table, segments_of
+from recsys.evaluation.segments import Judged, activity_tables, main_k, segments_of
 
 CONFIG = SegmentConfig(cold_max=2, head_share=0.25)
 
@@ -41,18 +41,19 @@ def table():
     """Users 0 (cold, unseen), 1 (cold), 2 (tail), 3 (head), one held-out item each."""
     found = Places(np.arange(4), np.array([0, 1, 2, 3]), np.array([0, -1, 2, 1]), 4)
     ndcg = np.array([1.0, 0.0, 0.5, 1 / log2(3)])
-    model = Judged({"recall@3": np.array([1.0, 0, 1, 1]), "ndcg@3": ndcg}, found)
+    model = Judged(None, found, {"recall@3": np.array([1.0, 0, 1, 1]), "ndcg@3": ndcg})
     none = Places(np.arange(4), found.items, np.full(4, -1), 4)
-    nothing = Judged({"recall@3": np.zeros(4), "ndcg@3": np.zeros(4)}, none)
+    nothing = Judged(None, none, {"recall@3": np.zeros(4), "ndcg@3": np.zeros(4)})
     counts = np.array([0, 1, 3, 9])
-    return segment_table(
+    _, by_segment = activity_tables(
         {"model": model, "popularity": nothing},
         user_counts=counts,
         item_counts=counts[::-1],
         users=np.arange(4),
         config=SegmentConfig(cold_max=1, head_share=0.5),
         k=3,
-    ).to_frame()
+    )
+    return by_segment.to_frame()
 
 
 def test_users_are_averaged_within_their_segment():

@@ -1,7 +1,6 @@
 """What a user's list holds of the items outside the head."""
 
 from math import log2
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,15 +8,12 @@ from pytest import approx
 
 from recsys.baselines.popularity import Popularity
 from recsys.config import EvaluationConfig, SegmentConfig
-from recsys.data.arrays import Interactions
 from recsys.data.histories import Histories
-from recsys.evaluation.evaluation import TAIL_PREFIX, evaluate, tail_metrics
+from recsys.evaluation.evaluation import evaluate
 from recsys.evaluation.metrics import Places
+from recsys.evaluation.segments import TAIL_PREFIX, tail_metrics
 
 # Item 0 is head (9 of 12 train interactions), 1 is tail (3), 2 is cold (0).
-TRAIN = Interactions(
-    np.zeros(12, dtype=np.int64), np.array([0] * 9 + [1] * 3), None, n_users=3, n_items=3
-)
 CONFIG = EvaluationConfig(metrics_k=(2,), segments=SegmentConfig(cold_max=1, head_share=0.5))
 
 
@@ -30,7 +26,8 @@ def tail():
         places=np.array([0, 1, 0, 0, -1]),
         n_rows=3,
     )
-    return tail_metrics(found, SimpleNamespace(train=TRAIN), CONFIG)
+    values = tail_metrics(found, np.array([9, 3, 0]), CONFIG.segments, CONFIG.metrics_k)
+    return {name.removeprefix(TAIL_PREFIX): column for name, column in values.items()}
 
 
 def test_hits_of_the_head_count_for_nothing(tail):

@@ -25,7 +25,7 @@ def recommender(trained):
 
 
 def test_the_lists_are_those_that_evaluation_saw(trained, recommender, board_prepared):
-    ranking = trained[1].ranking
+    ranking = trained[1].rankings["model"]
     users = board_prepared.users.id_of(ranking.users)
     served = recommender.recommend(users, k=ranking.items.shape[1])
     evaluated = [
