@@ -14,34 +14,19 @@ nor on block sizes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
 
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
+from recsys.evaluation.lists import NO_ITEM, pack, places_in, tie_order
 from recsys.evaluation.metrics import Places, metrics_of_places
-from recsys.evaluation.ranking import Scorer, Task, pack, tie_order
+from recsys.evaluation.ranking import Scorer, Task
 from recsys.workers import worker_pool
 
 _USERS_PER_DRAW = 256  # users with neighbouring indices share a stream; changing it changes draws
 _USERS_PER_BLOCK = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """The candidates of some users: what was held out, and what was drawn.
-
-    Attributes:
-        rows: position of the user of each held-out pair, (P,), not falling.
-        positives: held-out item of each pair, (P,).
-        negatives: drawn items of each user, (m, n_samples); -1 where too few are left to draw.
-    """
-
-    rows: IntArray
-    positives: IntArray
-    negatives: IntArray
 
 
 def sampled_metrics(
@@ -80,8 +65,9 @@ def sampled_metrics(
     def work(group: slice) -> None:
         drawn = draw_candidates(ordered[group], task.relevant, task.known, n_samples, seed)
         pairs = slice(*np.searchsorted(rows, [group.start, group.stop]))
+        owners = rows[pairs] - group.start
         for name, finder in finders.items():
-            places[name][pairs] = finder.places(ordered[group], drawn)
+            places[name][pairs] = finder.places(ordered[group], owners, items[pairs], drawn)
 
     with worker_pool() as pool:
         for name, scorer in systems.items():
@@ -105,12 +91,15 @@ def _draw_groups(ordered: IntArray) -> Iterator[slice]:
 
 def draw_candidates(
     users: IntArray, relevant: Bags, known: Sequence[Bags], n_samples: int, seed: int
-) -> Candidates:
-    """The candidates of users that share a stream: equal ``index // 256``.
+) -> IntArray:
+    """The items drawn for users that share a stream: equal ``index // 256``.
 
     Half as many items again as needed are drawn with replacement; the first distinct, allowed ones
     are kept. Where they do not suffice (small catalogues, long histories), the user's are drawn
     from the list of allowed items.
+
+    Returns:
+        (m, n_samples); -1 where too few are left to draw.
     """
     n_items = relevant.n_columns
     rng = np.random.default_rng([seed, int(users[0]) // _USERS_PER_DRAW])
@@ -129,8 +118,7 @@ def draw_candidates(
         own = np.random.default_rng([seed, 1, int(users[row])])
         chosen = own.permutation(np.flatnonzero(allowed))[:n_samples]
         negatives[row, : len(chosen)] = chosen
-    rows, positives = forbidden[0]
-    return Candidates(rows, positives, negatives)
+    return negatives
 
 
 def _first_and_allowed(
@@ -159,25 +147,33 @@ class _PlaceFinder:
     def __init__(self, scorer: Scorer, users: IntArray, budget: int) -> None:
         scorer.check_finite(users)
         self._scorer = scorer
-        self._place = np.empty(scorer.n_items, dtype=np.int64)
-        self._place[tie_order(scorer.n_items)] = np.arange(scorer.n_items)
+        self._place = places_in(tie_order(scorer.n_items))
         self._listed_bytes = scorer.listed_bytes
         self._budget = budget  # bytes
 
-    def places(self, users: IntArray, candidates: Candidates) -> IntArray:
-        """Place of each held-out item among its user's candidates, (P,)."""
-        counts = np.bincount(candidates.rows, minlength=len(users))
+    def places(
+        self, users: IntArray, rows: IntArray, positives: IntArray, negatives: IntArray
+    ) -> IntArray:
+        """Place of each held-out item among its user's candidates, (P,).
+
+        Args:
+            users: m of them.
+            rows: position among them of the user of each held-out pair, (P,), not falling.
+            positives: held-out item of each pair, (P,).
+            negatives: drawn items of each user, (m, n_samples); -1 for none.
+        """
+        counts = np.bincount(rows, minlength=len(users))
         ends = np.cumsum(counts)
-        places = np.empty(len(candidates.rows), dtype=np.int64)
-        block = self._block(int(counts.max()), candidates.negatives.shape[1])
+        places = np.empty(len(rows), dtype=np.int64)
+        block = self._block(int(counts.max()), negatives.shape[1])
         for start in range(0, len(users), block):
             stop = min(start + block, len(users))
             pairs = slice(ends[start] - counts[start], ends[stop - 1])
-            owners = candidates.rows[pairs] - start
+            owners = rows[pairs] - start
             columns = np.arange(pairs.start, pairs.stop) - (ends - counts)[owners + start]
             held = np.full((stop - start, int(counts[start:stop].max())), -1, dtype=np.int64)
-            held[owners, columns] = candidates.positives[pairs]
-            listed = np.concatenate([held, candidates.negatives[start:stop]], axis=1)
+            held[owners, columns] = positives[pairs]
+            listed = np.concatenate([held, negatives[start:stop]], axis=1)
             keys = self._keys(users[start:stop], listed)
             places[pairs] = (keys[owners] > keys[owners, columns][:, None]).sum(axis=1)
         return places
@@ -192,4 +188,4 @@ class _PlaceFinder:
         """Packed (score, tie) of each listed item, (m, width) int64; the lowest for item -1."""
         present = np.maximum(items, 0)
         keys = pack(self._scorer.score_listed(users, present), self._place[present])
-        return np.where(items < 0, np.iinfo(np.int64).min, keys)
+        return np.where(items < 0, NO_ITEM, keys)
