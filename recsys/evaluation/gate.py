@@ -26,7 +26,7 @@ CONSORT 2012). All criteria must hold at once, so none needs a correction for th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -202,43 +202,41 @@ def judge(
         found = "it was judged on no user"
         rows.append(Criterion("evaluated", "judged on test", "has test users", found, False))
     elif champion is None:
-        rows.append(_beats_popularity(candidate, settings))
+        ours, theirs = (
+            _values(candidate, prefix + settings.metric) for prefix in ("", f"{_BASELINE}_")
+        )
+        rows.append(_better(f"better than {_BASELINE}", ours, theirs, settings))
     else:
         comparable = _asked if champion.asked else _comparable
         rows += comparable(candidate, champion, settings.metric)
         if all(row.passed for row in rows):
             rows += _against(candidate, _aligned(champion, candidate), settings)
     if len(candidate.per_user):
+        ours = _values(candidate, settings.metric)
         for other in others:
             theirs = _values(_aligned(other, candidate), settings.metric)
-            ours = _values(candidate, settings.metric)
-            row = _better(f"better than {other.name}", ours, theirs, settings)
-            rows.append(replace(row, key=f"better_than_{other.name}"))
+            key = f"better_than_{other.name}"
+            rows.append(_better(f"better than {other.name}", ours, theirs, settings, key=key))
     return Verdict((*rows, *_served(cost, settings)))
 
 
 def _require_metric(candidate: Contender, metric: str) -> None:
-    baseline = f"{_BASELINE}_"
     columns = list(candidate.per_user.columns)
-    known = [name.removeprefix(baseline) for name in columns if name.startswith(baseline)]
-    if len(candidate.per_user) and (metric not in known or metric not in columns):
+    known = [name for name in columns if f"{_BASELINE}_{name}" in columns]
+    if len(candidate.per_user) and metric not in known:
         raise ConfigError(
-            f"'metric' must be one that {candidate.name} holds per user "
-            f"({', '.join(name for name in known if name in columns)}), got '{metric}'"
+            f"'metric' must be one that {candidate.name} holds per user ({', '.join(known)}), "
+            f"got '{metric}'"
         )
 
 
-def _beats_popularity(candidate: Contender, settings: GateSettings) -> Criterion:
-    values = _values(candidate, settings.metric)
-    baseline = _values(candidate, f"{_BASELINE}_{settings.metric}")
-    return _better("better than popularity", values, baseline, settings)
-
-
-def _better(name: str, values: FloatArray, other: FloatArray, settings: GateSettings) -> Criterion:
+def _better(
+    name: str, values: FloatArray, other: FloatArray, settings: GateSettings, key: str = "better"
+) -> Criterion:
     found = _compared(values, other, settings, confidence=1 - settings.alpha)
     low, high = found.interval
     return Criterion(
-        key="better",
+        key=key,
         name=name,
         required=f"{settings.metric} higher, paired test p at most {settings.alpha:g}",
         found=f"{_difference(found)} [{low:+.4f}, {high:+.4f}], p = {found.p_value:.4f}, "
@@ -299,9 +297,9 @@ def _asked(candidate: Contender, champion: Contender, _: str) -> Iterator[Criter
 def _overlap(users: set[str], others: set[str], missing: str) -> str:
     if users == others:
         return "the same"
-    if not others:
-        return f"{missing or 'its values per user are not there'}; cannot be compared"
     found = f"{len(users & others):,} of them and {len(users - others):,} others"
+    if not others:
+        found = missing or "its values per user are not there"
     return f"{found}; cannot be compared"
 
 
@@ -359,13 +357,8 @@ def _kept(
 
 
 def _served(cost: ServingCost, settings: GateSettings) -> Iterator[Criterion]:
-    yield Criterion(
-        key="bytes",
-        name="size of the bundle",
-        required=f"at most {_size(settings.max_bytes)}",
-        found=_size(cost.n_bytes),
-        passed=cost.n_bytes <= settings.max_bytes,
-    )
+    required, passed = f"at most {_size(settings.max_bytes)}", cost.n_bytes <= settings.max_bytes
+    yield Criterion("bytes", "size of the bundle", required, _size(cost.n_bytes), passed)
     required, found = f"95% within {settings.max_p95_ms:g} ms", f"95% within {cost.p95_ms:.3g} ms"
     passed = cost.p95_ms <= settings.max_p95_ms
     if cost.champion_p95_ms is not None:
@@ -400,8 +393,5 @@ def _difference(found: Comparison) -> str:
 def _size(n_bytes: int) -> str:
     if n_bytes < 1024:
         return f"{n_bytes} B"
-    amount, larger = n_bytes / 1024, ["TiB", "GiB", "MiB", "KiB"]
-    unit = larger.pop()
-    while amount >= 1024 and larger:
-        amount, unit = amount / 1024, larger.pop()
-    return f"{amount:,.1f} {unit}"
+    power = min((n_bytes.bit_length() - 1) // 10, 4)
+    return f"{n_bytes / 1024**power:,.1f} {' KMGT'[power]}iB"

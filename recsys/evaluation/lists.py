@@ -1,4 +1,4 @@
-"""Ranked lists, and the order in them: by score, and ties by a fixed order of the catalogue.
+"""Ranked lists, what must not be in them, and their order: by score, ties by a fixed order.
 
 Order is total. A score and the item's place in a fixed pseudo-random order of the catalogue are
 packed into one integer, so that equal scores are told apart by that place. Breaking ties by index
@@ -8,13 +8,16 @@ model that scores everything alike look well informed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from recsys.data.arrays import FloatArray, IntArray
+from recsys.data.arrays import BoolArray, FloatArray, IntArray
 
 _TIE_SEED = 20130401
 _LOW = 0xFFFFFFFF
@@ -42,6 +45,70 @@ class Lists:
     def put(self, rows: IntArray | int | slice, lists: Lists) -> None:
         """Take over lists, in the given rows."""
         self.items[rows], self.scores[rows] = lists.items, lists.scores
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """What must not appear in some lists.
+
+    Attributes:
+        rows: the list of each hidden item, (m,).
+        items: the hidden items, in any order, (m,).
+        allowed: ranges of lists in which only some items may appear, and which, (I,).
+    """
+
+    rows: IntArray
+    items: IntArray
+    allowed: Sequence[tuple[slice, BoolArray]] = ()
+
+    @classmethod
+    def of(
+        cls,
+        pairs: Sequence[tuple[IntArray, IntArray]],
+        allowed: Sequence[tuple[slice, BoolArray]] = (),
+    ) -> Self:
+        """The same, of several times (rows, items)."""
+        nothing = np.zeros(0, dtype=np.int64)
+        rows = np.concatenate([nothing, *(part[0] for part in pairs)])
+        items = np.concatenate([nothing, *(part[1] for part in pairs)])
+        return cls(rows, items, allowed)
+
+    def hide(self, scores: Tensor, first: int = 0) -> None:
+        """Put minus infinity in place of scores (n, size) of items from ``first`` on."""
+        size = scores.shape[1]
+        rows, items = self._among(first, size)
+        if len(rows):
+            scores[torch.from_numpy(rows), torch.from_numpy(items)] = -torch.inf
+        for rows_of, allowed in self.allowed:
+            others = torch.from_numpy(~allowed[first : first + size])
+            scores[rows_of].masked_fill_(others, -torch.inf)
+
+    def _among(self, first: int, size: int) -> tuple[IntArray, IntArray]:
+        """Lists and places of what is hidden among so many items from ``first`` on."""
+        if first == 0 and self.items.max(initial=-1) < size:
+            return self.rows, self.items  # as they came, list by list, is near in memory
+        rows, items = self._by_item
+        part = slice(*np.searchsorted(items, [first, first + size]))
+        return rows[part], items[part] - first
+
+    @cached_property
+    def _by_item(self) -> tuple[IntArray, IntArray]:
+        order = np.argsort(self.items, kind="stable")
+        return self.rows[order], self.items[order]
+
+    @cached_property
+    def _pairs(self) -> IntArray:
+        return np.sort((self.rows << 32) + self.items)
+
+    def holds(self, rows: IntArray, items: IntArray) -> BoolArray:
+        """Whether each (row, item) must not appear, (m,)."""
+        pairs = (rows << 32) + items
+        places = np.searchsorted(self._pairs, pairs)
+        hidden: BoolArray = np.append(self._pairs, -1)[places] == pairs
+        for rows_of, allowed in self.allowed:
+            among = (rows >= rows_of.start) & (rows < rows_of.stop)
+            hidden |= among & ~allowed[items]
+        return hidden
 
 
 def lists_of(

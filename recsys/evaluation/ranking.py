@@ -13,9 +13,17 @@ import torch
 
 from recsys.bfloat16 import is_fast
 from recsys.data.arrays import Bags, FloatArray, IntArray
-from recsys.evaluation.lists import Lists, largest, lists_of, pack, places_in, tie_order
+from recsys.evaluation.lists import (
+    Hidden,
+    Lists,
+    largest,
+    lists_of,
+    pack,
+    places_in,
+    tie_order,
+)
 from recsys.evaluation.scorers import Combine, ItemWeights, Scorer, Vectors
-from recsys.evaluation.topk import GROUP, GROUPS_PER_PLACE, ITEMS_PER_BLOCK, Catalogue, Hidden
+from recsys.evaluation.topk import GROUP, GROUPS_PER_PLACE, ITEMS_PER_BLOCK, Catalogue
 from recsys.workers import worker_pool
 
 __all__ = [

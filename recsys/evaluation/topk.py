@@ -12,7 +12,7 @@ itself, so that a score is the same to the bit whatever else is asked at the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from recsys.data.arrays import BoolArray, FloatArray, IntArray
-from recsys.evaluation.lists import NO_ITEM, largest, pack, places_in, tie_order
+from recsys.evaluation.lists import NO_ITEM, Hidden, largest, pack, places_in, tie_order
 from recsys.evaluation.scorers import Combine, Vectors, as_tensor, combine_products
 
 GROUP = 16
@@ -37,70 +37,6 @@ _SAFETY = 1.02  # for the rounding of lengths, and products of rounded vectors m
 _TINY = 2.0**-126  # smaller numbers may be taken for 0
 _HUGE = 1e37  # nothing overflows below it
 _ROWS_AT_ONCE = 1 << 12
-
-
-@dataclass(frozen=True, eq=False)
-class Hidden:
-    """What must not appear in some lists.
-
-    Attributes:
-        rows: the list of each hidden item, (m,).
-        items: the hidden items, in any order, (m,).
-        allowed: ranges of lists in which only some items may appear, and which, (I,).
-    """
-
-    rows: IntArray
-    items: IntArray
-    allowed: Sequence[tuple[slice, BoolArray]] = ()
-
-    @classmethod
-    def of(
-        cls,
-        pairs: Sequence[tuple[IntArray, IntArray]],
-        allowed: Sequence[tuple[slice, BoolArray]] = (),
-    ) -> Self:
-        """The same, of several times (rows, items)."""
-        nothing = np.zeros(0, dtype=np.int64)
-        rows = np.concatenate([nothing, *(part[0] for part in pairs)])
-        items = np.concatenate([nothing, *(part[1] for part in pairs)])
-        return cls(rows, items, allowed)
-
-    def hide(self, scores: Tensor, first: int = 0) -> None:
-        """Put minus infinity in place of scores (n, size) of items from ``first`` on."""
-        size = scores.shape[1]
-        rows, items = self._among(first, size)
-        if len(rows):
-            scores[torch.from_numpy(rows), torch.from_numpy(items)] = -torch.inf
-        for rows_of, allowed in self.allowed:
-            others = torch.from_numpy(~allowed[first : first + size])
-            scores[rows_of].masked_fill_(others, -torch.inf)
-
-    def _among(self, first: int, size: int) -> tuple[IntArray, IntArray]:
-        """Lists and places of what is hidden among so many items from ``first`` on."""
-        if first == 0 and self.items.max(initial=-1) < size:
-            return self.rows, self.items  # as they came, list by list, is near in memory
-        rows, items = self._by_item
-        part = slice(*np.searchsorted(items, [first, first + size]))
-        return rows[part], items[part] - first
-
-    @cached_property
-    def _by_item(self) -> tuple[IntArray, IntArray]:
-        order = np.argsort(self.items, kind="stable")
-        return self.rows[order], self.items[order]
-
-    @cached_property
-    def _pairs(self) -> IntArray:
-        return np.sort((self.rows << 32) + self.items)
-
-    def holds(self, rows: IntArray, items: IntArray) -> BoolArray:
-        """Whether each (row, item) must not appear, (m,)."""
-        pairs = (rows << 32) + items
-        places = np.searchsorted(self._pairs, pairs)
-        hidden: BoolArray = np.append(self._pairs, -1)[places] == pairs
-        for rows_of, allowed in self.allowed:
-            among = (rows >= rows_of.start) & (rows < rows_of.stop)
-            hidden |= among & ~allowed[items]
-        return hidden
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,9 +18,9 @@ import torch
 
 from recsys.bfloat16 import is_fast
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
-from recsys.evaluation.lists import Lists, lists_of
+from recsys.evaluation.lists import Hidden, Lists, lists_of
 from recsys.evaluation.scorers import Combine, as_tensor
-from recsys.evaluation.topk import ITEMS_PER_BLOCK, PAIRS_AT_ONCE, Catalogue, Hidden
+from recsys.evaluation.topk import ITEMS_PER_BLOCK, PAIRS_AT_ONCE, Catalogue
 from recsys.workers import worker_pool
 
 ROWS_AT_ONCE = 64

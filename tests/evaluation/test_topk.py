@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from recsys.bfloat16 import is_fast
 from recsys.data.arrays import Bags
 from recsys.evaluation import ranking as module
-from recsys.evaluation.lists import lists_of
+from recsys.evaluation.lists import Hidden, lists_of
 from recsys.evaluation.ranking import Vectors, rank, tie_order
-from recsys.evaluation.topk import Catalogue, Hidden, _Search
+from recsys.evaluation.topk import Catalogue, _Search
 
 GROUP = 16
 
