@@ -5,23 +5,10 @@ import numpy as np
 import pytest
 from pytest import approx
 
-from recsys.data.arrays import Bags, Interactions
+from recsys.data.arrays import Interactions
 from recsys.evaluation import beyond_accuracy as module
 from recsys.evaluation.beyond_accuracy import coverage, list_character
-from recsys.evaluation.ranking import Ranking
-
-
-def ranking_of(lists, users=None):
-    items = np.array(lists, dtype=np.int32)
-    users = np.arange(len(items)) if users is None else np.asarray(users)
-    return Ranking(users, items, np.zeros(items.shape, dtype=np.float32))
-
-
-def bags_of(rows, n_columns):
-    users = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    items = np.array([item for row in rows for item in row], dtype=np.int64)
-    return Bags.from_pairs(users, items, n_rows=len(rows), n_columns=n_columns)
-
+from tests.small_arrays import bags_of, ranking_of
 
 # Item 0 is read by users 0, 1, 2; item 1 by user 0; items 2 and 3 by nobody.
 TRAIN = Interactions(np.array([0, 1, 2, 0]), np.array([0, 0, 0, 1]), None, 4, 4)

@@ -8,16 +8,7 @@ from recsys.evaluation import candidates as module
 from recsys.evaluation.candidates import draw_candidates, sampled_metrics
 from recsys.evaluation.metrics import mean, ranking_metrics
 from recsys.evaluation.ranking import ItemWeights, Task, Vectors, rank, tie_order
-
-
-def random_bags(rng, n_users, n_items, share):
-    users, items = np.nonzero(rng.random((n_users, n_items)) < share)
-    return Bags.from_pairs(users, items, n_rows=n_users, n_columns=n_items)
-
-
-def empty_bags(n_users, n_items):
-    nothing = np.empty(0, dtype=np.int64)
-    return Bags.from_pairs(nothing, nothing, n_rows=n_users, n_columns=n_items)
+from tests.small_arrays import bags_of, random_bags
 
 
 def without(bags, other):
@@ -62,7 +53,7 @@ def test_drawn_items_are_distinct_and_neither_known_nor_held_out(world):
 
 def test_every_allowed_item_is_drawn_equally_often():
     """256 users draw 60 of 200 items: each item expects 256 * 60 / 200 = 76.8."""
-    nothing = empty_bags(256, 200)
+    nothing = bags_of([[]] * 256, 200)
     drawn = [draw_candidates(np.arange(256), nothing, (), 60, seed) for seed in range(20)]
     counts = np.bincount(np.concatenate(drawn).ravel(), minlength=200)
     expected = 20 * 256 * 60 / 200
@@ -71,8 +62,7 @@ def test_every_allowed_item_is_drawn_equally_often():
 
 
 def test_all_allowed_items_are_candidates_where_too_few_are_left():
-    known = Bags.from_pairs(np.zeros(6, int), np.arange(6), n_rows=1, n_columns=10)
-    relevant = Bags.from_pairs(np.array([0]), np.array([9]), n_rows=1, n_columns=10)
+    known, relevant = bags_of([range(6)], 10), bags_of([[9]], 10)
     drawn = draw_candidates(np.array([0]), relevant, (known,), 5, seed=0)
     assert sorted(drawn[0]) == [-1, -1, 6, 7, 8]
 
@@ -131,8 +121,7 @@ def test_a_collapsed_model_scores_like_chance():
         np.tile(rng.standard_normal((1, 96), dtype=np.float32), (n_items, 1)),
     )
     everyone = np.arange(n_users)
-    held = rng.integers(n_items, size=n_users)
-    relevant = Bags.from_pairs(everyone, held, n_rows=n_users, n_columns=n_items)
+    relevant = bags_of(rng.integers(n_items, size=(n_users, 1)), n_items)
     found = mean(sampled(vectors, Task(everyone, relevant, ()))["sampled_recall@1"])
     assert abs(found - 1 / 51) < 4 * np.sqrt(1 / 51 / n_users)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import DiagnosticsConfig
-from recsys.data.arrays import Bags, Interactions
+from recsys.data.arrays import Interactions
 from recsys.evaluation import cohesion
 from recsys.evaluation.cohesion import cohesion_table, jaccard, nearest
 from recsys.evaluation.diagnostics import (
@@ -21,12 +21,7 @@ from recsys.evaluation.diagnostics import (
     norm_table,
 )
 from recsys.evaluation.intervals import mean_interval
-
-
-def bags_of(rows, n_columns):
-    owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    columns = np.array([column for row in rows for column in row], dtype=np.int64)
-    return Bags.from_pairs(owners, columns, n_rows=len(rows), n_columns=n_columns)
+from tests.small_arrays import bags_of
 
 
 def interactions(pairs, n_users, n_items):

@@ -48,16 +48,31 @@ def changed(candidate, **columns):
     return dataclasses.replace(candidate, per_user=candidate.per_user.assign(**columns))
 
 
-def test_a_better_candidate_passes():
-    assert failed(contender(everyone=0.01)) == []
+def said(*arguments, keys, **more):
+    """What the verdict tells of some criteria: what must hold, what was found, whether it does."""
+    rows = judge(*arguments, **more).criteria
+    return [(r.name, r.required, r.found, r.passed) for r in rows if r.key in keys]
 
 
-def test_a_worse_candidate_is_refused():
-    assert "better" in failed(contender(everyone=-0.01))
+def without_values(contender, **changes):
+    return dataclasses.replace(contender, per_user=pd.DataFrame(), **changes)
 
 
-def test_an_equal_candidate_is_refused():
-    assert failed(contender()) == ["better"]
+@pytest.mark.parametrize(
+    ("moved", "wanted"),
+    [
+        ({"everyone": 0.01}, []),
+        ({"everyone": -0.01}, ["better"]),
+        ({}, ["better"]),
+        # Cold users stand at 0.3, so a fifth of it, 0.06, may go.
+        ({"everyone": 0.03, "cold": -0.1}, ["cold_users"]),
+        ({"everyone": 0.03, "cold": -0.05}, []),
+        # The tail stands at 0.1, so 0.02 may go.
+        ({"everyone": 0.01, "tail": -0.05}, ["tail_items"]),
+    ],
+)
+def test_a_candidate_must_be_better_and_lose_little_where_it_is_protected(moved, wanted):
+    assert failed(contender(**moved)) == wanted
 
 
 def test_a_rise_within_noise_is_refused():
@@ -66,20 +81,6 @@ def test_a_rise_within_noise_is_refused():
     values, base = lucky.per_user["ndcg@10"], CHAMPION.per_user["ndcg@10"]
     assert 0 < (values - base).mean() < 2 * 0.1 / np.sqrt(N_USERS)
     assert failed(lucky) == ["better"]
-
-
-def test_better_on_average_but_worse_for_cold_readers_is_refused():
-    """Cold users stand at 0.3, so a fifth of it, 0.06, may go; they lose 0.1 - 0.03."""
-    assert failed(contender(everyone=0.03, cold=-0.1)) == ["cold_users"]
-
-
-def test_cold_readers_may_lose_less_than_the_margin():
-    assert failed(contender(everyone=0.03, cold=-0.05)) == []
-
-
-def test_better_on_average_but_worse_on_the_tail_is_refused():
-    """The tail stands at 0.1, so 0.02 may go; it loses 0.05."""
-    assert failed(contender(everyone=0.01, tail=-0.05)) == ["tail_items"]
 
 
 def test_the_margin_is_a_share_of_the_champions_own_value():
@@ -124,32 +125,40 @@ def test_a_segment_without_readers_does_not_refuse():
     assert rows == [("cold users kept", *told, True)]
 
 
-def test_a_bundle_that_is_too_large_is_refused():
-    settings = dataclasses.replace(SETTINGS, max_bytes=9_999)
-    assert failed(contender(everyone=0.01), settings=settings) == ["bytes"]
+@pytest.mark.parametrize(
+    ("cost", "changes", "wanted"),
+    [
+        (CHEAP, {"max_bytes": 10_000}, []),
+        (CHEAP, {"max_bytes": 9_999}, ["bytes"]),
+        (ServingCost(1, 100.0), {}, []),
+        (ServingCost(1, 100.5), {}, ["latency"]),
+        (ServingCost(1, 125.0, 100.0), {}, []),
+        (CHEAP, {"margin": 0.0}, []),
+    ],
+)
+def test_bounds_are_met_where_they_are_just_met(cost, changes, wanted):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    assert failed(contender(everyone=0.01), cost=cost, settings=settings) == wanted
 
 
-def test_a_bundle_of_just_the_allowed_size_passes():
-    settings = dataclasses.replace(SETTINGS, max_bytes=10_000)
-    assert failed(contender(everyone=0.01), settings=settings) == []
-
-
-def test_a_model_that_is_too_slow_is_refused():
-    assert failed(contender(everyone=0.01), cost=ServingCost(1, 100.5)) == ["latency"]
+@pytest.mark.parametrize(("alpha", "wanted"), [(2 / 32, []), (0.0624, ["better"])])
+def test_five_gains_of_five_pass_at_the_level_of_their_p_value(alpha, wanted):
+    first, second = (
+        dataclasses.replace(one, per_user=one.per_user.iloc[:5])
+        for one in (contender(everyone=0.01), CHAMPION)
+    )
+    assert failed(first, second, settings=dataclasses.replace(SETTINGS, alpha=alpha)) == wanted
 
 
 def test_other_data_cannot_be_compared_and_cost_is_still_judged():
     other = dataclasses.replace(contender(everyone=0.01), fingerprint="sha256:bb")
     verdict = judge(other, CHAMPION, ServingCost(1, 1e6), SETTINGS)
     assert [row.key for row in verdict.failed] == ["same_data", "latency"]
-    assert "cannot be compared" in verdict.failed[0].found
+    assert dataclasses.astuple(verdict.failed[0])[1:4] == (
+        *("same data as the champion", "fingerprint sha256:aa"),
+        "sha256:bb; cannot be compared",
+    )
     assert not {"better", "cold_users"} & {row.key for row in verdict.criteria}
-
-
-def test_other_test_readers_cannot_be_compared():
-    candidate = contender(everyone=0.01)
-    fewer = dataclasses.replace(candidate, per_user=candidate.per_user.iloc[1:])
-    assert failed(fewer) == ["same_users"]
 
 
 def test_readers_in_another_order_are_paired_all_the_same():
@@ -157,27 +166,6 @@ def test_readers_in_another_order_are_paired_all_the_same():
     candidate = contender(everyone=0.01)
     mixed = candidate.per_user.sample(frac=1, random_state=0)
     assert failed(dataclasses.replace(candidate, per_user=mixed)) == []
-
-
-def test_segments_cut_elsewhere_cannot_be_compared():
-    """A candidate whose settings call nobody cold would otherwise have nothing to protect."""
-    candidate = changed(contender(everyone=0.03, cold=-0.1), segment="head")
-    assert failed(candidate) == ["same_measures"]
-
-
-def test_a_champion_without_values_on_the_tail_cannot_be_compared():
-    old = dataclasses.replace(
-        CHAMPION, per_user=CHAMPION.per_user.drop(columns="tail_items_ndcg@10")
-    )
-    verdict = judge(contender(everyone=0.01), old, CHEAP, SETTINGS)
-    assert [row.key for row in verdict.failed] == ["same_measures"]
-    assert "version 1 holds no tail_items_ndcg@10" in verdict.failed[0].found
-
-
-def test_a_champion_whose_values_are_gone_cannot_be_compared():
-    gone = dataclasses.replace(CHAMPION, per_user=pd.DataFrame())
-    verdict = judge(contender(everyone=0.01), gone, CHEAP, SETTINGS)
-    assert [row.key for row in verdict.failed] == ["same_users"]
 
 
 def test_all_reasons_are_given_at_once():
@@ -188,7 +176,10 @@ def test_all_reasons_are_given_at_once():
 
 
 def test_the_first_candidate_is_held_against_popularity():
-    assert failed(contender(), champion=None) == []
+    (row,) = said(contender(), None, CHEAP, SETTINGS, keys=("better",))
+    found = "0.3061 against 0.2061: +0.1000 [+0.1000, +0.1000], p = 0.0001, 400 users"
+    required = "ndcg@10 higher, paired test p at most 0.05"
+    assert row == ("better than popularity", required, found, True)
     assert failed(contender(everyone=-0.1), champion=None) == ["better"]
     assert failed(contender(everyone=-0.2), champion=None) == ["better"]
 
@@ -198,9 +189,11 @@ def test_the_first_candidate_must_be_servable_too():
 
 
 def test_a_run_that_was_not_judged_on_test_is_refused():
-    unjudged = dataclasses.replace(CHAMPION, per_user=pd.DataFrame())
-    assert failed(unjudged, champion=None) == ["evaluated"]
-    assert failed(unjudged) == ["evaluated"]
+    unjudged = without_values(CHAMPION)
+    for champion in (None, CHAMPION):
+        (row,) = judge(unjudged, champion, CHEAP, SETTINGS).failed
+        told = ("judged on test", "has test users", "it was judged on no user")
+        assert dataclasses.astuple(row) == ("evaluated", *told, False)
 
 
 def test_a_metric_that_the_run_does_not_hold_is_an_error_that_names_those_it_holds():
@@ -250,12 +243,6 @@ def test_the_table_has_a_row_a_criterion():
     assert len(verdict.table.rows) == len(verdict.criteria)
 
 
-def said(*arguments, keys, **more):
-    """What the verdict tells of some criteria: what must hold, what was found, whether it does."""
-    rows = judge(*arguments, **more).criteria
-    return [(r.name, r.required, r.found, r.passed) for r in rows if r.key in keys]
-
-
 def test_what_must_hold_and_what_was_found_is_said_in_numbers():
     better = ("ndcg@10 higher, paired test p at most 0.05", "p = 0.0001, 400 users")
     found = "0.2886 against 0.3061: -0.0175 [-0.0203, -0.0147]"
@@ -290,45 +277,52 @@ def test_what_must_hold_and_what_was_found_is_said_in_numbers():
     assert verdict.table.rows[-1][-1] == "failed"
 
 
-def test_why_two_cannot_be_compared_is_said():
-    candidate, users = contender(), ("same_users",)
-    nothing = pd.DataFrame()
-    data = said(dataclasses.replace(candidate, fingerprint="sha256:bb"), CHAMPION, CHEAP, SETTINGS,
-                keys=("same_data",))  # fmt: skip
-    name = "same data as the champion"
-    assert data == [(name, "fingerprint sha256:aa", "sha256:bb; cannot be compared", False)]
-    name = "same test users as the champion"
-    for champion, required, found in (
+@pytest.mark.parametrize(
+    ("candidate", "champion", "row"),
+    [
         (
-            dataclasses.replace(CHAMPION, per_user=nothing, missing="its run is gone"),
-            "its users, each with values",
-            "its run is gone; cannot be compared",
+            contender(everyone=0.01),
+            without_values(CHAMPION, missing="its run is gone"),
+            ("users", "its users, each with values", "its run is gone; cannot be compared"),
         ),
         (
-            dataclasses.replace(CHAMPION, per_user=nothing),
-            "its users, each with values",
-            "its values per user are not there; cannot be compared",
+            contender(everyone=0.01),
+            without_values(CHAMPION),
+            (
+                *("users", "its users, each with values"),
+                "its values per user are not there; cannot be compared",
+            ),
         ),
         (
+            contender(everyone=0.01),
             dataclasses.replace(CHAMPION, per_user=CHAMPION.per_user.iloc[1:]),
-            "its 399 users",
-            "399 of them and 1 others; cannot be compared",
+            ("users", "its 399 users", "399 of them and 1 others; cannot be compared"),
         ),
-    ):
-        row = (name, required, found, False)
-        assert said(candidate, champion, CHEAP, SETTINGS, keys=users) == [row]
-    moved = said(changed(candidate, segment="head"), CHAMPION, CHEAP, SETTINGS,
-                 keys=("same_measures",))  # fmt: skip
-    found = "segments were cut elsewhere (evaluation.segments); cannot be compared"
-    measures = "ndcg@10 per user, over the same segments"
-    assert moved == [("same measures as the champion", measures, found, False)]
-    first = said(candidate, None, CHEAP, SETTINGS, keys=("better",))
-    found = "0.3061 against 0.2061: +0.1000 [+0.1000, +0.1000], p = 0.0001, 400 users"
-    required = "ndcg@10 higher, paired test p at most 0.05"
-    assert first == [("better than popularity", required, found, True)]
-    unjudged = dataclasses.replace(candidate, per_user=nothing)
-    row = ("judged on test", "has test users", "it was judged on no user", False)
-    assert said(unjudged, CHAMPION, CHEAP, SETTINGS, keys=("evaluated",)) == [row]
+        (  # else a candidate whose settings call nobody cold would have nothing to protect
+            changed(contender(everyone=0.03, cold=-0.1), segment="head"),
+            CHAMPION,
+            (
+                *("measures", "ndcg@10 per user, over the same segments"),
+                "segments were cut elsewhere (evaluation.segments); cannot be compared",
+            ),
+        ),
+        (
+            contender(everyone=0.01),
+            dataclasses.replace(
+                CHAMPION, per_user=CHAMPION.per_user.drop(columns="tail_items_ndcg@10")
+            ),
+            (
+                *("measures", "ndcg@10 per user, over the same segments"),
+                "version 1 holds no tail_items_ndcg@10 per user; cannot be compared",
+            ),
+        ),
+    ],
+)
+def test_why_two_cannot_be_compared_is_said(candidate, champion, row):
+    what, required, found = row
+    name = {"users": "same test users as the champion", "measures": "same measures as the champion"}
+    (failure,) = judge(candidate, champion, CHEAP, SETTINGS).failed
+    assert dataclasses.astuple(failure) == (f"same_{what}", name[what], required, found, False)
 
 
 def test_a_champion_of_other_data_is_asked_and_other_tools_are_beaten_too():
@@ -369,18 +363,6 @@ def test_a_champion_of_other_data_must_have_a_user_left_to_judge_by(n_left, want
     candidate = contender(everyone=0.01)
     candidate = dataclasses.replace(candidate, per_user=candidate.per_user.iloc[:1])
     assert failed(candidate, asked) == wanted
-
-
-def test_bounds_that_are_just_met_are_met():
-    candidate = contender(everyone=0.01)
-    assert failed(candidate, cost=ServingCost(1, 100.0)) == []
-    assert failed(candidate, cost=ServingCost(1, 125.0, 100.0)) == []
-    assert failed(candidate, settings=dataclasses.replace(SETTINGS, margin=0.0)) == []
-    five = [dataclasses.replace(one, per_user=one.per_user.iloc[:5]) for one in
-            (candidate, CHAMPION)]  # fmt: skip
-    for alpha, wanted in ((2 / 32, []), (0.0624, ["better"])):  # five gains of five
-        settings = dataclasses.replace(SETTINGS, alpha=alpha)
-        assert failed(*five, settings=settings) == wanted
 
 
 @pytest.mark.parametrize(

@@ -8,63 +8,36 @@ from pytest import approx
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score
 
 from recsys.config import RANKING_METRICS
-from recsys.data.arrays import Bags
 from recsys.evaluation import metrics as module
 from recsys.evaluation.metrics import find_places, mean, means, ranking_metrics
-from recsys.evaluation.ranking import Ranking
-
-
-def ranking_of(lists, users=None):
-    items = np.array(lists, dtype=np.int32)
-    users = np.arange(len(items)) if users is None else np.asarray(users)
-    return Ranking(users, items, np.zeros(items.shape, dtype=np.float32))
-
-
-def bags_of(rows, n_items=50):
-    users = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
-    items = np.array([item for row in rows for item in row], dtype=np.int64)
-    return Bags.from_pairs(users, items, n_rows=len(rows), n_columns=n_items)
+from tests.small_arrays import bags_of, ranking_of
 
 
 def one(name, items, relevant):
     k = int(name.split("@")[1])
-    return ranking_metrics(ranking_of([items]), bags_of([relevant]), (k,))[name][0]
+    return ranking_metrics(ranking_of([items]), bags_of([relevant], 50), (k,))[name][0]
 
 
-def test_recall_divides_by_the_number_of_relevant_items():
-    assert one("recall@2", [5, 6, 7], [6, 7, 8, 9]) == 1 / 4
-
-
-def test_precision_divides_by_k():
-    assert one("precision@3", [5, 6, 7], [6]) == approx(1 / 3)
-
-
-def test_precision_divides_by_k_even_when_the_list_is_shorter():
-    assert one("precision@3", [6, -1, -1], [6]) == approx(1 / 3)
-
-
-def test_hit_rate_is_one_for_any_hit():
-    assert one("hit_rate@3", [5, 6, 7], [6, 7]) == 1
-    assert one("hit_rate@1", [5, 6, 7], [6, 7]) == 0
-
-
-def test_ndcg_counts_position_by_log2():
-    assert one("ndcg@3", [5, 6, 7], [6]) == approx(1 / log2(3))
-
-
-def test_ndcg_is_measured_against_the_best_list_of_k():
-    ideal = 1 / log2(2) + 1 / log2(3)
-    assert one("ndcg@2", [5, 6, 7], [6, 7, 8]) == approx((1 / log2(3)) / ideal)
-
-
-def test_map_divides_by_what_k_places_can_hold():
-    assert one("map@3", [6, 5, 7], [6, 7, 8, 9]) == approx((1 / 1 + 2 / 3) / 3)
-    assert one("map@3", [6, 5, 7], [6, 7]) == approx((1 / 1 + 2 / 3) / 2)
-
-
-def test_mrr_is_the_reciprocal_of_the_first_hit_and_zero_beyond_k():
-    assert one("mrr@3", [5, 6, 7], [7, 6]) == 1 / 2
-    assert one("mrr@1", [5, 6, 7], [7, 6]) == 0
+@pytest.mark.parametrize(
+    ("name", "items", "relevant", "value"),
+    [
+        ("recall@2", [5, 6, 7], [6, 7, 8, 9], 1 / 4),  # by the number of relevant items
+        ("precision@3", [5, 6, 7], [6], 1 / 3),
+        ("precision@3", [6, -1, -1], [6], 1 / 3),  # by k even when the list is shorter
+        ("hit_rate@3", [5, 6, 7], [6, 7], 1),
+        ("hit_rate@1", [5, 6, 7], [6, 7], 0),
+        ("ndcg@3", [5, 6, 7], [6], 1 / log2(3)),
+        # against the best list of k
+        ("ndcg@2", [5, 6, 7], [6, 7, 8], (1 / log2(3)) / (1 / log2(2) + 1 / log2(3))),
+        ("map@3", [6, 5, 7], [6, 7, 8, 9], (1 / 1 + 2 / 3) / 3),  # by what k places can hold
+        ("map@3", [6, 5, 7], [6, 7], (1 / 1 + 2 / 3) / 2),
+        ("mrr@3", [5, 6, 7], [7, 6], 1 / 2),
+        ("mrr@1", [5, 6, 7], [7, 6], 0),  # beyond k
+        ("recall@2", [-1, -1], [0, 49], 0),  # padding is never a hit
+    ],
+)
+def test_metrics_are_those_of_the_textbook(name, items, relevant, value):
+    assert one(name, items, relevant) == approx(value)
 
 
 @pytest.mark.parametrize("metric", RANKING_METRICS)
@@ -74,7 +47,7 @@ def test_a_list_that_begins_with_all_relevant_items_is_perfect(metric):
 
 
 def test_users_without_held_out_items_are_not_averaged():
-    values = ranking_metrics(ranking_of([[1, 2], [1, 2]]), bags_of([[1], []]), (2,))
+    values = ranking_metrics(ranking_of([[1, 2], [1, 2]]), bags_of([[1], []], 50), (2,))
     assert all(isnan(column[1]) for column in values.values())
     assert means(values)["recall@2"] == 1
 
@@ -84,23 +57,18 @@ def test_the_mean_of_nobody_is_nan():
     assert isnan(mean(np.array([])))
 
 
-def test_padding_is_never_a_hit():
-    values = ranking_metrics(ranking_of([[-1, -1]]), bags_of([[0, 49]]), (2,))
-    assert values["recall@2"][0] == 0
-
-
 def test_lists_are_matched_to_the_bags_of_their_users():
-    values = ranking_metrics(ranking_of([[1], [0]], users=[1, 0]), bags_of([[0], [1]]), (1,))
+    values = ranking_metrics(ranking_of([[1], [0]], users=[1, 0]), bags_of([[0], [1]], 50), (1,))
     assert values["recall@1"].tolist() == [1, 1]
 
 
 def test_lists_shorter_than_k_are_our_mistake():
     with pytest.raises(AssertionError, match="shorter than the largest k"):
-        ranking_metrics(ranking_of([[1, 2]]), bags_of([[1]]), (3,))
+        ranking_metrics(ranking_of([[1, 2]]), bags_of([[1]], 50), (3,))
 
 
 def test_places_are_found_for_every_held_out_pair():
-    found = find_places(ranking_of([[7, 8, 9], [1, 2, 3]]), bags_of([[9, 4], [1]]))
+    found = find_places(ranking_of([[7, 8, 9], [1, 2, 3]]), bags_of([[9, 4], [1]], 50))
     assert found.rows.tolist() == [0, 0, 1]
     assert found.items.tolist() == [9, 4, 1]
     assert found.places.tolist() == [2, -1, 0]
@@ -139,7 +107,9 @@ users_lists = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(users_lists, st.sampled_from([(1,), (2, 5), (3, 12)]))
 def test_metrics_equal_their_definitions(users, ks):
-    values = ranking_metrics(ranking_of([a for a, _ in users]), bags_of([b for _, b in users]), ks)
+    values = ranking_metrics(
+        ranking_of([a for a, _ in users]), bags_of([b for _, b in users], 50), ks
+    )
     for k in ks:
         slow = [slow_metrics(items, relevant, k) for items, relevant in users]
         for metric in RANKING_METRICS:
@@ -149,7 +119,7 @@ def test_metrics_equal_their_definitions(users, ks):
 def test_chunks_do_not_change_a_metric(monkeypatch):
     rng = np.random.default_rng(0)
     ranking = ranking_of([rng.permutation(50)[:10] for _ in range(23)])
-    relevant = bags_of([rng.permutation(50)[: rng.integers(6)] for _ in range(23)])
+    relevant = bags_of([rng.permutation(50)[: rng.integers(6)] for _ in range(23)], 50)
     whole = ranking_metrics(ranking, relevant, (3, 10))
     monkeypatch.setattr(module, "_ROWS_AT_ONCE", 4)
     monkeypatch.setattr(module, "_COMPARISONS", 30)

@@ -7,7 +7,7 @@ import pytest
 from recsys.config import DiagnosticsConfig
 from recsys.data.arrays import Interactions
 from recsys.evaluation.qualitative import ItemTexts, example_tables, hit_ratio_table
-from recsys.evaluation.ranking import Ranking
+from tests.small_arrays import ranking_of
 
 BOOKS = pa.table(
     {
@@ -29,16 +29,10 @@ def interactions(pairs, n_users=3, times=True):
     return Interactions(users, items, np.arange(len(users)) if times else None, n_users, 6)
 
 
-def ranking(lists, users=None):
-    items = np.array(lists, dtype=np.int32)
-    users = np.arange(len(items)) if users is None else np.array(users)
-    return Ranking(users, items, np.where(items >= 0, 9.0, -np.inf).astype(np.float32))
-
-
 def examples(texts, lists, train, held_out, n=5, k=10, seed=0):
     config = DiagnosticsConfig(qualitative_users=n, qualitative_k=k)
     return example_tables(
-        ranking(lists),
+        ranking_of(lists),
         train=train,
         held_out=held_out,
         texts=texts,
@@ -61,7 +55,7 @@ def test_several_authors_and_categories_are_split_and_trimmed(texts):
 
 def test_hit_ratios_are_shares_of_the_listed_items(texts):
     train = interactions([(0, 0), (1, 3)])  # Ash: tree, wood, by Ann; Date: fruit, by Dee
-    lists = ranking([[1, 2, 3, 4], [0, 1, 2, -1]])
+    lists = ranking_of([[1, 2, 3, 4], [0, 1, 2, -1]])
     table = hit_ratio_table({"model": lists}, train=train, texts=texts, k=4)
     found = dict(zip(table.columns, table.rows[0], strict=True))
     assert found["category_hits"] == pytest.approx((2 / 4 + 0 / 3) / 2)
@@ -69,13 +63,13 @@ def test_hit_ratios_are_shares_of_the_listed_items(texts):
 
 
 def test_hit_ratios_look_at_the_first_k_only(texts):
-    lists = ranking([[3, 2, 1, 0]])
+    lists = ranking_of([[3, 2, 1, 0]])
     table = hit_ratio_table({"model": lists}, train=interactions([(0, 0)]), texts=texts, k=1)
     assert table.column("category_hits") == [0]
 
 
 def test_users_without_history_or_list_do_not_count(texts):
-    lists = ranking([[1, 2], [0, 1], [-1, -1]])
+    lists = ranking_of([[1, 2], [0, 1], [-1, -1]])
     train = interactions([(0, 0), (2, 0)])
     table = hit_ratio_table({"model": lists, "popularity": lists}, train=train, texts=texts, k=2)
     assert table.column("users") == [1, 1]
@@ -87,7 +81,7 @@ def test_hit_ratios_equal_a_slow_count_over_many_blocks(monkeypatch):
     texts = ["|".join(f"c{c}" for c in rng.integers(6, size=rng.integers(3))) for _ in range(30)]
     books = pa.table({"title": texts, "author": texts, "categories": texts})
     train = Interactions(rng.integers(20, size=60), rng.integers(30, size=60), None, 20, 30)
-    lists = ranking(rng.integers(30, size=(20, 5)))
+    lists = ranking_of(rng.integers(30, size=(20, 5)))
     expected = []
     for user, items in enumerate(lists.items):
         read = {c for b in train.items[train.users == user] for c in texts[b].split("|") if c}

@@ -11,6 +11,7 @@ from recsys.data.arrays import Bags
 from recsys.errors import BookendsError
 from recsys.evaluation import ranking as module
 from recsys.evaluation.ranking import ItemWeights, Vectors, pack, rank, tie_order
+from tests.small_arrays import bags_of, random_bags
 
 
 def whole(rng, n_users, n_items, dim=3, spread=3):
@@ -21,11 +22,6 @@ def whole(rng, n_users, n_items, dim=3, spread=3):
     )
 
 
-def random_mask(rng, n_users, n_items, share):
-    users, items = np.nonzero(rng.random((n_users, n_items)) < share)
-    return Bags.from_pairs(users, items, n_rows=n_users, n_columns=n_items)
-
-
 def several(rng, n_users, n_items, spread=3):
     """Three vectors a user, of small whole numbers."""
     users = rng.integers(-spread, spread + 1, (n_users, 3, 3)).astype(np.float32)
@@ -34,7 +30,7 @@ def several(rng, n_users, n_items, spread=3):
 
 def weighted(rng, n_users, n_items, spread=3):
     """Histories and weights between items, of small whole numbers."""
-    history = random_mask(rng, n_users, n_items, 0.2)
+    history = random_bags(rng, n_users, n_items, 0.2)
     says = rng.integers(-spread, spread + 1, len(history.indices)).astype(np.float32)
     weights = rng.integers(-spread, spread + 1, (n_items, n_items)).astype(np.float32)
     return ItemWeights(replace(history, weights=says), weights)
@@ -84,7 +80,7 @@ def force_blocks(monkeypatch, *, items, users):
 def test_lists_equal_a_full_sort_of_every_user(seed, n_items, k, share, spread, make):
     rng = np.random.default_rng(seed)
     scorer = make(rng, 7, n_items, spread=spread)
-    masked = [random_mask(rng, 7, n_items, share), random_mask(rng, 7, n_items, 0.05)]
+    masked = [random_bags(rng, 7, n_items, share), random_bags(rng, 7, n_items, 0.05)]
     users = rng.permutation(7)
     ranking = rank(scorer, users, masked=masked, k=k)
     np.testing.assert_array_equal(ranking.items, slow_lists(scorer, users, masked, k))
@@ -143,7 +139,7 @@ def test_a_history_without_weights_counts_every_item_once():
 @pytest.mark.parametrize("make", [whole, several, weighted])
 def test_blocks_of_any_size_give_the_same_lists(monkeypatch, items, users, make):
     rng = np.random.default_rng(4)
-    scorer, mask = make(rng, 40, 300), random_mask(rng, 40, 300, 0.1)
+    scorer, mask = make(rng, 40, 300), random_bags(rng, 40, 300, 0.1)
     everyone = np.arange(40)
     force_blocks(monkeypatch, items=items, users=users)
     ranking = rank(scorer, everyone, masked=[mask], k=30)
@@ -153,7 +149,7 @@ def test_blocks_of_any_size_give_the_same_lists(monkeypatch, items, users, make)
 def real_numbers(rng, kind):
     """Vectors, several vectors a user, or weights: sums that are not exact."""
     if kind == "weights":
-        history = random_mask(rng, 40, 300, 0.1)
+        history = random_bags(rng, 40, 300, 0.1)
         return ItemWeights(history, rng.standard_normal((300, 300), dtype=np.float32))
     shape = (40, 3, 24) if kind == "several" else (40, 24)
     users = rng.standard_normal(shape, dtype=np.float32)
@@ -251,7 +247,7 @@ def test_scores_are_those_of_the_listed_items():
 
 def test_lists_are_filled_up_with_minus_one_where_too_few_items_are_allowed():
     vectors = Vectors(np.ones((2, 1), np.float32), np.array([[1.0], [3.0], [2.0]], np.float32))
-    mask = Bags.from_pairs(np.array([1, 1]), np.array([0, 1]), n_rows=2, n_columns=3)
+    mask = bags_of([[], [0, 1]], 3)
     ranking = rank(vectors, np.array([0, 1]), masked=[mask], k=4)
     assert ranking.items.tolist() == [[1, 2, 0, -1], [2, -1, -1, -1]]
     assert ranking.scores[1].tolist() == [2.0, -np.inf, -np.inf, -np.inf]
@@ -259,7 +255,7 @@ def test_lists_are_filled_up_with_minus_one_where_too_few_items_are_allowed():
 
 def test_users_may_come_in_any_order_and_more_than_once():
     rng = np.random.default_rng(0)
-    vectors, mask = whole(rng, 9, 40), random_mask(rng, 9, 40, 0.3)
+    vectors, mask = whole(rng, 9, 40), random_bags(rng, 9, 40, 0.3)
     users = np.array([7, 2, 7, 0])
     ranking = rank(vectors, users, masked=[mask], k=5)
     np.testing.assert_array_equal(ranking.items, slow_lists(vectors, users, [mask], 5))
@@ -360,7 +356,7 @@ def test_memory_stays_within_the_limit(limit, shape):
         rng.standard_normal(shape, dtype=np.float32),
         rng.standard_normal((30_000, 96), dtype=np.float32),
     )
-    mask = random_mask(rng, len(vectors.users), 300, 0.1)
+    mask = random_bags(rng, len(vectors.users), 300, 0.1)
     mask = Bags(mask.offsets, mask.indices, 30_000)
     assert peak_beyond_the_ranking(vectors, mask, limit) < limit * 2**20
 
@@ -369,6 +365,6 @@ def test_memory_stays_within_the_limit(limit, shape):
 def test_memory_for_weights_between_items_stays_within_the_limit(limit):
     """The weights take 2000 * 2000 * 4 bytes = 15 MB, all scores 1.5 MB."""
     rng = np.random.default_rng(0)
-    history = random_mask(rng, 200, 2000, 0.01)
+    history = random_bags(rng, 200, 2000, 0.01)
     scorer = ItemWeights(history, rng.standard_normal((2000, 2000), dtype=np.float32))
     assert peak_beyond_the_ranking(scorer, history, limit) < limit * 2**20

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.bfloat16 import is_fast
-from recsys.data.arrays import Bags
 from recsys.evaluation import ranking as module
 from recsys.evaluation.lists import Hidden, lists_of
 from recsys.evaluation.ranking import Vectors, rank, tie_order
 from recsys.evaluation.topk import Catalogue, _Search
+from tests.small_arrays import random_bags
 
 GROUP = 16
 
@@ -30,11 +30,6 @@ def found_by_half(users, items, k, hidden=()):
     search = _Search(catalogue, users[:, None], k, hidden, 1 << 16, 1 << 14)
     few, owners, candidates = search.candidates()
     return set(zip(owners.tolist(), candidates.tolist(), strict=True)), few
-
-
-def random_mask(rng, n_users, n_items, share):
-    users, items = np.nonzero(rng.random((n_users, n_items)) < share)
-    return Bags.from_pairs(users, items, n_rows=n_users, n_columns=n_items)
 
 
 def in_half(monkeypatch, value):
@@ -155,7 +150,7 @@ def test_half_precision_changes_no_list_where_sums_are_exact(
         rng.integers(-spread, spread + 1, (20, 4)).astype(np.float32) + shift,
         rng.integers(-spread, spread + 1, (n_items, 4)).astype(np.float32),
     )
-    mask = random_mask(rng, 20, n_items, share)
+    mask = random_bags(rng, 20, n_items, share)
     lists = []
     for value in (True, False):
         with pytest.MonkeyPatch.context() as patch:
@@ -173,7 +168,7 @@ def test_half_precision_changes_lists_by_no_more_than_sums_of_floats_do(monkeypa
     vectors = Vectors(
         random_vectors(rng, 60, 96, 1.0, spread), random_vectors(rng, 5000, 96, 1.0, spread)
     )
-    mask = random_mask(rng, 60, 5000, 0.2)
+    mask = random_bags(rng, 60, 5000, 0.2)
     in_half(monkeypatch, True)
     ranking = rank(vectors, np.arange(60), masked=[mask], k=10, memory_limit_mb=limit)
     scores = vectors.users.astype(np.float64) @ vectors.items.T.astype(np.float64)

@@ -1,0 +1,26 @@
+"""Bags and rankings written down by hand, or drawn."""
+
+import numpy as np
+
+from recsys.data.arrays import Bags
+from recsys.evaluation.ranking import Ranking
+
+
+def bags_of(rows, n_columns):
+    """The given columns of each row."""
+    owners = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
+    columns = np.array([column for row in rows for column in row], dtype=np.int64)
+    return Bags.from_pairs(owners, columns, n_rows=len(rows), n_columns=n_columns)
+
+
+def random_bags(rng, n_rows, n_columns, share):
+    """Each column of a row with the same probability."""
+    rows, columns = np.nonzero(rng.random((n_rows, n_columns)) < share)
+    return Bags.from_pairs(rows, columns, n_rows=n_rows, n_columns=n_columns)
+
+
+def ranking_of(lists, users=None):
+    """The given lists, of the first users where none are named; all scores are 0."""
+    items = np.array(lists, dtype=np.int32)
+    users = np.arange(len(items)) if users is None else np.asarray(users)
+    return Ranking(users, items, np.zeros(items.shape, dtype=np.float32))
