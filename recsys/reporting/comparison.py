@@ -13,12 +13,12 @@ from typing import Any
 import pandas as pd
 
 from recsys.config import DRAWN_SPLITS, RANKING_METRICS
+from recsys.config.section import flatten
 from recsys.errors import DataError
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.run_comparison import Method, PairedRun, PairedValues, compare_runs
 from recsys.evaluation.segments import TAIL_PREFIX, main_k
 from recsys.evaluation.tables import Table
-from recsys.reporting.formatting import leaves
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import has_one_held_out, monitor_of
 
@@ -169,7 +169,7 @@ def differing_settings(runs: Sequence[ComparedRun]) -> list[tuple[str, list[Any]
     Settings that only say where files lie or what a run is called are left out. A setting that a
     run does not have is ``...``. Lists of another tool have none, and count for nothing.
     """
-    flat = [dict(leaves(run.record.config)) for run in runs]
+    flat = [flatten(run.record.config) for run in runs]
     names = dict.fromkeys(name for settings in flat for name in settings)
     rows = [(name, [settings.get(name, ...) for settings in flat]) for name in names]
     return [
@@ -335,16 +335,9 @@ def _default_name(runs: Sequence[ComparedRun], key: str) -> str:
 
 
 def _key(runs: Sequence[ComparedRun], method: Method) -> str:
-    identity = [
-        [
-            [
-                run.name,
-                run.record.created,
-                run.fingerprint,
-                *([run.paired.said] if run.paired else []),
-            ]
-            for run in runs
-        ],
-        [list(method.tested), method.confidence, method.n_samples, method.seed],
+    compared = [
+        (run.name, run.record.created, run.fingerprint, *([run.paired.said] if run.paired else []))
+        for run in runs
     ]
-    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:20]
+    how = (method.tested, method.confidence, method.n_samples, method.seed)
+    return hashlib.sha256(json.dumps((compared, how)).encode()).hexdigest()[:20]

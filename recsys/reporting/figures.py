@@ -78,41 +78,33 @@ def _comparison(
     return Figure(name, title, caption, bar_chart(title, labels, rows))
 
 
-def segments_figure(segments: Table, kind: str) -> Figure | None:
-    """NDCG in each segment of users or of held-out items, the model beside the baselines."""
-    title = f"NDCG by segment of {kind}"
-    return _by_group(segments, kind, "segment", name=f"segments_{kind}", title=title)
+def activity_figures(table: Table) -> list[Figure]:
+    """NDCG of users and of held-out items, by segment or by number of train interactions.
 
-
-def counts_figure(table: Table, kind: str) -> Figure | None:
-    """NDCG by number of train interactions of users or of held-out items."""
-    title = f"NDCG by train interactions of {kind}"
-    column = "train_interactions"
-    return _by_group(table, kind, column, name=f"cold_start_{kind}", title=title)
-
-
-def _by_group(table: Table, kind: str, column: str, *, name: str, title: str) -> Figure | None:
-    """The NDCG columns of the rows of a kind as bars, one group a row with members.
-
-    The oracle, beside whom all others look alike, stays in the table.
+    The model beside the baselines, one group a row with members. The oracle, beside whom all others
+    look alike, stays in the table.
     """
-    rows = [row for row in table.records() if row["kind"] == kind and row["n"]]
+    is_counted = "train_interactions" in table.columns
+    column, name = ("train_interactions", "cold_start") if is_counted else ("segment", "segments")
+    label = column.replace("_", " ")
     columns = [c for c in table.columns if "ndcg@" in c and not c.startswith(ORACLE)]
-    if not rows or not columns:
-        return None
-    bars = [
-        Bars(
-            each.partition("ndcg@")[0].rstrip("_") or "model",
-            tuple((_float(row[each]), None, None) for row in rows),
-        )
-        for each in columns
-    ]
-    counted = "users" if kind == "users" else "held-out items"
-    sizes = ", ".join(f"{row[column]}: {row['n']:,}" for row in rows)
-    svg = bar_chart(
-        title, [str(row[column]) for row in rows], bars, x_label=column.replace("_", " ")
-    )
-    return Figure(name, title, f"Number of {counted}: {sizes}.", svg)
+    found = []
+    for kind, counted in (("users", "users"), ("items", "held-out items")):
+        rows = [row for row in table.records() if row["kind"] == kind and row["n"]]
+        if not rows or not columns:
+            continue
+        bars = [
+            Bars(
+                each.partition("ndcg@")[0].rstrip("_") or "model",
+                tuple((_float(row[each]), None, None) for row in rows),
+            )
+            for each in columns
+        ]
+        sizes = ", ".join(f"{row[column]}: {row['n']:,}" for row in rows)
+        title, groups = f"NDCG by {label} of {kind}", [str(row[column]) for row in rows]
+        svg = bar_chart(title, groups, bars, x_label=label)
+        found.append(Figure(f"{name}_{kind}", title, f"Number of {counted}: {sizes}.", svg))
+    return found
 
 
 def gate_figure(gates: Table) -> Figure | None:

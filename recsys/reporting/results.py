@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from recsys.config import RANKING_METRICS
 from recsys.evaluation.distinct import distinct_metrics
-from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.record import RunRecord
 
 ORACLE = "oracle"
@@ -17,21 +16,9 @@ ORACLE = "oracle"
 class Value(NamedTuple):
     """A mean and its confidence interval; None where not known."""
 
-    mean: float | None
-    low: float | None
-    high: float | None
-
-
-class Difference(NamedTuple):
-    """Model minus baseline, paired over users; None where not known.
-
-    The p-value is that after Holm's correction.
-    """
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    p_value: float | None
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +92,7 @@ class Results:
 
     def value(self, recommender: str, metric: str) -> Value:
         """One metric of one recommender; gaps where it was not measured."""
-        return self.scores.get(recommender, {}).get(metric, Value(None, None, None))
+        return self.scores.get(recommender, {}).get(metric, Value())
 
 
 def monitor_of(record: RunRecord) -> str:
@@ -131,7 +118,7 @@ def results_of(record: RunRecord) -> Results | None:
     scores = {"model": _values(evaluation["model"])}
     scores |= {name: _values(given) for name, given in evaluation.get("baselines", {}).items()}
     headline = monitor_of(record)
-    best = scores.get(ORACLE, {}).get(headline, Value(None, None, None)).mean
+    best = scores.get(ORACLE, {}).get(headline, Value()).mean
     known = {k.removeprefix("expected_"): v for k, v in (record.oracle or {}).items()}
     expected = {name: value for name, value in known.items() if value is not None}
     best = expected.get(headline) if best is None else best
@@ -145,25 +132,6 @@ def results_of(record: RunRecord) -> Results | None:
         confidence=float(record.setting("evaluation.confidence", 0.95)),
         one_held_out=has_one_held_out(record, evaluation["split"]),
     )
-
-
-def paired_difference(
-    tables: Mapping[str, Table], baseline: str | None, metric: str
-) -> Difference | None:
-    """Model minus a baseline, paired over users; None where it was not measured."""
-    table = tables.get("versus_baselines")
-    if table is None:
-        return None
-    wanted = ("difference", "low", "high", "p_corrected")
-    for cells in table.records():
-        if (cells["baseline"], cells["metric"]) == (baseline, metric):
-            return Difference(*(_number(cells.get(name)) for name in wanted))
-    return None
-
-
-def _number(value: Cell) -> float | None:
-    assert not isinstance(value, str), value
-    return value
 
 
 def _values(scores: Mapping[str, Any]) -> dict[str, Value]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from recsys.config import TIMED_SPLITS
+from recsys.config.section import flatten
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting import figures
 from recsys.reporting.document import (
@@ -24,7 +25,6 @@ from recsys.reporting.formatting import (
     decimals,
     environment_facts,
     interval,
-    leaves,
     metric_label,
     number,
     setting_text,
@@ -174,7 +174,7 @@ def _cold_start(tables: Tables) -> list[Block]:
     if "by_train_interactions" not in tables:
         return views_of(tables, "versus_baselines_cold", limit=1000)
     table = tables["by_train_interactions"]
-    blocks = figures_of(*(figures.counts_figure(table, kind) for kind in ("users", "items")))
+    blocks = figures_of(*figures.activity_figures(table))
     blocks += views_of(tables, "versus_baselines_cold", limit=1000)
     return [*blocks, TableView(table, is_folded=True)]
 
@@ -183,7 +183,7 @@ def _segments(tables: Tables) -> list[Block]:
     if "segments" not in tables:
         return []
     table = tables["segments"]
-    charts = figures_of(*(figures.segments_figure(table, kind) for kind in ("users", "items")))
+    charts = figures_of(*figures.activity_figures(table))
     ndcg = [column for column in table.columns if "recall@" not in column]
     recall = [column for column in table.columns if "ndcg@" not in column]
     if len(ndcg) == len(table.columns):
@@ -330,7 +330,7 @@ def _further(tables: Tables) -> list[Block]:
 
 def settings_view(name: str, title: str, note: str, tree: Mapping[str, Any]) -> list[Block]:
     """Every setting with its value, folded; nothing where there is none."""
-    rows = tuple((setting, setting_text(value)) for setting, value in leaves(tree))
+    rows = tuple((setting, setting_text(value)) for setting, value in flatten(tree).items())
     table = Table(name, title, note, ("setting", "value"), rows)
     return [TableView(table, limit=1000, is_folded=True)] if rows else []
 

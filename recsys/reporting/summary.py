@@ -17,7 +17,7 @@ from recsys.reporting.formatting import (
     number,
 )
 from recsys.reporting.record import RunRecord
-from recsys.reporting.results import Results, Value, paired_difference, results_of
+from recsys.reporting.results import Results, Value, results_of
 
 FEWEST_COLD = 20
 """Fewer cold items or users say nothing of a model."""
@@ -25,22 +25,18 @@ FEWEST_COLD = 20
 
 def summary(record: RunRecord, results: Results | None, tables: Mapping[str, Table]) -> str:
     """One paragraph: how well, against what, what was learned from, and how training went."""
-    sentences = [] if results is None else _outcome_sentences(record, results, tables)
+    sentences = outcome_sentences(record, tables)
     if results is not None:
         sentences.append(_against_best(results))
     sentences += [_learned_from(record), _training(record)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def outcome_sentences(record: RunRecord, tables: Mapping[str, Table]) -> tuple[str, ...]:
+def outcome_sentences(record: RunRecord, tables: Mapping[str, Table]) -> list[str]:
     """How well the model does, against the best baseline first; none where nothing was judged."""
     results = results_of(record)
-    return () if results is None else tuple(_outcome_sentences(record, results, tables))
-
-
-def _outcome_sentences(
-    record: RunRecord, results: Results, tables: Mapping[str, Table]
-) -> list[str]:
+    if results is None:
+        return []
     found = [
         _outcome(record, results, tables),
         _other_baselines(results),
@@ -160,22 +156,30 @@ def _against_best_baseline(results: Results, tables: Mapping[str, Table]) -> str
     baseline, model = (results.value(each, results.headline).mean for each in (name, "model"))
     assert baseline is not None and model is not None
     found = f"the best baseline, {baseline_label(name)}, with {number(baseline, 3)}"
-    paired = paired_difference(tables, name, results.headline)
-    difference = model - baseline
-    if paired is None or paired.low is None or paired.high is None or paired.mean is None:
-        side = "above" if difference > 0 else "below"
-        return f", {number(abs(difference), 3)} {side} {found}"
-    low, high = number(paired.low, 3), number(paired.high, 3)
-    p_value = ""
-    if paired.p_value is not None:
-        p_value = f", {chance(paired.p_value)} after Holm's correction"
-    measured = f"{results.level} interval of the difference {low} to {high}{p_value}"
-    by_chance = paired.p_value is not None and paired.p_value > 1 - results.confidence
-    if by_chance or paired.low <= 0 <= paired.high:
+    difference, low, high, p_value = _paired(tables, name, results.headline)
+    if difference is None or low is None or high is None:
+        side = "above" if model > baseline else "below"
+        return f", {number(abs(model - baseline), 3)} {side} {found}"
+    measured = f"{results.level} interval of the difference {number(low, 3)} to {number(high, 3)}"
+    if p_value is not None:
+        measured += f", {chance(p_value)} after Holm's correction"
+    by_chance = p_value is not None and p_value > 1 - results.confidence
+    if by_chance or low <= 0 <= high:
         said = f"which cannot be told from {found}"
-        return f", {said} (difference {number(paired.mean, 3)}, {measured})"
-    side = "above" if paired.mean > 0 else "below"
-    return f", {number(abs(paired.mean), 3)} {side} {found} ({measured})"
+        return f", {said} (difference {number(difference, 3)}, {measured})"
+    side = "above" if difference > 0 else "below"
+    return f", {number(abs(difference), 3)} {side} {found} ({measured})"
+
+
+def _paired(tables: Mapping[str, Table], baseline: str, metric: str) -> list[float | None]:
+    """Model minus a baseline, the ends of its interval, and p; None where it was not measured."""
+    names = ("difference", "low", "high", "p_corrected")
+    table = tables.get("versus_baselines")
+    for row in [] if table is None else table.records():
+        if (row["baseline"], row["metric"]) == (baseline, metric):
+            cells = [row.get(name) for name in names]
+            return [float(cell) if isinstance(cell, int | float) else None for cell in cells]
+    return [None] * len(names)
 
 
 def _other_baselines(results: Results) -> str:
