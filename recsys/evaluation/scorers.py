@@ -61,11 +61,6 @@ class Vectors:
         return int(self.queries.shape[1])
 
     @property
-    def n_users(self) -> int:
-        """U."""
-        return len(self.users)
-
-    @property
     def n_items(self) -> int:
         """I."""
         return len(self.items)
@@ -133,11 +128,6 @@ class ItemWeights:
         object.__setattr__(self, "weights", np.asarray(self.weights, dtype=np.float32))
 
     @property
-    def n_users(self) -> int:
-        """U."""
-        return self.history.n_rows
-
-    @property
     def n_items(self) -> int:
         """I."""
         return self.history.n_columns
@@ -145,7 +135,7 @@ class ItemWeights:
     @property
     def listed_bytes(self) -> int:
         """Working memory of :meth:`score_listed` for each item of a user."""
-        return 8 * int(self.history.lengths.max()) if self.n_users else 0
+        return 8 * int(self.history.lengths.max(initial=0))
 
     def check_finite(self, users: IntArray) -> None:
         """Refuse weights whose sums could be NaN or infinite."""

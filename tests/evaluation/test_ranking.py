@@ -339,7 +339,7 @@ def peak_beyond_the_ranking(scorer, mask, limit):
     """Bytes taken at most while all users are ranked, without what is not counted."""
     tracemalloc.start()  # buffers are numpy's, also where torch computes in them
     try:
-        users = np.arange(scorer.n_users)
+        users = np.arange(mask.n_rows)
         ranking = rank(scorer, users, masked=[mask], k=20, memory_limit_mb=limit)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

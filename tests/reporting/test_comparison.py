@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.config import Config
+from recsys.config.section import merge, nest
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.tables import Table
 from recsys.reporting.charts import Deviation, difference_chart
@@ -41,13 +43,8 @@ def make_run(make_record):
         evaluation = {"split": "test", "skipped": None, "n_users": N, "model": model}
         given = {"run_name": name, "created": f"2026-01-02T00:00:00Z#{name}"}
         given |= {"evaluation": evaluation | {"baselines": {}}} | changes
-        record = make_record(**given)
-        for path, value in (config or {}).items():
-            *above, last = path.split(".")
-            tree = record.config
-            for key in above:
-                tree = tree.setdefault(key, {})
-            tree[last] = value
+        settings = merge(Config().model_dump(mode="json"), nest(config or {}))
+        record = make_record(config=settings, **given)
         return ComparedRun(
             name=name,
             run_id=run_id,

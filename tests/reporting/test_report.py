@@ -290,6 +290,12 @@ def test_the_first_sentence_tells_the_best_baseline(make_record, low, high, p, s
     assert said in build_report(make_record(), {table.name: table}).summary
 
 
+def cold(*rows):
+    """The table of the model against baselines where little is known."""
+    columns = ("kind", "baseline", "n", "model", "baseline_value", "difference", "low", "high")
+    return {"versus_baselines_cold": Table("versus_baselines_cold", "Cold", "", columns, rows)}
+
+
 @pytest.mark.parametrize(
     ("low", "said"),
     [
@@ -304,36 +310,26 @@ def test_the_first_sentence_tells_the_best_baseline(make_record, low, high, p, s
     ],
 )
 def test_a_sentence_says_where_towers_earn_their_place(make_record, low, said):
-    columns = ("kind", "baseline", "n", "model", "baseline_value", "difference", "low", "high")
-    rows = (
+    table = cold(
         ("items", "popularity", 1234, 0.05, 0.0, 0.05, 0.04, 0.06),
         ("items", "ease", 1234, 0.05, 0.02, 0.03, low, 0.04),
         ("users", "popularity", 90, 0.1, 0.3, -0.2, -0.3, -0.1),
         ("users", "ease", 90, 0.1, 0.2, -0.1, -0.2, 0.0),
     )
-    table = Table("versus_baselines_cold", "Cold", "", columns, rows)
-    assert said in build_report(make_record(), {table.name: table}).summary
+    assert said in build_report(make_record(), table).summary
 
 
 def test_a_handful_of_cold_items_says_nothing(make_record):
-    columns = ("kind", "baseline", "n", "model", "baseline_value", "difference", "low", "high")
-    table = Table(
-        "versus_baselines_cold",
-        "Cold",
-        "",
-        columns,
-        (
-            ("items", "ease", 19, 1.0, 0.0, 1.0, 1.0, 1.0),
-            ("users", "ease", 20, 0.2, 0.1, 0.1, 0.05, 0.15),
-        ),
+    table = cold(
+        ("items", "ease", 19, 1.0, 0.0, 1.0, 1.0, 1.0),
+        ("users", "ease", 20, 0.2, 0.1, 0.1, 0.05, 0.15),
     )
-    said = build_report(make_record(), {table.name: table}).summary
+    said = build_report(make_record(), table).summary
     assert "on cold users: NDCG 0.200" in said and "cold items" not in said
 
 
 def test_nothing_is_said_of_the_cold_where_there_is_nothing_cold(make_record):
-    table = Table("versus_baselines_cold", "Cold", "", (), ())
-    assert "towers" not in build_report(make_record(), {table.name: table}).summary
+    assert "towers" not in build_report(make_record(), cold()).summary
 
 
 def test_baselines_that_were_too_large_are_named(written, tables):
