@@ -173,6 +173,13 @@ def test_means_are_those_of_the_per_user_frame(world, knowing):
     assert frame["segment"][0] == "cold"
 
 
+def test_where_nothing_is_head_the_tail_is_all_that_was_held_out(world, knowing):
+    config = CONFIG.model_copy(update={"segments": SegmentConfig(head_share=0.01)})
+    frame = judged(knowing, world, config).per_user
+    for name in config.metric_names:
+        assert frame[f"tail_items_{name}"].tolist() == frame[name].tolist()
+
+
 def test_the_model_is_tested_against_every_baseline_but_not_the_oracle(world, knowing):
     perfect = perfect_vectors(world.test)
     baselines = {"popularity": popularity(world), "ease": knowing, "oracle": perfect}

@@ -4,9 +4,16 @@ import numpy as np
 import pytest
 from pytest import approx
 
-from recsys.config import SegmentConfig
+from recsys.config import RANKING_METRICS, SegmentConfig
 from recsys.evaluation.metrics import Places
-from recsys.evaluation.segments import Judged, activity_tables, main_k, segments_of
+from recsys.evaluation.segments import (
+    TAIL_PREFIX,
+    Judged,
+    activity_tables,
+    main_k,
+    segments_of,
+    tail_metrics,
+)
 
 CONFIG = SegmentConfig(cold_max=2, head_share=0.25)
 
@@ -75,3 +82,36 @@ def test_items_are_averaged_over_held_out_interactions():
 
 def test_baselines_stand_beside_the_model_under_their_name():
     assert (table()["popularity_ndcg@3"] == 0).all()
+
+
+@pytest.fixture
+def tail():
+    """User 0: head first, tail second. User 1: head only. User 2: cold first, tail missed.
+
+    Item 0 is head (9 of 12 train interactions), 1 is tail (3), 2 is cold (0).
+    """
+    found = Places(
+        rows=np.array([0, 0, 1, 2, 2]),
+        items=np.array([0, 1, 0, 2, 1]),
+        places=np.array([0, 1, 0, 0, -1]),
+        n_rows=3,
+    )
+    config = SegmentConfig(cold_max=1, head_share=0.5)
+    values = tail_metrics(found, np.array([9, 3, 0]), config, (2,))
+    return {name.removeprefix(TAIL_PREFIX): column for name, column in values.items()}
+
+
+def test_hits_of_the_head_count_for_nothing(tail):
+    """The one relevant item stands second: 1 / log2(3) of what it would be worth first."""
+    assert tail["ndcg@2"][0] == approx(1 / log2(3))
+
+
+def test_a_user_who_went_on_to_the_head_alone_has_no_value_in_any_metric(tail):
+    assert set(tail) == {f"{metric}@2" for metric in RANKING_METRICS}
+    assert all(np.isnan(values[1]) for values in tail.values())
+
+
+def test_cold_items_are_outside_the_head(tail):
+    """Two to find, the cold one found first."""
+    assert tail["recall@2"][2] == approx(1 / 2)
+    assert tail["ndcg@2"][2] == approx(1 / (1 + 1 / log2(3)))
