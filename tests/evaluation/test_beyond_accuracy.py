@@ -30,7 +30,7 @@ def test_novelty_is_in_bits_of_the_smoothed_share():
     assert character([[0, 2]])["novelty"][0] == approx((log2(8 / 4) + log2(8 / 1)) / 2)
 
 
-def test_popularity_lift_compares_with_the_users_own_books():
+def test_popularity_lift_compares_with_the_users_own_items():
     """User 0 read items of counts 3 and 1; the list has counts 3 and 0."""
     assert character([[0, 2]])["popularity_lift"][0] == approx((3 + 0) / 2 / ((3 + 1) / 2))
 

@@ -16,14 +16,14 @@ from recsys.evaluation.ranking import Vectors
 
 
 def features_of(dense, memberships=None):
-    """Features with numeric columns n0, n1, ... and one bag column a list of book indices."""
+    """Features with numeric columns n0, n1, ... and one bag column a list of item indices."""
     dense = np.asarray(dense, dtype=np.float32)
     bags, labels = {}, {}
     if memberships is not None:
         columns = np.repeat(np.arange(len(memberships)), [len(m) for m in memberships])
-        books = np.concatenate(memberships)
+        items = np.concatenate(memberships)
         bags["categories"] = Bags.from_pairs(
-            books, columns, n_rows=len(dense), n_columns=len(memberships)
+            items, columns, n_rows=len(dense), n_columns=len(memberships)
         )
         labels["categories"] = tuple(f"c{i}" for i in range(len(memberships)))
     return Features(dense, tuple(f"n{i}" for i in range(dense.shape[1])), bags, labels)
@@ -59,7 +59,7 @@ def test_constant_columns_and_constant_scores_have_no_correlation(rng):
     assert np.isnan(pearson(columns, np.full(9, 2.5))).all()
 
 
-def test_a_perfect_correlation_has_p_zero_and_two_books_have_none():
+def test_a_perfect_correlation_has_p_zero_and_two_items_have_none():
     assert p_values(np.array([1.0, -1.0]), 5).tolist() == [0, 0]
     assert np.isnan(p_values(np.array([1.0]), 2)).all()
 
@@ -104,7 +104,7 @@ def test_correlation_over_pairs_is_that_of_the_pairs_drawn(rng):
         assert found[f"n{i}"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_category_of_too_few_books_or_of_nearly_all_is_not_tested(rng):
+def test_a_category_of_too_few_items_or_of_nearly_all_is_not_tested(rng):
     memberships = [range(4), range(5), range(26), range(25)]  # of 30: lacked by 26, 25, 4, 5
     vectors = Vectors(np.ones((2, 1), dtype=np.float32), rng.normal(size=(30, 1)).astype("f"))
     features = features_of(np.zeros((30, 0)), [np.array(m) for m in memberships])

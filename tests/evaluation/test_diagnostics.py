@@ -156,23 +156,23 @@ def test_neighbours_equal_those_of_a_full_sort_in_every_block(rng, monkeypatch):
     monkeypatch.setattr(cohesion, "BLOCK_CELLS", 100)  # several blocks
     vectors, pool = rng.normal(size=(60, 4)), np.arange(0, 60, 2)
     found = nearest(vectors, pool[::3], pool, k=5, rng=rng)
-    for book, neighbours in zip(pool[::3], found, strict=True):
+    for item, neighbours in zip(pool[::3], found, strict=True):
         similarity = {
-            other: vectors[book] @ vectors[other] / np.linalg.norm(vectors[other])
+            other: vectors[item] @ vectors[other] / np.linalg.norm(vectors[other])
             for other in pool
-            if other != book
+            if other != item
         }
         assert set(neighbours) == set(sorted(similarity, key=similarity.get)[-5:])
 
 
 def test_ties_among_neighbours_go_by_a_random_order(rng):
-    """By index, books that lie together in the file would look like neighbours."""
+    """By index, items that lie together in the file would look like neighbours."""
     found = nearest(np.ones((400, 3)), np.arange(400), np.arange(400), k=1, rng=rng)
     other = nearest(np.ones((400, 3)), np.arange(400), np.arange(400), k=1, rng=rng)
     assert (found != other).any()
 
 
-def test_books_that_lie_with_their_category_have_full_cohesion(rng):
+def test_items_that_lie_with_their_category_have_full_cohesion(rng):
     category = np.arange(90) % 3
     vectors = np.eye(3)[category] + rng.normal(size=(90, 3)) * 0.01
     table = cohesion_table(
@@ -184,7 +184,7 @@ def test_books_that_lie_with_their_category_have_full_cohesion(rng):
 
 
 def test_no_book_is_its_own_neighbour_or_its_own_stranger(rng):
-    bags = bags_of([[b] for b in range(40)], 40)  # only with itself has a book anything in common
+    bags = bags_of([[b] for b in range(40)], 40)  # only with itself has an item anything in common
     table = cohesion_table({"id": rng.normal(size=(40, 2))}, bags, k=39, sample_size=600, rng=rng)
     row = record(table, vector="id")
     assert (row["cohesion"], row["chance"], row["times_chance"]) == (0, 0, None)
@@ -199,7 +199,7 @@ def test_random_vectors_have_the_cohesion_of_chance(rng):
     assert row["low"] - 0.02 < row["chance"] < row["high"] + 0.02
 
 
-def test_books_without_category_and_rows_without_vector_take_no_part(rng):
+def test_items_without_category_and_rows_without_vector_take_no_part(rng):
     bags = bags_of([[0], [], [0], [0], [0]], 1)
     table = cohesion_table({"id": rng.normal(size=(4, 2))}, bags, k=10, sample_size=600, rng=rng)
     row = record(table, vector="id")
@@ -223,7 +223,7 @@ def test_users_that_are_the_mean_of_their_items_align_and_strangers_do_not(rng):
         n=3,
     )
     assert row["cosine"] == pytest.approx(1)
-    assert row["shuffled"] == 0  # nobody keeps their own books
+    assert row["shuffled"] == 0  # nobody keeps their own items
 
 
 def test_id_and_metadata_are_compared_where_a_tower_has_both(rng):

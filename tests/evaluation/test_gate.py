@@ -115,7 +115,7 @@ def test_the_lower_end_is_held_against_the_margin_and_not_the_mean():
     )
 
 
-def test_a_segment_without_readers_does_not_refuse():
+def test_a_segment_without_users_does_not_refuse():
     nobody_cold = {"segment": "head"}
     candidate, champion = contender(everyone=0.01), CHAMPION
     assert failed(changed(candidate, **nobody_cold), changed(champion, **nobody_cold)) == []
@@ -161,7 +161,7 @@ def test_other_data_cannot_be_compared_and_cost_is_still_judged():
     assert not {"better", "cold_users"} & {row.key for row in verdict.criteria}
 
 
-def test_readers_in_another_order_are_paired_all_the_same():
+def test_users_in_another_order_are_paired_all_the_same():
     """Were they paired as they stand, the differences would be noise and nothing be shown."""
     candidate = contender(everyone=0.01)
     mixed = candidate.per_user.sample(frac=1, random_state=0)

@@ -141,7 +141,7 @@ def test_the_unseen_stand_apart_where_they_are_a_part_of_the_cold():
     ]
 
 
-def test_what_is_found_of_books_outside_the_head_is_a_segment():
+def test_what_is_found_of_items_outside_the_head_is_a_segment():
     """Two of three users have such an item; the second run finds one more of them."""
     reference, other = values_of([0.5] * 3), values_of([0.5] * 3)
     reference["tail_items_ndcg@10"] = [0.0, 0.0, np.nan]
@@ -192,7 +192,7 @@ def test_a_test_takes_its_level_and_its_resamples_from_the_method(reference):
     assert pair.headline.comparison.interval == pytest.approx(wanted.interval)
 
 
-def test_a_metric_that_no_reader_has_gives_no_verdict():
+def test_a_metric_that_no_user_has_gives_no_verdict():
     reference, other = values_of([np.nan] * 3), values_of([1.0, 2.0, 3.0])
     (pair,) = against(reference, other)
     assert pair.headline.verdict == "no users"

@@ -154,7 +154,7 @@ def test_asked_for_metrics_are_the_ones_tested(make_run):
 
 
 @pytest.mark.parametrize("name", ["ndcg@99", "coverage@10"])
-def test_a_metric_without_a_value_of_each_reader_is_refused(make_run, name):
+def test_a_metric_without_a_value_of_each_user_is_refused(make_run, name):
     with pytest.raises(DataError, match=f"'--metric' must be one .*, got '{name}'"):
         compare([make_run("a"), make_run("b")], metrics=[name])
 
@@ -245,7 +245,7 @@ def test_at_another_confidence_intervals_are_made_anew(make_run):
     assert most.low < half.low < half.mean < half.high < most.high
 
 
-def test_segments_of_books_are_held_side_by_side(make_run):
+def test_segments_of_items_are_held_side_by_side(make_run):
     def segments(recall):
         columns = ("kind", "segment", "n", "recall@10", "ndcg@10", "popularity_recall@10")
         rows = (("users", "cold", 9, 0.9, 0.9, 0.9), ("items", "cold", 4, recall, None, 0.9))
@@ -262,7 +262,7 @@ def test_segments_of_books_are_held_side_by_side(make_run):
     assert "item_segment_differences" not in comparison_tables(compare(runs))
 
 
-def test_books_outside_the_head_are_compared_only_where_all_tell_them_alike(make_run):
+def test_items_outside_the_head_are_compared_only_where_all_tell_them_alike(make_run):
     runs = [make_run("a"), make_run("b"), make_run("c")]
     for run in runs[:2]:
         run.per_user["tail_items_ndcg@10"] = 0.5
