@@ -44,15 +44,18 @@ def test_summaries_show_ten_where_it_is_there(ks, expected):
     assert main_k(ks) == expected
 
 
-def table():
-    """Users 0 (cold, unseen), 1 (cold), 2 (tail), 3 (head), one held-out item each."""
-    found = Places(np.arange(4), np.array([0, 1, 2, 3]), np.array([0, -1, 2, 1]), 4)
-    ndcg = np.array([1.0, 0.0, 0.5, 1 / log2(3)])
+def tables():
+    """Users 0 (cold, unseen), 1 (cold), 2 (tail), 3 (head), one held-out item each.
+
+    The item of user 1 stands beyond the list; values of users are not those of their items.
+    """
+    found = Places(np.arange(4), np.array([0, 1, 2, 3]), np.array([0, 3, 2, 1]), 4)
+    ndcg = np.array([0.9, 0.0, 0.5, 1 / log2(3)])
     model = Judged(None, found, {"recall@3": np.array([1.0, 0, 1, 1]), "ndcg@3": ndcg})
     none = Places(np.arange(4), found.items, np.full(4, -1), 4)
     nothing = Judged(None, none, {"recall@3": np.zeros(4), "ndcg@3": np.zeros(4)})
-    counts = np.array([0, 1, 3, 9])
-    _, by_segment = activity_tables(
+    counts = np.array([0, 1, 3, 60])
+    return activity_tables(
         {"model": model, "popularity": nothing},
         user_counts=counts,
         item_counts=counts[::-1],
@@ -60,19 +63,18 @@ def table():
         config=SegmentConfig(cold_max=1, head_share=0.5),
         k=3,
     )
-    return by_segment.to_frame()
 
 
 def test_users_are_averaged_within_their_segment():
-    users = table().query("kind == 'users'").set_index("segment")
+    users = tables()[1].to_frame().query("kind == 'users'").set_index("segment")
     assert users["n"].to_dict() == {"cold": 2, "unseen": 1, "tail": 1, "head": 1}
-    assert users.loc["cold", "ndcg@3"] == approx((1 + 0) / 2)
-    assert users.loc["unseen", "ndcg@3"] == 1
+    assert users.loc["cold", "ndcg@3"] == approx((0.9 + 0) / 2)
+    assert users.loc["unseen", "ndcg@3"] == 0.9
 
 
 def test_items_are_averaged_over_held_out_interactions():
     """Item 3 (unseen) stands at place 1, item 2 (cold) at place 2, item 0 (head) at place 0."""
-    items = table().query("kind == 'items'").set_index("segment")
+    items = tables()[1].to_frame().query("kind == 'items'").set_index("segment")
     assert items["n"].to_dict() == {"cold": 2, "unseen": 1, "tail": 1, "head": 1}
     assert items.loc["cold", "ndcg@3"] == approx((1 / log2(3) + 1 / log2(4)) / 2)
     assert items.loc["unseen", "ndcg@3"] == approx(1 / log2(3))
@@ -81,7 +83,16 @@ def test_items_are_averaged_over_held_out_interactions():
 
 
 def test_baselines_stand_beside_the_model_under_their_name():
-    assert (table()["popularity_ndcg@3"] == 0).all()
+    assert set(tables()[1].column("popularity_ndcg@3")) == {0}
+
+
+def test_rows_by_number_of_train_interactions_are_those_that_anyone_is_in():
+    by_count = tables()[0].to_frame().set_index(["kind", "train_interactions"])
+    ranges = ["0", "1", "3–5", "51+"]
+    assert list(by_count.index) == [(kind, each) for kind in ("users", "items") for each in ranges]
+    assert by_count["n"].tolist() == [1] * 8
+    assert by_count.loc[("users", "3–5"), "ndcg@3"] == 0.5
+    assert by_count.loc[("items", "0"), "ndcg@3"] == approx(1 / log2(3))
 
 
 @pytest.fixture
