@@ -15,11 +15,9 @@ import pandas as pd
 from recsys.evaluation.attribution import Share, attribute, shapley_weights
 from recsys.evaluation.tables import Table
 from recsys.reporting.charts import Deviation, difference_chart
-from recsys.reporting.comparison_summary import points
-from recsys.reporting.comparison_tables import as_text
 from recsys.reporting.document import Block, Callout, Figure, Figures, KeyFigure, Report, Section
 from recsys.reporting.document import Text as Paragraph
-from recsys.reporting.formatting import metric_label, number
+from recsys.reporting.formatting import as_text, metric_label, number, points
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.record import plain, write_json, write_tables
 from recsys.reporting.sections import views_of

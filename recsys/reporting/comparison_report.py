@@ -17,15 +17,13 @@ from recsys.reporting.comparison_summary import (
     key_figures,
     notices,
     outcome,
-    points,
-    summary,
     verdict,
 )
 from recsys.reporting.comparison_tables import comparison_tables, run_results
 from recsys.reporting.document import Block, Callout, Figure, Figures, Report, Section, TableView
 from recsys.reporting.document import Text as Paragraph
 from recsys.reporting.figures import metrics_figure
-from recsys.reporting.formatting import metric_label
+from recsys.reporting.formatting import metric_label, points
 from recsys.reporting.markdown import escape, table_markdown
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.record import plain, read_json, write_json, write_tables
@@ -45,13 +43,14 @@ _LEADING = ("run", "segment", "metric", "n")
 def build_report(comparison: RunComparison) -> Report:
     """The report of a comparison."""
     others = ", ".join(run.name for run in comparison.others)
+    first, *rest = comparison.pairs
     return Report(
         title=f"{others} against {comparison.reference.name}",
         subtitle=(
             f"Comparison of {len(comparison.runs)} runs · {comparison.n_users:,} test users · "
             f"data {comparison.reference.fingerprint}"
         ),
-        summary=summary(comparison) if len(comparison.pairs) == 1 else _count(comparison),
+        summary=_count(comparison) if rest else verdict(comparison, first),
         notices=notices(comparison),
         key_figures=key_figures(comparison),
         sections=_sections(comparison),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 from recsys.evaluation.run_comparison import Difference, PairedRun
-from recsys.evaluation.tables import Cell
 from recsys.reporting.comparison import RunComparison
 from recsys.reporting.document import Callout, KeyFigure
-from recsys.reporting.formatting import GAP, chance, metric_label, number
+from recsys.reporting.formatting import chance, metric_label, number, points
 
 _SIZES = ((0.2, "very small"), (0.5, "small"), (0.8, "medium"))
 """Cohen's (1988) bounds of the size of an effect."""
@@ -40,11 +39,6 @@ def outcome(comparison: RunComparison, pair: PairedRun) -> str:
             return f"No user has a {label} under both {first} and {second}."
         case "undecided" | "not tested":
             return f"{first} and {second} cannot be told apart on {label}."
-
-
-def summary(comparison: RunComparison) -> str:
-    """The verdicts of all pairs, one after the other."""
-    return " ".join(verdict(comparison, pair) for pair in comparison.pairs)
 
 
 def notices(comparison: RunComparison) -> tuple[Callout, ...]:
@@ -148,10 +142,3 @@ def _segments(pair: PairedRun) -> str:
         return "In no segment alone is there a difference beyond chance."
     parts = [f"{found.segment} {points(found.points)} points" for found in moved]
     return f"Segments with a difference beyond chance: {', '.join(parts)}."
-
-
-def points(value: Cell, places: int = 2) -> str:
-    """A difference with its sign; a gap where it is not known."""
-    if value is None or isinstance(value, str) or math.isnan(value):
-        return GAP
-    return f"{value:+.{places}f}".replace("-", "−")

@@ -17,11 +17,10 @@ from recsys.reporting.comparison import (
     differing_settings,
     has_same_segments,
 )
-from recsys.reporting.formatting import environment_facts, metric_label, moment
+from recsys.reporting.formatting import as_text, environment_facts, metric_label, moment
 from recsys.reporting.results import Results, Value, results_of
 from recsys.reporting.sections import metric_table
 
-NOT_SET = "not set"
 _UNITS = ("novelty", "popularity_lift")
 """Metrics that are no shares: a hundredth of them means nothing."""
 
@@ -253,20 +252,6 @@ def _by_run(
     columns = (head, *(run.name for run in comparison.runs))
     cells = tuple((label, *(as_text(value) for value in values)) for label, values in rows)
     return Table(name, title, note, columns, cells)
-
-
-def as_text(value: Any) -> str:
-    """A setting or fact as text."""
-    words = {None: "none", True: "true", False: "false"}
-    if value is ...:
-        return NOT_SET
-    if value is None or isinstance(value, bool):
-        return words[value]
-    if isinstance(value, float):
-        return f"{value:,.1f}" if abs(value) >= 10 else f"{value:g}"
-    if isinstance(value, list):
-        return "[" + ", ".join(as_text(item) for item in value) + "]"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _title(comparison: RunComparison, what: str) -> str:

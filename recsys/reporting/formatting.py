@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -83,6 +84,13 @@ def number(value: float | None, places: int = 4) -> str:
     return f"{value:,.{places}f}"
 
 
+def points(value: Cell, places: int = 2) -> str:
+    """A difference with its sign; a gap where it is not known."""
+    if value is None or isinstance(value, str) or math.isnan(value):
+        return GAP
+    return f"{value:+.{places}f}".replace("-", "−")
+
+
 def interval(low: float | None, high: float | None, places: int = 4) -> str:
     """An interval in brackets; a gap where it is not known."""
     if low is None or high is None:
@@ -129,6 +137,20 @@ def setting_text(value: object) -> str:
             return "{" + ", ".join(f"{k}: {setting_text(item)}" for k, item in value.items()) + "}"
         case _:
             return str(value)
+
+
+def as_text(value: Any) -> str:
+    """A setting or fact as text."""
+    words = {None: "none", True: "true", False: "false"}
+    if value is ...:
+        return "not set"
+    if value is None or isinstance(value, bool):
+        return words[value]
+    if isinstance(value, float):
+        return f"{value:,.1f}" if abs(value) >= 10 else f"{value:g}"
+    if isinstance(value, list):
+        return "[" + ", ".join(as_text(item) for item in value) + "]"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def environment_facts(environment: Mapping[str, Any]) -> dict[str, Any]:
