@@ -141,15 +141,25 @@ def test_the_unseen_stand_apart_where_they_are_a_part_of_the_cold():
     ]
 
 
-def test_what_is_found_of_items_outside_the_head_is_a_segment():
+@pytest.mark.parametrize(
+    ("prefix", "segment"),
+    [
+        ("tail_items_", TAIL_ITEMS),
+        ("known_", "known to it"),
+        ("new_users_", "new users"),
+        ("new_items_", "new items"),
+    ],
+)
+def test_what_is_found_of_some_items_alone_is_a_segment(prefix, segment):
     """Two of three users have such an item; the second run finds one more of them."""
     reference, other = values_of([0.5] * 3), values_of([0.5] * 3)
-    reference["tail_items_ndcg@10"] = [0.0, 0.0, np.nan]
-    other["tail_items_ndcg@10"] = [0.0, 1.0, np.nan]
+    for values, found in ((reference, [0.0, 0.0, np.nan]), (other, [0.0, 1.0, np.nan])):
+        values["tail_items_ndcg@10"] = np.nan
+        values[f"{prefix}ndcg@10"] = found
     method = dataclasses.replace(METHOD, has_tail_items=True)
     (pair,) = against(reference, other, method=method)
     found = pair.segments[-1]
-    assert (found.segment, found.metric) == (TAIL_ITEMS, "ndcg@10")
+    assert (found.segment, found.metric) == (segment, "ndcg@10")
     assert (found.comparison.n, found.points) == (2, 50.0)
 
 
@@ -190,6 +200,7 @@ def test_a_test_takes_its_level_and_its_resamples_from_the_method(reference):
     wanted = compare(*sides, rng=np.random.default_rng(0), n_samples=70, confidence=0.5)
     assert pair.headline.metric == "ndcg@10" and pair.headline.confidence == 0.5
     assert pair.headline.comparison.interval == pytest.approx(wanted.interval)
+    assert pair.headline.interval_points == pytest.approx([100 * end for end in wanted.interval])
 
 
 def test_a_metric_that_no_user_has_gives_no_verdict():
