@@ -8,9 +8,8 @@ from typing import Any
 from recsys.baselines.names import baseline_label
 from recsys.reporting.charts import Axis, Line, Point, line_chart, scatter_chart, share_chart
 from recsys.reporting.document import Figure
-from recsys.reporting.formatting import metric_label
+from recsys.reporting.formatting import metric_label, setting_text
 from sweeps.record import Finalists, Importances, SweepRecord, TrialRecord
-from sweeps.space import label
 
 SHOWN_SLICES = 3
 SHOWN_BARS = 7
@@ -115,14 +114,15 @@ def _slice_figure(record: SweepRecord, name: str) -> Figure | None:
     if len(trials) < 2:
         return None
     values = [trial.params[name] for trial in trials]
-    spec = record.space.get(name)
-    axis, places = _axis(name, values, spec if isinstance(spec, dict) else {})
+    axis = setting_axis(record, name, values)
     metric = metric_label(record.objectives[0].metric)
     points = [
         Point(
-            place, trial.values[0], f"trial {trial.number}, {label(value)}: {trial.values[0]:.4g}"
+            axis.names.index(setting_text(value)) if axis.names else float(value),
+            trial.values[0],
+            f"trial {trial.number}, {setting_text(value)}: {trial.values[0]:.4g}",
         )
-        for place, trial, value in zip(places, trials, values, strict=True)
+        for trial, value in zip(trials, values, strict=True)
         if trial.values is not None
     ]
     title = f"{metric} by {name.rpartition('.')[2].replace('_', ' ')}"
@@ -130,16 +130,14 @@ def _slice_figure(record: SweepRecord, name: str) -> Figure | None:
     return Figure(f"slice_{_file_safe(name)}", title, f"Completed trials by {name}.", svg)
 
 
-def _axis(name: str, values: Sequence[Any], spec: dict[str, Any]) -> tuple[Axis, list[float]]:
-    if "choice" not in spec and all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in values
-    ):
-        log = bool(spec.get("log")) and min(values) > 0
-        return Axis(name, log=log), [float(value) for value in values]
-    declared = [str(label(value)) for value in spec.get("choice", ())]
-    texts = [str(label(value)) for value in values]
-    names = tuple(dict.fromkeys([*declared, *texts]))
-    return Axis(name, names=names), [float(names.index(text)) for text in texts]
+def setting_axis(record: SweepRecord, name: str, values: Sequence[Any]) -> Axis:
+    """How values of a setting lie: as numbers, or, of a choice, at named places."""
+    spec = record.space.get(name, {})
+    is_number = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    if "choice" in spec or not is_number:
+        names = map(setting_text, (*spec.get("choice", ()), *values))
+        return Axis(name, names=tuple(dict.fromkeys(names)))
+    return Axis(name, log=bool(spec.get("log")) and min(values) > 0)
 
 
 def front_figure(record: SweepRecord) -> Figure | None:

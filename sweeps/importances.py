@@ -7,7 +7,6 @@ where they tell nothing, each setting's rank correlation with the value is given
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
@@ -16,12 +15,14 @@ from typing import Any
 import numpy as np
 import optuna
 import scipy
-from optuna.exceptions import ExperimentalWarning
+from optuna.trial import create_trial
 
-from sweeps.memory_study import memory_study
-from sweeps.record import Importances, RankCorrelation, SweepRecord, TrialRecord
-from sweeps.space import label
+from recsys.reporting.formatting import setting_text
+from sweeps.record import Direction, Importances, RankCorrelation, SweepRecord, TrialRecord
+from sweeps.space import Space, label
 
+Valued = Sequence[tuple[TrialRecord, float]]
+"""Trials, each with its value of an objective."""
 EVALUATOR = "PED-ANOVA"
 CORRELATION = "Spearman's rank correlation"
 FEWEST_TRIALS = 10
@@ -48,61 +49,52 @@ def importances_of(record: SweepRecord) -> tuple[Importances, ...]:
 
 
 def _importances(record: SweepRecord, objective: int) -> Importances:
+    part = record.objectives[objective]
     trials = [
-        dataclasses.replace(trial, state="complete", values=_values(trial, objective))
-        for trial in (*record.in_state("complete"), *record.in_state("pruned"))
-        if trial.last_value(objective) is not None
+        (trial, value)
+        for trial in record.trials
+        if trial.state in ("complete", "pruned")
+        and (value := trial.last_value(objective)) is not None
     ]
-    counted = dataclasses.replace(record, trials=tuple(trials))
-    n_trials, reason = len(trials), _obstacle(counted, objective)
-    values: dict[str, float] = {}
-    if reason is None and n_trials >= FEWEST_TRIALS:
-        values = _evaluate(counted, objective, n_trials)
-    correlations = [] if reason or any(values.values()) else _correlations(counted, objective)
-    if not reason and not any(values.values()):
-        values = {}
-        reason = None if correlations else "no setting took two values in four trials"
+    reason = _obstacle(trials)
+    shares: dict[str, float] = {}
+    if reason is None and len(trials) >= FEWEST_TRIALS:
+        shares = _shares(trials, Space.of(record.space), part.direction)
+    correlations = [] if reason or shares else _correlations(trials, part.sign)
+    if not (reason or shares or correlations):
+        reason = "no setting took two values in four trials"
     return Importances(
         evaluator=CORRELATION if correlations else EVALUATOR,
         caveat=CORRELATION_CAVEAT if correlations else CAVEAT,
-        values=values,
+        values=shares,
         reason=reason,
-        metric=record.objectives[objective].metric,
-        n_trials=n_trials,
+        metric=part.metric,
+        n_trials=len(trials),
         correlations=tuple(correlations),
     )
 
 
-def _values(trial: TrialRecord, objective: int) -> tuple[float, ...]:
-    """Those of a completed trial; of a pruned one its last, which is of a single objective."""
-    last = trial.last_value(objective)
-    assert last is not None  # asked before
-    return trial.values or (last,)
-
-
-def _obstacle(record: SweepRecord, objective: int) -> str | None:
-    """Why nothing can be had of completed trials; None where it can."""
-    trials = record.trials
+def _obstacle(trials: Valued) -> str | None:
+    """Why nothing can be had of trials; None where it can."""
     if len(trials) < FEWEST_PAIRS:
         return f"it takes {FEWEST_PAIRS} trials with a value, and there are {len(trials)}"
-    if not any(trial.params for trial in trials):
+    if not any(trial.params for trial, _ in trials):
         return "no trial drew a setting"
-    if len({trial.last_value(objective) for trial in trials}) == 1:
+    if len({value for _, value in trials}) == 1:
         return "all trials have the same value"
     return None
 
 
-def _correlations(record: SweepRecord, objective: int) -> list[RankCorrelation]:
+def _correlations(trials: Valued, sign: int) -> list[RankCorrelation]:
     """Of each setting, or each value of a choice, that differs between trials; strongest first."""
-    sign, found = record.objectives[objective].sign, []
-    for name in dict.fromkeys(name for trial in record.trials for name in trial.params):
-        trials = [trial for trial in record.trials if name in trial.params]
-        drawn = [trial.params[name] for trial in trials]
-        values = [sign * (trial.last_value(objective) or 0.0) for trial in trials]
+    found = []
+    for name in dict.fromkeys(name for trial, _ in trials for name in trial.params):
+        had = [(trial.params[name], value) for trial, value in trials if name in trial.params]
+        drawn, values = zip(*had, strict=True)
         for shown, numbers in _as_numbers(drawn):
-            pair = _correlation(numbers, values)
+            pair = _correlation(numbers, [sign * value for value in values])
             if pair is not None:
-                found.append(RankCorrelation(name, shown, *pair, len(trials)))
+                found.append(RankCorrelation(name, shown, *pair, len(had)))
     return sorted(found, key=lambda each: -abs(each.rho))
 
 
@@ -110,9 +102,9 @@ def _as_numbers(drawn: Sequence[Any]) -> list[tuple[str | None, list[float]]]:
     """Numbers as they are; a choice as whether each of its values was drawn, of two the second."""
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in drawn):
         return [(None, [float(value) for value in drawn])]
-    labels = [str(label(value)) for value in drawn]
-    names = sorted(set(labels))
-    return [(n, [float(each == n) for each in labels]) for n in names[len(names) == 2 :]]
+    texts = [setting_text(value) for value in drawn]
+    names = sorted(set(texts))
+    return [(n, [float(each == n) for each in texts]) for n in names[len(names) == 2 :]]
 
 
 def _correlation(
@@ -128,14 +120,30 @@ def _correlation(
     return rho, float(np.tanh(z - half)), float(np.tanh(z + half))
 
 
-def _evaluate(record: SweepRecord, objective: int, n_trials: int) -> dict[str, float]:
-    """Shares of one, largest first, ties by name."""
-    quantile = min(0.5, max(0.1, TOP_TRIALS / n_trials))
+def _shares(trials: Valued, space: Space, direction: Direction) -> dict[str, float]:
+    """Shares of one, largest first, ties by name; none where the evaluator tells nothing.
+
+    A value that lies outside the space, as the default's may, counts as if it were not there.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction=direction)
+    for trial, value in trials:
+        drawn = [
+            (each, trial.params[each.name])
+            for each in space.dimensions
+            if each.name in trial.params and each.contains(trial.params[each.name])
+        ]
+        study.add_trial(
+            create_trial(
+                value=value,
+                params={each.name: label(setting) for each, setting in drawn},
+                distributions={each.name: each.distribution for each, _ in drawn},
+            )
+        )
+    quantile = min(0.5, max(0.1, TOP_TRIALS / len(trials)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        # Then all values are alike, and the report says that no setting told.
-        warnings.filterwarnings("ignore", message="Target and region quantiles")
-        study = memory_study(record, objective)
+        # It is experimental; and where few trials tell little, report and caveat say so.
+        warnings.simplefilter("ignore")
         found = optuna.importance.get_param_importances(
             study,
             evaluator=optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile),
@@ -143,4 +151,4 @@ def _evaluate(record: SweepRecord, objective: int, n_trials: int) -> dict[str, f
         )
     total = sum(found.values())
     ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    return {name: value / total if total > 0 else 0.0 for name, value in ordered}
+    return {name: value / total for name, value in ordered} if total > 0 else {}

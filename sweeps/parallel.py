@@ -16,9 +16,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from recsys.reporting.charts import last_part, shortened
-from recsys.reporting.formatting import metric_label
+from recsys.reporting.formatting import metric_label, setting_text
+from sweeps.charts import setting_axis
 from sweeps.record import SweepRecord, TrialRecord
-from sweeps.space import label
 
 SHOWN_LETTERS = 22
 WORST_SHARE = 0.25
@@ -60,7 +60,7 @@ def parallel_figure(record: SweepRecord, objective: int = 0) -> go.Figure | None
     known = record.importances[objective].values if record.importances else {}
     names = sorted(drawn, key=lambda name: -known.get(name, 0.0))
     axes = [_objective_axis(record, trials, objective)]
-    axes += [_setting_axis(name, trials, record.space.get(name)) for name in names]
+    axes += [_setting_axis(record, name, trials) for name in names]
     figure = go.Figure()
     for group, members in _groups(record, objective).items():
         shown = [trial for trial in members if trial in trials]
@@ -90,7 +90,7 @@ def hover_text(trial: TrialRecord) -> str:
     """What shows when a trial is pointed at."""
     lines = [f"<b>trial {trial.number}</b>, {trial.state}"]
     for name, value in trial.params.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else str(label(value))
+        shown = f"{value:.4g}" if isinstance(value, float) else setting_text(value)
         lines.append(f"{name}: {shown.replace('<', '&lt;')}")
     return "<br>".join(lines)
 
@@ -137,25 +137,20 @@ def _objective_axis(record: SweepRecord, trials: Sequence[TrialRecord], objectiv
     return _Axis(metric_label(part.metric), heights, ticks)
 
 
-def _setting_axis(name: str, trials: Sequence[TrialRecord], spec: Any) -> _Axis:
-    spec = spec if isinstance(spec, Mapping) else {}
+def _setting_axis(record: SweepRecord, name: str, trials: Sequence[TrialRecord]) -> _Axis:
     values = {trial.number: trial.params[name] for trial in trials if name in trial.params}
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values.values())
-    if "choice" in spec or not numbers:
-        texts = {number: str(label(value)) for number, value in values.items()}
-        declared = [str(label(value)) for value in spec.get("choice", ())]
-        names = list(dict.fromkeys([*declared, *texts.values()]))
-        places = {text: (place + 0.5) / len(names) for place, text in enumerate(names)}
-        heights = {number: places[text] for number, text in texts.items()}
+    axis = setting_axis(record, name, list(values.values()))
+    if axis.names:
+        places = {text: (place + 0.5) / len(axis.names) for place, text in enumerate(axis.names)}
+        heights = {number: places[setting_text(value)] for number, value in values.items()}
         ticks = [(height, text) for text, height in places.items()]
     else:
-        is_log = bool(spec.get("log")) and min(values.values()) > 0
-        scaled = {number: math.log(v) if is_log else float(v) for number, v in values.items()}
+        scaled = {number: math.log(v) if axis.log else float(v) for number, v in values.items()}
         low, high = min(scaled.values()), max(scaled.values())
         span = high - low or 1.0
         heights = {number: (value - low) / span for number, value in scaled.items()}
         at = [(each, low + each * span) for each in (0.0, 0.5, 1.0)]
-        ticks = [(each, f"{math.exp(value) if is_log else value:.4g}") for each, value in at]
+        ticks = [(each, f"{math.exp(value) if axis.log else value:.4g}") for each, value in at]
     if len(values) < len(trials):
         ticks.append((_MISSING, "missing"))
     return _Axis(short_name(name), heights, ticks)

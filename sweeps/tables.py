@@ -9,7 +9,7 @@ from recsys.baselines.names import baseline_label
 from recsys.config import RANKING_METRICS
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.tables import Cell, Table
-from recsys.reporting.formatting import decimals, metric_label, moment, number
+from recsys.reporting.formatting import decimals, metric_label, moment, number, setting_text
 from recsys.reporting.results import one_held_out
 from sweeps.costs import default_trial, default_value, gains, savings, time_use
 from sweeps.importance_tables import importance_tables
@@ -21,7 +21,6 @@ from sweeps.record import (
     SweepRecord,
     TrialRecord,
 )
-from sweeps.space import label
 
 SHOWN_BEST = 10
 OTHERS_NOTE = "Further metrics are in study.json."
@@ -63,15 +62,10 @@ def _shortest(name: str, names: list[str]) -> str:
     return name
 
 
-def setting_text(value: Any) -> Cell:
+def _setting_cell(value: Any) -> Cell:
     """A setting's value as a cell: numbers stay numbers."""
-    match value:
-        case bool() | None:
-            return str(label(value)).lower() if value is not None else "null"
-        case int() | float() | str():
-            return value
-        case _:
-            return str(label(value))
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else setting_text(value)
 
 
 def _shown(record: SweepRecord, metrics: Iterable[str], split: str) -> list[str]:
@@ -161,7 +155,7 @@ def finalists_table(record: SweepRecord) -> Table:
         cells |= {"mean": row.mean, "std": row.std, "in the search": row.search_value}
         cells["dropped after seeds"] = row.dropped_after
         cells |= {f"seed {s}": v for s, v in zip(finalists.seeds, row.values, strict=False)}
-        cells |= {names.get(name, name): setting_text(value) for name, value in row.params.items()}
+        cells |= {names.get(name, name): _setting_cell(value) for name, value in row.params.items()}
         rows.append(cells)
     metric = metric_label(finalists.metric)
     note = (
@@ -304,15 +298,12 @@ def space_table(record: SweepRecord) -> Table:
     default = default_trial(record)
     rows: list[dict[str, Cell]] = []
     for name, spec in record.space.items():
-        given = spec if isinstance(spec, Mapping) else {"choice": [spec]}
-        row: dict[str, Cell] = {"setting": name, "values": _range(given)}
-        row["condition"] = _condition(given.get("when"))
-        also = given.get("with")
-        row["together with"] = (
-            None if not also else ", ".join([also] if isinstance(also, str) else also)
-        )
+        row: dict[str, Cell] = {"setting": name, "values": _range(spec)}
+        row["condition"] = _condition(spec.get("when", {})) or None
+        also = spec.get("with", ())
+        row["together with"] = ", ".join([also] if isinstance(also, str) else also) or None
         if default is not None and name in default.params:
-            row["default"] = str(label(default.params[name]))
+            row["default"] = setting_text(default.params[name])
         rows.append(row)
     note = "A default that is not shown lies outside the space, or its setting does not apply."
     return Table.from_records("space", "What was searched", note, rows).without_gaps()
@@ -320,21 +311,18 @@ def space_table(record: SweepRecord) -> Table:
 
 def _range(spec: Mapping[str, Any]) -> str:
     if "choice" in spec:
-        return ", ".join(str(label(value)) for value in spec["choice"])
-    kind = "int" if "int" in spec else "float"
-    low, high = spec.get(kind, ("?", "?"))
+        return ", ".join(map(setting_text, spec["choice"]))
+    low, high = spec["int"] if "int" in spec else spec["float"]
     scale = ", by the logarithm" if spec.get("log") else ""
     step = f", in steps of {spec['step']}" if spec.get("step") else ""
     return f"{low} to {high}{step}{scale}"
 
 
-def _condition(when: Any) -> str | None:
-    if not isinstance(when, Mapping):
-        return None
+def _condition(when: Mapping[str, Any]) -> str:
     parts = []
     for name, allowed in when.items():
         values = allowed if isinstance(allowed, list) else [allowed]
-        parts.append(f"{name} is {' or '.join(str(value) for value in values)}")
+        parts.append(f"{name} is {' or '.join(map(setting_text, values))}")
     return " and ".join(parts)
 
 
@@ -450,7 +438,7 @@ def _objective_values(record: SweepRecord, trial: TrialRecord) -> dict[str, Cell
 
 def _settings(trial: TrialRecord, names: Mapping[str, str]) -> dict[str, Cell]:
     return {
-        short: setting_text(trial.params[n]) if n in trial.params else None
+        short: _setting_cell(trial.params[n]) if n in trial.params else None
         for n, short in names.items()
     }
 

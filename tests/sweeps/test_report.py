@@ -272,3 +272,14 @@ def test_where_the_time_went_adds_up_to_the_sweeps(make_sweep):
         "of it the rest": 47.5,
     }
     assert "of it the rest" not in {row[0] for row in sweep_tables(make_sweep())["time_spent"].rows}
+
+
+def test_a_default_of_zero_under_a_logarithmic_range_has_a_report(make_sweep, tmp_path):
+    """It lies outside the space, as that of the weight decay does in the shipped ``full``."""
+    rates = "training.learning_rate"
+    record = make_sweep()
+    default = dataclasses.replace(record.trials[0], params=record.trials[0].params | {rates: 0.0})
+    markdown, _ = written(
+        dataclasses.replace(record, trials=(default, *record.trials[1:])), tmp_path
+    )
+    assert "| training.learning_rate |" in markdown
