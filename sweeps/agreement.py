@@ -14,8 +14,8 @@ CLOSE, LOOSE = 0.7, 0.4
 
 
 def rank_agreement(
-    low: Mapping[int, float | None],
-    high: Mapping[int, float | None],
+    low: Mapping[int, float],
+    high: Mapping[int, float],
     *,
     low_fidelity: str,
     high_fidelity: str,
@@ -26,7 +26,7 @@ def rank_agreement(
     those the order agrees less than among all, so that the agreement is an understatement.
 
     Args:
-        low: {configuration: value} at the cheap fidelity; None where there is none.
+        low: {configuration: value} at the cheap fidelity.
         high: the same at the full one.
         low_fidelity: its name, such as "20% of the users".
         high_fidelity: its name, such as "all users".
@@ -35,11 +35,7 @@ def rank_agreement(
         Kendall's tau-b and Spearman's rho, ties at their middle rank; None for fewer than three
         configurations with both values, or where one side gives them all the same.
     """
-    pairs = [
-        (value, high[key])
-        for key, value in sorted(low.items())
-        if value is not None and high.get(key) is not None
-    ]
+    pairs = [(low[key], high[key]) for key in sorted(low.keys() & high.keys())]
     tau = rho = None
     if len(pairs) >= FEWEST:
         values = np.array(pairs, dtype=np.float64)

@@ -29,7 +29,7 @@ def history_figure(record: SweepRecord) -> Figure | None:
         return None
     metric = metric_label(record.objectives[0].metric)
     title = f"{metric} by trial"
-    steps = [(float(number), value) for number, value in best_so_far(record)]
+    steps = [(float(number), value) for number, value in record.best_so_far()]
     svg = scatter_chart(
         title,
         points,
@@ -55,21 +55,9 @@ def baseline_levels(record: SweepRecord, objective: int = 0) -> list[tuple[str, 
     return sorted(found, key=lambda level: -part.sign * level[1])
 
 
-def best_so_far(record: SweepRecord, objective: int = 0) -> list[tuple[int, float]]:
-    """(trial, best value until then) for every completed trial within the constraints."""
-    better = max if record.objectives[objective].direction == "maximize" else min
-    steps: list[tuple[int, float]] = []
-    for trial in record.in_state("complete"):
-        if trial.values is None or not record.is_feasible(trial):
-            continue
-        value = trial.values[objective]
-        steps.append((trial.number, better(steps[-1][1], value) if steps else value))
-    return steps
-
-
 def cost_figure(record: SweepRecord) -> Figure | None:
     """The best value so far over the time that trials took until then."""
-    spent, best = 0.0, dict(best_so_far(record))
+    spent, best = 0.0, dict(record.best_so_far())
     steps: list[tuple[float, float]] = []
     points = []
     for trial in record.trials:
@@ -166,11 +154,11 @@ def front_figure(record: SweepRecord) -> Figure | None:
 def curves_figure(record: SweepRecord) -> Figure | None:
     """What trials reported by epoch: the best, the default, and where pruned ones ended."""
     ranked = record.ranked()
-    default = record.trial(0)
+    default = record.default
     lines = []
     if ranked:
         lines.append(_curve(f"trial {ranked[0].number}, best", ranked[0]))
-    if default is not None and (not ranked or ranked[0].number != 0):
+    if default is not None and default not in ranked[:1]:
         lines.append(_curve("default", default))
     ends = [trial for trial in record.in_state("pruned") if trial.intermediate][:SHOWN_CURVES]
     dots = sorted((float(max(t.intermediate)), t.last_value()) for t in ends)

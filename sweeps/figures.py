@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from recsys.reporting.formatting import metric_label, setting_text
-from sweeps.charts import baseline_levels, best_so_far, setting_axis
+from sweeps.charts import baseline_levels, setting_axis
 from sweeps.importance_tables import correlation_name
 from sweeps.parallel import hover_text
 from sweeps.record import Importances, SweepRecord, TrialRecord
@@ -37,7 +37,7 @@ def history(record: SweepRecord, objective: int) -> go.Figure:
     for name, state, trials in _groups(record):
         marks = [(trial, trial.number, trial.last_value(objective)) for trial in trials]
         _add_marks(figure, marks, state, "%{y:.4f}", name=name, mode="markers")
-    if steps := best_so_far(record, objective):
+    if steps := record.best_so_far(objective):
         figure.add_scatter(
             x=[number for number, _ in steps],
             y=[value for _, value in steps],

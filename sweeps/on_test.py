@@ -43,9 +43,8 @@ def _looks(record: SweepRecord) -> list[TestLook]:
 
 def mean_of_seeds(record: SweepRecord) -> str:
     """Of how many trainings the winner's value is the mean."""
-    finalists = record.finalists
-    rows = () if finalists is None else finalists.rows
-    n = next((len(row.known) for row in rows if row.trial == winner_of(record)), 0)
+    row = None if record.finalists is None else record.finalists.winning_row
+    n = 0 if row is None else len(row.known)
     return "one fresh seed" if n == 1 else f"mean of {n} fresh seeds"
 
 

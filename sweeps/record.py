@@ -33,6 +33,8 @@ EndReason = Literal["trials", "hours", "noise", "asked"]
 """What ends a search; asked: the user, by Ctrl-C."""
 Direction = Literal["maximize", "minimize"]
 FORMAT = 1
+DEFAULT = "default"
+"""The origin of the default configuration."""
 LOST = "its process was lost"
 """The error of a trial that was interrupted."""
 RECORD_FILE = "study.json"
@@ -115,6 +117,11 @@ class TrialRecord:
     error: str | None = None  # one line, where it failed
     share_of_users: float = 1.0  # of the train users that it was trained on
     mlflow_run_id: str | None = None
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is of the default configuration."""
+        return self.origin == DEFAULT
 
     @property
     def is_lost(self) -> bool:
@@ -210,6 +217,16 @@ class Finalists:
     verdict: str
     optimism: Optimism | None
     n_spared: int = 0  # trainings of those that were dropped
+
+    @property
+    def winning_row(self) -> Finalist | None:
+        """That of the winner."""
+        return next((row for row in self.rows if row.trial == self.winner), None)
+
+    @property
+    def default_row(self) -> Finalist | None:
+        """That of the default configuration."""
+        return next((row for row in self.rows if row.is_default), None)
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -404,6 +421,28 @@ class SweepRecord:
         """The trial's values, each such that more is better."""
         pairs = zip(self.objectives, trial.values or (), strict=True)
         return tuple(part.sign * value for part, value in pairs)
+
+    def best_so_far(self, objective: int = 0) -> list[tuple[int, float]]:
+        """(trial, best value until then) for every completed trial within the constraints."""
+        better = max if self.objectives[objective].sign > 0 else min
+        steps: list[tuple[int, float]] = []
+        for trial in self.in_state("complete"):
+            if trial.values is not None and self.is_feasible(trial):
+                value = trial.values[objective]
+                steps.append((trial.number, better(steps[-1][1], value) if steps else value))
+        return steps
+
+    @property
+    def default(self) -> TrialRecord | None:
+        """The trial of the default configuration; of those that repeated a lost one the last."""
+        tried = [trial for trial in self.trials if trial.is_default]
+        return tried[-1] if tried else None
+
+    @property
+    def default_value(self) -> float | None:
+        """What it reached in the first objective; None where it was not completed."""
+        default = self.default
+        return None if default is None or default.values is None else default.values[0]
 
     def trial(self, number: int) -> TrialRecord | None:
         """The trial of a number."""

@@ -26,7 +26,7 @@ from recsys.addresses import without_password
 from recsys.errors import ConfigError
 from sweeps.ending import UNLIMITED, Forecast, Limits, busy_seconds
 from sweeps.journal import SURPLUS
-from sweeps.record import LOST, Constraint, EndReason, Numbers, SearchEnd, TrialRecord
+from sweeps.record import DEFAULT, LOST, Constraint, EndReason, Numbers, SearchEnd, TrialRecord
 from sweeps.samplers import build_sampler
 from sweeps.settings import SweepSettings
 from sweeps.space import Params, Space
@@ -35,7 +35,7 @@ from sweeps.storage import Storage
 MOST_RETRIES = 2
 MOST_EARLY_FAILURES = 5
 BEGIN, END = "begin", "end"
-RETRY_OF, DEFAULT, ORIGIN = "retry_of", "default", "origin"
+RETRY_OF, ORIGIN = "retry_of", "origin"
 SETTINGS_KEY = "settings"
 ENDED, ERROR = "ended", "difference_error"
 _HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
@@ -401,7 +401,7 @@ def _origin(trial: FrozenTrial) -> str | None:
     notes = trial.user_attrs
     if {"trial", "seed"} <= notes.keys():  # a finalist
         return f"trial {notes['trial']} seed {notes['seed']}"
-    return "default" if DEFAULT in notes else notes.get(ORIGIN)
+    return DEFAULT if DEFAULT in notes else notes.get(ORIGIN)
 
 
 def open_study(

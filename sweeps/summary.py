@@ -8,7 +8,6 @@ from recsys.baselines.names import baseline_label
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import duration, interval, metric_label, number
-from sweeps.costs import default_value
 from sweeps.ending import Forecast
 from sweeps.on_test import mean_of_seeds, on_test, run_look, seeds_look, test_rows
 from sweeps.record import (
@@ -16,9 +15,9 @@ from sweeps.record import (
     Comparison,
     SearchEnd,
     SweepRecord,
+    TrialRecord,
     best_baseline,
 )
-from sweeps.tables import gain_over_default
 
 
 def summary(record: SweepRecord) -> str:
@@ -41,15 +40,18 @@ def key_table(record: SweepRecord) -> Table:
     for the mean over fresh seeds there, one for the run in full. Of the best before there are
     finalists it is one training, after them the mean over fresh seeds.
     """
-    finalists, ranked = record.finalists, record.ranked()
-    winner = None if finalists is None else finalists.winner
-    best = ranked[0].number if winner is None and ranked else winner
+    finalists, default = record.finalists, record.default
+    winner = None if finalists is None else finalists.winning_row
+    if winner is None:
+        best = next(iter(record.ranked()), None)
+    else:
+        best = default if winner.is_default else record.trial(winner.trial)
     rows: list[tuple[Cell, ...]] = []
     for place, objective in enumerate(record.objectives):
-        values = [_value(record, trial, place) for trial in (best, 0)]
+        values = [_value(trial, place) for trial in (best, default)]
         if finalists is not None and winner is not None and place == 0:
-            means = {row.trial: row.mean for row in finalists.rows}
-            values = [means.get(trial, values[n]) for n, trial in enumerate((winner, 0))]
+            again = finalists.default_row
+            values = [winner.mean, values[1] if again is None else again.mean]
         known = [found.get(objective.metric) for found in record.baselines.values()]
         rows.append((f"{objective.metric} on validation", *values, *known))
     rows += test_rows(record)
@@ -58,9 +60,7 @@ def key_table(record: SweepRecord) -> Table:
     return Table("key_figures", "Key figures", "", columns, tuple(rows))
 
 
-def _value(record: SweepRecord, number: int | None, place: int) -> float | None:
-    """What a trial gave in an objective."""
-    trial = next((trial for trial in record.trials if trial.number == number), None)
+def _value(trial: TrialRecord | None, place: int) -> float | None:
     return None if trial is None or trial.values is None else trial.values[place]
 
 
@@ -76,10 +76,9 @@ def key_figures(record: SweepRecord) -> tuple[KeyFigure, ...]:
     figures = []
     metric = metric_label(record.objectives[0].metric)
     finalists, ranked = record.finalists, record.ranked()
-    winner = None if finalists is None else finalists.winner
-    row = next((r for r in finalists.rows if r.trial == winner), None) if finalists else None
+    row = None if finalists is None else finalists.winning_row
     if row is not None and row.mean is not None:
-        n = sum(value is not None for value in row.values)
+        n = len(row.known)
         detail = (
             f"trial {row.trial}, mean of {n} seeds on validation"
             if n > 1
@@ -129,11 +128,10 @@ def _test_figures(record: SweepRecord) -> list[KeyFigure]:
 
 def _default_figure(record: SweepRecord) -> list[KeyFigure]:
     metric = metric_label(record.objectives[0].metric)
-    finalists = record.finalists
-    row = next((r for r in finalists.rows if r.is_default), None) if finalists else None
+    row = None if record.finalists is None else record.finalists.default_row
     if row is not None and row.mean is not None:
         return [KeyFigure(f"Default's {metric}", number(row.mean), "on the same seeds")]
-    value = default_value(record)
+    value = record.default_value
     return [] if value is None else [KeyFigure(f"Default's {metric}", number(value), "trial 0")]
 
 
@@ -217,15 +215,15 @@ def _best(record: SweepRecord) -> str:
         return ""
     value = number(ranked[0].values[0])
     metric = metric_label(record.objectives[0].metric)
-    default, gain = default_value(record), gain_over_default(record)
+    default = record.default_value
     if len(record.objectives) > 1:
         return (
             f"{_count(len(record.front()), 'trial')} make up the Pareto front; the best of them in "
             f"{metric} is trial {ranked[0].number} with {value}."
         )
-    if default is None or gain is None:
+    if default is None:
         return f"The best trial is {ranked[0].number} with {metric} {value}."
-    if ranked[0].number == 0:
+    if ranked[0] == record.default:
         return f"No trial was better than the default configuration, with {metric} {value}."
     return (
         f"The best single trial is {ranked[0].number} with {metric} {value}, against "
@@ -243,9 +241,9 @@ def _winner(record: SweepRecord) -> str:
         else ""
     )
     again = f"Trained again on {_count(len(finalists.seeds), 'fresh seed')}{spared}, "
-    if finalists.winner is None:
+    row = finalists.winning_row
+    if row is None:
         return again + "no finalist gave a value."
-    row = next(row for row in finalists.rows if row.trial == finalists.winner)
     named = "the default configuration" if row.is_default else f"trial {row.trial}"
     against = [found for found in finalists.comparisons if found.first == row.trial and found.roles]
     # against the default, that is what a sweep is for

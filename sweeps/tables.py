@@ -11,7 +11,7 @@ from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import decimals, metric_label, moment, number, setting_text
 from recsys.reporting.results import one_held_out
-from sweeps.costs import default_trial, default_value, gains, savings, time_use
+from sweeps.cost_tables import gains_table, savings_table, time_table
 from sweeps.importance_tables import importance_tables
 from sweeps.on_test import RUN_IN_FULL
 from sweeps.record import (
@@ -86,15 +86,13 @@ def best_table(record: SweepRecord) -> Table:
     front = {trial.number for trial in record.front()}
     many = len(record.objectives) > 1
     shown = list(record.front() if many else record.ranked())[:SHOWN_BEST]
-    default = default_trial(record)
+    default = record.default
     if default is not None and default not in shown and default.values is not None:
         shown.append(default)
     names = short_names(record)
     rows = []
     for trial in shown:
-        is_default = default is not None and trial.number == default.number
-        what = "default" if is_default else trial.origin
-        row: dict[str, Cell] = {"trial": trial.number, "what": what}
+        row: dict[str, Cell] = {"trial": trial.number, "what": trial.origin}
         row |= _objective_values(record, trial) | _settings(trial, names)
         rows.append(row | {"epochs": trial.epochs, "seconds": trial.seconds})
     what = f"Pareto front, {len(front)} trials" if many else "Best trials"
@@ -268,7 +266,7 @@ def baselines_table(record: SweepRecord) -> Table:
         | tuned.get(name, {})
         for name, values in record.baselines.items()
     ]
-    default, ranked = default_trial(record), record.ranked()
+    default, ranked = record.default, record.ranked()
     beside = [("default configuration", default)] if default is not None else []
     beside += [("best trial", ranked[0])] if ranked else []
     for name, trial in beside if rows else ():
@@ -295,7 +293,7 @@ def _baselines_note(record: SweepRecord) -> str:
 
 def space_table(record: SweepRecord) -> Table:
     """What was searched."""
-    default = default_trial(record)
+    default = record.default
     rows: list[dict[str, Cell]] = []
     for name, spec in record.space.items():
         row: dict[str, Cell] = {"setting": name, "values": _range(spec)}
@@ -345,68 +343,6 @@ def fidelity_table(record: SweepRecord) -> Table:
     return Table("fidelity", "Does the cheap look agree with the full one?", note, columns, rows)
 
 
-def gains_table(record: SweepRecord) -> Table:
-    """Each improvement of the best value, and what it cost."""
-    metric = metric_label(record.objectives[0].metric)
-    rows: list[dict[str, Cell]] = [
-        {
-            "trial": gain.trial,
-            f"best {metric}": gain.value,
-            "over the default": gain.gained,
-            "seconds spent": gain.spent,
-            "seconds a point": gain.seconds_a_point,
-        }
-        for gain in gains(record)
-    ]
-    note = (
-        "Seconds spent: wall time of all trials until then, added up over workers. A point: 0.01 "
-        "of the metric over the default configuration, as the search saw it."
-    )
-    return Table.from_records("cost_per_point", "What each improvement cost", note, rows)
-
-
-def savings_table(record: SweepRecord) -> Table:
-    """Epochs that pruning spared."""
-    found = savings(record)
-    rows: list[tuple[Cell, ...]] = [
-        ("trials pruned", found.n_pruned),
-        ("epochs trained by all trials", found.trained),
-        ("mean epochs of a completed trial", found.usual),
-        ("epochs spared, against that mean", found.spared),
-        ("epochs spared, at most", found.at_most),
-    ]
-    kept = tuple(row for row in rows if row[1] is not None) if found.n_pruned else ()
-    note = (
-        "How long a pruned trial would have been is not known. Against the mean: had it been as "
-        "long as a completed one. At most: had it trained all its epochs, without stopping early."
-    )
-    return Table("epochs_spared", "What pruning spared", note, ("what", "count"), kept)
-
-
-def time_table(record: SweepRecord) -> Table:
-    """Time spent per trial, and the share of overhead."""
-    used = time_use(record)
-    rows: list[tuple[Cell, ...]] = [
-        ("the sweep, by the clock", record.seconds, "s"),
-        *((f"of it {name}", seconds, "s") for name, seconds in record.parts.items()),
-        ("of it the rest", _rest(record), "s"),
-        ("all trials, added up", used.seconds, "s"),
-        ("a trial, mean", used.mean, "s"),
-        ("overhead a trial, median", _milliseconds(used.median_overhead), "ms"),
-        ("overhead a trial, mean", _milliseconds(used.mean_overhead), "ms"),
-        ("overhead a trial, largest", _milliseconds(used.largest_overhead), "ms"),
-    ]
-    kept = tuple(row for row in rows if row[1] is not None) if used.n_trials else ()
-    share = "" if used.share is None else f" It is {used.share * 100:.1f}% of the trials' time."
-    note = f"Completed and pruned trials. Overhead: time in tracking and in the storage.{share}"
-    return Table("time_spent", "Time spent", note, ("what", "time", "unit"), kept)
-
-
-def _rest(record: SweepRecord) -> float | None:
-    """Seconds that went to no part of a sweep, such as comparing, reporting and sending."""
-    return max(0.0, record.seconds - sum(record.parts.values())) if record.parts else None
-
-
 def _interval(found: Comparison, places: int) -> str | None:
     """Always with decimals, never in powers of ten, so that the column is one of numbers."""
     if found.low is None or found.high is None:
@@ -414,15 +350,11 @@ def _interval(found: Comparison, places: int) -> str | None:
     return f"[{found.low:.{places}f}, {found.high:.{places}f}]"
 
 
-def _milliseconds(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)
-
-
 def _role(finalists: Finalists, trial: int) -> str | None:
-    row = next(row for row in finalists.rows if row.trial == trial)
+    default = finalists.default_row
     roles = ["winner"] if trial == finalists.winner else []
     roles += ["runner-up"] if trial == finalists.runner_up else []
-    roles += ["default"] if row.is_default else []
+    roles += ["default"] if default is not None and trial == default.trial else []
     return ", ".join(roles) or None
 
 
@@ -441,12 +373,3 @@ def _settings(trial: TrialRecord, names: Mapping[str, str]) -> dict[str, Cell]:
         short: _setting_cell(trial.params[n]) if n in trial.params else None
         for n, short in names.items()
     }
-
-
-def gain_over_default(record: SweepRecord) -> float | None:
-    """Best value minus that of the default, better is positive; None without both."""
-    ranked, default = record.ranked(), default_value(record)
-    if not ranked or default is None or ranked[0].values is None:
-        return None
-    sign = 1 if record.objectives[0].direction == "maximize" else -1
-    return sign * (ranked[0].values[0] - default)

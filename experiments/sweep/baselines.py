@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +23,7 @@ from recsys.data.histories import Histories
 from recsys.errors import BookendsError
 from recsys.evaluation.evaluation import Evaluation, HeldOutSplit
 from recsys.reporting.formatting import number
-from recsys.reporting.record import write_json
+from recsys.reporting.record import read_json, write_json
 from sweeps.baselines import (
     RECENCY,
     TUNED,
@@ -71,7 +69,7 @@ def tune_baselines(session: Session) -> None:
         if tuned.left_out:
             session.console.say(f"{label} was left out: {tuned.left_out}")
             continue
-        values[name] = _read(_path(session, name))["metrics"]
+        values[name] = read_json(_path(session, name))["metrics"]
         session.console.say(
             f"{label}: {number(tuned.value)} after {tuned.n_trials} trials ({tuned.settings})"
         )
@@ -96,7 +94,7 @@ def _tune(
     if reason := _reason_to_leave_out(session, name):
         return TunedBaseline(name=name, left_out=reason)
     objective, path = _objective(session), _path(session, name)
-    tried = [BaselineTrial(**each) for each in _read(path)["tried"]] if path.is_file() else []
+    tried = [BaselineTrial(**each) for each in read_json(path)["tried"]] if path.is_file() else []
     while len(tried) < n_trials:
         if tried and seconds is not None and sum(each.seconds for each in tried) >= seconds:
             break
@@ -140,7 +138,7 @@ def _try(
         with replacement(path.with_suffix(".parquet")) as file:
             evaluation.per_user.to_parquet(file, index=False)
     else:
-        metrics = _read(path)["metrics"] if tried else {}
+        metrics = read_json(path)["metrics"] if tried else {}
     write_json(path, {"tried": [asdict(each) for each in every], "metrics": metrics})
     return trial
 
@@ -210,7 +208,7 @@ def baselines_on_test(session: Session) -> dict[str, dict[str, float | None]]:
         each.name: each.params for each in session.state.tuned_baselines if not each.left_out
     }
     path = session.directory.finalists_dir / "baselines.test.json"
-    seen = _read(path) if path.is_file() else {}
+    seen = read_json(path) if path.is_file() else {}
     if seen.get("params") != chosen:
         means = {}
         for name, params in chosen.items():
@@ -228,7 +226,3 @@ def _finite(values: Mapping[str, float | None]) -> Numbers:
 
 def _path(session: Session, name: str) -> Path:
     return session.directory.path / "baselines" / f"{name}.json"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,8 +23,7 @@ from recsys.config import Config
 from recsys.config.section import nest
 from recsys.errors import BookendsError
 from recsys.evaluation.ranking import Vectors
-from recsys.reporting.record import write_json, write_text
-from sweeps.costs import default_trial
+from recsys.reporting.record import read_json, write_json, write_text
 from sweeps.ending import difference_error
 from sweeps.finalists import (
     DEFAULT_TRIAL,
@@ -40,7 +37,7 @@ from sweeps.importances import importances_of
 from sweeps.on_test import on_test
 from sweeps.record import Finalists, SweepRecord, TestLook, TrialRecord
 from sweeps.report import write_sweep_report
-from sweeps.study import DEFAULT, ERROR, SweepStudy
+from sweeps.study import ERROR, SweepStudy
 
 RunStage = Callable[[Session, Stage, SweepStudy, str], None]
 """Has the trials of a stage run that are left, under a title."""
@@ -99,7 +96,7 @@ def choose(record: SweepRecord, n_finalists: int) -> list[TrialRecord]:
 
 def with_default(record: SweepRecord, candidates: Sequence[TrialRecord]) -> list[TrialRecord]:
     """The candidates and the default configuration, where it is not among them."""
-    default = default_trial(record)
+    default = record.default
     return [*candidates, *([default] if default and default not in candidates else ())]
 
 
@@ -180,15 +177,13 @@ def retrain(session: Session, chosen: Sequence[TrialRecord], run_stage: RunStage
         {finalist that clearly lost: after how many seeds}.
     """
     seeds = fresh_seeds(session)
-    settings = {
-        _finalist(session, trial): trial_settings(session, trial.number) for trial in chosen
-    }
+    settings = {_finalist(trial): trial_settings(session, trial.number) for trial in chosen}
     n_seeds, dropped = len(seeds), dict[int, int]()
     title = f"{len(chosen)} finalists, each on {n_seeds} fresh seeds"
     for done in range(2, n_seeds) if session.settings.race else ():
         train_on_seeds(session, settings, seeds[:done], run_stage, title)
         rng = np.random.default_rng([session.settings.seed, 31, done])
-        racing = [each for each in _retrained(session, chosen, done) if each.trial in settings]
+        racing = [_retrained(session, t, n_seeds=done) for t in chosen if _finalist(t) in settings]
         lost = clear_losers(racing, comparison_rules(session), n_looks=n_seeds - 2, rng=rng)
         for number in sorted(lost):
             name = "the default" if number == DEFAULT_TRIAL else f"trial {number}"
@@ -200,10 +195,9 @@ def retrain(session: Session, chosen: Sequence[TrialRecord], run_stage: RunStage
     return dropped
 
 
-def _finalist(session: Session, trial: TrialRecord) -> int:
+def _finalist(trial: TrialRecord) -> int:
     """The number of a trial among finalists: the default is 0 also where it was run again."""
-    is_default = DEFAULT in session.main.trials()[trial.number].user_attrs
-    return DEFAULT_TRIAL if is_default else trial.number
+    return DEFAULT_TRIAL if trial.is_default else trial.number
 
 
 def compare(
@@ -213,16 +207,11 @@ def compare(
     dropped: Mapping[int, int],
 ) -> Finalists:
     """Compare the finalists on validation, user by user."""
-    retrained = [
-        dataclasses.replace(
-            each,
-            dropped_after=dropped.get(each.trial),
-            per_user=each.per_user[: dropped.get(each.trial)],
-        )
-        for each in _retrained(session, chosen)
-    ]
     return compare_finalists(
-        retrained,
+        [
+            _retrained(session, trial, dropped_after=dropped.get(_finalist(trial)))
+            for trial in chosen
+        ],
         comparison_rules(session),
         seeds=fresh_seeds(session),
         search_values=[trial.values[0] for trial in record.trials if trial.values is not None],
@@ -249,18 +238,21 @@ def _compare_with_baselines(session: Session, finalists: Finalists, winner: int)
 
 
 def _retrained(
-    session: Session, chosen: Sequence[TrialRecord], n_seeds: int | None = None
-) -> list[Retraining]:
-    """The finalists with what their trainings on the first so many seeds, or on all, left."""
-    return [
-        Retraining(
-            trial=number,
-            params=trial.params,
-            search_value=None if trial.values is None else trial.values[0],
-            per_user=tuple(_per_user(session, number, n_seeds)),
-        )
-        for number, trial in ((_finalist(session, trial), trial) for trial in chosen)
-    ]
+    session: Session,
+    trial: TrialRecord,
+    *,
+    n_seeds: int | None = None,
+    dropped_after: int | None = None,
+) -> Retraining:
+    """A finalist with what its trainings left, on all seeds or the first so many."""
+    number = _finalist(trial)
+    return Retraining(
+        trial=number,
+        params=trial.params,
+        search_value=None if trial.values is None else trial.values[0],
+        per_user=tuple(_per_user(session, number, dropped_after or n_seeds)),
+        dropped_after=dropped_after,
+    )
 
 
 def look_at_test(session: Session, finalists: Finalists, winner: int) -> None:
@@ -296,11 +288,7 @@ def _finalist_on_test(session: Session, trial: int, seed: int) -> Mapping[str, A
             return None
         write_json(seen, means)
         path.unlink()
-    return _read(seen)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    return read_json(seen)
 
 
 def _means_on_test(session: Session, scorer: Vectors) -> dict[str, float] | None:

@@ -10,10 +10,10 @@ from experiments.sweep.session import Session
 from recsys.config import Config
 from recsys.errors import ConfigError
 from sweeps.importances import importances_of
-from sweeps.record import RECORD_FILE, EarlierSweep, SweepRecord
+from sweeps.record import DEFAULT, RECORD_FILE, EarlierSweep, SweepRecord
 from sweeps.space import Params, Space
 from sweeps.start import START
-from sweeps.study import DEFAULT, ORIGIN, RETRY_OF, SweepStudy
+from sweeps.study import ORIGIN, RETRY_OF, SweepStudy
 from tracking.run_list import sweep_directories
 from tracking.store import resolve_uri
 

@@ -33,8 +33,9 @@ from recsys.artifacts import locked
 from recsys.errors import BookendsError
 from sweeps.agreement import rank_agreement
 from sweeps.ending import UNLIMITED
+from sweeps.finalists import DEFAULT_TRIAL
 from sweeps.record import RankAgreement, SweepRecord, SweepStatus
-from sweeps.study import BEGIN, DEFAULT, ERROR, ORIGIN, SweepStudy
+from sweeps.study import BEGIN, ERROR, ORIGIN, SweepStudy
 from sweeps.summary import outlook, why_ended
 from tracking.processes import Life
 
@@ -248,10 +249,8 @@ def promote(session: Session, share: SweepStudy) -> None:
         session.set_limit("search", study, study.n_configurations())
         return
     trials = session.trials(share, session.settings.user_share or 1.0)
-    by_number = {trial.number: trial for trial in share.trials()}
     ranked = dataclasses.replace(session.record("running"), trials=trials).ranked()
-    best = [trial for trial in ranked if DEFAULT not in by_number[trial.number].user_attrs]
-    chosen = best[: session.settings.promoted]
+    chosen = [trial for trial in ranked if not trial.is_default][: session.settings.promoted]
     queue_default(session, study)
     for trial in chosen:
         notes = {} if trial.origin is None else {ORIGIN: trial.origin}
@@ -261,14 +260,11 @@ def promote(session: Session, share: SweepStudy) -> None:
 
 def agreement(session: Session, share: SweepStudy) -> RankAgreement:
     """How alike both fidelities rank the configurations that were run on both."""
-    default = next((t.number for t in share.trials() if DEFAULT in t.user_attrs), -1)
-    origins = {t.number: t.user_attrs.get("promoted_from", default) for t in session.main.trials()}
-    low = {t.number: t.values[0] if t.values else None for t in session.trials(share)}
-    high = {
-        origins[trial.number]: trial.values[0]
-        for trial in session.trials(session.main)
-        if trial.values is not None
-    }
+    main = session.main
+    origins = {t.number: t.user_attrs.get("promoted_from", DEFAULT_TRIAL) for t in main.trials()}
+    cheap, full = session.trials(share), session.trials(main)
+    low = {DEFAULT_TRIAL if t.is_default else t.number: t.values[0] for t in cheap if t.values}
+    high = {origins[t.number]: t.values[0] for t in full if t.values}
     return rank_agreement(
         low,
         high,

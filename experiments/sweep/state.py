@@ -16,11 +16,11 @@ from recsys.config import Config
 from recsys.errors import ConfigError
 from recsys.reporting.results import one_held_out
 from sweeps.pruners import build_pruner
-from sweeps.record import EarlierSweep, Numbers, SearchEnd, TestLook, TunedBaseline
+from sweeps.record import DEFAULT, EarlierSweep, Numbers, SearchEnd, TestLook, TunedBaseline
 from sweeps.settings import SweepSettings
 from sweeps.space import Space
 from sweeps.storage import Storage
-from sweeps.study import DEFAULT, ORIGIN, RETRY_OF, SweepStudy, load_kept, open_study
+from sweeps.study import ORIGIN, RETRY_OF, SweepStudy, load_kept, open_study
 from tracking.payload import main_metrics
 from tracking.processes import Owner
 

@@ -358,6 +358,16 @@ def test_a_grid_on_a_share_of_the_users_promotes_the_best_alone(open_sweep, work
     assert [trial.params for trial in high[1:]] == [trial.params for trial in ranked[:2]]
 
 
+def test_a_default_that_was_lost_on_the_share_is_compared_all_the_same(open_sweep, work):
+    session = open_sweep(user_share=0.5, n_trials=3, promoted=1)
+    share = session.stage("share")
+    share.lose(share.next_trial().number)
+    work(session, "share")
+    promote(session, share)
+    work(session)
+    assert agreement(session, share).n == 2
+
+
 def test_the_series_of_a_sweep_follow_the_order_in_which_trials_ended(open_sweep):
     settings = open_sweep().settings
     ended = [

@@ -50,6 +50,7 @@ def make_trial(number, rng, state="complete"):
         worker=f"worker-{number % 2}",
         started=start.isoformat(),
         ended=None if state == "running" else (start + timedelta(seconds=15)).isoformat(),
+        origin="default" if number == 0 else None,
         stop_reason="no gain in 3 epochs" if state == "complete" else "",
         error="out of <memory> & luck" if state == "failed" else None,
     )

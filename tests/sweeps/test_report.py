@@ -7,10 +7,10 @@ import pytest
 
 from recsys.evaluation.tables import Table
 from recsys.reporting.formatting import cells
-from sweeps.costs import default_trial, gains, savings, time_use
 from sweeps.finalists import ComparisonRules, Retraining, compare_finalists
 from sweeps.record import BaselineComparison, Comparison, RankAgreement, TestLook
 from sweeps.report import build_sweep_report, write_sweep_report
+from sweeps.summary import key_table
 from sweeps.tables import comparisons_table, short_names, sweep_tables
 
 MIXED = (*("complete",) * 12, "pruned", "pruned", "failed")
@@ -210,38 +210,55 @@ def test_tables_are_written_beside_the_report(make_sweep, tmp_path):
     assert {"trials", "best_trials", "failed_trials", "cost_per_point"} <= names
 
 
+def rows_of(record, name):
+    """Of a table whose first column says what stands in the second."""
+    return {row[0]: row[1] for row in sweep_tables(record)[name].rows}
+
+
 def test_pruned_trials_spare_what_completed_ones_train_longer(make_sweep):
     """Two trials pruned after 3 epochs, completed ones took 10, all could have taken 20."""
-    found = savings(make_sweep(MIXED))
-    assert (found.n_pruned, found.trained) == (2, 12 * 10 + 2 * 3)
-    assert (found.spared, found.at_most) == (2 * 7, 2 * 17)
-
-
-def test_what_pruning_spared_is_unknown_without_a_completed_trial(make_sweep):
-    assert savings(make_sweep(("pruned",))).spared is None
+    assert rows_of(make_sweep(MIXED), "epochs_spared") == {
+        "trials pruned": 2,
+        "epochs trained by all trials": 12 * 10 + 2 * 3,
+        "mean epochs of a completed trial": 10,
+        "epochs spared, against that mean": 2 * 7,
+        "epochs spared, at most": 2 * 17,
+    }
+    pruned = rows_of(make_sweep(("pruned",)), "epochs_spared")
+    assert "epochs spared, against that mean" not in pruned
+    assert "epochs_spared" not in sweep_tables(make_sweep())
 
 
 def test_overhead_is_a_share_of_the_time_of_trials(make_sweep):
-    used = time_use(make_sweep(MIXED))
-    assert used.share == pytest.approx(14 * 0.06 / (12 * 15 + 2 * 4.5))
-    assert used.median_overhead == pytest.approx(0.06)
+    """60 ms of 15 s for completed trials, of 4.5 s for pruned ones."""
+    share = 14 * 0.06 / (12 * 15 + 2 * 4.5)
+    assert (
+        f"{share * 100:.1f}% of the trials' time"
+        in sweep_tables(make_sweep(MIXED))["time_spent"].note
+    )
+    assert rows_of(make_sweep(MIXED), "time_spent")["overhead a trial, median"] == 60
 
 
 def test_each_improvement_costs_the_time_until_then(make_sweep):
     record = make_sweep()
-    found = gains(record)
-    assert [gain.value for gain in found] == sorted({gain.value for gain in found})
+    found = sweep_tables(record)["cost_per_point"].records()
+    values = [row["best NDCG@10"] for row in found]
+    assert values == sorted(set(values))
     last = found[-1]
-    assert last.spent == pytest.approx(15.0 * (last.trial + 1))
-    gained = last.value - record.trials[0].values[0]
-    assert last.seconds_a_point == pytest.approx(last.spent / (gained * 100))
+    assert last["seconds spent"] == pytest.approx(15.0 * (last["trial"] + 1))
+    gained = values[-1] - record.trials[0].values[0]
+    assert last["over the default"] == pytest.approx(gained)
+    assert last["seconds a point"] == pytest.approx(last["seconds spent"] / (gained * 100))
 
 
 def test_a_lost_default_is_the_trial_that_repeated_it(make_sweep):
-    first, *others = make_sweep(("failed", "complete", "complete")).trials
-    retry = dataclasses.replace(others[-1], retry_of=0)
-    record = make_sweep(trials=(first, others[0], retry))
-    assert default_trial(record) == retry
+    """Everywhere: in the key figures, too, and where no other trial was better."""
+    first, other, again = make_sweep(("failed", "complete", "complete")).trials
+    retry = dataclasses.replace(again, retry_of=0, origin="default", values=(0.9,))
+    record = make_sweep(trials=(first, other, retry))
+    assert record.default == retry
+    assert key_table(record).records()[0]["default"] == 0.9
+    assert "No trial was better than the default" in build_sweep_report(record).summary
 
 
 def test_settings_go_by_their_shortest_name_of_their_own(make_sweep):
@@ -263,15 +280,14 @@ def test_tables_survive_json(make_sweep):
 
 def test_where_the_time_went_adds_up_to_the_sweeps(make_sweep):
     parts = {"start-up": 12.5, "search": 200.0, "final run": 40.0}
-    table = sweep_tables(make_sweep(seconds=300.0, parts=parts))["time_spent"]
-    found = {name: value for name, value, _ in table.rows if name.startswith("of it ")}
-    assert found == {
+    rows = rows_of(make_sweep(seconds=300.0, parts=parts), "time_spent")
+    assert {name: value for name, value in rows.items() if name.startswith("of it ")} == {
         "of it start-up": 12.5,
         "of it search": 200.0,
         "of it final run": 40.0,
         "of it the rest": 47.5,
     }
-    assert "of it the rest" not in {row[0] for row in sweep_tables(make_sweep())["time_spent"].rows}
+    assert "of it the rest" not in rows_of(make_sweep(), "time_spent")
 
 
 def test_a_default_of_zero_under_a_logarithmic_range_has_a_report(make_sweep, tmp_path):

@@ -8,12 +8,11 @@ from optuna.trial import TrialState
 
 from recsys.errors import ConfigError
 from sweeps.pruners import build_pruner
-from sweeps.record import Constraint, Objective
+from sweeps.record import DEFAULT, Constraint, Objective
 from sweeps.settings import SweepSettings, build_settings
 from sweeps.space import Space
 from sweeps.storage import open_storage
 from sweeps.study import (
-    DEFAULT,
     ENDED,
     ERROR,
     MOST_EARLY_FAILURES,
