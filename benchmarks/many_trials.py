@@ -29,7 +29,8 @@ from sweeps.record import Objective
 from sweeps.settings import SweepSettings, build_settings
 from sweeps.space import Space
 from sweeps.storage import open_storage
-from sweeps.study import END, Notes, SweepStudy, open_study
+from sweeps.study import SweepStudy, open_study
+from sweeps.trials import END, Notes
 
 SPACE = {
     "training.learning_rate": {"float": [1e-4, 1e-1], "log": True},
@@ -76,7 +77,7 @@ def _measure(n_trials: int, given: argparse.Namespace, folder: str) -> str:
         name: statistics.median(step[name] for step in steps)
         for name in ("ask", "draw", "epoch", "end")
     }
-    recorded, _ = _timed(lambda: list(study.records([])))
+    recorded, _ = _timed(lambda: list(study.records()))
     cells = " ".join(f"{name} {value:,.1f} ms," for name, value in parts.items())
     return (
         f"open {opened:,.0f} ms; a trial: {cells} look {looked:,.1f} ms, records {recorded:,.0f} "

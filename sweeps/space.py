@@ -188,12 +188,8 @@ class Space:
                     settings[name] = params[dimension.name]
         return settings
 
-    def labels(self, params: Mapping[str, Value]) -> Params:
-        """The values as Optuna keeps them."""
-        return {name: label(value) for name, value in params.items()}
-
     def values(self, labels: Mapping[str, Value]) -> Params:
-        """The values that Optuna keeps under these labels; the inverse of :meth:`labels`."""
+        """The values that Optuna keeps under these labels."""
         return {
             dimension.name: dimension.value(labels[dimension.name])
             for dimension in self.dimensions

@@ -1,7 +1,6 @@
 """A study whose trials any number of processes ask for, end, lose and run again.
 
-Of each trial the study keeps two notes: one when it begins (which process runs it) and one when it
-ends. A trial that ended without the second lost its process, or was interrupted: it is marked as
+A trial that ended without its last note lost its process, or was interrupted: it is marked as
 failed and its configuration queued again. So nothing that any process does alone must be done for
 the study to be whole.
 """
@@ -26,63 +25,50 @@ from recsys.addresses import without_password
 from recsys.errors import ConfigError
 from sweeps.ending import UNLIMITED, Forecast, Limits, busy_seconds
 from sweeps.journal import SURPLUS
-from sweeps.record import DEFAULT, LOST, Constraint, EndReason, Numbers, SearchEnd, TrialRecord
+from sweeps.record import DEFAULT, EndReason, SearchEnd, TrialRecord
 from sweeps.samplers import build_sampler
 from sweeps.settings import SweepSettings
-from sweeps.space import Params, Space
+from sweeps.space import Params, Space, label
 from sweeps.storage import Storage
+from sweeps.trials import (
+    BEGIN,
+    END,
+    RETRY_OF,
+    STATES,
+    Notes,
+    holders,
+    is_extra,
+    is_lost,
+    is_surplus,
+    n_retries,
+    place_of,
+    trial_record,
+)
 
 MOST_RETRIES = 2
 MOST_EARLY_FAILURES = 5
-BEGIN, END = "begin", "end"
-RETRY_OF, ORIGIN = "retry_of", "origin"
 SETTINGS_KEY = "settings"
 ENDED, ERROR = "ended", "difference_error"
-_HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-_STATES: dict[TrialState, Literal["complete", "pruned", "failed", "running"]] = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-}
-_OPTUNA_STATES = {word: state for state, word in _STATES.items()}
+_OPTUNA_STATES = {word: state for state, word in STATES.items()}
 
 
 class Stopwatch:
-    """Adds up the wall time of all blocks within ``with stopwatch:``; they may be nested."""
+    """Adds up the wall time of all blocks within ``with stopwatch:``."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._started = 0.0
-        self._depth = 0
 
     def __enter__(self) -> None:
-        if self._depth == 0:
-            self._started = time.perf_counter()
-        self._depth += 1
+        self._started = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-        if self._depth == 0:
-            self.seconds += time.perf_counter() - self._started
+        self.seconds += time.perf_counter() - self._started
 
     def take(self) -> float:
         """The seconds so far; it starts again from none."""
         seconds, self.seconds = self.seconds, 0.0
         return seconds
-
-
-@dataclass
-class Notes:
-    """What is known of a trial when it ends, as in its :class:`TrialRecord`."""
-
-    metrics: Numbers = field(default_factory=dict)
-    epochs: int = 0
-    planned_epochs: int | None = None
-    seconds: float = 0.0
-    overhead_seconds: float = 0.0
-    stop_reason: str = ""
-    error: str | None = None
 
 
 @dataclass(eq=False)
@@ -91,7 +77,7 @@ class SweepStudy:
 
     study: optuna.Study
     storage: Storage
-    space: Space | None  # what its trials draw from; None where each is queued with what it needs
+    space: Space  # what its trials draw from; without a dimension for finalists
     limit: int  # how many trials it may have
     limits: Limits  # what may end it besides
     defaults: Params = field(default_factory=dict)  # the default configuration's, for its record
@@ -101,6 +87,11 @@ class SweepStudy:
     def name(self) -> str:
         """The study's name."""
         return self.study.study_name
+
+    @property
+    def is_of_finalists(self) -> bool:
+        """Whether its trials draw nothing: each was queued with the settings that it needs."""
+        return not self.space.dimensions
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number."""
@@ -118,7 +109,7 @@ class SweepStudy:
 
     def queue(self, params: Params, **notes: Any) -> None:
         """Queue a trial with given values, drawn no more; ``notes`` stay with it."""
-        labels = params if self.space is None else self.space.labels(params)
+        labels = {name: label(value) for name, value in params.items()}
         self.study.enqueue_trial(labels, user_attrs=notes)
 
     def next_trial(self) -> optuna.Trial | None:
@@ -127,7 +118,7 @@ class SweepStudy:
             if self.n_free() <= 0 or self._is_hopeless() or self._ends_in_noise():
                 return None
             trial = self._ask()
-            if self._is_surplus(trial.number):
+            if is_surplus(self.trials(), trial.number, self.limit):
                 trial.set_user_attr(SURPLUS, True)
                 self.study.tell(trial, state=TrialState.FAIL)
                 return None
@@ -137,21 +128,19 @@ class SweepStudy:
         """Say who runs a trial; gives its values, drawn now."""
         with self.stopwatch:
             trial.set_user_attr(BEGIN, dict(note))
-            if self.space is None:
-                return {}
             return self.space.suggest(trial, only=trial.user_attrs.get(DEFAULT))
 
     def n_free(self) -> int:
         """Places that no trial holds yet, queued ones left out; none where the search ended."""
-        return 0 if self.end_so_far() else self.limit - len(_held(self.trials()))
+        return 0 if self.end_so_far() else self.limit - len(holders(self.trials()))
 
     def n_configurations(self) -> int:
         """How many were queued or drawn; one that is run again counts once."""
-        return sum(not _is_extra(trial) for trial in self.trials())
+        return sum(not is_extra(trial) for trial in self.trials())
 
     def is_done(self) -> bool:
         """Whether every place is held by a trial that ended, or the search ended before."""
-        held, end = _held(self.trials()), self.end_so_far()
+        held, end = holders(self.trials()), self.end_so_far()
         ended = sum(trial.state.is_finished() for trial in held)
         if end is not None:  # what runs is awaited only where nothing presses
             return end.why != "noise" or ended == len(held)
@@ -196,26 +185,21 @@ class SweepStudy:
         """Wall time in which trials ran, those left out that were interrupted."""
         now = datetime.now(UTC)
         return busy_seconds(
-            (start.astimezone(UTC).timestamp(), (end or now).astimezone(UTC).timestamp())
-            for start, end in (
-                (trial.datetime_start, trial.datetime_complete)
-                for trial in self.trials()
-                if not _is_lost(trial)
-            )
-            if start is not None
+            (trial.datetime_start.timestamp(), (trial.datetime_complete or now).timestamp())
+            for trial in self.trials()
+            if trial.datetime_start is not None and not is_lost(trial)
         )
 
     def n_left(self) -> int:
         """Trials that are still to begin, estimated where time bounds them."""
         trials = self.trials()
-        n_ended = sum(trial.state.is_finished() for trial in _held(trials))
+        n_ended = sum(trial.state.is_finished() for trial in holders(trials))
         left = self.limits.left(n_ended, self.limit, self.spent_seconds())
         return max(0, left - sum(trial.state == TrialState.RUNNING for trial in trials))
 
     def forecast(self, *, learned: bool = False) -> Forecast | None:
         """What to expect of the trials that remain; None where too few values are known."""
-        records = self.records(self.limits.constraints)
-        return self.limits.forecast(records, self.n_left(), learned=learned)
+        return self.limits.forecast(self.records(), self.n_left(), learned=learned)
 
     def _ends_in_noise(self) -> bool:
         """Whether finalists could not tell from chance what is still to be gained; kept."""
@@ -232,11 +216,11 @@ class SweepStudy:
         return True
 
     def _end(self, why: EndReason) -> SearchEnd:
-        held = _held(self.trials())
+        held = holders(self.trials())
         seconds = self.limits.seconds
         return SearchEnd(
             why=why,
-            n_trials=sum(trial.state.is_finished() and not _is_lost(trial) for trial in held),
+            n_trials=sum(trial.state.is_finished() and not is_lost(trial) for trial in held),
             limit=self.limit if self.limit < UNLIMITED else None,
             hours=None if seconds is None else seconds / 3600,
         )
@@ -247,20 +231,9 @@ class SweepStudy:
             warnings.filterwarnings("ignore", "Heartbeat of storage", UserWarning)
             return self.study.ask()
 
-    def _is_surplus(self, number: int) -> bool:
-        """Whether two processes asked for one place at once, or queued one retry twice."""
-        trials = self.trials()
-        earlier = [trial for trial in _held(trials) if trial.number < number]
-        if len(earlier) >= self.limit:
-            return True
-        original = trials[number].user_attrs.get(RETRY_OF)
-        return original is not None and any(
-            trial.user_attrs.get(RETRY_OF) == original for trial in trials[:number]
-        )
-
     def _is_hopeless(self) -> bool:
         """Whether so many trials failed and none did not that the others would fail too."""
-        held = [trial for trial in _held(self.trials()) if trial.state.is_finished()]
+        held = [trial for trial in holders(self.trials()) if trial.state.is_finished()]
         return len(held) >= MOST_EARLY_FAILURES and all(
             trial.state == TrialState.FAIL for trial in held
         )
@@ -279,12 +252,10 @@ class SweepStudy:
             trial.report(value, epoch)
             return trial.should_prune()
 
-    def constrain(
-        self, trial: optuna.Trial, rules: Sequence[Constraint], metrics: Mapping[str, float | None]
-    ) -> None:
+    def constrain(self, trial: optuna.Trial, metrics: Mapping[str, float | None]) -> None:
         """Tell the sampler by how much the trial breaks each rule; kept rules are 0 or less."""
         with self.stopwatch:
-            for rule in rules:
+            for rule in self.limits.constraints:
                 value = metrics.get(rule.metric)
                 if value is not None and rule.maximum is not None:
                     trial.set_constraint(f"{rule.metric}<=", value - rule.maximum)
@@ -324,7 +295,7 @@ class SweepStudy:
         if running and self.storage.has_heartbeat:
             self.storage.fail_silent(self.study)
             now, known = self.trials(), {trial.number for trial in lost}
-            silent = [trial for trial in running if _is_lost(now[trial.number])]
+            silent = [trial for trial in running if is_lost(now[trial.number])]
             lost += [trial for trial in silent if trial.number not in known]
         self.queue_lost()
         return lost
@@ -336,9 +307,9 @@ class SweepStudy:
             repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
             for trial in trials:
                 if (
-                    _is_lost(trial)
+                    is_lost(trial)
                     and trial.number not in repeated
-                    and _retries(trial, trials) < MOST_RETRIES
+                    and n_retries(trial, trials) < MOST_RETRIES
                 ):
                     notes = {k: v for k, v in trial.user_attrs.items() if k not in (BEGIN, END)}
                     drawn = trial.system_attrs.get("fixed_params", {}) | trial.params
@@ -348,60 +319,25 @@ class SweepStudy:
 
     def values_of(self, trial: FrozenTrial) -> Params:
         """What the trial drew."""
-        return dict(trial.params) if self.space is None else self.space.values(trial.params)
+        return self.space.values(trial.params)
 
-    def _is_whole(self, trial: FrozenTrial) -> bool:
-        only = trial.user_attrs.get(DEFAULT)
-        return self.space is None or self.space.is_whole(self.values_of(trial), only)
-
-    def records(
-        self, rules: Sequence[Constraint], *, share_of_users: float = 1.0
-    ) -> tuple[TrialRecord, ...]:
+    def records(self, *, share_of_users: float = 1.0) -> tuple[TrialRecord, ...]:
         """All trials that ever began, but those that two processes began at once."""
         return tuple(
-            self._record(trial, rules, share_of_users)
+            self._record(trial, share_of_users)
             for trial in self.trials()
-            if trial.state in _STATES and SURPLUS not in trial.user_attrs
+            if trial.state in STATES and SURPLUS not in trial.user_attrs
         )
 
-    def _record(
-        self, trial: FrozenTrial, rules: Sequence[Constraint], share_of_users: float
-    ) -> TrialRecord:
-        begin = trial.user_attrs.get(BEGIN, {})
-        kept = trial.user_attrs.get(END, {})
-        notes = {name: kept[name] for name in Notes.__dataclass_fields__ if name in kept}
-        notes.setdefault("epochs", len(trial.intermediate_values))
-        state, values = _STATES[trial.state], trial.values
-        if _is_lost(trial):
-            notes["error"] = LOST
-        if state == "complete" and not self._is_whole(trial):
-            state, values = "failed", None
-            notes["error"] = "the storage lost a part of what it drew"
-        metrics = notes.get("metrics", {})
-        return TrialRecord(
-            number=trial.number,
-            state=state,
-            params=self.defaults if DEFAULT in trial.user_attrs else self.values_of(trial),
-            values=tuple(values) if values is not None and state == "complete" else None,
-            constraints={rule.metric: metrics.get(rule.metric) for rule in rules},
-            intermediate=dict(trial.intermediate_values),
-            worker=begin.get("worker"),
-            started=_iso(trial.datetime_start),
-            ended=_iso(trial.datetime_complete),
-            retry_of=trial.user_attrs.get(RETRY_OF),
-            origin=_origin(trial),
+    def _record(self, trial: FrozenTrial, share_of_users: float) -> TrialRecord:
+        drawn, only = self.values_of(trial), trial.user_attrs.get(DEFAULT)
+        return trial_record(
+            trial,
+            drawn if only is None else self.defaults,
+            self.limits.constraints,
+            is_whole=self.space.is_whole(drawn, only),
             share_of_users=share_of_users,
-            mlflow_run_id=begin.get("run_id"),
-            **notes,
         )
-
-
-def _origin(trial: FrozenTrial) -> str | None:
-    """Where the settings of a trial are from; None where they were drawn."""
-    notes = trial.user_attrs
-    if {"trial", "seed"} <= notes.keys():  # a finalist
-        return f"trial {notes['trial']} seed {notes['seed']}"
-    return DEFAULT if DEFAULT in notes else notes.get(ORIGIN)
 
 
 def open_study(
@@ -409,7 +345,7 @@ def open_study(
     name: str,
     settings: SweepSettings,
     *,
-    space: Space | None,
+    space: Space,
     pruner: BasePruner,
     limit: int,
     defaults: Params | None = None,
@@ -438,7 +374,7 @@ def open_study(
             f"but it was made by another program to {found}; give another --name"
         )
     study.sampler = build_sampler(
-        settings, lambda trial: _place(trial, study.get_trials(deepcopy=False))
+        settings, lambda trial: place_of(trial, study.get_trials(deepcopy=False))
     )
     return SweepStudy(study, storage, space, limit, settings.limits, defaults or {})
 
@@ -460,50 +396,3 @@ def load_kept(storage: Storage, name: str) -> dict[str, Any]:
     if SETTINGS_KEY not in study.user_attrs:
         raise ConfigError(f"the study '{name}' was not made by a sweep")
     return study.user_attrs
-
-
-def _held(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that hold a place: all but those queued, repeated by another, or in surplus."""
-    repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
-    return [
-        trial
-        for trial in trials
-        if trial.state in _HOLDS_A_PLACE
-        or (
-            trial.state == TrialState.FAIL
-            and trial.number not in repeated
-            and SURPLUS not in trial.user_attrs
-        )
-    ]
-
-
-def _is_lost(trial: FrozenTrial) -> bool:
-    marks = trial.user_attrs
-    return trial.state == TrialState.FAIL and END not in marks and SURPLUS not in marks
-
-
-def _retries(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """How often the trial's configuration has been queued again."""
-    count, original = 0, trial.user_attrs.get(RETRY_OF)
-    while original is not None:
-        count, original = count + 1, trials[original].user_attrs.get(RETRY_OF)
-    return count
-
-
-def _place(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """The place of a trial among the study's configurations: a retry has that of the original.
-
-    Trials beyond ``trial`` do not count, so that it is the same whenever it is asked for.
-    """
-    number = trial.number
-    while (original := trials[number].user_attrs.get(RETRY_OF)) is not None:
-        number = original
-    return sum(not _is_extra(each) for each in trials[:number])
-
-
-def _is_extra(trial: FrozenTrial) -> bool:
-    return RETRY_OF in trial.user_attrs or SURPLUS in trial.user_attrs
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).isoformat()

@@ -151,7 +151,7 @@ def _ended(session: Session) -> Iterator[EndedTrial]:
             continue
         study = session.stage(stage)
         by_number = {trial.number: trial for trial in study.trials()}
-        for record in session.trials(study):
+        for record in study.records():
             if record.state != "running" and not record.is_lost:
                 yield _told(session, stage, study, record, by_number[record.number])
 

@@ -13,7 +13,8 @@ from sweeps.importances import importances_of
 from sweeps.record import DEFAULT, RECORD_FILE, EarlierSweep, SweepRecord
 from sweeps.space import Params, Space
 from sweeps.start import START
-from sweeps.study import ORIGIN, RETRY_OF, SweepStudy
+from sweeps.study import SweepStudy
+from sweeps.trials import ORIGIN, RETRY_OF
 from tracking.run_list import sweep_directories
 from tracking.store import resolve_uri
 
@@ -23,7 +24,6 @@ WARM_TRIALS = 3
 
 def queue_first(session: Session, study: SweepStudy) -> int:
     """Queue what comes first, unless it was; gives how many configurations there are."""
-    assert study.space is not None
     # all is read before anything is queued: a sweep that is stopped here begins anew
     points = [] if study.trials() else _first(session, study.space)
     n_known = queue_default(session, study)
@@ -34,7 +34,6 @@ def queue_first(session: Session, study: SweepStudy) -> int:
 
 def queue_default(session: Session, study: SweepStudy) -> int:
     """Queue the default configuration as trial 0; gives how many configurations there are."""
-    assert study.space is not None
     n_known = sum(RETRY_OF not in trial.user_attrs for trial in study.trials())
     if n_known == 0:
         params = study.space.within(flatten(session.base.model_dump(mode="json")))

@@ -35,8 +35,9 @@ from sweeps.agreement import rank_agreement
 from sweeps.ending import UNLIMITED
 from sweeps.finalists import DEFAULT_TRIAL
 from sweeps.record import RankAgreement, SweepRecord, SweepStatus
-from sweeps.study import BEGIN, ERROR, ORIGIN, SweepStudy
+from sweeps.study import ERROR, SweepStudy
 from sweeps.summary import outlook, why_ended
+from sweeps.trials import BEGIN, ORIGIN
 from tracking.processes import Life
 
 POLL_SECONDS = 0.25
@@ -138,11 +139,11 @@ def run_stage(
     tracked = session.tracked
     with held():
         pool = session.new_pool(session, stage)
-    with session.console.trials(title, session.settings.objectives, session.trials(study)), pool:
+    with session.console.trials(title, session.settings.objectives, study.records()), pool:
         mend(session, study)
         deliver_trials(session)  # what the store missed while it was away
         for _ in _supervise(session, study, pool, asked):
-            trials = session.trials(study)
+            trials = study.records()
             outlook = "" if stage == "finalists" else _outlook(study)
             session.console.show(trials, study.limit, outlook)
             if stage == "search":
@@ -248,7 +249,7 @@ def promote(session: Session, share: SweepStudy) -> None:
     if study.trials():
         session.set_limit("search", study, study.n_configurations())
         return
-    trials = session.trials(share, session.settings.user_share or 1.0)
+    trials = share.records(share_of_users=session.settings.user_share or 1.0)
     ranked = dataclasses.replace(session.record("running"), trials=trials).ranked()
     chosen = [trial for trial in ranked if not trial.is_default][: session.settings.promoted]
     queue_default(session, study)
@@ -262,7 +263,7 @@ def agreement(session: Session, share: SweepStudy) -> RankAgreement:
     """How alike both fidelities rank the configurations that were run on both."""
     main = session.main
     origins = {t.number: t.user_attrs.get("promoted_from", DEFAULT_TRIAL) for t in main.trials()}
-    cheap, full = session.trials(share), session.trials(main)
+    cheap, full = share.records(), main.records()
     low = {DEFAULT_TRIAL if t.is_default else t.number: t.values[0] for t in cheap if t.values}
     high = {origins[t.number]: t.values[0] for t in full if t.values}
     return rank_agreement(

@@ -95,10 +95,6 @@ class Session:
         study.limit = limit
         self.keep(limits=self.state.limits | {stage: limit})
 
-    def trials(self, study: SweepStudy, share: float = 1.0) -> tuple[TrialRecord, ...]:
-        """The trials of a study; the default configuration shows its defaults."""
-        return study.records(self.settings.constraints, share_of_users=share)
-
     def record(self, status: SweepStatus, error: str | None = None) -> SweepRecord:
         """All that is known now."""
         settings, state = self.settings, self.state
@@ -118,7 +114,7 @@ class Session:
             workers=settings.workers,
             fingerprint=self.prepared.fingerprint,
             dataset=describe_dataset(self.prepared),
-            trials=self.trials(self.main),
+            trials=self.main.records(),
             baselines=state.baselines,
             tuned_baselines=state.tuned_baselines,
             versus_baseline=self.versus_baseline,

@@ -20,7 +20,8 @@ from sweeps.record import DEFAULT, EarlierSweep, Numbers, SearchEnd, TestLook, T
 from sweeps.settings import SweepSettings
 from sweeps.space import Space
 from sweeps.storage import Storage
-from sweeps.study import ORIGIN, RETRY_OF, SweepStudy, load_kept, open_study
+from sweeps.study import SweepStudy, load_kept, open_study
+from sweeps.trials import ORIGIN, RETRY_OF
 from tracking.payload import main_metrics
 from tracking.processes import Owner
 
@@ -135,7 +136,7 @@ def open_stage(
 
     Finalists are all queued with what they need, and none is pruned.
     """
-    space, defaults = None, {}
+    space, defaults = Space(()), {}
     if stage == "finalists" or (stage == "search" and settings.user_share is not None):
         settings = settings.model_copy(update={"hours": None, "stop": False})  # all are run
     if stage == "finalists":
@@ -175,14 +176,14 @@ def settings_of(
     study: SweepStudy, trial: optuna.Trial | FrozenTrial, params: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The dotted settings that a trial changes; those of the default configuration are none."""
-    if study.space is None:
+    if study.is_of_finalists:
         return dict(trial.user_attrs["settings"])
     return {} if DEFAULT in trial.user_attrs else study.space.settings(params)
 
 
 def title_of(study: SweepStudy, trial: optuna.Trial | FrozenTrial) -> str:
     """The name of a trial's run."""
-    if study.space is None:
+    if study.is_of_finalists:
         return f"finalist trial {trial.user_attrs['trial']} seed {trial.user_attrs['seed']}"
     return f"trial {trial.number}" + (" default" if DEFAULT in trial.user_attrs else "")
 
@@ -191,7 +192,7 @@ def tags_of(
     study: SweepStudy, trial: optuna.Trial | FrozenTrial, worker: str, *, is_share: bool
 ) -> dict[str, str]:
     """The tags of a trial's run that say which it is."""
-    stage = "finalists" if study.space is None else "search"
+    stage = "finalists" if study.is_of_finalists else "search"
     tags = {"bookends.stage": "share" if is_share else stage}
     tags |= {"optuna.study": study.name, "bookends.worker": worker}
     if RETRY_OF in trial.user_attrs:

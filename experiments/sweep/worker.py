@@ -53,7 +53,7 @@ from recsys.pipeline import build_trainer, model_vectors
 from recsys.training.trainer import EpochResult, Step, Trainer
 from sweeps.settings import COSTS
 from sweeps.storage import HEARTBEAT_SECONDS, Storage, open_storage
-from sweeps.study import Notes
+from sweeps.trials import Notes
 from tracking.processes import Owner
 from tracking.store import resolve_uri
 from tracking.sweep import TrialTracker, fetched_data
@@ -248,7 +248,7 @@ class Worker:
         config = trial_config(self._settings.base, settings, "base")
         if self._tracker is not None:
             resolved = flatten(config.model_dump(mode="json"))
-            names = settings or (() if self._study.space is None else self._study.space.names)
+            names = settings or self._study.space.names
             self._tracker.params({name: resolved[name] for name in names if name in resolved})
         return config
 
@@ -259,7 +259,7 @@ class Worker:
             BookendsError: an objective has no value.
         """
         prepared = self._data.of(config)
-        is_finalist = self._study.space is None
+        is_finalist = self._study.is_of_finalists
         metric = None if is_finalist else self._settings.pruning_metric
         notes.planned_epochs = config.training.num_epochs
 
@@ -281,7 +281,7 @@ class Worker:
             known = self._keep_finalist(trial, trainer, config) | known
             objectives = objectives[:1]
         else:
-            self._study.constrain(trial, self._settings.constraints, known)
+            self._study.constrain(trial, known)
         if is_pruned:
             notes.stop_reason = f"pruned after epoch {notes.epochs}"
             return None

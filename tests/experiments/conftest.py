@@ -123,7 +123,7 @@ def outcome():
     def of(session):
         return [
             (trial.number, trial.state, trial.params, trial.values, trial.intermediate)
-            for trial in session.trials(session.main)
+            for trial in session.main.records()
         ]
 
     return of

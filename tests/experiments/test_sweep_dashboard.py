@@ -56,7 +56,7 @@ def test_the_dashboard_lists_the_trials_of_a_sweep(open_sweep, work, dashboard):
     (study,) = ask("/api/studies")["study_summaries"]
     assert study["study_name"] == "seen"
     trials = ask(f"/api/studies/{study['study_id']}?after=0")["trials"]
-    ours = session.trials(session.main)
+    ours = session.main.records()
     assert [trial["number"] for trial in trials] == [trial.number for trial in ours]
     assert [trial["state"].lower() for trial in trials] == [trial.state for trial in ours]
     values = [trial["values"][0] for trial in trials if trial["state"] == "Complete"]

@@ -221,7 +221,7 @@ def test_pruned_and_failed_trials_are_told_apart_in_the_tracker(open_sweep, clie
         "pruned": ("KILLED", "PRUNED", "pruned"),
         "failed": ("FAILED", "FAIL", "failed"),
     }
-    records = session.trials(session.main)
+    records = session.main.records()
     assert {record.state for record in records} == set(wanted)
     for record in records:
         run = by_trial[record.number]
@@ -320,7 +320,7 @@ def test_of_a_sweep_that_was_killed_what_ended_is_sent_and_the_rest_ended(open_s
     session = open_sweep(tracking=True, n_trials=2)
     work(session)
     before = shown(client, session)
-    ids = [client.get_run(trial.mlflow_run_id) for trial in session.trials(session.main)]
+    ids = [client.get_run(trial.mlflow_run_id) for trial in session.main.records()]
     missed, lost = (run.info.run_id for run in ids)
     client.update_run(missed, "RUNNING")  # completed while the store was away
     dead = dataclasses.replace(Owner.current(), process_start="0")
@@ -358,16 +358,16 @@ def test_a_trial_whose_process_died_is_marked_in_the_study_and_in_the_tracker(
     )
     done = forked.run("-c", script, cwd=sweep_shop, env=environment)
     assert done.returncode == -9
-    assert [t.state for t in session.trials(session.main)] == ["running"]
+    assert [t.state for t in session.main.records()] == ["running"]
     mend(session, session.main)
-    (lost,) = session.trials(session.main)
+    (lost,) = session.main.records()
     assert (lost.state, lost.error) == ("failed", "its process was lost")
     run = client.get_run(lost.mlflow_run_id)
     assert run.info.status == "FAILED"
     assert run.data.tags["optuna.state"] == "FAIL"
     assert run.data.tags["bookends.status"] == "killed"
     assert work(session) == 2
-    retry = session.trials(session.main)[1]
+    retry = session.main.records()[1]
     assert retry.retry_of == 0 and retry.params == lost.params
 
 

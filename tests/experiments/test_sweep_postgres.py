@@ -60,7 +60,7 @@ def test_a_worker_joins_by_the_address_alone(postgres, sweep_shop, open_sweep, w
     done = bookends("sweep", "worker", "--study", "joined", "--storage", postgres("optuna"))
     assert done.returncode == 0, done.stderr
     assert "3 trials run" in done.stdout
-    workers = {trial.worker for trial in session.trials(session.main)}
+    workers = {trial.worker for trial in session.main.records()}
     assert len(workers) == 1 and all("worker-0" in name for name in workers)
 
 

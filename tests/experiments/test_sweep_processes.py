@@ -54,7 +54,7 @@ def whole(open_sweep, work):
     options = {"sampler": "random", "pruner": "none", "n_trials": N_TRIALS, "startup_trials": 10}
     session = open_sweep("--training.num_epochs", "20", name="whole", **options)
     work(session)
-    trials = session.trials(session.main)
+    trials = session.main.records()
     _never_stopped.update({key_of(trial): trial.values for trial in trials})
     return _never_stopped
 

@@ -82,7 +82,7 @@ def test_a_worker_far_away_runs_the_same_trials(
     far = open_sweep(name="far")
     far_away(far, serve(far)[0])
     assert outcome(far) == outcome(near)
-    assert {trial.worker for trial in far.trials(far.main)} == {"worker-0"}
+    assert {trial.worker for trial in far.main.records()} == {"worker-0"}
     assert arrived == {"one": "node-7"}
 
 
@@ -90,7 +90,7 @@ def test_a_study_in_a_database_is_reached_there(open_sweep, serve, far_away, tmp
     session = open_sweep(n_trials=2, storage=f"sqlite:///{tmp_path}/study.db")
     other = open_sweep(n_trials=2)  # what is served
     far_away(session, serve(other)[0], storage=session.storage.url)
-    assert [trial.state for trial in session.trials(session.main)] == ["complete"] * 2
+    assert [trial.state for trial in session.main.records()] == ["complete"] * 2
 
 
 def test_a_finalists_files_come_back(open_sweep, serve, far_away, work):
@@ -193,7 +193,7 @@ def test_a_space_that_varies_the_data_needs_its_files_everywhere(open_sweep, ser
     session = open_sweep(space=space, n_trials=3, sampler="grid")
     with pytest.raises(ArtifactError, match=r"/nowhere/books\.csv: .* must have this file"):
         far_away(session, serve(session)[0])
-    states = [trial.state for trial in session.trials(session.main)]
+    states = [trial.state for trial in session.main.records()]
     assert states == ["complete", "failed"]  # the default needs the study's data alone
     assert session.main.n_free() > 0  # the other one waits for a machine that has the file
 

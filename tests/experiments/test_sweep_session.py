@@ -72,7 +72,7 @@ def test_one_worker_and_one_seed_make_the_same_sweep(open_sweep, work, outcome):
 def test_the_default_configuration_is_trial_0(open_sweep, work):
     session = open_sweep(n_trials=1)
     work(session)
-    (default,) = session.trials(session.main)
+    (default,) = session.main.records()
     assert default.params == {
         "training.learning_rate": session.base.training.learning_rate,
         "training.warmup_steps": session.base.training.warmup_steps,
@@ -86,7 +86,7 @@ def test_the_default_is_run_even_where_the_space_does_not_hold_it(open_sweep, wo
     space = {"training.learning_rate": {"float": [0.1, 0.5]}}
     session = open_sweep(space=space, n_trials=2)
     work(session)
-    default, other = session.trials(session.main)
+    default, other = session.main.records()
     assert default.params == {"training.learning_rate": 0.02}
     assert other.params["training.learning_rate"] >= 0.1
 
@@ -205,7 +205,7 @@ def test_a_grid_ends_when_every_cell_was_run_once_and_goes_on_where_it_was(open_
     assert work(open_sweep(space=space, sampler="grid", n_trials=first)) == min(first, 5)
     session = open_sweep(sampler="grid", n_trials=50)
     assert work(session) == 5 - min(first, 5)
-    drawn = [t.params["training.warmup_steps"] for t in session.trials(session.main)]
+    drawn = [t.params["training.warmup_steps"] for t in session.main.records()]
     assert drawn[0] == 2 and sorted(drawn) == [1, 2, 3, 4, 5]
 
 
@@ -213,7 +213,7 @@ def test_a_cell_that_only_fills_in_a_default_is_not_run_beside_it(open_sweep, wo
     space = {"training.embedding_learning_rate": {"choice": [None, 0.05]}}
     session = open_sweep(space=space, sampler="grid", n_trials=9)
     work(session)
-    rates = [t.params["training.embedding_learning_rate"] for t in session.trials(session.main)]
+    rates = [t.params["training.embedding_learning_rate"] for t in session.main.records()]
     assert len(rates) == 2 and rates[1] == 0.05
 
 
@@ -221,7 +221,7 @@ def test_a_trial_that_fails_is_kept_with_its_reason_and_the_others_go_on(open_sw
     space = {"training.learning_rate": {"choice": [0.02, 1e300]}}
     session = open_sweep(space=space, sampler="grid", n_trials=9)
     work(session)
-    default, diverged = session.trials(session.main)
+    default, diverged = session.main.records()
     assert default.state == "complete"
     assert diverged.state == "failed" and diverged.error
 
@@ -233,7 +233,7 @@ def test_several_objectives_and_constraints_are_judged_together(open_sweep, work
         n_trials=4,
     )
     work(session)
-    for record in session.trials(session.main):
+    for record in session.main.records():
         assert record.values == (record.metrics["ndcg@10"], record.metrics["model_bytes"])
         assert record.constraints["coverage@10"] > 0
         assert session.record("running").is_feasible(record)
@@ -303,7 +303,7 @@ def test_an_interrupted_trial_is_queued_again(open_sweep, monkeypatch, work):
         patch.setattr(StopCheck, "check", check)
         with pytest.raises(Interrupted):
             work(session)
-    assert [t.state for t in session.trials(session.main)][-1] == "failed"
+    assert [t.state for t in session.main.records()][-1] == "failed"
     assert work(session) >= 1
     record = session.record("running")
     assert len(record.in_state("complete")) == 3
@@ -334,8 +334,8 @@ def test_a_share_of_the_users_first_and_the_best_on_all(open_sweep, work, monkey
     assert session.n_ended == 9
     whole = len(session.prepared.train)  # all users have equally many interactions
     assert seen == [whole // 2] * 6 + [whole] * 3
-    low = session.trials(share, 0.5)
-    high = session.trials(session.main)
+    low = share.records(share_of_users=0.5)
+    high = session.main.records()
     ranked = sorted(low[1:], key=lambda t: (-t.values[0] if t.values else 1.0, t.number))
     assert [t.params for t in high] == [low[0].params, ranked[0].params, ranked[1].params]
     found = agreement(session, share)
@@ -353,7 +353,7 @@ def test_a_grid_on_a_share_of_the_users_promotes_the_best_alone(open_sweep, work
         promote(again, share)
         assert again.main.limit == again.state.limits["search"] == 3
     assert work(session) == 3
-    low, high = session.trials(share), session.trials(session.main)
+    low, high = share.records(), session.main.records()
     ranked = sorted(low[1:], key=lambda trial: (-trial.values[0], trial.number))
     assert [trial.params for trial in high[1:]] == [trial.params for trial in ranked[:2]]
 

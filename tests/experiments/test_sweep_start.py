@@ -10,7 +10,7 @@ POINTS = [{RATE: 0.03, STEPS: 1}, {STEPS: 4}]
 
 
 def run_by(session):
-    return session.trials(session.main)
+    return session.main.records()
 
 
 def test_starting_points_are_run_after_the_default_and_once(open_sweep, work, space):

@@ -25,7 +25,7 @@ def earlier(open_sweep, work):
 
 
 def run_by(session):
-    return [trial.params for trial in session.trials(session.main)]
+    return [trial.params for trial in session.main.records()]
 
 
 def test_the_best_of_an_earlier_sweep_are_run_after_the_default(open_sweep, work, earlier):
@@ -75,7 +75,7 @@ def test_a_sweep_does_not_repeat_the_draws_of_the_one_that_it_starts_from(
     plain, started = open_sweep(name="plain", **again), open_sweep(name="warm", **again, **warm)
     for session in (plain, started):
         work(session)
-    drawn = [trial.params for trial in started.trials(started.main) if trial.origin is None]
+    drawn = [trial.params for trial in started.main.records() if trial.origin is None]
     assert drawn and not [params for params in drawn if params in earlier[1]]
     assert sorted(map(str, run_by(plain))) == sorted(map(str, earlier[1]))
 

@@ -17,12 +17,11 @@ from sweeps.study import (
     ERROR,
     MOST_EARLY_FAILURES,
     MOST_RETRIES,
-    RETRY_OF,
     SETTINGS_KEY,
-    Notes,
     load_kept,
     open_study,
 )
+from sweeps.trials import RETRY_OF, Notes
 
 SPACE = {
     "x": {"float": [0.0, 1.0]},
@@ -86,7 +85,7 @@ def test_a_trial_that_completed_without_all_that_it_drew_counts_as_failed(studie
     trial.suggest_float("x", 0.0, 1.0)
     study.end(trial, "complete", NOTES, [0.5])
     run_one(study)
-    records = study.records(())
+    records = study.records()
     assert [record.state for record in records] == ["failed", "complete"]
     assert records[0].values is None
 
@@ -107,10 +106,10 @@ def test_the_default_is_trial_0_and_draws_nothing(studies):
 
 
 def test_a_finalist_is_recorded_with_the_trial_and_seed_that_it_trains(studies):
-    study = dataclasses.replace(studies(), space=None)
+    study = dataclasses.replace(studies(), space=Space(()))
     study.queue({}, trial=5, seed=2, settings={})
     begun(study)
-    assert [record.origin for record in study.records(())] == ["trial 5 seed 2"]
+    assert [record.origin for record in study.records()] == ["trial 5 seed 2"]
 
 
 def run_all(study):
@@ -212,7 +211,7 @@ def test_a_trial_that_failed_by_itself_holds_its_place(studies):
     study.end(trial, "failed", NOTES)
     run_one(study)
     assert study.next_trial() is None and study.is_done()
-    assert [record.state for record in study.records(())] == ["failed", "complete"]
+    assert [record.state for record in study.records()] == ["failed", "complete"]
 
 
 def test_a_study_in_which_everything_fails_ends_early(studies):
@@ -231,7 +230,7 @@ def test_two_workers_that_ask_for_the_last_place_get_it_once(studies, monkeypatc
     assert second.next_trial() is None
     first.begin(trial, {})
     first.end(trial, "complete", NOTES, [0.5])
-    assert len(first.records(())) == 1 and first.is_done()
+    assert len(first.records()) == 1 and first.is_done()
 
 
 def test_a_retry_that_was_queued_twice_is_run_once(studies):
@@ -242,7 +241,7 @@ def test_a_retry_that_was_queued_twice_is_run_once(studies):
     values = []
     while (params := run_one(studies(limit=2))) is not None or not studies(limit=2).is_done():
         values.append(params)
-    assert len(studies(limit=2).records(())) == 3  # the lost one, its retry, and another
+    assert len(studies(limit=2).records()) == 3  # the lost one, its retry, and another
 
 
 def test_only_trials_whose_process_is_gone_are_lost(studies):
@@ -263,7 +262,7 @@ def test_hopeless_trials_are_pruned_at_their_epochs(studies):
     trial = begun(study)
     assert [study.report(trial, epoch, 0.1) for epoch in (1, 2)] == [False, True]
     study.end(trial, "pruned", NOTES)
-    record = study.records(())[2]
+    record = study.records()[2]
     assert (record.state, record.values, record.intermediate) == ("pruned", None, {1: 0.1, 2: 0.1})
 
 
@@ -304,7 +303,7 @@ def test_a_broken_constraint_leaves_a_trial_infeasible(studies):
     study = studies(constraints=rules, limit=3)
     for x, cost in ((0.9, 3.0), (0.4, 1.0), (0.3, 1.0)):
         trial = begun(study)
-        study.constrain(trial, rules, {"cost": cost, "cover": 0.7})
+        study.constrain(trial, {"cost": cost, "cover": 0.7})
         study.end(trial, "complete", NOTES, [x])
     assert study.study.best_trial.value == 0.4
     assert study.study.best_trial.constraints == pytest.approx({"cost<=": -1.0, "cover>=": -0.2})
@@ -325,11 +324,11 @@ def test_joining_a_study_that_is_not_there_names_those_that_are(studies):
 
 
 def test_a_record_says_what_is_known_of_a_trial(studies):
-    study = studies()
+    study = studies(constraints=[Constraint("m", minimum=0.1)])
     trial = study.next_trial()
     study.begin(trial, {"worker": "worker-3", "run_id": "abc"})
     study.end(trial, "complete", NOTES, [0.25])
-    (record,) = study.records((Constraint("m", minimum=0.1),), share_of_users=0.5)
+    (record,) = study.records(share_of_users=0.5)
     assert (record.worker, record.mlflow_run_id) == ("worker-3", "abc")
     assert (record.values, record.metrics, record.constraints) == ((0.25,), {"m": 0.5}, {"m": 0.5})
     assert (record.epochs, record.planned_epochs, record.share_of_users) == (2, 3, 0.5)

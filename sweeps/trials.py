@@ -1,0 +1,152 @@
+"""What a study keeps of its trials, and which of them hold a place.
+
+Of each trial there are two notes: one from when it began (which process runs it) and one from when
+it ended. One that ended without the second lost its process, or was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from sweeps.journal import SURPLUS
+from sweeps.record import DEFAULT, LOST, Constraint, Numbers, TrialRecord
+from sweeps.space import Params
+
+BEGIN, END = "begin", "end"
+RETRY_OF, ORIGIN = "retry_of", "origin"
+STATES: dict[TrialState, Literal["complete", "pruned", "failed", "running"]] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+_HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+
+
+@dataclass
+class Notes:
+    """What is known of a trial when it ends, as in its :class:`TrialRecord`."""
+
+    metrics: Numbers = field(default_factory=dict)
+    epochs: int = 0
+    planned_epochs: int | None = None
+    seconds: float = 0.0
+    overhead_seconds: float = 0.0
+    stop_reason: str = ""
+    error: str | None = None
+
+
+def holders(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that hold a place: all but those queued, repeated by another, or in surplus."""
+    repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    return [
+        trial
+        for trial in trials
+        if trial.state in _HOLDS_A_PLACE
+        or (
+            trial.state == TrialState.FAIL
+            and trial.number not in repeated
+            and SURPLUS not in trial.user_attrs
+        )
+    ]
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Whether its process was lost, or it was interrupted."""
+    marks = trial.user_attrs
+    return trial.state == TrialState.FAIL and END not in marks and SURPLUS not in marks
+
+
+def is_surplus(trials: Sequence[FrozenTrial], number: int, limit: int) -> bool:
+    """Whether two processes asked for one place at once, or queued one retry twice."""
+    if len([trial for trial in holders(trials) if trial.number < number]) >= limit:
+        return True
+    original = trials[number].user_attrs.get(RETRY_OF)
+    return original is not None and any(
+        trial.user_attrs.get(RETRY_OF) == original for trial in trials[:number]
+    )
+
+
+def n_retries(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """How often the trial's configuration has been queued again."""
+    count, original = 0, trial.user_attrs.get(RETRY_OF)
+    while original is not None:
+        count, original = count + 1, trials[original].user_attrs.get(RETRY_OF)
+    return count
+
+
+def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """The place of a trial among the study's configurations: a retry has that of the original.
+
+    Trials beyond ``trial`` do not count, so that it is the same whenever it is asked for.
+    """
+    number = trial.number
+    while (original := trials[number].user_attrs.get(RETRY_OF)) is not None:
+        number = original
+    return sum(not is_extra(each) for each in trials[:number])
+
+
+def is_extra(trial: FrozenTrial) -> bool:
+    """Whether it is no configuration of its own."""
+    return RETRY_OF in trial.user_attrs or SURPLUS in trial.user_attrs
+
+
+def trial_record(
+    trial: FrozenTrial,
+    params: Params,
+    rules: Sequence[Constraint],
+    *,
+    is_whole: bool,
+    share_of_users: float,
+) -> TrialRecord:
+    """The record of a trial that began.
+
+    Args:
+        trial: of a study.
+        params: what it drew.
+        rules: whose measures it shows.
+        is_whole: whether the study holds all that it drew.
+        share_of_users: that it is trained on.
+    """
+    begin = trial.user_attrs.get(BEGIN, {})
+    notes = {"epochs": len(trial.intermediate_values)} | trial.user_attrs.get(END, {})
+    state, values = STATES[trial.state], trial.values
+    if is_lost(trial):
+        notes["error"] = LOST
+    if state == "complete" and not is_whole:
+        state = "failed"
+        notes["error"] = "the storage lost a part of what it drew"
+    metrics = notes.get("metrics", {})
+    return TrialRecord(
+        number=trial.number,
+        state=state,
+        params=params,
+        values=tuple(values) if values is not None and state == "complete" else None,
+        constraints={rule.metric: metrics.get(rule.metric) for rule in rules},
+        intermediate=dict(trial.intermediate_values),
+        worker=begin.get("worker"),
+        started=_iso(trial.datetime_start),
+        ended=_iso(trial.datetime_complete),
+        retry_of=trial.user_attrs.get(RETRY_OF),
+        origin=_origin(trial),
+        share_of_users=share_of_users,
+        mlflow_run_id=begin.get("run_id"),
+        **notes,
+    )
+
+
+def _origin(trial: FrozenTrial) -> str | None:
+    """Where the settings of a trial are from; None where they were drawn."""
+    notes = trial.user_attrs
+    if {"trial", "seed"} <= notes.keys():  # a finalist
+        return f"trial {notes['trial']} seed {notes['seed']}"
+    return DEFAULT if DEFAULT in notes else notes.get(ORIGIN)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat()
