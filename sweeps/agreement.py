@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import scipy
 
-from sweeps.record import RankAgreement
+from sweeps.findings import RankAgreement
 
 FEWEST = 3
 CLOSE, LOOSE = 0.7, 0.4

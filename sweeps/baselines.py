@@ -28,8 +28,15 @@ from recsys.config import BaselineName
 from recsys.evaluation.significance import compare
 from recsys.reporting.formatting import chance, interval, number
 from sweeps.finalists import USER, ComparisonRules, p_with_seeds
+from sweeps.findings import (
+    BaselineComparison,
+    BaselineTrial,
+    Direction,
+    Finalists,
+    TunedBaseline,
+    sign_of,
+)
 from sweeps.optimism import pooled_std
-from sweeps.record import BaselineComparison, BaselineTrial, Direction, Finalists, TunedBaseline
 from sweeps.space import Params, Space
 
 TUNED: tuple[BaselineName, ...] = ("item_knn", "ease", "ials", "bpr")
@@ -129,7 +136,7 @@ def suggest(
 
 def best_trial(tried: Sequence[BaselineTrial], direction: Direction) -> BaselineTrial | None:
     """The best, the first of equals; None where none has a value."""
-    sign = 1 if direction == "maximize" else -1
+    sign = sign_of(direction)
     known = [trial for trial in tried if trial.value is not None]
     return max(known, key=lambda trial: sign * (trial.value or 0.0), default=None)
 
@@ -185,7 +192,7 @@ def compare_with_baseline(
 def _verdict(found: BaselineComparison, direction: Direction) -> str:
     if found.difference is None or found.p is None:
         return "The winner cannot be compared with the baselines: no user has a value under both."
-    sign = 1 if direction == "maximize" else -1
+    sign = sign_of(direction)
     is_better = sign * found.difference > 0
     if found.is_clear and not is_better:
         sign = -sign  # by how much it is worse

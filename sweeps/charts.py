@@ -9,7 +9,8 @@ from recsys.baselines.names import baseline_label
 from recsys.reporting.charts import Axis, Line, Point, line_chart, scatter_chart, share_chart
 from recsys.reporting.document import Figure
 from recsys.reporting.formatting import metric_label, setting_text
-from sweeps.record import Finalists, Importances, SweepRecord, TrialRecord
+from sweeps.findings import Finalists, Importances
+from sweeps.record import SweepRecord, TrialRecord
 
 SHOWN_SLICES = 3
 SHOWN_BARS = 7

@@ -34,8 +34,8 @@ from recsys.data.arrays import FloatArray
 from recsys.errors import ConfigError
 from recsys.evaluation.significance import compare, holm
 from recsys.reporting.formatting import chance, interval, number
+from sweeps.findings import Comparison, Direction, Finalist, Finalists, sign_of
 from sweeps.optimism import estimate_optimism, pooled_std
-from sweeps.record import Comparison, Direction, Finalist, Finalists
 
 USER = "user_id"
 DEFAULT_TRIAL = 0
@@ -88,7 +88,7 @@ def compare_finalists(
         ConfigError: the metric has no value for each user.
     """
     values = {each.trial: _user_values(each, rules.metric) for each in candidates}
-    sign = 1.0 if rules.direction == "maximize" else -1.0
+    sign = sign_of(rules.direction)
     rows = [_row(each, rules.metric) for each in candidates]
     rows.sort(
         key=lambda row: (
@@ -261,7 +261,7 @@ def _with_verdict(
 ) -> Comparison:
     level = 1 - rules.confidence
     # a p that is not known (NaN: one seed) cannot speak against a finding, and the verdict says so
-    sign = 1.0 if rules.direction == "maximize" else -1.0
+    sign = sign_of(rules.direction)
     is_ahead = found.difference is not None and sign * found.difference > 0
     is_clear = bool(is_ahead and p_holm <= level and not p_seeds_holm > level)
     found = dataclasses.replace(found, p_holm=p_holm, p_seeds_holm=p_seeds_holm, is_clear=is_clear)
@@ -274,7 +274,7 @@ def _words(found: Comparison, other: str, rules: ComparisonRules) -> str:
     """The finding in words, about the first."""
     if found.difference is None or found.p_holm is None:
         return f"cannot be compared with {other}: no user has a value under both"
-    sign = 1.0 if rules.direction == "maximize" else -1.0
+    sign = sign_of(rules.direction)
     ends = sorted(sign * end for end in (found.low, found.high) if end is not None)
     low, high = ends if len(ends) == 2 else (None, None)
     by = f"{number(sign * found.difference)} {interval(low, high)}, {chance(found.p_holm)}"

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import metric_label
+from sweeps.findings import EarlierSweep, Importances, RankCorrelation
 from sweeps.importances import importances_of
-from sweeps.record import EarlierSweep, Importances, RankCorrelation, SweepRecord
+from sweeps.record import SweepRecord
 
 
 def importance_tables(record: SweepRecord) -> list[Table]:

@@ -18,7 +18,8 @@ import scipy
 from optuna.trial import create_trial
 
 from recsys.reporting.formatting import setting_text
-from sweeps.record import Direction, Importances, RankCorrelation, SweepRecord, TrialRecord
+from sweeps.findings import Direction, Importances, RankCorrelation
+from sweeps.record import SweepRecord, TrialRecord
 from sweeps.space import Space, label
 
 Valued = Sequence[tuple[TrialRecord, float]]

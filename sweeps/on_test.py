@@ -10,7 +10,8 @@ from __future__ import annotations
 from recsys.baselines.names import baseline_label
 from recsys.evaluation.tables import Cell
 from recsys.reporting.formatting import metric_label, number
-from sweeps.record import SweepRecord, TestLook, best_baseline
+from sweeps.findings import TestLook, best_baseline
+from sweeps.record import SweepRecord
 
 RUN_IN_FULL = "run in full"
 

@@ -28,7 +28,7 @@ import numpy as np
 from scipy.special import log_ndtr, ndtr
 
 from recsys.data.arrays import FloatArray
-from sweeps.record import Direction, Finalist, Optimism
+from sweeps.findings import Direction, Finalist, Optimism, sign_of
 
 GRID_POINTS = 200
 EM_STEPS = 300
@@ -56,7 +56,7 @@ def estimate_optimism(
     """
     if not values:
         return None
-    sign = 1.0 if direction == "maximize" else -1.0
+    sign = sign_of(direction)
     merits = sign * np.asarray(values, dtype=np.float64)
     best = float(merits.max())
     noise, degrees = pooled_std(rows)

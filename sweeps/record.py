@@ -6,64 +6,48 @@ NaN and infinities None), so that one read again equals the one written.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import numpy as np
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
 )
 from pydantic.dataclasses import dataclass
 
-from recsys.config import BaselineName
 from recsys.errors import ArtifactError
 from recsys.reporting.record import read_json, write_json
+from sweeps.findings import (
+    STRICT,
+    BaselineComparison,
+    Direction,
+    EarlierSweep,
+    Finalists,
+    Importances,
+    Number,
+    Numbers,
+    RankAgreement,
+    SearchEnd,
+    TestLook,
+    Tree,
+    TunedBaseline,
+    sign_of,
+)
 
 SweepStatus = Literal["running", "finished", "interrupted", "failed"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
-EndReason = Literal["trials", "hours", "noise", "asked"]
-"""What ends a search; asked: the user, by Ctrl-C."""
-Direction = Literal["maximize", "minimize"]
 FORMAT = 1
 DEFAULT = "default"
 """The origin of the default configuration."""
 LOST = "its process was lost"
 """The error of a trial that was interrupted."""
 RECORD_FILE = "study.json"
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-def _plain(value: object) -> Any:
-    """The value that JSON would give back."""
-    match value:
-        case np.generic():
-            return _plain(value.item())
-        case float():
-            return value if math.isfinite(value) else None
-        case None | bool() | int() | str():
-            return value
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [_plain(item) for item in value]
-        case _:
-            return str(value)
-
-
-Number = Annotated[float | None, BeforeValidator(_plain)]
-Numbers = dict[str, Number]
-Tree = Annotated[dict[str, Any], BeforeValidator(_plain)]
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Objective:
     """What is searched for: a validation metric or a measure of cost, and which way is better."""
 
@@ -73,10 +57,10 @@ class Objective:
     @property
     def sign(self) -> int:
         """What makes more better: 1, or -1 where less is."""
-        return 1 if self.direction == "maximize" else -1
+        return sign_of(self.direction)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class Constraint:
     """What a trial must keep to; a bound of None does not bind."""
 
@@ -93,7 +77,7 @@ class Constraint:
         return not (above or below)
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TrialRecord:
     """One trial, evaluated on validation alone."""
 
@@ -140,215 +124,7 @@ def _by_number(trials: tuple[TrialRecord, ...]) -> tuple[TrialRecord, ...]:
     return tuple(sorted(trials, key=lambda trial: trial.number))
 
 
-@dataclass(frozen=True, config=_STRICT)
-class Finalist:
-    """A configuration trained again on fresh seeds."""
-
-    trial: int
-    params: Tree
-    is_default: bool
-    search_value: Number  # of its one trial in the search, where that was completed
-    values: tuple[Number, ...]  # on each seed; None where that training failed
-    mean: Number
-    std: Number  # divisor one less than the number of seeds; None for a single one
-    dropped_after: int | None = None  # seeds, after which it had clearly lost
-
-    @property
-    def known(self) -> tuple[float, ...]:
-        """The values of the trainings that succeeded."""
-        return tuple(value for value in self.values if value is not None)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Comparison:
-    """Two finalists compared user by user, a user's values averaged over seeds.
-
-    ``low``, ``high``, ``p`` and ``p_holm`` speak of these trained models: would other users see
-    the same? ``seed_error``, ``p_seeds`` and ``p_seeds_holm`` ask besides whether the
-    configurations would differ on other seeds; they are None with one seed.
-    """
-
-    first: int  # the trial that is better by the mean
-    second: int
-    roles: str  # such as "winner against default"
-    difference: Number  # first minus second, mean over users
-    low: Number  # bootstrap interval over users
-    high: Number
-    confidence: float  # of that interval, such as 0.95
-    p: Number  # paired randomisation test, two-sided
-    p_holm: Number  # the same after Holm's correction for all comparisons
-    seed_error: Number  # of the difference, from the noise between seeds, pooled over finalists
-    p_seeds: Number  # t-test with the errors from users and from seeds together, two-sided
-    p_seeds_holm: Number
-    n_users: int  # those that both have a value for
-    is_clear: bool  # better beyond chance, by every test there is
-    verdict: str  # in words
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Optimism:
-    """By how much the best value of a search flatters its configuration, in units of the metric.
-
-    Positive is too good, whichever way the objective points. See ``sweeps.optimism``.
-    """
-
-    n_trials: int  # completed ones, which the best was chosen from
-    best_value: Number
-    seed_std: Number  # noise between seeds, pooled over the finalists; None with one seed
-    retrained: Number  # best value minus the mean of the same configuration on fresh seeds
-    retrained_error: Number  # its standard error, from the mean over fresh seeds alone
-    modelled: Number  # expected of the best of n_trials, noise normal with seed_std
-    bound: Number  # expected maximum of n_trials draws of noise: all trials equally good
-    second_round: Number  # the most by which the winner's mean over seeds may flatter
-    note: str  # what each estimate assumes, and how they may err
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Finalists:
-    """The last round: a few configurations on fresh seeds, and what could be told apart."""
-
-    metric: str  # that of the first objective, on validation
-    direction: Direction
-    seeds: tuple[int, ...]
-    rows: tuple[Finalist, ...]  # best mean first
-    winner: int | None  # trial of the best mean; None where no training succeeded
-    runner_up: int | None  # the best mean among the others that are not the default
-    comparisons: tuple[Comparison, ...]  # every two; winner, runner-up and default first
-    verdict: str
-    optimism: Optimism | None
-    n_spared: int = 0  # trainings of those that were dropped
-
-    @property
-    def winning_row(self) -> Finalist | None:
-        """That of the winner."""
-        return next((row for row in self.rows if row.trial == self.winner), None)
-
-    @property
-    def default_row(self) -> Finalist | None:
-        """That of the default configuration."""
-        return next((row for row in self.rows if row.is_default), None)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class BaselineTrial:
-    """Settings of a baseline that were tried on validation."""
-
-    params: Tree
-    value: Number  # of the first objective; None where it failed
-    seconds: float
-
-
-@dataclass(frozen=True, config=_STRICT)
-class TunedBaseline:
-    """A baseline with the best of its trials; see ``sweeps.baselines``."""
-
-    name: BaselineName
-    left_out: str | None = None  # why it was not tuned
-    settings: str = ""  # in words
-    params: Tree = field(default_factory=dict)
-    value: Number = None  # of the first objective, on validation
-    n_trials: int = 0
-    seconds: float = 0.0  # of all of them
-
-
-def best_baseline(
-    tuned: Sequence[TunedBaseline], direction: Direction
-) -> tuple[TunedBaseline, float] | None:
-    """The one with the best value, and that value; None where none was tuned."""
-    sign = 1 if direction == "maximize" else -1
-    known = [(each, each.value) for each in tuned if each.value is not None]
-    return max(known, key=lambda pair: sign * pair[1], default=None)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class BaselineComparison:
-    """The winner against the best tuned baseline, user by user, as in :class:`Comparison`."""
-
-    baseline: BaselineName
-    difference: Number  # winner minus baseline
-    low: Number
-    high: Number
-    confidence: float
-    p: Number
-    p_seeds: Number  # counts the noise of the winner's mean over seeds too; None with one seed
-    n_users: int
-    is_clear: bool
-    verdict: str  # a sentence
-
-
-@dataclass(frozen=True, config=_STRICT)
-class TestLook:
-    """One opening of the sealed test split."""
-
-    __test__ = False  # pytest: not a test class
-
-    opened: str  # ISO 8601, UTC
-    purpose: str
-    trial: int | None = None  # of the winner, named before
-    run_name: str | None = None  # of the run that did it
-    metrics: Numbers = field(default_factory=dict)  # means of the winner
-    baselines: dict[str, Numbers] = field(default_factory=dict)  # means of what stands beside it
-
-
-@dataclass(frozen=True, config=_STRICT)
-class RankCorrelation:
-    """How a setting's value goes along with an objective, by ranks (Spearman)."""
-
-    setting: str  # dotted
-    value: str | None  # against all others, where the setting is a choice
-    rho: float  # above 0: more of it, or this value, goes along with better trials
-    low: float  # 95% interval
-    high: float
-    n_trials: int  # that had the setting
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Importances:
-    """Which settings the objective's value depended on."""
-
-    evaluator: str
-    caveat: str  # what the numbers do not say
-    values: dict[str, float]  # shares by dotted setting, largest first, sum 1
-    reason: str | None  # why there are none
-    metric: str
-    n_trials: int  # completed and pruned ones, which they rest on
-    correlations: tuple[RankCorrelation, ...] = ()  # strongest first, where there are no shares
-
-
-@dataclass(frozen=True, config=_STRICT)
-class EarlierSweep:
-    """A sweep whose best configurations this one starts from."""
-
-    name: str
-    importances: Importances  # of its first objective
-
-
-@dataclass(frozen=True, config=_STRICT)
-class RankAgreement:
-    """How alike two fidelities order the same configurations; see ``sweeps.agreement``."""
-
-    low_fidelity: str
-    high_fidelity: str
-    n: int
-    kendall_tau: Number
-    spearman: Number
-    verdict: str
-
-
-@dataclass(frozen=True, config=_STRICT)
-class SearchEnd:
-    """Why a search ended; see ``sweeps.ending``."""
-
-    why: EndReason
-    n_trials: int  # that had ended
-    limit: int | None  # trials that it might have had
-    hours: float | None = None  # that trials might run
-    spared: int | None = None  # trials that were not run; with hours, estimated
-    gain: float | None = None  # by which they were expected to improve the best value
-    error: float | None = None  # of a difference between two finalists
-
-
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class SweepRecord:
     """Everything about a sweep."""
 
@@ -448,41 +224,32 @@ class SweepRecord:
         """The trial of a number."""
         return next((trial for trial in self.trials if trial.number == number), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """What ``json.dumps`` can write: the fields, and the format's number."""
-        content: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
-        return {"format": FORMAT} | content
+    def write(self, sweep_dir: Path) -> Path:
+        """Put the record into a sweep directory, whole or not at all; gives the file's path."""
+        content = TypeAdapter(SweepRecord).dump_python(self, mode="json")
+        return write_json(sweep_dir / RECORD_FILE, {"format": FORMAT} | content)
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """The record that ``to_json`` gave.
+    def read(cls, sweep_dir: Path) -> Self:
+        """The record of a sweep directory.
 
         Raises:
-            ArtifactError: another format, or fields that a record must have or does not know.
+            ArtifactError: no readable file, another format, or fields that a record must have or
+                does not know.
         """
-        content = dict(value)
+        path = sweep_dir / RECORD_FILE
+        content = read_json(path)
         given = content.pop("format", None)
         if given != FORMAT:
-            raise ArtifactError(f"a sweep's record must have 'format' {FORMAT}, got {given!r}")
+            raise ArtifactError(
+                f"{path}: a sweep's record must have 'format' {FORMAT}, got {given!r}"
+            )
         try:
             return TypeAdapter(cls).validate_python(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             problem = first["msg"][:1].lower() + first["msg"][1:]
-            message = f"a sweep's record must have the fields of its format: '{where}', {problem}"
-            raise ArtifactError(message) from error
-
-    def write(self, sweep_dir: Path) -> Path:
-        """Put the record into a sweep directory, whole or not at all; gives the file's path."""
-        return write_json(sweep_dir / RECORD_FILE, self.to_json())
-
-    @classmethod
-    def read(cls, sweep_dir: Path) -> Self:
-        """The record of a sweep directory."""
-        path = sweep_dir / RECORD_FILE
-        content = read_json(path)
-        try:
-            return cls.from_json(content)
-        except ArtifactError as error:
-            raise ArtifactError(f"{path}: {error}") from error
+            raise ArtifactError(
+                f"{path}: a sweep's record must have the fields of its format: '{where}', {problem}"
+            ) from error

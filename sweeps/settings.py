@@ -14,7 +14,8 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from recsys.config import Section, require
 from recsys.errors import ConfigError
 from sweeps.ending import FEWEST_DRAWS, UNLIMITED, Limits
-from sweeps.record import Constraint, Direction, Objective
+from sweeps.findings import Direction
+from sweeps.record import Constraint, Objective
 
 SamplerName = Literal["tpe", "random", "grid", "gp", "qmc", "cmaes", "nsgaii"]
 HUB = "optunahub:"

@@ -24,8 +24,9 @@ from optuna.trial import FrozenTrial, TrialState
 from recsys.addresses import without_password
 from recsys.errors import ConfigError
 from sweeps.ending import UNLIMITED, Forecast, Limits, busy_seconds
+from sweeps.findings import EndReason, SearchEnd
 from sweeps.journal import SURPLUS
-from sweeps.record import DEFAULT, EndReason, SearchEnd, TrialRecord
+from sweeps.record import DEFAULT, TrialRecord
 from sweeps.samplers import build_sampler
 from sweeps.settings import SweepSettings
 from sweeps.space import Params, Space, label

@@ -9,15 +9,9 @@ from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import duration, interval, metric_label, number
 from sweeps.ending import Forecast
+from sweeps.findings import BaselineComparison, Comparison, SearchEnd, best_baseline
 from sweeps.on_test import mean_of_seeds, on_test, run_look, seeds_look, test_rows
-from sweeps.record import (
-    BaselineComparison,
-    Comparison,
-    SearchEnd,
-    SweepRecord,
-    TrialRecord,
-    best_baseline,
-)
+from sweeps.record import SweepRecord, TrialRecord
 
 
 def summary(record: SweepRecord) -> str:

@@ -12,15 +12,10 @@ from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import decimals, metric_label, moment, number, setting_text
 from recsys.reporting.results import one_held_out
 from sweeps.cost_tables import gains_table, savings_table, time_table
+from sweeps.findings import Comparison, Finalists, Optimism
 from sweeps.importance_tables import importance_tables
 from sweeps.on_test import RUN_IN_FULL
-from sweeps.record import (
-    Comparison,
-    Finalists,
-    Optimism,
-    SweepRecord,
-    TrialRecord,
-)
+from sweeps.record import SweepRecord, TrialRecord
 
 SHOWN_BEST = 10
 OTHERS_NOTE = "Further metrics are in study.json."

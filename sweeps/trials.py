@@ -13,8 +13,9 @@ from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
+from sweeps.findings import Numbers
 from sweeps.journal import SURPLUS
-from sweeps.record import DEFAULT, LOST, Constraint, Numbers, TrialRecord
+from sweeps.record import DEFAULT, LOST, Constraint, TrialRecord
 from sweeps.space import Params
 
 BEGIN, END = "begin", "end"

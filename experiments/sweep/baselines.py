@@ -34,15 +34,15 @@ from sweeps.baselines import (
     suggest,
 )
 from sweeps.finalists import ComparisonRules
-from sweeps.record import (
+from sweeps.findings import (
     BaselineComparison,
     BaselineTrial,
     Finalists,
     Numbers,
-    Objective,
     TunedBaseline,
     best_baseline,
 )
+from sweeps.record import Objective
 from sweeps.settings import COSTS
 from sweeps.space import Params
 

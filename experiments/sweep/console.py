@@ -13,7 +13,8 @@ from rich.table import Table
 
 from experiments.console import RunConsole
 from sweeps.ending import UNLIMITED
-from sweeps.record import Finalists, Objective, TrialRecord
+from sweeps.findings import Finalists
+from sweeps.record import Objective, TrialRecord
 
 SHOWN_TRIALS = 12
 OUTLOOK_EVERY = 5

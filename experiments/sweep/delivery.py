@@ -15,8 +15,9 @@ from experiments.sweep.state import Stage, settings_of, tags_of, title_of
 from recsys.data.dataset import cache_path
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.results import one_held_out
+from sweeps.findings import Numbers
 from sweeps.on_test import run_look, seeds_look
-from sweeps.record import Numbers, SweepRecord, TrialRecord
+from sweeps.record import SweepRecord, TrialRecord
 from sweeps.settings import COSTS
 from sweeps.study import SweepStudy
 from tracking.mirror import mirror

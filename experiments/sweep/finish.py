@@ -33,9 +33,10 @@ from sweeps.finalists import (
     clear_losers,
     compare_finalists,
 )
+from sweeps.findings import Finalists, TestLook
 from sweeps.importances import importances_of
 from sweeps.on_test import on_test
-from sweeps.record import Finalists, SweepRecord, TestLook, TrialRecord
+from sweeps.record import SweepRecord, TrialRecord
 from sweeps.report import write_sweep_report
 from sweeps.study import ERROR, SweepStudy
 

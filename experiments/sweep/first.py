@@ -9,8 +9,9 @@ from experiments.settings import flatten
 from experiments.sweep.session import Session
 from recsys.config import Config
 from recsys.errors import ConfigError
+from sweeps.findings import EarlierSweep
 from sweeps.importances import importances_of
-from sweeps.record import DEFAULT, RECORD_FILE, EarlierSweep, SweepRecord
+from sweeps.record import DEFAULT, RECORD_FILE, SweepRecord
 from sweeps.space import Params, Space
 from sweeps.start import START
 from sweeps.study import SweepStudy

@@ -47,7 +47,8 @@ from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Scorer
 from recsys.reporting.record import write_text
 from sweeps.ending import UNLIMITED
-from sweeps.record import Numbers, Objective, SweepRecord
+from sweeps.findings import Numbers
+from sweeps.record import Objective, SweepRecord
 from sweeps.settings import COSTS, SweepSettings, build_settings, parse_constraint, parse_objective
 from sweeps.space import Params, Space
 from sweeps.start import START, starting_points

@@ -34,7 +34,8 @@ from recsys.errors import BookendsError
 from sweeps.agreement import rank_agreement
 from sweeps.ending import UNLIMITED
 from sweeps.finalists import DEFAULT_TRIAL
-from sweeps.record import RankAgreement, SweepRecord, SweepStatus
+from sweeps.findings import RankAgreement
+from sweeps.record import SweepRecord, SweepStatus
 from sweeps.study import ERROR, SweepStudy
 from sweeps.summary import outlook, why_ended
 from sweeps.trials import BEGIN, ORIGIN

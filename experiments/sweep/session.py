@@ -25,15 +25,9 @@ from recsys.data.dataset import Prepared
 from recsys.evaluation.tables import Cell
 from recsys.reporting.formatting import number
 from sweeps.ending import UNLIMITED
+from sweeps.findings import BaselineComparison, Finalists, RankAgreement
 from sweeps.pruners import describe_pruner
-from sweeps.record import (
-    BaselineComparison,
-    Finalists,
-    RankAgreement,
-    SweepRecord,
-    SweepStatus,
-    TrialRecord,
-)
+from sweeps.record import SweepRecord, SweepStatus, TrialRecord
 from sweeps.samplers import describe_sampler
 from sweeps.settings import SweepSettings
 from sweeps.storage import Storage

@@ -15,8 +15,9 @@ from experiments.settings import flatten
 from recsys.config import Config
 from recsys.errors import ConfigError
 from recsys.reporting.results import one_held_out
+from sweeps.findings import EarlierSweep, Numbers, SearchEnd, TestLook, TunedBaseline
 from sweeps.pruners import build_pruner
-from sweeps.record import DEFAULT, EarlierSweep, Numbers, SearchEnd, TestLook, TunedBaseline
+from sweeps.record import DEFAULT
 from sweeps.settings import SweepSettings
 from sweeps.space import Space
 from sweeps.storage import Storage

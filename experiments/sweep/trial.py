@@ -24,7 +24,7 @@ from recsys.models.two_tower import TwoTower
 from recsys.pipeline import model_vectors
 from recsys.training.optimizers import parameter_size
 from recsys.training.trainer import EpochResult, Step, Trainer
-from sweeps.record import Numbers
+from sweeps.findings import Numbers
 from sweeps.settings import COSTS
 
 FindData = Callable[[DataConfig, int], Prepared]

@@ -12,7 +12,7 @@ from sweeps.baselines import (
     suggest,
 )
 from sweeps.finalists import ComparisonRules
-from sweeps.record import BaselineTrial, Finalist, Finalists, TunedBaseline, best_baseline
+from sweeps.findings import BaselineTrial, Finalist, Finalists, TunedBaseline, best_baseline
 
 OPTIONS = {"direction": "maximize", "has_order": True, "seed": 3}
 

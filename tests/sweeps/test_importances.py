@@ -6,8 +6,9 @@ import pytest
 from scipy import stats
 
 from recsys.reporting.markdown import render_markdown
+from sweeps.findings import EarlierSweep
 from sweeps.importances import importances_of
-from sweeps.record import EarlierSweep, Objective, SweepRecord, TrialRecord
+from sweeps.record import Objective, SweepRecord, TrialRecord
 from sweeps.report import build_sweep_report
 from sweeps.tables import sweep_tables
 

@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
+from sweeps.findings import Finalist, Finalists, TestLook, TunedBaseline
 from sweeps.on_test import on_test
-from sweeps.record import Finalist, Finalists, TestLook, TunedBaseline
 from sweeps.report import build_sweep_report
 from sweeps.summary import key_table
 

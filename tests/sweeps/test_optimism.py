@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from pytest import approx
 
+from sweeps.findings import Finalist
 from sweeps.optimism import (
     estimate_optimism,
     expected_maximum,
     modelled_optimism,
     pooled_std,
 )
-from sweeps.record import Finalist
 
 NOISE = 0.01
 

@@ -5,9 +5,9 @@ import subprocess
 import pytest
 
 from sweeps.charts import history_figure
+from sweeps.findings import TunedBaseline
 from sweeps.parallel import short_name
 from sweeps.plots import draw_plots, render_plots, write_plots
-from sweeps.record import TunedBaseline
 
 MIXED = (*("complete",) * 12, "pruned", "failed", "running")
 

@@ -5,17 +5,8 @@ import numpy as np
 import pytest
 
 from recsys.errors import ArtifactError
-from sweeps.record import (
-    Comparison,
-    Constraint,
-    Finalist,
-    Finalists,
-    Objective,
-    Optimism,
-    SweepRecord,
-    TestLook,
-    TrialRecord,
-)
+from sweeps.findings import Comparison, Finalist, Finalists, Optimism, TestLook
+from sweeps.record import Constraint, Objective, SweepRecord, TrialRecord
 
 
 def test_a_record_read_again_equals_the_one_written(make_sweep, tmp_path):
@@ -51,17 +42,22 @@ def test_what_is_not_a_number_is_none():
     assert trial.intermediate == {1: None}
 
 
-def test_an_unknown_field_is_refused_in_one_line(make_sweep):
-    content = make_sweep(("complete",)).to_json()
-    content["trials"][0]["colour"] = "red"
-    with pytest.raises(ArtifactError, match=r"'trials\.0\.colour'") as caught:
-        SweepRecord.from_json(content)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["trials"][0].update(colour="red"), r"'trials\.0\.colour'"),
+        (lambda content: content.update(format=2), "'format' 1, got 2"),
+    ],
+    ids=["unknown field", "format"],
+)
+def test_another_format_is_refused_in_one_line(make_sweep, tmp_path, change, message):
+    path = make_sweep(("complete",)).write(tmp_path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ArtifactError, match=rf"study\.json: .*{message}") as caught:
+        SweepRecord.read(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_another_format_is_refused(make_sweep):
-    with pytest.raises(ArtifactError, match="'format' 1, got 2"):
-        SweepRecord.from_json(make_sweep().to_json() | {"format": 2})
 
 
 def test_a_damaged_file_is_named(tmp_path):

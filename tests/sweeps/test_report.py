@@ -8,7 +8,7 @@ import pytest
 from recsys.evaluation.tables import Table
 from recsys.reporting.formatting import cells
 from sweeps.finalists import ComparisonRules, Retraining, compare_finalists
-from sweeps.record import BaselineComparison, Comparison, RankAgreement, TestLook
+from sweeps.findings import BaselineComparison, Comparison, RankAgreement, TestLook
 from sweeps.report import build_sweep_report, write_sweep_report
 from sweeps.summary import key_table
 from sweeps.tables import comparisons_table, short_names, sweep_tables

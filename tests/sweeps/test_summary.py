@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from sweeps.record import Finalist, Finalists, TestLook
+from sweeps.findings import Finalist, Finalists, TestLook
 from sweeps.summary import key_table
 
 
