@@ -25,9 +25,8 @@ from recsys.baselines.item_knn import ItemKNN
 from recsys.baselines.names import baseline_label
 from recsys.baselines.popularity import Popularity
 from recsys.config import BaselineName
-from recsys.evaluation.significance import compare
 from recsys.reporting.formatting import chance, interval, number
-from sweeps.finalists import USER, ComparisonRules, p_with_seeds
+from sweeps.finalists import USER, ComparisonRules, paired
 from sweeps.findings import (
     BaselineComparison,
     BaselineTrial,
@@ -168,24 +167,12 @@ def compare_with_baseline(
     frames = [frame.set_index(USER)[rules.metric] for frame in winner if frame is not None]
     mean = pd.concat(frames, axis=1).mean(axis=1, skipna=False)
     other = rival_values.set_index(USER)[rules.metric]
-    paired = pd.concat([mean, other], axis=1).to_numpy(dtype=np.float64)
-    found = compare(*paired.T, rng=rng, n_samples=rules.n_samples, confidence=rules.confidence)
     noise, degrees = pooled_std(finalists.rows)
     error = None if noise is None else noise / math.sqrt(len(frames))
-    p_seeds = p_with_seeds(paired[:, 0] - paired[:, 1], error, degrees)
+    found = paired(mean, other, error, degrees, rules, rng)
     level = 1 - rules.confidence
-    comparison = BaselineComparison(
-        baseline=rival.name,
-        difference=found.difference,
-        low=found.interval[0],
-        high=found.interval[1],
-        confidence=rules.confidence,
-        p=found.p_value,
-        p_seeds=p_seeds,
-        n_users=found.n,
-        is_clear=found.p_value <= level and not p_seeds > level,
-        verdict="",
-    )
+    is_clear = found["p"] <= level and not found["p_seeds"] > level
+    comparison = BaselineComparison(baseline=rival.name, is_clear=is_clear, verdict="", **found)
     return replace(comparison, verdict=_verdict(comparison, rules.direction))
 
 

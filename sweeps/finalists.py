@@ -190,11 +190,6 @@ def _comparisons(
     noise, degrees = pooled_std(ranked)
     found = []
     for first, second in itertools.combinations(ranked, 2):
-        paired = pd.concat([values[first.trial], values[second.trial]], axis=1)
-        one, other = paired.to_numpy(dtype=np.float64).T
-        difference = compare(
-            one, other, rng=rng, n_samples=rules.n_samples, confidence=rules.confidence
-        )
         error = None
         if noise is not None:
             error = noise * math.sqrt(1 / len(first.known) + 1 / len(second.known))
@@ -203,18 +198,12 @@ def _comparisons(
             first=first.trial,
             second=second.trial,
             roles=f"{both[0]} against {both[1]}" if all(both) else "",
-            difference=difference.difference,
-            low=difference.interval[0],
-            high=difference.interval[1],
-            confidence=rules.confidence,
-            p=difference.p_value,
             p_holm=None,
             seed_error=error,
-            p_seeds=p_with_seeds(one - other, error, degrees),
             p_seeds_holm=None,
-            n_users=difference.n,
             is_clear=False,
             verdict="",
+            **paired(values[first.trial], values[second.trial], error, degrees, rules, rng),
         )
         found.append(comparison)
     corrected = [
@@ -227,7 +216,38 @@ def _comparisons(
     ]
 
 
-def p_with_seeds(differences: FloatArray, seed_error: float | None, degrees: int) -> float:
+def paired(
+    one: pd.Series[float],
+    other: pd.Series[float],
+    seed_error: float | None,
+    degrees: int,
+    rules: ComparisonRules,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """What users and seeds say of a difference: the fields that all comparisons have.
+
+    Args:
+        one: values by user id.
+        other: of the same users, in any order.
+        seed_error: of the difference, from the noise between seeds; None where it is not known.
+        degrees: of freedom of that noise.
+        rules: how they are compared.
+        rng: for resamples and flips.
+    """
+    values = pd.concat([one, other], axis=1).to_numpy(dtype=np.float64).T
+    found = compare(*values, rng=rng, n_samples=rules.n_samples, confidence=rules.confidence)
+    return {
+        "difference": found.difference,
+        "low": found.interval[0],
+        "high": found.interval[1],
+        "confidence": rules.confidence,
+        "p": found.p_value,
+        "p_seeds": _p_with_seeds(values[0] - values[1], seed_error, degrees),
+        "n_users": found.n,
+    }
+
+
+def _p_with_seeds(differences: FloatArray, seed_error: float | None, degrees: int) -> float:
     """Two-sided p of the mean difference against its errors from users and seeds; NaN unknown."""
     kept = differences[~np.isnan(differences)]
     if seed_error is None or len(kept) < 2:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,20 +103,12 @@ def start(
     """
     from experiments.signals import Interrupted
     from experiments.sweep.console import SweepConsole
-    from experiments.sweep.opening import read_request
+    from experiments.sweep.opening import SweepRequest, read_settings
     from experiments.sweep.parent import sweep as sweep_job
 
     launcher = take_launcher(options)
-    request = read_request(
-        space,
-        config,
-        overrides,
-        options,
-        name=name,
-        storage=storage,
-        sweeps_dir=sweeps_dir,
-    )
-    request = replace(request, upload_data=upload_data)
+    settings = read_settings(space, config, overrides, options)
+    request = SweepRequest(settings, space.stem, name, storage, sweeps_dir, upload_data)
     console = SweepConsole()
     console.logging_to_console()
     try:

@@ -86,7 +86,7 @@ def deliver_sweep(session: Session, record: SweepRecord) -> None:
         return
     tracked.failures.clear()  # what earlier calls could not send goes out now
     deliver_trials(session)
-    tracked.send_progress(progress_points(session.settings, record.trials))
+    tracked.send_progress(progress_points(record))
     deliver_winner(session, record.best_run_name)
     look = seeds_look(record) or run_look(record)  # the run in full has a run of its own
     if look is not None:

@@ -70,37 +70,24 @@ class SweepRequest:
     upload_data: bool = False  # to the tracker, for workers elsewhere
 
 
-def read_request(
-    space: Path,
-    config: Path | None,
-    overrides: Sequence[str],
-    options: Mapping[str, Any],
-    *,
-    name: str | None = None,
-    storage: str | None = None,
-    sweeps_dir: Path = Path("artifacts/sweeps"),
-) -> SweepRequest:
-    """What the user asked for, read and checked; ``options`` are settings of the sweep by name.
+def read_settings(
+    space: Path, config: Path | None, overrides: Sequence[str], options: Mapping[str, Any]
+) -> SweepSettings:
+    """What decides a sweep, read and checked; ``options`` are settings of the sweep by name.
 
     Raises:
         ConfigError: an unknown or impossible setting.
     """
     base = merge({} if config is None else read_yaml(config), parse_overrides(overrides))
     resolved = check_config(base, {}, origin=str(config or "defaults"))
-    if name is not None and not re.fullmatch(r"(?!\.+$)[\w.-]+", name):
-        raise ConfigError(
-            "'--name' must be made of letters, digits, '-', '_' and '.', not of dots alone, got "
-            f"'{name}'"
-        )
     objectives = [parse_objective(text) for text in options.get("objectives") or ()]
-    given = {key: value for key, value in options.items() if value is not None} | {
+    given = dict(options) | {
         "objectives": objectives or [Objective(resolved.training.early_stopping.monitor)],
         "constraints": [parse_constraint(text) for text in options.get("constraints") or ()],
         "base": base,
         "epoch_metrics": resolved.evaluation.metric_names,
     }
-    given |= _read_space(space, base)
-    return SweepRequest(build_settings(**given), space.stem, name, storage, sweeps_dir)
+    return build_settings(**given, **_read_space(space, base))
 
 
 def _read_space(path: Path, base: Tree) -> dict[str, Any]:
@@ -119,6 +106,11 @@ def _read_space(path: Path, base: Tree) -> dict[str, Any]:
 def begin(request: SweepRequest, console: SweepConsole) -> Session:
     """Check everything, prepare the data, open or make the study and its run."""
     started, settings = time.monotonic(), request.settings
+    if request.name is not None and not re.fullmatch(r"(?!\.+$)[\w.-]+", request.name):
+        raise ConfigError(
+            "'--name' must be made of letters, digits, '-', '_' and '.', not of dots alone, got "
+            f"'{request.name}'"
+        )
     base = check_config(settings.base, {}, origin="base configuration")
     space = Space.of(settings.space)
     space.check(lambda given: trial_config(settings.base, given, request.space_name))

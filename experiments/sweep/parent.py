@@ -12,18 +12,19 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from optuna.trial import FrozenTrial
 
-from experiments.launcher import LOCAL, Launcher
+from experiments.launcher import LOCAL, Launcher, ray_imported
 from experiments.signals import Interrupted, first_sigint_to, held, interruptible
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.delivery import deliver_trials, upload_data
 from experiments.sweep.finish import finish, measure_error
 from experiments.sweep.first import queue_default
-from experiments.sweep.launcher import launching
+from experiments.sweep.local import local_pool
 from experiments.sweep.opening import SweepRequest, begin
 from experiments.sweep.pool import Pool, life_of
 from experiments.sweep.session import Session, progress_points
@@ -79,6 +80,23 @@ def sweep(request: SweepRequest, console: SweepConsole, launcher: Launcher = LOC
         finally:
             session.storage.close()
     return SweepRecord.read(session.directory.path)
+
+
+@contextmanager
+def launching(launcher: Launcher) -> Iterator[Callable[[Session, Stage], Pool]]:
+    """What makes the pools of a sweep, until the block ends.
+
+    Raises:
+        ConfigError: the extra is not installed, or no cluster answers.
+    """
+    launcher.check()
+    if launcher.name == "local":
+        yield local_pool
+        return
+    with ray_imported():
+        from experiments.sweep.ray_cluster import connected
+    with connected(launcher) as cluster:
+        yield cluster.pool
 
 
 def _end_early(session: Session, error: BaseException) -> None:
@@ -137,20 +155,19 @@ def run_stage(
         title: shown over its trials.
         asked: set where the user would have it end now.
     """
-    tracked = session.tracked
     with held():
         pool = session.new_pool(session, stage)
     with session.console.trials(title, session.settings.objectives, study.records()), pool:
         mend(session, study)
         deliver_trials(session)  # what the store missed while it was away
         for _ in _supervise(session, study, pool, asked):
-            trials = study.records()
             outlook = "" if stage == "finalists" else _outlook(study)
-            session.console.show(trials, study.limit, outlook)
+            session.console.show(study.records(), study.limit, outlook)
             if stage == "search":
-                session.record("running").write(session.directory.path)
-                if tracked is not None:
-                    tracked.send_progress(progress_points(session.settings, trials))
+                record = session.record("running")
+                record.write(session.directory.path)
+                if session.tracked is not None:
+                    session.tracked.send_progress(progress_points(record))
     mend(session, study)
 
 

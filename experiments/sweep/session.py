@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,7 +27,7 @@ from recsys.reporting.formatting import number
 from sweeps.ending import UNLIMITED
 from sweeps.findings import BaselineComparison, Finalists, RankAgreement
 from sweeps.pruners import describe_pruner
-from sweeps.record import SweepRecord, SweepStatus, TrialRecord
+from sweeps.record import SweepRecord, SweepStatus
 from sweeps.samplers import describe_sampler
 from sweeps.settings import SweepSettings
 from sweeps.storage import Storage
@@ -233,24 +233,19 @@ def _figure(cell: Cell) -> str:
     return cell or ""
 
 
-def progress_points(
-    settings: SweepSettings, trials: Sequence[TrialRecord]
-) -> list[dict[str, float]]:
+def progress_points(record: SweepRecord) -> list[dict[str, float]]:
     """The series of a sweep: what was known after each trial, in the order in which they ended."""
     ended = sorted(
-        (trial for trial in trials if trial.ended is not None and trial.state != "running"),
+        (trial for trial in record.trials if trial.ended is not None and trial.state != "running"),
         key=lambda trial: (trial.ended or "", trial.number),
     )
-    better = max if settings.objectives[0].direction == "maximize" else min
+    better = max if record.objectives[0].sign > 0 else min
     counts = dict.fromkeys(("complete", "pruned", "failed"), 0)
     best: float | None = None
     points = []
     for trial in ended:
         counts[trial.state] += 1
-        feasible = all(
-            rule.is_met(trial.constraints.get(rule.metric)) for rule in settings.constraints
-        )
-        if trial.values is not None and feasible:
+        if trial.values is not None and record.is_feasible(trial):
             best = trial.values[0] if best is None else better(best, trial.values[0])
         point = {f"n_{state}": float(count) for state, count in counts.items()}
         points.append(point if best is None else point | {"best_so_far": best})

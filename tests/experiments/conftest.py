@@ -1,6 +1,5 @@
 """Sweeps on the checkerboard: in this process, or with processes of their own."""
 
-import dataclasses
 import os
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import yaml
 
 from experiments.sweep import delivery
 from experiments.sweep.console import SweepConsole
-from experiments.sweep.opening import begin, read_request
+from experiments.sweep.opening import SweepRequest, begin, read_settings
 from experiments.sweep.state import Assignment
 from experiments.sweep.worker import join
 from tests import forked
@@ -74,16 +73,13 @@ def open_sweep(sweep_shop):
             (sweep_shop / "space.yaml").write_text(yaml.safe_dump(space))
         quick = {"n_trials": 6, "startup_trials": 3, "finalists": 0, "final_run": False}
         options = quick | {"baseline_trials": 0} | options
-        request = read_request(
+        settings = read_settings(
             sweep_shop / "space.yaml",
             sweep_shop / "config.yaml",
             ["--experiment.tracking", str(tracking).lower(), *overrides],
             options,
-            name=name,
-            storage=storage,
-            sweeps_dir=sweep_shop / "sweeps",
         )
-        request = dataclasses.replace(request, upload_data=upload_data)
+        request = SweepRequest(settings, "space", name, storage, sweep_shop / "sweeps", upload_data)
         sessions.append(begin(request, SweepConsole()))
         if upload_data:
             delivery.upload_data(sessions[-1])

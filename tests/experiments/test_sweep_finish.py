@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from experiments.cli import main
 from experiments.sweep.delivery import deliver_trials, send_sweep
 from experiments.sweep.finish import choose, finish, retrain
-from experiments.sweep.opening import read_request
+from experiments.sweep.opening import read_settings
 from experiments.sweep.parent import mend
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.formatting import number
@@ -57,9 +57,9 @@ def test_finalists_are_named_on_validation_and_test_is_opened_once(open_sweep, w
     assert end(session, work).test_looks == record.test_looks
     assert not list(session.directory.finalists_dir.glob("*.npz"))
     # best.yaml is a configuration that a run takes
-    best = read_request(
+    best = read_settings(
         sweep_shop / "space.yaml", session.directory.best_path, [], {"n_trials": 1}
-    ).settings.base
+    ).base
     winner = record.trial(record.finalists.winner)
     assert best["training"]["learning_rate"] == winner.params["training.learning_rate"]
     # what the best epoch said on validation is the mean of the values kept: histories hold train

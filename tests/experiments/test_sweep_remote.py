@@ -18,9 +18,8 @@ from experiments.signals import Interrupted
 from experiments.sweep import delivery
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.finish import train_on_seeds
-from experiments.sweep.launcher import launching
-from experiments.sweep.opening import read_request
-from experiments.sweep.parent import mend, sweep
+from experiments.sweep.opening import SweepRequest, read_settings
+from experiments.sweep.parent import launching, mend, sweep
 from experiments.sweep.pool import life_of
 from experiments.sweep.proxy import put_file, served
 from experiments.sweep.remote import Remote, whole_paths, work
@@ -257,15 +256,12 @@ def test_data_that_the_tracker_lost_are_uploaded_again(open_sweep, work, elsewhe
 
 
 def test_a_sweep_that_is_ended_while_it_uploads_says_so(sweep_shop, monkeypatch, capsys):
-    request = read_request(
+    settings = read_settings(
         sweep_shop / "space.yaml",
         sweep_shop / "config.yaml",
         ["--experiment.tracking=true"],
         {"n_trials": 2, "finalists": 0},
-        name="one",
-        sweeps_dir=sweep_shop / "sweeps",
     )
-
     runs = []
 
     def interrupted(run, *_):
@@ -274,7 +270,8 @@ def test_a_sweep_that_is_ended_while_it_uploads_says_so(sweep_shop, monkeypatch,
 
     monkeypatch.setattr(SweepRun, "send_data", interrupted)
     with pytest.raises(Interrupted):
-        sweep(dataclasses.replace(request, upload_data=True), SweepConsole())
+        request = SweepRequest(settings, "space", "one", None, sweep_shop / "sweeps", True)
+        sweep(request, SweepConsole())
     assert SweepRecord.read(sweep_shop / "sweeps" / "one").status == "interrupted"
     assert runs[0].run.client.get_run(runs[0].run_id).info.status == "KILLED"
     assert "SIGTERM: 0 trials are kept; the same command goes on" in capsys.readouterr().out

@@ -369,15 +369,15 @@ def test_a_default_that_was_lost_on_the_share_is_compared_all_the_same(open_swee
 
 
 def test_the_series_of_a_sweep_follow_the_order_in_which_trials_ended(open_sweep):
-    settings = open_sweep().settings
-    ended = [
+    record = open_sweep().record("running")
+    trials = (
         TrialRecord(1, "complete", values=(0.2,), ended="2026-01-01T00:00:01+00:00"),
         TrialRecord(0, "pruned", ended="2026-01-01T00:00:02+00:00"),
         TrialRecord(3, "complete", values=(0.1,), ended="2026-01-01T00:00:03+00:00"),
         TrialRecord(2, "complete", values=(0.5,), ended="2026-01-01T00:00:04+00:00"),
         TrialRecord(4, "running"),
-    ]
-    points = progress_points(settings, ended)
+    )
+    points = progress_points(dataclasses.replace(record, trials=trials))
     assert [point["best_so_far"] for point in points] == [0.2, 0.2, 0.2, 0.5]
     assert [point["n_complete"] for point in points] == [1, 1, 2, 3]
     assert [point["n_pruned"] for point in points] == [0, 1, 1, 1]
