@@ -12,7 +12,7 @@ from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import decimals, metric_label, moment, number, setting_text
 from recsys.reporting.results import one_held_out
 from sweeps.cost_tables import gains_table, savings_table, time_table
-from sweeps.findings import Comparison, Finalists, Optimism
+from sweeps.findings import Comparison, Finalists, Optimism, RankAgreement
 from sweeps.importance_tables import importance_tables
 from sweeps.on_test import RUN_IN_FULL
 from sweeps.record import SweepRecord, TrialRecord
@@ -23,22 +23,16 @@ OTHERS_NOTE = "Further metrics are in study.json."
 
 def sweep_tables(record: SweepRecord) -> dict[str, Table]:
     """Every table of a sweep that has rows, by name, in the order in which they are shown."""
-    tables = [
-        finalists_table(record),
-        comparisons_table(record),
-        optimism_table(record),
-        test_table(record),
-        baselines_table(record),
-        best_table(record),
-        *importance_tables(record),
-        space_table(record),
-        fidelity_table(record),
-        gains_table(record),
-        savings_table(record),
-        time_table(record),
-        failed_table(record),
-        trials_table(record),
-    ]
+    tables, last = list[Table](), record.finalists
+    if last is not None:
+        tables.append(finalists_table(record, last))
+        tables += [comparisons_table(last)] if last.comparisons else []
+        tables += [optimism_table(last.optimism)] if last.optimism else []
+    tables += [test_table(record), baselines_table(record), best_table(record)]
+    tables += [*importance_tables(record), space_table(record)]
+    tables += [fidelity_table(record.fidelity)] if record.fidelity else []
+    tables += [gains_table(record), savings_table(record), time_table(record)]
+    tables += [failed_table(record), trials_table(record)]
     return {table.name: table for table in tables if table.rows}
 
 
@@ -137,11 +131,8 @@ def failed_table(record: SweepRecord) -> Table:
     return Table.from_records("failed_trials", "Failed trials", "", rows).without_gaps()
 
 
-def finalists_table(record: SweepRecord) -> Table:
+def finalists_table(record: SweepRecord, finalists: Finalists) -> Table:
     """Each finalist with its values on fresh seeds."""
-    finalists = record.finalists
-    if finalists is None:
-        return Table("finalists", "Finalists", "", ("trial",), ())
     names, rows = short_names(record), []
     for row in finalists.rows:
         cells: dict[str, Cell] = {"trial": row.trial, "role": _role(finalists, row.trial)}
@@ -164,50 +155,39 @@ def finalists_table(record: SweepRecord) -> Table:
     return Table.from_records("finalists", "Finalists on fresh seeds", note, rows).without_gaps()
 
 
-def comparisons_table(record: SweepRecord) -> Table:
-    """Every two finalists."""
-    finalists, rows = record.finalists, []
-    comparisons = () if finalists is None else finalists.comparisons
-    ends = [end for found in comparisons for end in (found.low, found.high) if end is not None]
-    places = max(4, decimals(ends))
-    for found in comparisons:
-        rows.append(
-            {
-                "better by the mean": _named(finalists, found.first),
-                "than": _named(finalists, found.second),
-                "clear": "yes" if found.is_clear else "no",
-                "difference": found.difference,
-                "interval": _interval(found, places),
-                "p": found.p,
-                "Holm": found.p_holm,
-                "p with seeds": found.p_seeds,
-                "Holm with seeds": found.p_seeds_holm,
-            }
-        )
-    first = comparisons[0] if comparisons else None
-    users, level = (first.n_users, first.confidence) if first else (0, 0.95)
-    error = first.seed_error if first else None
+def comparisons_table(finalists: Finalists) -> Table:
+    """Every two finalists, of which there are some."""
+    ends = [end for each in finalists.comparisons for end in (each.low, each.high)]
+    places = max(4, decimals([end for end in ends if end is not None]))
+    rows = [
+        {
+            "better by the mean": _named(finalists, found.first),
+            "than": _named(finalists, found.second),
+            "clear": "yes" if found.is_clear else "no",
+            "difference": found.difference,
+            "interval": _interval(found, places),
+            "p": found.p,
+            "Holm": found.p_holm,
+            "p with seeds": found.p_seeds,
+            "Holm with seeds": found.p_seeds_holm,
+        }
+        for found in finalists.comparisons
+    ]
+    first = finalists.comparisons[0]
+    error = first.seed_error
     between = "" if error is None else f", about {number(error)} by the pooled spread of finalists"
     note = (
-        f"Paired over {users:,} users, whose values are averaged over the seeds. Interval: "
-        f"{level * 100:g}%, bootstrap over users; p: randomisation test over users; with "
-        "seeds: t-test that counts also the error of a difference from the noise between seeds"
-        f"{between}. Holm: corrected for all pairs, since the winner was chosen by looking at all. "
-        "Clear: both corrected values are small."
+        f"Paired over {first.n_users:,} users, whose values are averaged over the seeds. Interval: "
+        f"{first.confidence * 100:g}%, bootstrap over users; p: randomisation test over users; "
+        "with seeds: t-test that counts also the error of a difference from the noise between "
+        f"seeds{between}. Holm: corrected for all pairs, since the winner was chosen by looking at "
+        "all. Clear: both corrected values are small."
     )
     return Table.from_records("comparisons", "What can be told apart", note, rows)
 
 
-def optimism_table(record: SweepRecord) -> Table:
+def optimism_table(found: Optimism) -> Table:
     """By how much the best value flatters."""
-    found = record.finalists.optimism if record.finalists else None
-    rows = () if found is None else tuple(_optimism_rows(found))
-    note = "" if found is None else found.note
-    columns = ("estimate", "value", "how")
-    return Table("optimism", "How optimistic the best value is", note, columns, rows)
-
-
-def _optimism_rows(found: Optimism) -> list[tuple[Cell, ...]]:
     error = found.retrained_error
     spread = "" if error is None else f", give or take {number(error)}"
     rows: list[tuple[Cell, ...]] = [
@@ -218,7 +198,9 @@ def _optimism_rows(found: Optimism) -> list[tuple[Cell, ...]]:
         ("at most", found.bound, "were all trials equally good"),
         ("second round", found.second_round, "the winner's own mean, at most"),
     ]
-    return [row for row in rows if row[1] is not None]
+    kept = tuple(row for row in rows if row[1] is not None)
+    columns = ("estimate", "value", "how")
+    return Table("optimism", "How optimistic the best value is", found.note, columns, kept)
 
 
 def test_table(record: SweepRecord) -> Table:
@@ -319,23 +301,21 @@ def _condition(when: Mapping[str, Any]) -> str:
     return " and ".join(parts)
 
 
-def fidelity_table(record: SweepRecord) -> Table:
+def fidelity_table(found: RankAgreement) -> Table:
     """Agreement of a cheap look with the full one."""
-    found = record.fidelity
-    columns = ("cheap look", "full look", "configurations", "Kendall's tau", "Spearman's rho")
-    rows: tuple[tuple[Cell, ...], ...] = ()
-    if found is not None:
-        rows = (
-            (
-                *(found.low_fidelity, found.high_fidelity, found.n),
-                *(found.kendall_tau, found.spearman),
-            ),
-        )
+    row = {
+        "cheap look": found.low_fidelity,
+        "full look": found.high_fidelity,
+        "configurations": found.n,
+        "Kendall's tau": found.kendall_tau,
+        "Spearman's rho": found.spearman,
+    }
     note = (
         "1: the same order, 0: none in common. Only configurations that the cheap look let through "
         "are compared; among all of them the orders would agree more."
     )
-    return Table("fidelity", "Does the cheap look agree with the full one?", note, columns, rows)
+    title = "Does the cheap look agree with the full one?"
+    return Table.from_records("fidelity", title, note, [row])
 
 
 def _interval(found: Comparison, places: int) -> str | None:
@@ -353,8 +333,8 @@ def _role(finalists: Finalists, trial: int) -> str | None:
     return ", ".join(roles) or None
 
 
-def _named(finalists: Finalists | None, trial: int) -> str:
-    role = None if finalists is None else _role(finalists, trial)
+def _named(finalists: Finalists, trial: int) -> str:
+    role = _role(finalists, trial)
     return f"trial {trial} ({role})" if role else f"trial {trial}"
 
 

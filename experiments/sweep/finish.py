@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,8 @@ from experiments.settings import check_config, merge, write_yaml
 from experiments.sweep.baselines import baselines_on_test, compare_baselines, tune_baselines
 from experiments.sweep.delivery import deliver_sweep
 from experiments.sweep.session import Session, track
-from experiments.sweep.state import Stage, settings_of
+from experiments.sweep.stage import run_stage
+from experiments.sweep.state import settings_of
 from experiments.sweep.trial import evaluate_lists
 from recsys.config import Config
 from recsys.config.section import nest
@@ -38,15 +39,13 @@ from sweeps.importances import importances_of
 from sweeps.on_test import on_test
 from sweeps.record import SweepRecord, TrialRecord
 from sweeps.report import write_sweep_report
-from sweeps.study import ERROR, SweepStudy
+from sweeps.study import ERROR
 
-RunStage = Callable[[Session, Stage, SweepStudy, str], None]
-"""Has the trials of a stage run that are left, under a title."""
 FIRST_FRESH_SEED = 1
 logger = logging.getLogger(__name__)
 
 
-def finish(session: Session, run_stage: RunStage) -> None:
+def finish(session: Session) -> None:
     """Name the winner, look at test, write what there is to be read; nothing is done twice."""
     record = session.record("running")
     candidates = choose(record, session.settings.finalists)
@@ -58,7 +57,7 @@ def finish(session: Session, run_stage: RunStage) -> None:
     winner = candidates[0].number
     if session.settings.finalists:
         chosen = with_default(record, candidates)
-        dropped = retrain(session, chosen, run_stage)
+        dropped = retrain(session, chosen)
         session.finalists = compare(session, record, chosen, dropped)
         session.console.finalists(session.finalists)
         if session.finalists.winner is not None:
@@ -113,7 +112,7 @@ def trial_settings(session: Session, number: int) -> dict[str, Any]:
     return settings_of(session.main, trial, session.main.values_of(trial))
 
 
-def measure_error(session: Session, run_stage: RunStage) -> None:
+def measure_error(session: Session) -> None:
     """Let the study keep how far finalists will be uncertain, where the search may end by that.
 
     The default configuration is trained on their seeds for it, as it would be at the end.
@@ -121,7 +120,7 @@ def measure_error(session: Session, run_stage: RunStage) -> None:
     if not session.settings.stops or ERROR in session.main.kept():
         return
     title = f"the noise of finalists: the default on {session.settings.finalist_seeds} fresh seeds"
-    train_on_seeds(session, {DEFAULT_TRIAL: {}}, fresh_seeds(session), run_stage, title)
+    train_on_seeds(session, {DEFAULT_TRIAL: {}}, fresh_seeds(session), title)
     metric = session.settings.objectives[0].metric
     frames = [frame for frame in _per_user(session, DEFAULT_TRIAL) if frame is not None]
     error = difference_error(
@@ -136,7 +135,6 @@ def train_on_seeds(
     session: Session,
     settings: Mapping[int, Mapping[str, Any]],
     seeds: Sequence[int],
-    run_stage: RunStage,
     title: str,
 ) -> None:
     """Train configurations on seeds; what was trained before is kept.
@@ -145,7 +143,6 @@ def train_on_seeds(
         session: of the sweep.
         settings: by trial of the search, what each changes.
         seeds: all that each is to be trained on.
-        run_stage: has them trained.
         title: shown over them.
     """
     study = session.stage("finalists")
@@ -157,9 +154,9 @@ def train_on_seeds(
         if (number, seed) not in known:
             changes = {**settings[number], "experiment.seed": seed}
             study.queue({}, trial=number, seed=seed, settings=changes)
-    session.set_limit("finalists", study, len(known.union(wanted)))
+    session.set_limit("finalists", len(known.union(wanted)))
     with session.part("finalists"):
-        run_stage(session, "finalists", study, title)
+        run_stage(session, "finalists", title)
 
 
 def _per_user(
@@ -171,7 +168,7 @@ def _per_user(
     return [pd.read_parquet(path) if path.is_file() else None for path in paths]
 
 
-def retrain(session: Session, chosen: Sequence[TrialRecord], run_stage: RunStage) -> dict[int, int]:
+def retrain(session: Session, chosen: Sequence[TrialRecord]) -> dict[int, int]:
     """Train finalists on fresh seeds; what an earlier session has done is kept.
 
     Returns:
@@ -182,7 +179,7 @@ def retrain(session: Session, chosen: Sequence[TrialRecord], run_stage: RunStage
     n_seeds, dropped = len(seeds), dict[int, int]()
     title = f"{len(chosen)} finalists, each on {n_seeds} fresh seeds"
     for done in range(2, n_seeds) if session.settings.race else ():
-        train_on_seeds(session, settings, seeds[:done], run_stage, title)
+        train_on_seeds(session, settings, seeds[:done], title)
         rng = np.random.default_rng([session.settings.seed, 31, done])
         racing = [_retrained(session, t, n_seeds=done) for t in chosen if _finalist(t) in settings]
         lost = clear_losers(racing, comparison_rules(session), n_looks=n_seeds - 2, rng=rng)
@@ -192,7 +189,7 @@ def retrain(session: Session, chosen: Sequence[TrialRecord], run_stage: RunStage
             dropped[number] = done
             del settings[number]
         title = f"{len(settings)} finalists go on"
-    train_on_seeds(session, settings, seeds, run_stage, title)
+    train_on_seeds(session, settings, seeds, title)
     return dropped
 
 

@@ -84,9 +84,10 @@ class Session:
         studies = [self.stage(stage) for stage, limit in self.state.limits.items() if limit]
         return sum(trial.state.is_finished() for study in studies for trial in study.trials())
 
-    def set_limit(self, stage: Stage, study: SweepStudy, limit: int) -> None:
+    def set_limit(self, stage: Stage, limit: int) -> None:
         """Let a stage have so many trials."""
-        study.limit = limit
+        if stage == "search":
+            self.main.limit = limit
         self.keep(limits=self.state.limits | {stage: limit})
 
     def record(self, status: SweepStatus, error: str | None = None) -> SweepRecord:

@@ -55,10 +55,19 @@ def sweep_shop(tmp_path, copy_store, board_settings, monkeypatch):
     return tmp_path
 
 
+def run_here(session, stage, changes=None):
+    return join(Assignment(session.directory.name, session.storage.url, stage), changes or {})
+
+
 @pytest.fixture
-def open_sweep(sweep_shop):
-    """Begins a sweep without tracker and tuned baselines, in this process, as the command would."""
+def open_sweep(sweep_shop, monkeypatch):
+    """Begins a sweep without tracker and tuned baselines, in this process, as the command would.
+
+    Its finalists are trained in this process too.
+    """
     sessions = []
+    run_stage = "experiments.sweep.finish.run_stage"
+    monkeypatch.setattr(run_stage, lambda session, stage, _title: run_here(session, stage))
 
     def build(
         *overrides,
@@ -94,11 +103,7 @@ def open_sweep(sweep_shop):
 def work():
     """Runs all trials of a sweep's stage that are left, in this process."""
 
-    def run(session, stage="search", changes=None):
-        assignment = Assignment(session.directory.name, session.storage.url, stage)
-        return join(assignment, changes or {})
-
-    return run
+    return lambda session, stage="search", changes=None: run_here(session, stage, changes)
 
 
 @pytest.fixture

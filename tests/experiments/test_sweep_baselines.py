@@ -53,7 +53,7 @@ def test_each_baseline_has_as_many_trials_as_the_search_and_stands_beside_it(ope
     pytest.importorskip("implicit")
     session = open_sweep(n_trials=3, finalists=1, finalist_seeds=2, baseline_trials=None)
     work(session)
-    finish(session, lambda session, stage, study, title: work(session, stage))
+    finish(session)
     record = SweepRecord.read(session.directory.path)
     assert n_trials(record) == dict.fromkeys(ALL, 3)
     assert list(record.baselines) == ["popularity", *ALL]

@@ -15,21 +15,20 @@ from sweeps.record import SweepRecord
 from sweeps.study import ERROR
 from tests.forked import Forked
 
+RUN_STAGE = "experiments.sweep.finish.run_stage"
 STOPPING = {"n_trials": 60, "sampler": "random", "finalists": 1, "finalist_seeds": 2}
 
 
-def train_in_process(work):
-    return lambda session, stage, study, title: work(session, stage)
-
-
 def test_the_noise_is_measured_on_the_default_once_and_its_trainings_stay_finalists(
-    open_sweep, work
+    open_sweep, work, monkeypatch
 ):
     session = open_sweep(**STOPPING)
-    measure_error(session, train_in_process(work))
+    measure_error(session)
     error = session.main.kept()[ERROR]
     again = open_sweep(**STOPPING)
-    measure_error(again, lambda *_: pytest.fail("it is known"))
+    with monkeypatch.context() as patch:
+        patch.setattr(RUN_STAGE, lambda *_: pytest.fail("it is known"))
+        measure_error(again)
     study = session.stage("finalists")
     assert [(t.user_attrs["trial"], t.user_attrs["seed"]) for t in study.trials()] == [
         (0, 1),
@@ -37,7 +36,7 @@ def test_the_noise_is_measured_on_the_default_once_and_its_trainings_stay_finali
     ]
     session.main.keep(ERROR, 1.0)  # everything is noise then
     assert work(session) == 11
-    finish(session, train_in_process(work))
+    finish(session)
     record = SweepRecord.read(session.directory.path)
     default = next(row for row in record.finalists.rows if row.is_default)
     assert default.values == tuple(trial.value for trial in study.trials())[:2]
@@ -46,10 +45,11 @@ def test_the_noise_is_measured_on_the_default_once_and_its_trainings_stay_finali
     assert error == difference_error([f.set_index("user_id")["ndcg@10"] for f in frames], 2)
 
 
-def test_where_nothing_may_end_in_noise_nothing_is_trained_for_it(open_sweep):
+def test_where_nothing_may_end_in_noise_nothing_is_trained_for_it(open_sweep, monkeypatch):
+    monkeypatch.setattr(RUN_STAGE, lambda *_: pytest.fail("not asked for"))
     for options in ({"stop": False}, {"finalists": 0}, {"n_trials": 5}):
         session = open_sweep(**STOPPING | options)
-        measure_error(session, lambda *_: pytest.fail("not asked for"))
+        measure_error(session)
         assert ERROR not in session.main.kept()
 
 

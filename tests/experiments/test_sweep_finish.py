@@ -14,7 +14,7 @@ from experiments.cli import main
 from experiments.sweep.delivery import deliver_trials, send_sweep
 from experiments.sweep.finish import choose, finish, retrain
 from experiments.sweep.opening import read_settings
-from experiments.sweep.parent import mend
+from experiments.sweep.stage import mend
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.formatting import number
 from sweeps.on_test import on_test
@@ -30,9 +30,9 @@ def client(sweep_shop):
 
 
 def end(session, work):
-    """Run what is left and finish, the workers of the last round in this process."""
+    """Run what is left and finish."""
     work(session)
-    finish(session, lambda session, stage, study, title: work(session, stage))
+    finish(session)
     return SweepRecord.read(session.directory.path)
 
 
@@ -89,16 +89,15 @@ def test_a_new_winner_opens_test_again_and_that_is_counted(open_sweep, work):
     assert len(second.test_looks) == (1 if chosen == [0] else 2)
 
 
-def test_a_training_of_the_last_round_that_failed_leaves_the_others(open_sweep, work):
+def test_a_training_of_the_last_round_that_failed_leaves_the_others(open_sweep, work, monkeypatch):
     session = open_sweep(n_trials=4, finalists=1, finalist_seeds=2)
-    work(session)
 
-    def lose_one(session, stage, study, title):
+    def lose_one(session, stage, _title):
         work(session, stage)
         next(session.directory.finalists_dir.glob("*seed-1.parquet")).unlink()
 
-    finish(session, lose_one)
-    record = SweepRecord.read(session.directory.path)
+    monkeypatch.setattr("experiments.sweep.finish.run_stage", lose_one)
+    record = end(session, work)
     assert any(None in row.values for row in record.finalists.rows)
 
 
@@ -257,7 +256,7 @@ def test_what_the_store_missed_of_trials_is_delivered_and_what_is_there_stays(
     session = open_sweep(tracking=True, n_trials=4, finalists=1, finalist_seeds=1)
     work(session)
     chosen = choose(session.record("running"), 1)
-    retrain(session, chosen, lambda of, stage, *_: work(of, stage))
+    retrain(session, chosen)
     before = shown(client, session)
     assert {study for study, _ in before} == {session.main.name, f"{session.main.name}.finalists"}
     missed, hanging, killed, *_ = [
@@ -396,23 +395,22 @@ def test_a_worker_of_no_study_is_told_so(sweep_shop):
 
 
 @pytest.mark.parametrize("race", [True, False])
-def test_a_finalist_that_clearly_lost_gets_no_more_seeds(open_sweep, work, race):
+def test_a_finalist_that_clearly_lost_gets_no_more_seeds(open_sweep, work, race, monkeypatch):
     """What users have of trial 1 is made less by 0.3 as soon as it is there."""
     space = {"training.learning_rate": {"choice": [0.02, 0.01]}}
     options = {"sampler": "grid", "n_trials": 2, "finalists": 2, "finalist_seeds": 4}
     session = open_sweep(space=space, race=race, **options)
     done = set()
 
-    def run_stage(of, stage, *_):
-        work(of, stage)
+    def run_stage(session, stage, _title):
+        work(session, stage)
         for path in set(session.directory.finalists_dir.glob("trial-1-*.parquet")) - done:
             frame = pd.read_parquet(path)
             frame.assign(**{"ndcg@10": frame["ndcg@10"] - 0.3}).to_parquet(path)
             done.add(path)
 
-    work(session)
-    finish(session, run_stage)
-    record = SweepRecord.read(session.directory.path)
+    monkeypatch.setattr("experiments.sweep.finish.run_stage", run_stage)
+    record = end(session, work)
     trained = [t.user_attrs["trial"] for t in session.stage("finalists").trials()]
     assert (trained.count(0), trained.count(1)) == (4, 2 if race else 4)
     assert record.finalists.winner == 0
@@ -420,5 +418,4 @@ def test_a_finalist_that_clearly_lost_gets_no_more_seeds(open_sweep, work, race)
     assert record.finalists.comparisons[0].is_clear
     report = (session.directory.path / "sweep_report.md").read_text()
     assert ("2 of 8 trainings were spared" in report) == race
-    finish(session, run_stage)  # decided anew, and the same
-    assert SweepRecord.read(session.directory.path).finalists == record.finalists
+    assert end(session, work).finalists == record.finalists  # decided anew, and the same

@@ -19,11 +19,12 @@ from experiments.sweep import delivery
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.finish import train_on_seeds
 from experiments.sweep.opening import SweepRequest, read_settings
-from experiments.sweep.parent import launching, mend, sweep
+from experiments.sweep.parent import launching, sweep
 from experiments.sweep.pool import life_of
 from experiments.sweep.proxy import put_file, served
 from experiments.sweep.remote import Remote, whole_paths, work
 from experiments.sweep.shipping import receive, ship
+from experiments.sweep.stage import mend
 from experiments.sweep.state import Assignment
 from recsys.config import DataConfig
 from recsys.data.dataset import cache_path
@@ -92,12 +93,14 @@ def test_a_study_in_a_database_is_reached_there(open_sweep, serve, far_away, tmp
     assert [trial.state for trial in session.main.records()] == ["complete"] * 2
 
 
-def test_a_finalists_files_come_back(open_sweep, serve, far_away, work):
+def test_a_finalists_files_come_back(open_sweep, serve, far_away, monkeypatch):
     near, far = open_sweep(name="near"), open_sweep(name="far")
     settings = {3: {"training.learning_rate": 0.03}}
     address, _ = serve(far)
-    train_on_seeds(near, settings, [1], lambda s, stage, *_: work(s, stage), "")
-    train_on_seeds(far, settings, [1], lambda s, stage, *_: far_away(s, address, stage), "")
+    train_on_seeds(near, settings, [1], "")
+    run_stage = "experiments.sweep.finish.run_stage"
+    monkeypatch.setattr(run_stage, lambda of, stage, _title: far_away(of, address, stage))
+    train_on_seeds(far, settings, [1], "")
     found = [pd.read_parquet(each.directory.per_user_path(3, 1)) for each in (near, far)]
     pd.testing.assert_frame_equal(*found)
     one, other = [np.load(each.directory.vectors_path(3, 1)) for each in (near, far)]
