@@ -41,9 +41,9 @@ def joined(options: Launcher) -> Iterator[None]:
         with held():  # Ray swallows what signals raise, and would end us in the middle of anything
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
-        head = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"a Ray cluster must answer at '{address}' ('ray start --head' begins one), but: {head}"
+            f"a Ray cluster must answer at '{address}' ('ray start --head' begins one), but: "
+            f"{one_line(error)}"
         ) from None
     try:
         yield

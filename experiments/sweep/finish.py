@@ -281,18 +281,12 @@ def _finalist_on_test(session: Session, trial: int, seed: int) -> Mapping[str, A
             return None
         with np.load(path) as arrays:
             vectors = Vectors(arrays["users"], arrays["items"], str(arrays["combine"]))  # type: ignore[arg-type]
-        means = _means_on_test(session, vectors)
-        if means is None:
+        evaluation = evaluate_lists(vectors, session.prepared, session.base, "test")
+        if evaluation.skipped is not None:  # nothing is held out
             return None
-        write_json(seen, means)
+        write_json(seen, evaluation.model.means)
         path.unlink()
     return read_json(seen)
-
-
-def _means_on_test(session: Session, scorer: Vectors) -> dict[str, float] | None:
-    """Means on test of all metrics; None where nothing is held out."""
-    evaluation = evaluate_lists(scorer, session.prepared, session.base, "test")
-    return None if evaluation.skipped is not None else evaluation.model.means
 
 
 def run_winner(session: Session, tree: dict[str, Any], winner: int) -> None:

@@ -43,8 +43,6 @@ from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
-from recsys.evaluation.evaluation import Evaluation
-from recsys.evaluation.ranking import Scorer
 from recsys.reporting.record import write_text
 from sweeps.ending import UNLIMITED
 from sweeps.findings import Numbers
@@ -168,7 +166,13 @@ def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session
 def _check_measures(settings: SweepSettings, prepared: Prepared, base: Config) -> Numbers:
     """Refuse measures that no trial has a value of; gives what popularity scores on validation."""
     counted = Histories.of(prepared.train)
-    evaluation = _evaluate(Popularity().fit(counted).scorer(counted, None), prepared, base)
+    popularity = Popularity().fit(counted).scorer(counted, None)
+    evaluation = evaluate_lists(popularity, prepared, base)
+    if evaluation.skipped is not None:
+        raise ConfigError(
+            "a sweep compares trials on validation, but there is none: "
+            f"{evaluation.skipped}; see 'data.split'"
+        )
     known = list_metrics(evaluation)
     check_measures(settings.measures, known)
     metric = settings.objectives[0].metric
@@ -178,16 +182,6 @@ def _check_measures(settings: SweepSettings, prepared: Prepared, base: Config) -
             f"compared, got '{metric}'; name another one first, or give --finalists 0"
         )
     return known
-
-
-def _evaluate(scorer: Scorer, prepared: Prepared, base: Config) -> Evaluation:
-    evaluation = evaluate_lists(scorer, prepared, base)
-    if evaluation.skipped is not None:
-        raise ConfigError(
-            "a sweep compares trials on validation, but there is none: "
-            f"{evaluation.skipped}; see 'data.split'"
-        )
-    return evaluation
 
 
 def _open_study(session: Session) -> None:

@@ -84,12 +84,15 @@ def test_after_a_first_signal_nothing_is_held():
             assert signal.getsignal(signal.SIGTERM) is ignored
 
 
-def test_a_signal_that_comes_upon_a_finalizer_is_not_lost():
-    class Ends:
-        def __del__(self):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0)  # the handler runs here, and Python swallows what it raises
+class Ends:
+    """Interrupts in its finalizer, out of which Python lets no exception."""
 
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0)  # the handler runs here
+
+
+def test_a_signal_that_comes_upon_a_finalizer_is_not_lost():
     before = sys.unraisablehook
     with interruptible(), pytest.raises(Interrupted):
         Ends()
@@ -98,11 +101,6 @@ def test_a_signal_that_comes_upon_a_finalizer_is_not_lost():
 
 
 def test_a_signal_that_comes_again_where_signals_are_held_is_not_lost():
-    class Ends:
-        def __del__(self):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0)
-
     done = []
     with interruptible(), pytest.raises(Interrupted) as caught:
         Ends()
@@ -117,11 +115,6 @@ def test_a_signal_that_comes_again_where_signals_are_held_is_not_lost():
 def test_a_signal_does_not_come_again_after_the_end(monkeypatch):
     monkeypatch.setattr("experiments.signals.AGAIN_SECONDS", 0.2)
 
-    class Ends:
-        def __del__(self):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0)
-
     with interruptible():
         Ends()
     time.sleep(0.5)  # a signal now would end the tests
@@ -131,10 +124,10 @@ def test_what_else_a_finalizer_raises_is_told_as_ever(monkeypatch):
     told = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(str(args.exc_value)))
 
-    class Ends:
+    class Fails:
         def __del__(self):
             raise ValueError("mine")
 
     with interruptible():
-        Ends()
+        Fails()
     assert told == ["mine"]

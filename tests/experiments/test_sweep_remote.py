@@ -33,6 +33,8 @@ from sweeps.record import SweepRecord
 from tracking.processes import Owner
 from tracking.sweep import SweepRun
 
+NOWHERE = {"books_path": "/nowhere/books.csv", "interactions_path": "/nowhere/users.csv"}
+
 
 @pytest.fixture
 def arrived():
@@ -58,14 +60,13 @@ def far_away(tmp_path):
     """Runs a stage of a sweep as a worker without the files of the data and of the sweep does."""
 
     def run(session, address, stage="search", get=lambda part: part, storage=""):
-        places = {"books_path": "/nowhere/books.csv", "interactions_path": "/nowhere/users.csv"}
         data = ship(cache_path(session.base.data, session.prepared.fingerprint), lambda a: a)
         remote = Remote(
             launch="one",
             parent=Owner.current(),
             address=address,
             data=data,
-            changes={"data": places | {"cache_dir": str(tmp_path / "far")}},
+            changes={"data": NOWHERE | {"cache_dir": str(tmp_path / "far")}},
             tracking_uri=None,
         )
         work(Assignment(session.directory.name, storage, stage), remote, get, "node-7")
@@ -206,8 +207,7 @@ def test_a_space_that_varies_the_data_needs_its_files_everywhere(open_sweep, ser
 @pytest.fixture
 def elsewhere(tmp_path):
     """What a worker is given on a machine that has none of the data."""
-    places = {"books_path": "/nowhere/books.csv", "interactions_path": "/nowhere/users.csv"}
-    return {"data": places | {"cache_dir": str(tmp_path / "elsewhere")}}
+    return {"data": NOWHERE | {"cache_dir": str(tmp_path / "elsewhere")}}
 
 
 @pytest.fixture

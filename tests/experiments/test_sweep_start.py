@@ -1,8 +1,5 @@
 """Sweeps whose space names starting points."""
 
-import pytest
-
-from recsys.errors import ConfigError
 from sweeps.tables import trials_table
 
 RATE, STEPS = "training.learning_rate", "training.warmup_steps"
@@ -45,11 +42,3 @@ def test_the_best_of_an_earlier_sweep_follow_the_starting_points(open_sweep, wor
     assert "best of earlier" in origins[2:]
     drawn = [str(trial.params) for trial in run_by(session)]
     assert len(set(drawn)) == len(drawn)
-
-
-def test_starting_points_are_part_of_what_a_sweep_is_and_no_grid_has_any(open_sweep, space):
-    plain = open_sweep(space=space)
-    led = open_sweep(space=space | {"start": POINTS})
-    assert plain.directory != led.directory
-    with pytest.raises(ConfigError, match="another than grid"):
-        open_sweep(sampler="grid")

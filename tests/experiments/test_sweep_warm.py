@@ -80,14 +80,6 @@ def test_a_sweep_does_not_repeat_the_draws_of_the_one_that_it_starts_from(
     assert sorted(map(str, run_by(plain))) == sorted(map(str, earlier[1]))
 
 
-def test_a_warm_start_is_part_of_what_a_sweep_is_and_no_grid_has_one(open_sweep, earlier):
-    options = {"warm_from": [str(earlier[0])], **WARM}
-    warm, cold = open_sweep(**options), open_sweep(**WARM)
-    assert warm.directory != cold.directory
-    with pytest.raises(ConfigError, match="another than grid"):
-        open_sweep(sampler="grid", **options)
-
-
 def test_a_name_of_nothing_is_one_line(sweep_shop):
     command = ["sweep", "--space", "space.yaml", "--config", "config.yaml", "--warm-from", "none"]
     done = CliRunner().invoke(main, command)

@@ -68,12 +68,6 @@ def test_the_page_fetches_nothing_and_holds_the_script_once(make_sweep):
     assert len(page) < 6_000_000
 
 
-def test_the_same_record_gives_the_same_bytes(make_sweep, tmp_path):
-    first = write_plots(tmp_path, make_sweep(MIXED)).read_bytes()
-    assert write_plots(tmp_path, make_sweep(MIXED)).read_bytes() == first
-    assert [path.name for path in (tmp_path / "plots").iterdir()] == ["index.html"]
-
-
 def test_a_value_that_looks_like_markup_stays_text(make_sweep):
     page = render_plots(make_sweep(name="<script>alert(1)</script>"))
     assert "<script>alert(1)" not in page

@@ -9,6 +9,7 @@ from recsys.evaluation.tables import Table
 from recsys.reporting.formatting import cells
 from sweeps.finalists import ComparisonRules, Retraining, compare_finalists
 from sweeps.findings import BaselineComparison, Comparison, RankAgreement, TestLook
+from sweeps.record import Constraint
 from sweeps.report import build_sweep_report, write_sweep_report
 from sweeps.summary import key_table
 from sweeps.tables import comparisons_table, short_names, sweep_tables
@@ -145,22 +146,29 @@ def test_a_column_of_intervals_has_one_number_of_decimals(make_sweep):
     assert (shown["p"], shown["Holm"], shown["Holm with seeds"]) == ("<0.001",) * 3
 
 
-def test_a_best_value_without_finalists_is_called_a_single_training(make_sweep):
-    notices = build_sweep_report(make_sweep()).notices
-    assert any("a single training" in notice.text for notice in notices)
-
-
 def test_an_untouched_test_split_is_said_to_be_untouched(make_sweep):
     assert "The test split was not opened." in build_sweep_report(make_sweep()).summary
 
 
-OTHER_WINNER = dataclasses.replace(LOOK, trial=4)
+AGAIN = "opened 2 times"
 
 
-@pytest.mark.parametrize("again", [LOOK, OTHER_WINNER], ids=["the same", "another winner"])
-def test_opening_the_test_split_again_is_a_warning(make_sweep, again):
-    notices = build_sweep_report(make_sweep(test_looks=(LOOK, again))).notices
-    assert any("opened 2 times" in notice.text for notice in notices)
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"finalists": None}, "a single training"),
+        ({"test_looks": (LOOK, LOOK)}, AGAIN),
+        ({"test_looks": (LOOK, dataclasses.replace(LOOK, trial=4))}, AGAIN),
+        ({"base_config": {"experiment": {"seed": 7}}}, "trained on seed 7, which was also"),
+        ({"constraints": (Constraint("epochs", maximum=1),)}, "None of the 12 completed trials"),
+    ],
+    ids=["no finalists", "the same winner again", "another winner", "seed", "constraint"],
+)
+def test_what_must_be_known_before_the_numbers_is_said(make_sweep, changes, said):
+    record = with_finalists(make_sweep())
+    assert not any(said in notice.text for notice in build_sweep_report(record).notices)
+    changed = build_sweep_report(dataclasses.replace(record, **changes))
+    assert any(said in notice.text for notice in changed.notices)
 
 
 def test_running_the_named_winner_in_full_is_no_warning(make_sweep):
@@ -168,19 +176,6 @@ def test_running_the_named_winner_in_full_is_no_warning(make_sweep):
     report = build_sweep_report(make_sweep(test_looks=(LOOK, full)))
     assert "opened 2 times (the winner; winner, re-run in full)" in report.summary
     assert not any("test split" in notice.text for notice in report.notices)
-
-
-def test_finalists_on_the_seed_of_the_search_are_a_warning(make_sweep):
-    record = with_finalists(make_sweep())
-    fresh = build_sweep_report(record).notices
-    same = dataclasses.replace(record, base_config={"experiment": {"seed": 7}})
-    assert len(build_sweep_report(same).notices) == len(fresh) + 1
-
-
-def test_trials_that_all_break_a_constraint_have_no_best(two_objectives):
-    rule = dataclasses.replace(two_objectives.constraints[0], maximum=1.0)
-    report = build_sweep_report(dataclasses.replace(two_objectives, constraints=(rule,)))
-    assert any("None of the 12 completed trials" in notice.text for notice in report.notices)
 
 
 def test_reasons_of_failed_trials_are_shown_as_text(make_sweep, tmp_path):

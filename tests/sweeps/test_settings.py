@@ -4,7 +4,8 @@ from recsys.errors import ConfigError
 from sweeps.record import Constraint, Objective
 from sweeps.settings import build_settings, parse_constraint, parse_objective
 
-SPACE = {"training.learning_rate": {"float": [0.001, 0.1]}}
+RATE = "training.learning_rate"
+SPACE = {RATE: {"float": [0.001, 0.1]}}
 
 
 def settings(**given):
@@ -68,6 +69,8 @@ def test_an_objective_is_named_once():
         ({"hours": 0}, "'hours'"),
         ({"stop": True, "finalists": 0}, "'stop' must be given with a single objective"),
         ({"promoted": 3}, "'promoted' has a meaning only with 'user_share'"),
+        ({"sampler": "grid", "start": ({RATE: 0.01},)}, "'sampler' must be another than grid"),
+        ({"sampler": "grid", "warm_from": ("earlier",)}, "'sampler' must be another than grid"),
     ],
 )
 def test_impossible_settings_are_refused_in_one_line(given, message):
@@ -84,8 +87,8 @@ def test_a_third_is_promoted_unless_said_otherwise():
 def test_more_trials_or_workers_are_the_same_sweep_and_another_seed_is_not():
     digest = settings().digest("data")
     assert settings(n_trials=99, workers=7, finalists=1).digest("data") == digest
-    assert settings(seed=1).digest("data") != digest
-    assert settings(sampler="random").digest("data") != digest
+    others = [{"seed": 1}, {"sampler": "random"}, {"start": ({RATE: 0.01},)}, {"warm_from": ("a",)}]
+    assert digest not in [settings(**other).digest("data") for other in others]
     assert settings().digest("other data") != digest
 
 

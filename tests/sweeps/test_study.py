@@ -268,34 +268,18 @@ def test_hopeless_trials_are_pruned_at_their_epochs(studies):
 
 @pytest.mark.parametrize("warmup", [0, 1, 3])
 @pytest.mark.parametrize("name", ["median", "percentile", "asha", "hyperband"])
-def test_a_hopeless_trial_is_pruned_right_after_its_warm_up(studies, name, warmup):
+def test_a_hopeless_trial_is_pruned_right_after_its_warm_up_and_the_best_never(
+    studies, name, warmup
+):
     given = {"pruner_warmup_epochs": warmup, "pruner_startup_trials": 3}
     study = studies(pruner=name, limit=20, sampler="random", **given)
-    for _ in range(9):
+    for value in np.linspace(0.8, 0.9, 9):  # each the best so far
         trial = begun(study)
-        for epoch in range(1, 6):
-            study.report(trial, epoch, 0.9)
-        study.end(trial, "complete", NOTES, [0.9])
+        assert not any(study.report(trial, epoch, float(value)) for epoch in range(1, 6))
+        study.end(trial, "complete", NOTES, [float(value)])
     trial = begun(study)
     ends = [study.report(trial, epoch, 0.1) for epoch in range(1, warmup + 2)]
     assert ends == [False] * warmup + [True]
-
-
-@pytest.mark.parametrize("name", ["median", "percentile", "asha", "hyperband"])
-def test_every_pruner_ends_the_hopeless_and_not_the_best(studies, name):
-    study = studies(pruner=name, limit=40, sampler="random", percentile=25, pruner_startup_trials=3)
-    states = {}
-    for number in range(40):
-        trial = begun(study)
-        value = 1.0 if number % 4 == 0 else 0.1 - number / 1000
-        if any(study.report(trial, epoch, value) for epoch in range(1, 6)):
-            study.end(trial, "pruned", NOTES)
-            states.setdefault(value == 1.0, []).append("pruned")
-        else:
-            study.end(trial, "complete", NOTES, [value])
-            states.setdefault(value == 1.0, []).append("complete")
-    assert states[True].count("complete") > states[True].count("pruned")
-    assert states[False].count("pruned") >= 10
 
 
 def test_a_broken_constraint_leaves_a_trial_infeasible(studies):
