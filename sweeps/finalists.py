@@ -188,32 +188,18 @@ def _comparisons(
 ) -> list[Comparison]:
     """Every two finalists, the better first, corrected together."""
     noise, degrees = pooled_std(ranked)
-    found = []
-    for first, second in itertools.combinations(ranked, 2):
+    pairs, tests = list(itertools.combinations(ranked, 2)), list[dict[str, Any]]()
+    for first, second in pairs:
         error = None
         if noise is not None:
             error = noise * math.sqrt(1 / len(first.known) + 1 / len(second.known))
-        both = [roles.get(row.trial) for row in (first, second)]
-        comparison = Comparison(
-            first=first.trial,
-            second=second.trial,
-            roles=f"{both[0]} against {both[1]}" if all(both) else "",
-            p_holm=None,
-            seed_error=error,
-            p_seeds_holm=None,
-            is_clear=False,
-            verdict="",
-            **paired(values[first.trial], values[second.trial], error, degrees, rules, rng),
-        )
-        found.append(comparison)
-    corrected = [
-        holm(np.array([getattr(each, name) for each in found], dtype=np.float64))
-        for name in ("p", "p_seeds")
-    ]
-    return [
-        _with_verdict(each, p_holm, p_seeds_holm, roles, rules)
-        for each, p_holm, p_seeds_holm in zip(found, *corrected, strict=True)
-    ]
+        one, other = values[first.trial], values[second.trial]
+        tests.append(paired(one, other, error, degrees, rules, rng) | {"seed_error": error})
+    for name in ("p", "p_seeds"):
+        corrected = holm(np.array([each[name] for each in tests], dtype=np.float64))
+        for each, p in zip(tests, corrected, strict=True):
+            each[f"{name}_holm"] = p
+    return [_comparison(*pair, each, roles, rules) for pair, each in zip(pairs, tests, strict=True)]
 
 
 def paired(
@@ -272,21 +258,27 @@ def _roles(
     return names
 
 
-def _with_verdict(
-    found: Comparison,
-    p_holm: float,
-    p_seeds_holm: float,
+def _comparison(
+    first: Finalist,
+    second: Finalist,
+    tests: Mapping[str, Any],
     roles: Mapping[int, str],
     rules: ComparisonRules,
 ) -> Comparison:
     level = 1 - rules.confidence
+    is_ahead = sign_of(rules.direction) * tests["difference"] > 0
     # a p that is not known (NaN: one seed) cannot speak against a finding, and the verdict says so
-    sign = sign_of(rules.direction)
-    is_ahead = found.difference is not None and sign * found.difference > 0
-    is_clear = bool(is_ahead and p_holm <= level and not p_seeds_holm > level)
-    found = dataclasses.replace(found, p_holm=p_holm, p_seeds_holm=p_seeds_holm, is_clear=is_clear)
-    role = roles.get(found.second)
-    other = f"the {role}" if role else f"trial {found.second}"
+    is_clear = is_ahead and tests["p_holm"] <= level and not tests["p_seeds_holm"] > level
+    role, other_role = roles.get(first.trial), roles.get(second.trial)
+    found = Comparison(
+        first=first.trial,
+        second=second.trial,
+        roles=f"{role} against {other_role}" if role and other_role else "",
+        is_clear=bool(is_clear),
+        verdict="",
+        **tests,
+    )
+    other = f"the {other_role}" if other_role else f"trial {second.trial}"
     return dataclasses.replace(found, verdict=_words(found, other, rules))
 
 
