@@ -19,7 +19,7 @@ from experiments.signals import held
 from recsys.errors import ArtifactError, BookendsError, ConfigError
 from tracking.store import one_line
 
-KNOCK_SECONDS, POLL_SECONDS = 5.0, 0.05
+CONNECT_SECONDS, POLL_SECONDS = 5.0, 0.05
 MOST_RETRIES = 5
 """Of a task whose machine or process is lost; one that cannot live is not to be run for ever."""
 QUEUED = 2
@@ -37,7 +37,7 @@ def joined(options: Launcher) -> Iterator[None]:
     """
     address = options.ray_address or "auto"
     try:
-        _knock(address)
+        _check_reachable(address)
         with held():  # Ray swallows what signals raise, and would end us in the middle of anything
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
@@ -131,8 +131,8 @@ def _cluster_cpus() -> float:
     return float(ray.cluster_resources().get("CPU", 0))  # type: ignore[no-untyped-call]
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise OSError where nothing listens at an address; Ray would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()

@@ -27,9 +27,9 @@ def _importance_table(
     safe = "".join(letter if letter.isalnum() else "_" for letter in found.metric).lower()
     title = f"What {metric_label(found.metric)} depended on"
     what = "correlation" if found.correlations else "share"
-    beside = {each.name: _told(each.importances) for each in earlier if _are_alike(each, found)}
+    beside = {each.name: _values(each.importances) for each in earlier if _are_alike(each, found)}
     rows = list[dict[str, Cell]]()
-    for setting, value in _told(found).items():
+    for setting, value in _values(found).items():
         rows.append({"setting": setting, what: value})
         rows[-1] |= {f"in {name}": told.get(setting) for name, told in beside.items()}
     for row, each in zip(rows, found.correlations, strict=False):
@@ -41,14 +41,14 @@ def _importance_table(
     return Table.from_records(f"importances_{safe}", title, note, rows).without_gaps()
 
 
-def _told(found: Importances) -> dict[str, float]:
+def _values(found: Importances) -> dict[str, float]:
     """{setting: share}, or {setting, of a choice with its value: correlation}."""
     return found.values or {correlation_name(each): each.rho for each in found.correlations}
 
 
 def _are_alike(earlier: EarlierSweep, found: Importances) -> bool:
     """Whether both are shares, or both correlations."""
-    return earlier.importances.evaluator == found.evaluator and bool(_told(earlier.importances))
+    return earlier.importances.evaluator == found.evaluator and bool(_values(earlier.importances))
 
 
 def _earlier_note(earlier: EarlierSweep, found: Importances) -> str:

@@ -34,7 +34,7 @@ class SweepConsole(RunConsole):
         super().__init__(console)
         self._live: Live | None = None
         self._bar: Progress | None = None
-        self._told = set[int]()
+        self._shown = set[int]()
         self._objectives: tuple[Objective, ...] = ()
         self._title = ""
 
@@ -44,7 +44,7 @@ class SweepConsole(RunConsole):
     ) -> Iterator[None]:
         """Show trials of a stage within this context; those that ended before are not told."""
         self._objectives, self._title = objectives, title
-        self._told = {trial.number for trial in known if trial.state != "running"}
+        self._shown = {trial.number for trial in known if trial.state != "running"}
         self.heading(title)
         if not self._console.is_terminal:
             yield
@@ -65,12 +65,12 @@ class SweepConsole(RunConsole):
             self._bar.update(self._bar.task_ids[0], completed=len(ended), total=total)
             self._live.update(Group(self._table(trials), self._bar, outlook))
             return
-        known = len(self._told)
+        known = len(self._shown)
         for trial in ended:
-            if trial.number not in self._told:
-                self._told.add(trial.number)
+            if trial.number not in self._shown:
+                self._shown.add(trial.number)
                 self.say(self._line(trial, len(ended), total))
-        if outlook and len(self._told) // OUTLOOK_EVERY > known // OUTLOOK_EVERY:
+        if outlook and len(self._shown) // OUTLOOK_EVERY > known // OUTLOOK_EVERY:
             self.say(outlook)
 
     def finalists(self, finalists: Finalists) -> None:

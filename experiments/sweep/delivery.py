@@ -107,7 +107,7 @@ def deliver_trials(session: Session) -> None:
     Those that it shows as running although their process is gone are ended.
     """
     if session.tracked is not None:
-        session.tracked.deliver(list(_ended(session)))
+        session.tracked.deliver(list(_ended_trials(session)))
 
 
 def upload_data(session: Session) -> None:
@@ -144,7 +144,7 @@ def deliver_winner(session: Session, run_name: str | None) -> None:
         logger.warning("%s", error)
 
 
-def _ended(session: Session) -> Iterator[EndedTrial]:
+def _ended_trials(session: Session) -> Iterator[EndedTrial]:
     limits = session.state.limits
     stages: tuple[Stage, ...] = ("share", "search", "finalists")
     for stage in stages:
@@ -154,10 +154,10 @@ def _ended(session: Session) -> Iterator[EndedTrial]:
         by_number = {trial.number: trial for trial in study.trials()}
         for record in study.records():
             if record.state != "running" and not record.is_lost:
-                yield _told(session, stage, study, record, by_number[record.number])
+                yield _ended_trial(session, stage, study, record, by_number[record.number])
 
 
-def _told(
+def _ended_trial(
     session: Session, stage: Stage, study: SweepStudy, record: TrialRecord, trial: Any
 ) -> EndedTrial:
     settings = session.settings

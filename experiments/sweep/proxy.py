@@ -88,7 +88,7 @@ def put_file(address: str, path: Path) -> None:
         put(iter(lambda: file.read(CHUNK_BYTES), b""), metadata=((NAME, path.name),))
 
 
-def say_where(address: str, name: str, node: str) -> None:
+def report_node(address: str, name: str, node: str) -> None:
     """Tell the parent behind an address of :func:`served` on which node a worker's start runs."""
     with grpc.insecure_channel(address) as channel:
         arrive: grpc.UnaryUnaryMultiCallable[bytes, bytes]

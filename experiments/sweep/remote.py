@@ -14,7 +14,7 @@ import grpc
 from experiments.settings import Tree
 from experiments.signals import Interrupted
 from experiments.sweep.directory import SweepDirectory
-from experiments.sweep.proxy import open_proxy, put_file, say_where
+from experiments.sweep.proxy import open_proxy, put_file, report_node
 from experiments.sweep.shipping import ShippedFile, finder
 from experiments.sweep.state import Assignment, load_state
 from experiments.sweep.trial import FindData
@@ -59,7 +59,7 @@ def work(assignment: Assignment, remote: Remote, get: Callable[[Any], Any], node
     storage = open_storage(url) if url else open_proxy(remote.address)
     try:
         with stop.on_signals(), suppress(Interrupted):
-            say_where(remote.address, remote.launch, node)
+            report_node(remote.address, remote.launch, node)
             state = load_state(storage, assignment.study)
             place = _place(remote, assignment, finder(state.fingerprint, remote.data, get))
             Worker(assignment, state, remote.changes, storage, stop, place).run()

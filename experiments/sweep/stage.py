@@ -25,7 +25,7 @@ from tracking.processes import Life
 POLL_SECONDS = 0.25
 TELL_SECONDS = 1.0
 """The record and the tracker follow the study at most so often: workers need the cores."""
-MEND_SECONDS = 5.0
+REQUEUE_SECONDS = 5.0
 UNCLAIMED_SECONDS = 30.0
 """A trial that nobody has said to run for so long was lost before that could be said."""
 
@@ -45,7 +45,7 @@ def run_stage(
     with held():
         pool = session.new_pool(session, stage)
     with session.console.trials(title, session.settings.objectives, study.records()), pool:
-        mend(session, study)
+        requeue_lost(session, study)
         deliver_trials(session)  # what the store missed while it was away
         for _ in _supervise(session, study, pool, asked):
             outlook = "" if stage == "finalists" else _outlook(study)
@@ -55,7 +55,7 @@ def run_stage(
                 record.write(session.directory.path)
                 if session.tracked is not None:
                     session.tracked.send_progress(progress_points(record))
-    mend(session, study)
+    requeue_lost(session, study)
 
 
 def _outlook(study: SweepStudy) -> str:
@@ -81,7 +81,7 @@ def _supervise(
     session: Session, study: SweepStudy, pool: Pool, asked: threading.Event | None
 ) -> Iterator[None]:
     """Keep workers alive while there is something to do; yields now and then, and at the end."""
-    mended = told = time.monotonic()
+    requeued = told = time.monotonic()
     ended = -1
     while not study.is_done():
         if asked is not None and asked.is_set():
@@ -90,9 +90,9 @@ def _supervise(
             study.keep_end(asked=True)
             break
         died = pool.collect()
-        if died or time.monotonic() - mended > MEND_SECONDS:
-            mend(session, study, pool.names)
-            mended = time.monotonic()
+        if died or time.monotonic() - requeued > REQUEUE_SECONDS:
+            requeue_lost(session, study, pool.names)
+            requeued = time.monotonic()
         if pool.is_exhausted:
             raise BookendsError(
                 "workers die again and again; the last words of each are in "
@@ -118,7 +118,7 @@ def _is_awaited(study: SweepStudy) -> bool:
     return any(life in (None, "alive") or study.storage.has_heartbeat for life in lives)
 
 
-def mend(session: Session, study: SweepStudy, running: Iterable[str] = ()) -> None:
+def requeue_lost(session: Session, study: SweepStudy, running: Iterable[str] = ()) -> None:
     """Mark the trials whose process is gone, in the study and in the tracker, and queue them.
 
     Args:

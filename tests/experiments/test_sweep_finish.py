@@ -14,7 +14,7 @@ from experiments.cli import main
 from experiments.sweep.delivery import deliver_trials, send_sweep
 from experiments.sweep.finish import choose, finish, retrain
 from experiments.sweep.opening import read_settings
-from experiments.sweep.stage import mend
+from experiments.sweep.stage import requeue_lost
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.formatting import number
 from sweeps.on_test import on_test
@@ -358,7 +358,7 @@ def test_a_trial_whose_process_died_is_marked_in_the_study_and_in_the_tracker(
     done = forked.run("-c", script, cwd=sweep_shop, env=environment)
     assert done.returncode == -9
     assert [t.state for t in session.main.records()] == ["running"]
-    mend(session, session.main)
+    requeue_lost(session, session.main)
     (lost,) = session.main.records()
     assert (lost.state, lost.error) == ("failed", "its process was lost")
     run = client.get_run(lost.mlflow_run_id)

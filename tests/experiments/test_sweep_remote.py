@@ -24,7 +24,7 @@ from experiments.sweep.pool import life_of
 from experiments.sweep.proxy import put_file, served
 from experiments.sweep.remote import Remote, whole_paths, work
 from experiments.sweep.shipping import receive, ship
-from experiments.sweep.stage import mend
+from experiments.sweep.stage import requeue_lost
 from experiments.sweep.state import Assignment
 from recsys.config import DataConfig
 from recsys.data.dataset import cache_path
@@ -139,9 +139,9 @@ def test_a_trial_of_a_worker_that_no_longer_runs_is_run_again(open_sweep):
     trial = session.main.next_trial()
     launch = {"name": "one", "parent": dataclasses.asdict(Owner.current())}
     session.main.begin(trial, {"worker": "worker-0", "launch": launch})
-    mend(session, session.main, running={"one"})
+    requeue_lost(session, session.main, running={"one"})
     assert session.main.trials()[0].state.name == "RUNNING"
-    mend(session, session.main, running={"two"})
+    requeue_lost(session, session.main, running={"two"})
     assert session.main.trials()[0].state.name == "FAIL"
     assert [trial.user_attrs.get("retry_of") for trial in session.main.trials()][-1] == 0
 

@@ -1,4 +1,4 @@
-"""Sweeps that start from what earlier ones found."""
+"""Sweeps that run first what their space names, or what earlier ones found."""
 
 import shutil
 
@@ -9,9 +9,11 @@ from experiments.cli import main
 from experiments.sweep.first import WARM_TRIALS
 from recsys.errors import ConfigError
 from sweeps.importance_tables import correlation_name
-from sweeps.tables import sweep_tables
+from sweeps.tables import sweep_tables, trials_table
 
 WARM = {"n_trials": 5, "seed": 7}
+RATE, STEPS = "training.learning_rate", "training.warmup_steps"
+POINTS = [{RATE: 0.03, STEPS: 1}, {STEPS: 4}]
 
 
 @pytest.fixture
@@ -26,6 +28,32 @@ def earlier(open_sweep, work):
 
 def run_by(session):
     return [trial.params for trial in session.main.records()]
+
+
+def test_starting_points_are_run_after_the_default_and_once(open_sweep, work, space):
+    session = open_sweep(name="points", space=space | {"start": POINTS}, n_trials=2)
+    assert work(session) == 2
+    again = open_sweep(name="points", n_trials=4)
+    assert work(again) == 2
+    record = again.record("running")
+    assert trials_table(record).column("what") == ["default", "start 1", "start 2", None]
+    assert record.trials[1].params == POINTS[0]
+    third = record.trials[2].params
+    assert third[STEPS] == 4 and RATE in third  # what is left out is drawn
+    assert record.settings["start"] == POINTS
+
+
+def test_the_best_of_an_earlier_sweep_follow_the_starting_points(open_sweep, work, space, earlier):
+    directory, best = earlier
+    points = [POINTS[0], best[0], POINTS[0]]  # each configuration is run once
+    session = open_sweep(
+        name="later", space=space | {"start": points}, warm_from=[str(directory)], n_trials=6
+    )
+    work(session)
+    origins = [trial.origin for trial in session.main.records()]
+    assert origins[1] == "start 1" and origins.count("start 1") == 1 and "start 3" not in origins
+    assert "best of earlier" in origins[2:]
+    assert len(set(map(str, run_by(session)))) == len(run_by(session))
 
 
 def test_the_best_of_an_earlier_sweep_are_run_after_the_default(open_sweep, work, earlier):
@@ -58,13 +86,13 @@ def test_an_experiment_stands_for_its_sweeps(open_sweep, work, earlier):
 
 def test_what_the_space_does_not_hold_is_drawn(open_sweep, work, earlier):
     options = {"warm_from": [str(earlier[0])], **WARM}
-    session = open_sweep(space={"training.warmup_steps": {"int": [1, 4]}}, **options)
+    session = open_sweep(space={STEPS: {"int": [1, 4]}}, **options)
     work(session)
-    steps = [params["training.warmup_steps"] for params in earlier[1][:WARM_TRIALS]]
-    found = [params["training.warmup_steps"] for params in run_by(session)[1:]]
+    steps = [params[STEPS] for params in earlier[1][:WARM_TRIALS]]
+    found = [params[STEPS] for params in run_by(session)[1:]]
     assert set(found[: len(set(steps) - {2})]) == set(steps) - {2}  # 2 is the default's
     with pytest.raises(ConfigError, match="with settings of the space, but none of its"):
-        open_sweep(space={"training.learning_rate": {"float": [100, 200]}}, **options)
+        open_sweep(space={RATE: {"float": [100, 200]}}, **options)
 
 
 def test_a_sweep_does_not_repeat_the_draws_of_the_one_that_it_starts_from(
