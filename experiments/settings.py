@@ -6,6 +6,7 @@ import difflib
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, get_args
@@ -125,10 +126,32 @@ def parse_overrides(arguments: Sequence[str]) -> Tree:
             cli_parse_none_str="null",
             cli_exit_on_error=False,
         )
-        return dict(source())
+        return _typed(Config, source())
     except SettingsError as error:
         message = str(error).removeprefix("error parsing CLI: ")
         raise ConfigError(f"{COMMAND_LINE}: {message}") from None
+
+
+def _typed(section: type[BaseModel], tree: Tree) -> Tree:
+    """The settings of a command line, each text as the value it stands for, as YAML would have it.
+
+    A text that is no value of its setting stays, to be refused with the others.
+    """
+    typed: Tree = {}
+    for name, given in tree.items():
+        typed[name] = given
+        field = section.model_fields.get(name)
+        if field is None:  # within a mapping written as JSON
+            continue
+        below = _section(field)
+        if below is not None and isinstance(given, dict):
+            typed[name] = _typed(below, given)
+            continue
+        assert field.annotation is not None
+        kind = TypeAdapter[Any](field.annotation)
+        with suppress(ValidationError):
+            typed[name] = kind.dump_python(kind.validate_python(given), mode="json")
+    return typed
 
 
 def apart(old: Any, new: Any) -> tuple[str, str]:

@@ -1,3 +1,4 @@
+import json
 import tomllib
 from pathlib import Path
 
@@ -247,6 +248,22 @@ def test_merging_goes_as_deep_as_both_sides_are_mappings():
     base = {"a": {"b": 1, "c": 2}, "d": {"e": 3}}
     assert merge(base, {"a": {"b": 9}, "d": 4}) == {"a": {"b": 9, "c": 2}, "d": 4}
     assert base == {"a": {"b": 1, "c": 2}, "d": {"e": 3}}
+
+
+def test_options_give_values_as_yaml_would_and_leave_what_is_no_value_to_be_refused():
+    given = ["--data.min_item_interactions", "1", "--experiment.run_name", "1"]
+    given += ["--training.learning_rate=1e-3", "--model.user_encoder.history.ratings=no"]
+    given += ["--evaluation.metrics_k", "[5, 10]", "--data.split.strategy", "null"]
+    given += ["--data.books_path", "b.csv", "--training.num_epochs", "many"]
+    assert parse_overrides(given) == {
+        "data": {"min_item_interactions": 1, "split": {"strategy": None}, "books_path": "b.csv"},
+        "experiment": {"run_name": "1"},
+        "training": {"learning_rate": 0.001, "num_epochs": "many"},
+        "model": {"user_encoder": {"history": {"ratings": False}}},
+        "evaluation": {"metrics_k": [5, 10]},
+    }
+    unknown = {"bogus": "1"}
+    assert parse_overrides(["--data.split", json.dumps(unknown)]) == {"data": {"split": unknown}}
 
 
 def test_every_leaf_of_the_tree_is_an_option_and_explained():
