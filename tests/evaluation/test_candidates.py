@@ -67,6 +67,22 @@ def test_all_allowed_items_are_candidates_where_too_few_are_left():
     assert sorted(drawn[0]) == [-1, -1, 6, 7, 8]
 
 
+def test_candidates_are_the_first_distinct_allowed_draws_or_where_few_are_allowed_shuffled():
+    """Users 0 and 300 may be given most of 400 items, user 1 but 60 of them."""
+    held, rows = bags_of([[3]] * 301, 400), [range(4, 40)] * 301
+    rows[1] = range(4, 343)
+    known = bags_of(rows, 400)
+    for user in (0, 1, 300):
+        allowed = sorted({*range(400)} - {3, *rows[user]})
+        draws = np.random.default_rng([7, user // 256]).integers(400, size=(256, 50 + 25 + 32))
+        expected = [*dict.fromkeys(i for i in draws[user % 256].tolist() if i in allowed)][:50]
+        if len(expected) < 50:
+            expected = np.random.default_rng([7, 1, user]).permutation(allowed)[:50].tolist()
+        drawn = draw_candidates(np.array([user]), held, (known,), 50, seed=7)
+        assert (user == 1) == (len(allowed) == 60)
+        assert drawn[0].tolist() == expected
+
+
 def test_a_users_candidates_do_not_depend_on_who_else_is_judged(world):
     vectors, task = world
     everyone = sampled(vectors, task)
