@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow import MlflowClient
 
-from recsys.errors import TrackingError
 from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_report import description
 from recsys.reporting.record import TABLES_DIR, read_json, write_json
@@ -22,38 +20,21 @@ from tracking.processes import maker_tags, source_tags
 from tracking.remote_run import (
     KEY_TAG,
     RemoteRun,
+    Sent,
     attached_run,
     existing_run,
-    log,
-    points,
+    run_with_key,
 )
 from tracking.store import (
-    STORE_ERRORS,
     connect,
     ensure_experiment,
-    explain,
+    plain_errors,
     resolve_uri,
     without_password,
 )
 
-KIND = "comparison"
 _LONGEST_TAG = 8000
 _LONGEST_GROUP = 100
-
-
-@dataclass(frozen=True)
-class SentComparison:
-    """Where a comparison can be seen.
-
-    Attributes:
-        tracking_uri: the store, without a password.
-        experiment_id: the experiment.
-        run_id: the run.
-    """
-
-    tracking_uri: str
-    experiment_id: str
-    run_id: str
 
 
 def send_comparison(
@@ -63,7 +44,7 @@ def send_comparison(
     tracking_uri: str | None = None,
     experiment: str | None = None,
     environment: Mapping[str, Any],
-) -> SentComparison:
+) -> Sent:
     """Log a comparison; logging it again finds its run and changes nothing.
 
     Args:
@@ -78,22 +59,19 @@ def send_comparison(
         TrackingError: the store cannot be used.
     """
     uri = resolve_uri(tracking_uri)
-    try:
+    shown = without_password(uri)
+    with plain_errors(uri, f"{directory}: is written, but could not be sent to {shown}"):
         client = connect(uri)
         run = _open(client, uri, comparison, experiment)
         origin = source_tags(environment, "bookends compare") | maker_tags()
         run.send_settings(_params(comparison), _tags(comparison) | run.without_held(origin))
         reference = comparison.reference.record
         run.send_dataset(reference.dataset, reference.filter_steps, "evaluation")
-        _send_metrics(run, comparison)
-        _send_files(run, directory)
+        run.send_metrics(comparison_metrics(comparison))
+        with TemporaryDirectory() as made:
+            run.send_files(dict(_files(directory, Path(made))), {})
         run.send_status("FINISHED")
-    except STORE_ERRORS as error:
-        raise TrackingError(
-            f"{directory}: is written, but could not be sent to {without_password(uri)} "
-            f"({explain(error, uri)})"
-        ) from error
-    return SentComparison(without_password(uri), run.experiment_id, run.run_id)
+    return Sent(shown, run.experiment_id, run.run_id)
 
 
 def comparison_metrics(comparison: RunComparison) -> dict[str, float]:
@@ -132,16 +110,11 @@ def _open(
     """The run that ``mlflow run`` opened, else that of the same comparison before, or a new one."""
     attached_id = os.environ.get("MLFLOW_RUN_ID")
     if attached_id and uri == resolve_uri(None):
-        client.update_run(attached_run(uri, attached_id).run_id, name=comparison.name)
-        return attached_run(uri, attached_id)
+        run = attached_run(uri, attached_id)
+        client.update_run(run.run_id, name=comparison.name)
+        return run
     experiment_id = _experiment_id(client, uri, comparison, experiment)
-    key = f"tags.`{KEY_TAG}` = '{comparison.key}'"
-    runs = client.search_runs([experiment_id], key, max_results=1)
-    if runs:
-        return RemoteRun(client, runs[0])
-    tags = {KEY_TAG: comparison.key, "bookends.kind": KIND}
-    run = client.create_run(experiment_id, tags=tags, run_name=comparison.name)
-    return RemoteRun(client, run)
+    return run_with_key(client, experiment_id, comparison.key, comparison.name)
 
 
 def _experiment_id(
@@ -174,7 +147,7 @@ def _tags(comparison: RunComparison) -> dict[str, str]:
     verdicts = {pair.name: pair.headline.verdict for pair in comparison.pairs}
     tags = {
         KEY_TAG: comparison.key,
-        "bookends.kind": KIND,
+        "bookends.kind": "comparison",
         "bookends.status": "finished",
         "bookends.dataset": comparison.reference.fingerprint,
         "bookends.reference_run": comparison.reference.run_id or "",
@@ -188,26 +161,6 @@ def _tags(comparison: RunComparison) -> dict[str, str]:
 def _cut(text: str) -> str:
     """MLflow cuts longer tags in silence."""
     return text if len(text) <= _LONGEST_TAG else text[: _LONGEST_TAG - 4].rstrip() + " ..."
-
-
-def _send_metrics(run: RemoteRun, comparison: RunComparison) -> None:
-    """Those that are absent: the same comparison has the same numbers."""
-    held = run.client.get_run(run.run_id).data.metrics
-    values = comparison_metrics(comparison)
-    log(run.client, run.run_id, points({key: values[key] for key in values.keys() - held.keys()}))
-
-
-def _send_files(run: RemoteRun, directory: Path) -> None:
-    with TemporaryDirectory() as folder:
-        files = dict(_files(directory, Path(folder)))
-        folders = {
-            None if place.parent == PurePosixPath() else str(place.parent) for place in files
-        }
-        held = run.file_sizes(sorted(folders, key=str))
-        for place, source in files.items():
-            if held.get(str(place)) != source.stat().st_size:
-                run.send_file(source, place)
-        run.declare_tables([str(place) for place in files if place.parts[0] == TABLES_DIR])
 
 
 def _files(directory: Path, made: Path) -> Iterator[tuple[PurePosixPath, Path]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -18,7 +17,7 @@ from tracking import payload
 from tracking.ledger import FILE_NAME, LOCK_NAME, Delivery, Ledger
 from tracking.model import send_model
 from tracking.processes import Owner, source_tags
-from tracking.remote_run import RemoteRun, find_or_create_run
+from tracking.remote_run import RemoteRun, Sent, find_or_create_run
 from tracking.store import (
     connect,
     one_line,
@@ -37,20 +36,7 @@ _KEPT_HOME = {FILE_NAME, MODEL_DIR, TABLES_DIR}
 _CHECKPOINT = ".pt"
 
 
-@dataclass(frozen=True)
-class Mirrored:
-    """Where a run directory can be seen: the store, without a password, and ids in it.
-
-    ``model_id`` is None where the run directory holds no model.
-    """
-
-    tracking_uri: str
-    experiment_id: str
-    run_id: str
-    model_id: str | None
-
-
-def mirror(run_dir: Path, tracking_uri: str | None = None) -> Mirrored:
+def mirror(run_dir: Path, tracking_uri: str | None = None) -> Sent:
     """Send everything of a run directory that its store does not hold yet.
 
     The store is the one given, else the one of the run's settings, else ``MLFLOW_TRACKING_URI``,
@@ -82,7 +68,7 @@ def mirror(run_dir: Path, tracking_uri: str | None = None) -> Mirrored:
             raise
         finally:
             ledger.write(run_dir)
-    return Mirrored(shown, run.experiment_id, run.run_id, model_id)
+    return Sent(shown, run.experiment_id, run.run_id, model_id)
 
 
 def send_head(
@@ -103,7 +89,7 @@ def _send_all(
     """Send a run directory, the status last; gives the model's id."""
     send_head(run, record)
     run.send_history(record)
-    run.send_summary(record)
+    run.send_metrics(payload.summary_metrics(record), payload.ended_ms(record))
     with TemporaryDirectory() as directory:
         run.send_files(_collect_files(run_dir, record, Path(directory)), delivery.files)
     model_id = _send_model(run, run_dir, record)

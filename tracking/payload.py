@@ -254,6 +254,11 @@ def created_ms(record: RunRecord) -> int:
     return int(datetime.fromisoformat(record.created).timestamp() * 1000)
 
 
+def ended_ms(record: RunRecord) -> int:
+    """The end of the run, likewise."""
+    return created_ms(record) + int(record.seconds * 1000)
+
+
 def tags(record: RunRecord) -> dict[str, str]:
     """What the record says beside numbers and settings."""
     values = {

@@ -12,10 +12,10 @@ from tracking.processes import Owner
 from tracking.remote_run import end
 from tracking.store import (
     connect_to_read,
-    every,
     experiment_ids,
     plain_errors,
     resolve_uri,
+    runs_where,
     without_password,
 )
 
@@ -59,12 +59,8 @@ def reconcile(
     with plain_errors(uri, f"{without_password(uri)} could not be reconciled"):
         client = connect_to_read(uri)
         ids = experiment_ids(client, uri, experiment)
-        running = every(
-            lambda token: client.search_runs(
-                ids, "attributes.status = 'RUNNING'", max_results=500, page_token=token
-            )
-        )
-        for run in list(running):  # all are read before any is changed, which would shift the pages
+        # all are read before any is changed, which would shift the pages
+        for run in list(runs_where(client, ids, "attributes.status = 'RUNNING'")):
             reason, is_dead = _judge(run, older_than, include_foreign)
             if not reason:
                 continue

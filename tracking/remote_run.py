@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -20,6 +21,19 @@ from tracking.store import connect, ensure_experiment, found, sqlite_path, witho
 
 MOST_METRICS = 1000
 KEY_TAG = "bookends.key"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Where what was sent can be seen: the store, without a password, and ids in it.
+
+    ``model_id`` is None where it holds no model.
+    """
+
+    tracking_uri: str
+    experiment_id: str
+    run_id: str
+    model_id: str | None = None
 
 
 class RemoteRun:
@@ -108,16 +122,14 @@ class RemoteRun:
             batch += new
         log(self.client, self.run_id, batch)
 
-    def send_summary(self, record: RunRecord) -> None:
-        """Log the whole run's metrics that are absent or differ."""
-        self._send_summary(
-            {
-                key: value
-                for key, value in payload.summary_metrics(record).items()
-                if repr(self._metrics.get(key)) != repr(value)  # NaN equals not even NaN
-            },
-            record,
-        )
+    def send_metrics(self, metrics: Mapping[str, float], at: int | None = None) -> None:
+        """Log single metrics that are absent or differ; ``at`` as :func:`points` takes it."""
+        changed = {
+            key: value
+            for key, value in metrics.items()
+            if repr(self._metrics.get(key)) != repr(float(value))  # NaN equals not even NaN
+        }
+        log(self.client, self.run_id, points(changed, at=at))
 
     def send_model_metrics(self, record: RunRecord, model: LoggedModel) -> None:
         """Show the model's own metrics at it too, as measured on the data set of the run.
@@ -127,15 +139,10 @@ class RemoteRun:
         held = {metric.key for metric in model.metrics or []}
         metrics = payload.model_metrics(record)
         absent = {key: value for key, value in metrics.items() if key not in held}
-        self._send_summary(absent, record, model.model_id)
-
-    def _send_summary(
-        self, metrics: Mapping[str, float], record: RunRecord, model_id: str | None = None
-    ) -> None:
-        ended = payload.created_ms(record) + int(record.seconds * 1000)
-        measured_on = payload.dataset_input(record.dataset) if model_id else None
+        measured_on = payload.dataset_input(record.dataset)
         dataset = None if measured_on is None else measured_on.dataset
-        log(self.client, self.run_id, points(metrics, at=ended, model_id=model_id, dataset=dataset))
+        ended = payload.ended_ms(record)
+        log(self.client, self.run_id, points(absent, at=ended, model=model, dataset=dataset))
 
     def send_files(self, files: Mapping[PurePosixPath, Path], sent: dict[str, str]) -> None:
         """Upload the files that the store lacks, or holds with another content, each to its place.
@@ -183,15 +190,16 @@ def points(
     *,
     step: int = 0,
     at: int | None = None,
-    model_id: str | None = None,
+    model: LoggedModel | None = None,
     dataset: Dataset | None = None,
 ) -> list[Metric]:
     """A point of each metric that has a value, by MLflow's key.
 
-    ``at`` is in milliseconds since 1970, None is now; a model of ``model_id`` shows them too, as
-    measured on ``dataset``.
+    ``at`` is in milliseconds since 1970, None is now; a ``model`` shows them too, as measured on
+    ``dataset``.
     """
     at = int(time.time() * 1000) if at is None else at
+    model_id = None if model is None else model.model_id
     name, digest = (None, None) if dataset is None else (dataset.name, dataset.digest)
     return [
         Metric(key, float(value), at, step, model_id, dataset_name=name, dataset_digest=digest)

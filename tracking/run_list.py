@@ -17,10 +17,10 @@ from tracking.kinds import TRIAL_TAG, kind_of, started
 from tracking.names import metric_key, parameter_key
 from tracking.store import (
     connect_to_read,
-    every,
     experiment_ids,
     plain_errors,
     resolve_uri,
+    runs_where,
     without_password,
 )
 
@@ -120,11 +120,7 @@ def list_runs(
     with plain_errors(uri, f"runs{chosen} could not be read from {without_password(uri)}"):
         client = connect_to_read(uri)
         ids = experiment_ids(client, uri, experiment)
-        runs = every(
-            lambda token: client.search_runs(
-                ids, condition, max_results=min(limit, _PAGE), order_by=order, page_token=token
-            )
-        )
+        runs = runs_where(client, ids, condition, order, min(limit, _PAGE))
         wanted = (row for row in map(_row, runs) if include_all or row.kind == "run")
         rows = list(itertools.islice(wanted, limit))
     _refuse_unknown_metric(rows, sort)
@@ -181,11 +177,7 @@ def sweep_directories(uri: str, experiment: str) -> list[Path]:
     with plain_errors(uri, f"sweeps could not be read from {without_password(uri)}"):
         client = connect_to_read(uri)
         ids = experiment_ids(client, uri, experiment)
-        runs = every(
-            lambda token: client.search_runs(
-                ids, "tags.`bookends.kind` = 'sweep'", max_results=_PAGE, page_token=token
-            )
-        )
+        runs = runs_where(client, ids, "tags.`bookends.kind` = 'sweep'")
         return [Path(run.data.tags["bookends.sweep_dir"]) for run in runs]
 
 

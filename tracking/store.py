@@ -16,6 +16,7 @@ import requests
 import sqlalchemy
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
@@ -165,6 +166,21 @@ def every(page: Callable[[str | None], PagedList[T]]) -> Iterator[T]:
         token = results.token
         if not token:
             return
+
+
+def runs_where(
+    client: MlflowClient,
+    ids: list[str],
+    condition: str,
+    order: list[str] | None = None,
+    page_size: int = 500,
+) -> Iterator[Run]:
+    """All runs of experiments that meet a condition, read page by page as they are taken."""
+    return every(
+        lambda token: client.search_runs(
+            ids, condition, max_results=page_size, order_by=order, page_token=token
+        )
+    )
 
 
 def limit_waiting(environ: MutableMapping[str, str] = os.environ) -> None:

@@ -18,11 +18,12 @@ from recsys.reporting.record import RunRecord
 from recsys.training.trainer import EpochResult
 from tracking import payload
 from tracking.ledger import LOCK_NAME, Ledger
-from tracking.mirror import Mirrored, mirror, send_head
+from tracking.mirror import mirror, send_head
 from tracking.processes import Owner, maker_tags
 from tracking.remote_run import (
     MOST_METRICS,
     RemoteRun,
+    Sent,
     attached_run,
     find_or_create_run,
     log,
@@ -98,7 +99,7 @@ class TrackedRun:
             self._stop(f"log epoch {waiting[0].step}", error)
         self._told = time.monotonic()
 
-    def close(self) -> Mirrored | None:
+    def close(self) -> Sent | None:
         """Send all of the run directory, its status included.
 
         The record must say how the run ended, so it is to be written before. Never fails because

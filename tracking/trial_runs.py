@@ -14,7 +14,7 @@ from tracking.names import metric_key, parameter_key
 from tracking.payload import parameter_text
 from tracking.processes import Owner
 from tracking.remote_run import end, points
-from tracking.store import every
+from tracking.store import runs_where
 
 TrialEnd = Literal["complete", "pruned", "failed", "interrupted"]
 ENDS = {
@@ -83,11 +83,7 @@ def end_lost(client: MlflowClient, run_id: str, reason: str) -> None:
 def children(client: MlflowClient, experiment_id: str, parent_id: str) -> Iterator[Run]:
     """All runs under a parent."""
     condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'"
-    return every(
-        lambda token: client.search_runs(
-            [experiment_id], condition, max_results=500, page_token=token
-        )
-    )
+    return runs_where(client, [experiment_id], condition)
 
 
 def _send(
