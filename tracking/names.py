@@ -32,13 +32,13 @@ def metric_key(group: str, name: str) -> str:
     return _within_length(f"{translate(group)}/{translate(name)}")
 
 
-def parameter_key(path: tuple[str, ...], prefix: str = "cfg.") -> str:
-    """MLflow's key of a setting, such as ``cfg.training.learning_rate``.
+def parameter_key(setting: str, prefix: str = "cfg.") -> str:
+    """MLflow's key of a setting by its dotted name, such as ``cfg.training.learning_rate``.
 
     The prefix keeps settings apart from the parameters that ``mlflow run`` logs by itself under
     their bare names, in its own spelling, and that cannot be logged again.
     """
-    return _within_length(prefix + ".".join(translate(part) for part in path))
+    return _within_length(prefix + translate(setting))
 
 
 def _replace(match: re.Match[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from recsys.addresses import without_password
-from recsys.config import RANKING_METRICS
+from recsys.config import RANKING_METRICS, flatten
 from recsys.errors import TrackingError
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.tables import Table
@@ -38,29 +38,18 @@ _STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 def parameters(record: RunRecord) -> dict[str, str]:
     """Every resolved setting under ``cfg.``, and the data set's numbers under ``dataset.``."""
-    config = dict(leaves(record.config))
-    address = ("experiment", "tracking_uri")
+    config = flatten(record.config)
+    address = "experiment.tracking_uri"
     if config.get(address):
         config[address] = without_password(config[address])
     summary = {key: value for key, value in record.dataset.items() if key != "sources"}
-    values = {parameter_key(path): value for path, value in config.items()}
+    values = {parameter_key(name): value for name, value in config.items()}
     values |= {
-        parameter_key(path, "dataset."): value
-        for path, value in leaves(summary)
+        parameter_key(name, "dataset."): value
+        for name, value in flatten(summary).items()
         if value is not None
     }
     return {key: parameter_text(value) for key, value in values.items()}
-
-
-def leaves(
-    tree: Mapping[str, Any], above: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Path and value of everything in nested settings; an empty section is a value."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, (*above, str(key)))
-        else:
-            yield (*above, str(key)), value
 
 
 def parameter_text(value: object) -> str:

@@ -25,8 +25,8 @@ from tracking.store import (
 )
 
 _PAGE = 200
-_MODEL = (("training", "objective"), ("model", "item_encoder", "fusion"))
-_EMBEDDING_DIM = ("model", "user_encoder", "id_embedding", "params", "embedding_dim")
+_MODEL = ("training.objective", "model.item_encoder.fusion")
+_EMBEDDING_DIM = "model.user_encoder.id_embedding.params.embedding_dim"
 _SPLITS = {"test": "test", "test_sampled": "test"} | dict.fromkeys(
     ("trial", "best", "val"), "validation"
 )

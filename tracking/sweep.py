@@ -23,9 +23,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from recsys.config import flatten
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
-from tracking.payload import ENDING_TAGS, epoch_metrics, leaves, parameter_text
+from tracking.payload import ENDING_TAGS, epoch_metrics, parameter_text
 from tracking.processes import Owner, maker_tags, source_tags
 from tracking.remote_run import (
     KEY_TAG,
@@ -203,7 +204,7 @@ def open_sweep(
     experiment: str,
     name: str,
     created: str,
-    params: Mapping[str, Any],
+    params: Mapping[str, Mapping[str, Any]],
     tags: Mapping[str, str],
     run_id: str | None,
 ) -> SweepRun:
@@ -243,7 +244,11 @@ def open_sweep(
     run.send_status(None)
     run.delete_tags(ENDING_TAGS)  # how an earlier session ended
     run.send_settings(
-        _flat_params(params),
+        {
+            parameter_key(setting, f"{group}."): parameter_text(value)
+            for group, values in params.items()
+            for setting, value in flatten(values).items()
+        },
         dict(tags) | Owner.current().to_tags() | {KEY_TAG: key, "bookends.status": "running"},
     )
     return SweepRun(uri, run)
@@ -327,7 +332,7 @@ class TrialTracker:
     def params(self, params: Mapping[str, Any]) -> None:
         """Take in the trial's values by dotted setting; they go out with its epochs."""
         for name, value in params.items():
-            self._params[parameter_key(tuple(name.split(".")))] = parameter_text(value)
+            self._params[parameter_key(name)] = parameter_text(value)
 
     def log_epoch(self, epoch: EpochResult, shown: Sequence[str]) -> None:
         """Take in the shown metrics of an epoch, the first of them the one that decides.
@@ -388,11 +393,3 @@ def _series(series: Sequence[Mapping[str, float]], sent: int) -> Iterator[Metric
     for step, point in enumerate(series[sent:], start=sent + 1):
         values = {"n_ended": float(step)} | dict(point)
         yield from points({metric_key("sweep", name): v for name, v in values.items()}, step=step)
-
-
-def _flat_params(params: Mapping[str, Any]) -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for group, values in params.items():
-        for path, value in leaves(values):
-            flat[parameter_key(path, f"{group}.")] = parameter_text(value)
-    return flat

@@ -106,7 +106,7 @@ def _send(
     params = {
         key: parameter_text(value)
         for name, value in trial.params.items()
-        if (key := parameter_key(tuple(name.split(".")))) not in run.data.params
+        if (key := parameter_key(name)) not in run.data.params
     }
     end(client, run.info.run_id, status, dict(trial.tags) | tags, metrics, params)
 

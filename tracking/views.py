@@ -36,9 +36,9 @@ _SECTIONS = (  # in this order; those that are not open are folded
     *("difference", "difference_ci_low", "difference_ci_high", "p_corrected", "effect_size"),
 )
 _SETTINGS = (
-    ("model", "item_encoder", "fusion"),
-    ("model", "user_encoder", "id_embedding", "params", "embedding_dim"),
-    ("training", "learning_rate"),
+    "model.item_encoder.fusion",
+    "model.user_encoder.id_embedding.params.embedding_dim",
+    "training.learning_rate",
 )
 _WIDTHS = {"metrics": 140, "params": 165, "tags": 120, "attributes": 100}  # pixels
 _NAME_WIDTH = 260
@@ -110,7 +110,7 @@ def _columns(monitored: str) -> list[str]:
     others = [metric for metric in (f"recall@{k}", f"coverage@{k}") if metric != monitored]
     metrics += [metric_key("test", metric) for metric in others]
     metrics += [metric_key(name, monitored) for name in BASELINES[:2]]
-    settings = [parameter_key(path) for path in _SETTINGS]
+    settings = [parameter_key(name) for name in _SETTINGS]
     return [
         *(_column("metrics", key) for key in metrics),
         *(_column("params", key) for key in settings),
@@ -127,7 +127,7 @@ def _column(group: str, key: str) -> str:
 def _charts(monitored: str) -> list[dict[str, Any]]:
     """The charts of the first section; the UI adds one for each metric that has none here."""
     test = metric_key("test", monitored)
-    settings = [parameter_key(path) for path in _SETTINGS[1:]]
+    settings = [parameter_key(name) for name in _SETTINGS[1:]]
     return [
         _chart("LINE", metric_key("val", monitored)),
         _chart("LINE", LOSS_KEY),

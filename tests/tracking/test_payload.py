@@ -3,23 +3,15 @@
 import dataclasses
 import math
 
-from recsys.config import Config
+from recsys.config import Config, flatten
 from recsys.training.trainer import EpochResult
 from tracking import payload
 from tracking.payload import dataset_input
 
 
-def leaves(tree):
-    for value in tree.values():
-        if isinstance(value, dict) and value:
-            yield from leaves(value)
-        else:
-            yield value
-
-
 def test_every_setting_is_a_parameter(running_record):
     settings = [key for key in payload.parameters(running_record) if key.startswith("cfg.")]
-    assert len(settings) == len(list(leaves(Config().model_dump(mode="json"))))
+    assert len(settings) == len(flatten(Config().model_dump(mode="json")))
 
 
 def test_settings_are_logged_as_they_would_be_written(running_record):
