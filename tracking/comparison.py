@@ -23,6 +23,7 @@ from tracking.remote_run import (
     Sent,
     attached_run,
     existing_run,
+    files_below,
     run_with_key,
 )
 from tracking.store import (
@@ -165,13 +166,10 @@ def _cut(text: str) -> str:
 
 def _files(directory: Path, made: Path) -> Iterator[tuple[PurePosixPath, Path]]:
     """Each file by its place in the run; of tables only what MLflow's viewer reads."""
-    for path in sorted(directory.rglob("*")):
-        place = path.relative_to(directory)
-        if not path.is_file() or any(part.startswith(".") for part in place.parts):
-            continue
+    for place, path in files_below(directory).items():
         if place.parts[0] == TABLES_DIR:
             content = read_json(path)
             shown = viewer_table(content["columns"], content["data"])
-            yield PurePosixPath(place.as_posix()), write_json(made / path.name, shown)
+            yield place, write_json(made / path.name, shown)
         else:
-            yield PurePosixPath(place.as_posix()), path
+            yield place, path

@@ -17,7 +17,7 @@ from tracking import payload
 from tracking.ledger import FILE_NAME, LOCK_NAME, Delivery, Ledger
 from tracking.model import send_model
 from tracking.processes import Owner, source_tags
-from tracking.remote_run import RemoteRun, Sent, find_or_create_run
+from tracking.remote_run import RemoteRun, Sent, files_below, find_or_create_run
 from tracking.store import (
     connect,
     one_line,
@@ -33,7 +33,7 @@ _PREVIEW_ROWS = 200
 _PREVIEW_DECIMALS = 4
 _ENVIRONMENT_FILE = "environment.json"
 _KEPT_HOME = {FILE_NAME, MODEL_DIR, TABLES_DIR}
-_CHECKPOINT = ".pt"
+_CHECKPOINT = ".pt"  # which only training reads
 
 
 def mirror(run_dir: Path, tracking_uri: str | None = None) -> Sent:
@@ -114,9 +114,9 @@ def _refuse_while_training(run_dir: Path, record: RunRecord, owner: Owner | None
 def _collect_files(run_dir: Path, record: RunRecord, made: Path) -> dict[PurePosixPath, Path]:
     """Each file to send by its place in the run; what MLflow wants otherwise is in ``made``."""
     files = {
-        PurePosixPath(path.relative_to(run_dir).as_posix()): path
-        for path in sorted(run_dir.rglob("*"))
-        if path.is_file() and _is_sent(path.relative_to(run_dir))
+        place: path
+        for place, path in files_below(run_dir).items()
+        if place.parts[0] not in _KEPT_HOME and place.suffix != _CHECKPOINT
     }
     for table in [*read_tables(run_dir, record.tables).values(), *payload.detail_tables(record)]:
         place = PurePosixPath(TABLES_DIR, f"{table.name}.json")
@@ -129,12 +129,6 @@ def _collect_files(run_dir: Path, record: RunRecord, made: Path) -> dict[PurePos
         preview = pd.read_parquet(run_dir / PER_USER_FILE).head(_PREVIEW_ROWS)
         preview.round(_PREVIEW_DECIMALS).to_csv(made / PREVIEW_FILE, index=False)
     return files
-
-
-def _is_sent(path: Path) -> bool:
-    """Neither a checkpoint, which only training reads, nor anything unfinished or our own."""
-    hidden = any(part.startswith(".") for part in path.parts)
-    return not hidden and path.parts[0] not in _KEPT_HOME and path.suffix != _CHECKPOINT
 
 
 def _send_model(run: RemoteRun, run_dir: Path, record: RunRecord) -> str | None:

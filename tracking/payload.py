@@ -27,13 +27,14 @@ LOSS_KEY = "train/loss"
 MONITORED = "ndcg@10"
 ENDING_TAGS = ("bookends.error", "bookends.reason", "bookends.stop_reason")
 """What a run is told of its end, and must forget when it goes on."""
+STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+"""MLflow's word for how a run ended, by ours."""
 _LONGEST_PARAMETER = 6000
 _LONGEST_DIGEST = 36
 _TABLE_DIGITS = 6
 _SAMPLED = "sampled_"
 _SHORT = {"validation": "val"}
 _SPACE = "\N{NO-BREAK SPACE}"
-_STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
 def parameters(record: RunRecord) -> dict[str, str]:
@@ -229,7 +230,7 @@ def monitored_metric(record: RunRecord) -> str:
 
 def status(record: RunRecord) -> str | None:
     """MLflow's word for how the run ended; None while it runs."""
-    return _STATUS.get(record.status)
+    return STATUS.get(record.status)
 
 
 def key_of(record: RunRecord) -> str:

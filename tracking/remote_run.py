@@ -258,6 +258,16 @@ def finished_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
     return [model for model in models if model.status == LoggedModelStatus.READY]
 
 
+def files_below(folder: Path) -> dict[PurePosixPath, Path]:
+    """All files below a folder by their place in it, but hidden ones."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        place = PurePosixPath(path.relative_to(folder).as_posix())
+        if path.is_file() and not any(part.startswith(".") for part in place.parts):
+            files[place] = path
+    return files
+
+
 def attached_run(uri: str, run_id: str) -> RemoteRun:
     """The run that ``mlflow run`` opened for this process.
 

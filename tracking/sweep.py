@@ -26,13 +26,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from recsys.config import flatten
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
-from tracking.payload import ENDING_TAGS, epoch_metrics, parameter_text
+from tracking.payload import ENDING_TAGS, STATUS, epoch_metrics, parameter_text
 from tracking.processes import Owner, maker_tags, source_tags
 from tracking.remote_run import (
     KEY_TAG,
     RemoteRun,
     attached_run,
     existing_run,
+    files_below,
     log,
     points,
     run_with_key,
@@ -85,7 +86,8 @@ class SweepRun:
 
     def send_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, those of a description among them."""
-        self._try("set tags", lambda: self.run.send_tags(tags))
+        with self._trying("set tags"):
+            self.run.send_tags(tags)
 
     def send_origin(
         self,
@@ -94,13 +96,10 @@ class SweepRun:
         filter_steps: Sequence[Mapping[str, Any]],
     ) -> None:
         """Say which code, command and data the sweep came from, as a run does."""
-
-        def send() -> None:
+        with self._trying("say where the sweep came from"):
             tags = source_tags(environment, "bookends sweep") | maker_tags()
             self.run.send_tags(self.run.without_held(tags))
             self.run.send_dataset(dataset, filter_steps)
-
-        self._try("say where the sweep came from", send)
 
     def send_progress(self, series: Sequence[Mapping[str, float]]) -> None:
         """Log the series of the sweep: one point a trial that ended, in the order of their end.
@@ -108,37 +107,22 @@ class SweepRun:
         Args:
             series: all points since the start; those that the store holds are left out.
         """
-
-        def send() -> None:
+        with self._trying("log the progress"):
             sent = len(self.run.client.get_metric_history(self.run_id, "sweep/n_ended"))
             log(self.run.client, self.run_id, list(_series(series, sent)))
 
-        self._try("log the progress", send)
-
     def send_metrics(self, group: str, values: Mapping[str, float | None]) -> None:
         """Log single numbers under a group."""
-        metrics = points({metric_key(group, name): value for name, value in values.items()})
-        self._try("log metrics", lambda: log(self.run.client, self.run_id, metrics))
+        with self._trying("log metrics"):
+            metrics = points({metric_key(group, name): value for name, value in values.items()})
+            log(self.run.client, self.run_id, metrics)
 
     def send_files(self, sweep_dir: Path) -> None:
         """Upload what lies in the sweep's directory, except the study's storage and vectors."""
-
-        def send() -> None:
-            tables = []
-            for path in sorted(sweep_dir.rglob("*")):
-                place = PurePosixPath(path.relative_to(sweep_dir).as_posix())
-                hidden = any(part.startswith(".") for part in place.parts)
-                if not path.is_file() or hidden or path.name.endswith(_KEPT_HOME):
-                    continue
-                digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                if self._sent.get(str(place)) != digest:
-                    self.run.send_file(path, place)
-                    self._sent[str(place)] = digest
-                if place.parts[0] == "tables":
-                    tables.append(str(place))
-            self.run.declare_tables(tables)
-
-        self._try("upload files", send)
+        with self._trying("upload files"):
+            files = files_below(sweep_dir)
+            sent = {place: file for place, file in files.items() if place.suffix not in _KEPT_HOME}
+            self.run.send_files(sent, self._sent)
 
     def send_data(self, files: Mapping[Path, str], sent: Mapping[str, str]) -> bool:
         """Upload the files of the prepared data set that the run lacks; gives whether it has all.
@@ -147,45 +131,39 @@ class SweepRun:
             files: each with its digest.
             sent: digest of what was uploaded before, by name, to this run or to one that is gone.
         """
-
-        def send() -> None:
+        with self._trying("take the prepared data"):
             held = self.run.file_sizes([DATA_DIR])
             for path, digest in files.items():
                 place = PurePosixPath(DATA_DIR, path.name)
                 is_held = held.get(str(place)) == path.stat().st_size
                 if not is_held or sent.get(path.name) != digest:
                     self.run.send_file(path, place)
-
-        return self._try("take the prepared data", send)
+            return True
+        return False
 
     def end_lost(self, run_id: str | None, reason: str) -> None:
         """Mark a trial's run whose process is gone."""
-
-        def mark() -> None:
+        with self._trying("mark a lost trial"):
             if run_id is not None and existing_run(self.run.client, run_id) is not None:
                 end_lost(self.run.client, run_id, reason)
 
-        self._try("mark a lost trial", mark)
-
     def deliver(self, trials: Sequence[EndedTrial]) -> None:
         """Send the trials that the store lacks, or shows otherwise than they ended or were lost."""
-        ids = (self.experiment_id, self.run_id)
-        self._try("take the trials it lacks", lambda: deliver(self.run.client, *ids, trials))
+        with self._trying("take the trials it lacks"):
+            deliver(self.run.client, self.experiment_id, self.run_id, trials)
 
     def finish(self, status: str, error: str | None = None) -> None:
         """End the run: "finished", "interrupted", "failed" or "killed", and by what."""
-        word = {"finished": "FINISHED", "interrupted": "KILLED"}.get(status, "FAILED")
-
-        def finish() -> None:
+        with self._trying("end the sweep's run"):
             because = {} if error is None else {"bookends.error": error}
             self.run.send_tags({"bookends.status": status} | because)
-            self.run.send_status(word)
+            self.run.send_status(STATUS.get(status, "FAILED"))
 
-        self._try("end the sweep's run", finish)
-
-    def _try(self, action: str, call: Callable[[], object]) -> bool:
+    @contextmanager
+    def _trying(self, action: str) -> Iterator[None]:
+        """Note and tell that the store could not do it, and go on."""
         try:
-            call()
+            yield
         except STORE_ERRORS as error:
             self.failures.append(action)
             _logger.warning(
@@ -194,8 +172,6 @@ class SweepRun:
                 action,
                 explain(error, self.uri),
             )
-            return False
-        return True
 
 
 def open_sweep(

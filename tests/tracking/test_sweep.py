@@ -205,8 +205,13 @@ def test_files_are_sent_once_and_not_those_of_the_study(open_run, client, tmp_pa
     for name in ("best.yaml", "journal.log", "journal.log.lock", "v.npz", ".lock", "tables/t.json"):
         (directory / name).write_text("{}")
     parent = open_run()
-    sent = []
-    monkeypatch.setattr(parent.run, "send_file", lambda _, place: sent.append(str(place)))
+    sent, send_file = [], parent.run.send_file
+
+    def noted(source, place):
+        sent.append(str(place))
+        send_file(source, place)
+
+    monkeypatch.setattr(parent.run, "send_file", noted)
     parent.send_files(directory)
     parent.send_files(directory)
     assert sent == ["best.yaml", "tables/t.json"]
