@@ -37,7 +37,7 @@ from recsys.errors import ArtifactError, BookendsError, ConfigError, shown
 from recsys.recommender import Recommender
 from recsys.recommender.approximate import Recall
 from recsys.recommender.bundle import MANIFEST
-from tracking.model import DOWNLOADS, pinned, resolve_bundle
+from tracking.model import DOWNLOADS, find_model, resolve_bundle
 from tracking.store import resolve_uri
 
 SHARD_SIZE = 100_000
@@ -95,7 +95,7 @@ def write_shards(
             f"'--launcher ray'), got '{request.out}'"
         )
     check_users(request)
-    request = replace(request, model=pinned(request.model, request.tracking_uri))
+    request = replace(request, model=find_model(request.model, request.tracking_uri).uri)
     bundle = resolve_bundle(request.model, request.tracking_uri)
     recommender = Recommender.load(bundle)
     lists_of(request, recommender, [])  # refuses what no machine could answer

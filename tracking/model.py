@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,6 +53,21 @@ _SERVED_WITH = (
     *("pydantic", "safetensors", "scipy", "torch"),
 )
 _MLFLOW_RANGE = "mlflow>=3.17.2,<3.19"
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """One model that does not change, other than what an alias points to.
+
+    Attributes:
+        uri: of this very model: with a version where it is registered.
+        version: in the registry; None where the model was named in another way.
+        run_id: of the run that made it, where that is known.
+    """
+
+    uri: str
+    version: str | None = None
+    run_id: str | None = None
 
 
 def signature(item_columns: Sequence[str]) -> ModelSignature:
@@ -194,18 +210,21 @@ def is_alias(uri: str) -> bool:
     return uri.startswith("models:/") and "@" in uri
 
 
-def pinned(uri: str, tracking_uri: str | None) -> str:
-    """The address of a model with a version for its alias, which may move at any time.
+def find_model(uri: str, tracking_uri: str | None) -> FoundModel:
+    """What the address of a model, as :func:`resolve_bundle` takes it, means now.
 
     Raises:
-        TrackingError: there is no such alias, or the store cannot be reached.
+        TrackingError: there is no such alias or version, or the store cannot be reached.
     """
-    if not is_alias(uri):
-        return uri
+    if uri.startswith("runs:/"):
+        return FoundModel(uri, run_id=uri.removeprefix("runs:/").strip("/").partition("/")[0])
+    if not uri.startswith("models:/") or _is_logged_model(uri):
+        return FoundModel(uri)
     address = resolve_uri(tracking_uri)
     with plain_errors(address, f"{uri}: must be a model in {without_password(address)}"):
-        version = find_version(connect_to_read(address), uri)
-    return f"models:/{version.name}/{version.version}"
+        found = _find_version(connect_to_read(address), uri)
+    version = str(found.version)
+    return FoundModel(f"models:/{found.name}/{version}", version, found.run_id or None)
 
 
 def _local_bundle(path: Path) -> Path:
@@ -237,20 +256,20 @@ def _artifact_location(client: MlflowClient, uri: str) -> str:
             if name in (MODEL_NAME, model.name):
                 return str(model.artifact_location)
         raise TrackingError(f"runs:/{run_id}/{name}: the run must have a model, but logged none")
-    if is_logged_model(uri):
+    if _is_logged_model(uri):
         return str(client.get_logged_model(rest).artifact_location)
-    version = find_version(client, uri)
+    version = _find_version(client, uri)
     if version.model_id:
         return str(client.get_logged_model(version.model_id).artifact_location)
     return str(client.get_model_version_download_uri(version.name, version.version))
 
 
-def is_logged_model(uri: str) -> bool:
+def _is_logged_model(uri: str) -> bool:
     """Whether the address names a model by its own id, ``models:/m-...``, in no registry."""
     return re.fullmatch(r"models:/m-[0-9a-f]{32}", uri) is not None
 
 
-def find_version(client: MlflowClient, uri: str) -> ModelVersion:
+def _find_version(client: MlflowClient, uri: str) -> ModelVersion:
     """The registered version that ``models:/name@alias`` or ``models:/name/3`` means now.
 
     Raises:

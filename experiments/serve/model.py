@@ -7,37 +7,16 @@ import logging
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 
 from experiments.serve.meters import Meters
-from recsys.errors import BookendsError, ConfigError, TrackingError
+from recsys.errors import BookendsError, ConfigError
 from recsys.recommender import Recommender
-from tracking.model import find_version, is_alias, is_logged_model, resolve_bundle
-from tracking.store import STORE_ERRORS, connect_to_read, one_line, resolve_uri, without_password
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from tracking.model import FoundModel, find_model, is_alias, resolve_bundle
+from tracking.store import STORE_ERRORS, one_line
 
 LOG = logging.getLogger("bookends.serve")
-_MODELS, _RUNS = "models:/", "runs:/"
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """One model that does not change, other than what an alias points to.
-
-    Attributes:
-        uri: of this very model: with a version where it is registered.
-        version: in the registry; None where the model was named in another way.
-        run_id: of the run that made it, where that is known.
-    """
-
-    uri: str
-    version: str | None = None
-    run_id: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +31,7 @@ class Served:
     """
 
     recommender: Recommender
-    place: ModelVersion
+    place: FoundModel
     asked: str
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -86,28 +65,11 @@ class ModelSource:
         """Whether the address may come to mean another model."""
         return is_alias(self.uri)
 
-    def find(self) -> ModelVersion:
-        """What the address means now.
+    def find(self) -> FoundModel:
+        """What the address means now; see :func:`tracking.model.find_model`."""
+        return find_model(self.uri, self.tracking_uri)
 
-        Raises:
-            TrackingError: there is no such model, or the store cannot be reached.
-        """
-        if self.uri.startswith(_RUNS):
-            run_id = self.uri.removeprefix(_RUNS).strip("/").partition("/")[0]
-            return ModelVersion(self.uri, run_id=run_id)
-        if not self.uri.startswith(_MODELS) or is_logged_model(self.uri):
-            return ModelVersion(self.uri)
-        try:
-            found = find_version(self._client, self.uri)
-        except STORE_ERRORS as error:
-            store = without_password(resolve_uri(self.tracking_uri))
-            raise TrackingError(
-                f"{self.uri}: must be a model in {store} ({one_line(error)})"
-            ) from error
-        version = str(found.version)
-        return ModelVersion(f"{_MODELS}{found.name}/{version}", version, found.run_id or None)
-
-    def load(self, place: ModelVersion) -> Served:
+    def load(self, place: FoundModel) -> Served:
         """The model at a place, whole and warm.
 
         Raises:
@@ -120,10 +82,6 @@ class ModelSource:
         served = Served(recommender, place, self.uri)
         _say(served)
         return served
-
-    @cached_property
-    def _client(self) -> MlflowClient:
-        return connect_to_read(resolve_uri(self.tracking_uri))
 
 
 def _warm(recommender: Recommender) -> None:

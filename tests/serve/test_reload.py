@@ -180,15 +180,9 @@ def test_only_an_alias_is_looked_at_again(uri, can_move):
     assert ModelSource(uri).can_move is can_move
 
 
-@pytest.mark.parametrize("uri", ["models:/bookends@nobody", "models:/nothing/1"])
-def test_a_model_that_is_not_registered_is_said(store, uri):
+def test_a_model_that_is_not_registered_is_said(store):
     with pytest.raises(TrackingError, match="must be a model in sqlite"):
-        CurrentModel(ModelSource(uri, store[0]), Meters()).start()
-
-
-def test_an_address_without_alias_or_version_says_what_it_must_end_in(store):
-    with pytest.raises(TrackingError, match="must end in a version or an alias"):
-        CurrentModel(ModelSource("models:/bookends", store[0]), Meters()).start()
+        CurrentModel(ModelSource("models:/bookends@nobody", store[0]), Meters()).start()
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path):

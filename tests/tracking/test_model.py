@@ -19,7 +19,14 @@ from recsys.errors import ArtifactError, TrackingError
 from recsys.recommender import Recommender
 from tracking import model as model_module
 from tracking.mirror import mirror
-from tracking.model import pinned, requirements, resolve_bundle, save_model, signature
+from tracking.model import (
+    FoundModel,
+    find_model,
+    requirements,
+    resolve_bundle,
+    save_model,
+    signature,
+)
 from tracking.serving import RecommenderModel
 from tracking.store import connect
 
@@ -292,12 +299,18 @@ def test_a_model_is_found_by_alias_version_and_run(sent, store):
         assert Recommender.load(path).provenance == {"run": "test"}
 
 
-def test_a_pinned_alias_is_the_version_that_it_means_now(sent, store):
-    assert pinned("models:/bookends@champion", store) == "models:/bookends/1"
-    for uri in ("models:/bookends/1", f"runs:/{sent.run_id}/model", "some@where"):
-        assert pinned(uri, store) == uri
+def test_an_alias_is_found_as_the_version_that_it_means_now(sent, store):
+    version = FoundModel("models:/bookends/1", "1", sent.run_id)
+    for uri in ("models:/bookends@champion", version.uri):
+        assert find_model(uri, store) == version
+    of_run = f"runs:/{sent.run_id}/model"
+    assert find_model(of_run, store) == FoundModel(of_run, run_id=sent.run_id)
+    for uri in (f"models:/{sent.model_id}", "some@where"):
+        assert find_model(uri, store) == FoundModel(uri)
     with pytest.raises(TrackingError, match="models:/bookends@challenger: must be a model in sql"):
-        pinned("models:/bookends@challenger", store)
+        find_model("models:/bookends@challenger", store)
+    with pytest.raises(TrackingError, match="must end in a version or an alias"):
+        find_model("models:/bookends", store)
 
 
 def test_looking_for_a_model_makes_no_store(tmp_path):
