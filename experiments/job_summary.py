@@ -7,7 +7,6 @@ from pathlib import Path
 
 from experiments.compare import compared
 from experiments.other_data import RunTest
-from experiments.register import store_of
 from recsys.addresses import hide_passwords
 from recsys.errors import BookendsError
 from recsys.evaluation.tables import Table
@@ -23,6 +22,7 @@ from recsys.reporting.formatting import moment
 from recsys.reporting.markdown import render_markdown
 from recsys.reporting.results import results_of
 from recsys.reporting.summary import key_figures, notices, outcome_sentences
+from tracking.ledger import Ledger
 from tracking.past_runs import PastRun, find_run, read_run
 from tracking.registry import Registry
 
@@ -67,7 +67,7 @@ def job_summary(run_dir: Path, name: str, tracking_uri: str | None = None) -> st
 def _against(run_dir: Path, name: str, tracking_uri: str | None) -> tuple[Block, ...]:
     """What the paired test says of the run and the champion."""
     try:
-        uri = store_of(str(run_dir), tracking_uri)
+        uri = Ledger.read(run_dir).store(tracking_uri)
         run = read_run(run_dir, uri)
         version = Registry(uri, name).champion()
         if version is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,13 +20,11 @@ from recsys.evaluation.gate import Contender, GateSettings, ServingCost, Verdict
 from recsys.recommender import Recommender
 from recsys.recommender.drift import drift_sentence
 from recsys.reporting.comparison import Paired
-from recsys.reporting.record import HELD_OUT_FILE, RECORD_FILE
-from tracking.ledger import Ledger
+from recsys.reporting.record import HELD_OUT_FILE
 from tracking.model import resolve_bundle
 from tracking.past_runs import PastRun, find_run
 from tracking.registry import ChampionChangedError, Registered, Registry
 from tracking.registry_page import Candidate
-from tracking.store import resolve_uri
 
 _ATTEMPTS = 5  # each one lost to another registration that did move the champion
 _WARM_UP = 20
@@ -121,15 +118,6 @@ def register(
         f"the champion of '{registry.name}' must stand still while a run is judged, but changed "
         f"{_ATTEMPTS} times meanwhile; register again"
     )
-
-
-def store_of(run: str, tracking_uri: str | None) -> str:
-    """The store asked for, else ``MLFLOW_TRACKING_URI``, else the one a run directory went to."""
-    path = Path(run)
-    asked = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not asked and (path / RECORD_FILE).is_file():
-        asked = Ledger.read(path).tracking_uri
-    return resolve_uri(asked)
 
 
 def _contender(run: PastRun, name: str) -> Contender:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from recsys.errors import ArtifactError
 from recsys.reporting.record import write_json
 from tracking.processes import Owner
-from tracking.store import without_password
+from tracking.store import resolve_uri, without_password
 
 FILE_NAME = "tracking.json"
 LOCK_NAME = ".tracking.lock"
@@ -62,13 +63,17 @@ class Ledger(BaseModel):
         path = run_dir / FILE_NAME
         try:
             return cls.model_validate_json(path.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return cls()
         except (OSError, ValidationError) as error:
             said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
             raise ArtifactError(
                 f"{path}: must be a tracking ledger ({said}); delete it to begin anew"
             ) from error
+
+    def store(self, setting: str | None) -> str:
+        """The store asked for, else ``MLFLOW_TRACKING_URI``, else the one used last; resolved."""
+        return resolve_uri(setting or os.environ.get("MLFLOW_TRACKING_URI") or self.tracking_uri)
 
     def write(self, run_dir: Path) -> None:
         """Put the ledger into the run directory, whole or not at all."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -22,7 +21,6 @@ from tracking.store import (
     connect,
     one_line,
     plain_errors,
-    resolve_uri,
     without_password,
 )
 from tracking.views import show_view
@@ -49,8 +47,7 @@ def mirror(run_dir: Path, tracking_uri: str | None = None) -> Sent:
     record = RunRecord.read(run_dir)
     with locked(run_dir / LOCK_NAME):
         ledger = Ledger.read(run_dir)
-        setting = tracking_uri or record.setting("experiment.tracking_uri")
-        uri = resolve_uri(setting or os.environ.get("MLFLOW_TRACKING_URI") or ledger.tracking_uri)
+        uri = ledger.store(tracking_uri or record.setting("experiment.tracking_uri"))
         shown = without_password(uri)
         _refuse_while_training(run_dir, record, ledger.owner)
         delivery = ledger.delivery(uri)

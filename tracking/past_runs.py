@@ -25,9 +25,9 @@ from recsys.reporting.record import (
     read_tables,
 )
 from tracking import payload
-from tracking.kinds import kind_of, started
 from tracking.ledger import Ledger
 from tracking.remote_run import existing_run
+from tracking.run_list import kind_of, started
 from tracking.store import (
     connect_to_read,
     experiment_ids,

@@ -7,13 +7,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow.entities import Run
 
 from recsys.errors import TrackingError
-from tracking.kinds import TRIAL_TAG, kind_of, started
 from tracking.names import metric_key, parameter_key
 from tracking.store import (
     connect_to_read,
@@ -24,6 +23,7 @@ from tracking.store import (
     without_password,
 )
 
+TRIAL_TAG = "optuna.trial"
 _PAGE = 200
 _MODEL = ("training.objective", "model.item_encoder.fusion")
 _EMBEDDING_DIM = "model.user_encoder.id_embedding.params.embedding_dim"
@@ -179,6 +179,17 @@ def sweep_directories(uri: str, experiment: str) -> list[Path]:
         ids = experiment_ids(client, uri, experiment)
         runs = runs_where(client, ids, "tags.`bookends.kind` = 'sweep'")
         return [Path(run.data.tags["bookends.sweep_dir"]) for run in runs]
+
+
+def kind_of(run: Run) -> str:
+    """What a run is, by its tags: "run", "trial", "sweep" or "comparison"."""
+    tags = run.data.tags
+    return "trial" if TRIAL_TAG in tags else tags.get("bookends.kind", "run")
+
+
+def started(run: Run) -> datetime:
+    """When it began, UTC."""
+    return datetime.fromtimestamp(run.info.start_time / 1000, UTC)
 
 
 def _row(run: Run) -> RunRow:

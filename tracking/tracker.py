@@ -188,8 +188,7 @@ def open_run(run_dir: Path, tracking_uri: str | None = None) -> TrackedRun:
     """
     record = RunRecord.read(run_dir)
     attached_id = os.environ.get("MLFLOW_RUN_ID")
-    usual = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-    uri = resolve_uri(None if attached_id else usual or Ledger.read(run_dir).tracking_uri)
+    uri = resolve_uri(None) if attached_id else Ledger.read(run_dir).store(tracking_uri)
     if attached_id and tracking_uri and resolve_uri(tracking_uri) != uri:
         _logger.warning(
             "under mlflow run the open run's store %s is used, not 'experiment.tracking_uri'",

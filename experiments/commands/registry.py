@@ -76,12 +76,13 @@ def register(
         raise click.UsageError("--reason is for --force")
 
     from experiments.register import register as register_run
-    from experiments.register import show, store_of
+    from experiments.register import show
     from recsys.evaluation.gate import GateSettings
+    from tracking.ledger import Ledger
     from tracking.registry import Registry
 
     settings = GateSettings(**gate)  # type: ignore[arg-type]
-    registry = Registry(store_of(run, tracking_uri), name)
+    registry = Registry(Ledger.read(Path(run)).store(tracking_uri), name)
     registration = register_run(
         run, registry, settings, lists=against, reason=reason, dry_run=dry_run
     )
