@@ -15,7 +15,6 @@ from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_report import description
 from recsys.reporting.record import TABLES_DIR, read_json, write_json
 from tracking.names import metric_key
-from tracking.payload import viewer_table
 from tracking.processes import maker_tags, source_tags
 from tracking.remote_run import (
     KEY_TAG,
@@ -26,6 +25,7 @@ from tracking.remote_run import (
     files_below,
     run_with_key,
 )
+from tracking.run_page import viewer_table
 from tracking.store import (
     connect,
     ensure_experiment,

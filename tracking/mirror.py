@@ -17,6 +17,7 @@ from tracking.ledger import FILE_NAME, LOCK_NAME, Delivery, Ledger
 from tracking.model import send_model
 from tracking.processes import Owner, source_tags
 from tracking.remote_run import RemoteRun, Sent, files_below, find_or_create_run
+from tracking.run_page import detail_tables, viewer_table
 from tracking.store import (
     connect,
     one_line,
@@ -91,7 +92,7 @@ def _send_all(
         run.send_files(_collect_files(run_dir, record, Path(directory)), delivery.files)
     model_id = _send_model(run, run_dir, record)
     if record.status != "running":
-        run.send_status(payload.status(record))
+        run.send_status(payload.STATUS[record.status])
     elif owner is not None and owner.life() == "dead":
         run.send_tags({"bookends.status": "killed", "bookends.reason": "its process is gone"})
         run.send_status("FAILED")
@@ -115,9 +116,9 @@ def _collect_files(run_dir: Path, record: RunRecord, made: Path) -> dict[PurePos
         for place, path in files_below(run_dir).items()
         if place.parts[0] not in _KEPT_HOME and place.suffix != _CHECKPOINT
     }
-    for table in [*read_tables(run_dir, record.tables).values(), *payload.detail_tables(record)]:
+    for table in [*read_tables(run_dir, record.tables).values(), *detail_tables(record)]:
         place = PurePosixPath(TABLES_DIR, f"{table.name}.json")
-        files[place] = write_json(made / place, payload.viewer_table(table.columns, table.rows))
+        files[place] = write_json(made / place, viewer_table(table.columns, table.rows))
     place = PurePosixPath(_ENVIRONMENT_FILE)
     files[place] = write_json(made / place, record.environment)
     if (run_dir / PER_USER_FILE).exists():

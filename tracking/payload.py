@@ -1,4 +1,4 @@
-"""What MLflow is told of a run: its record as parameters, metrics, tags, data set, description."""
+"""What MLflow is told of a run: its record as parameters, metrics, tags, data set."""
 
 from __future__ import annotations
 
@@ -17,24 +17,21 @@ from recsys.addresses import without_password
 from recsys.config import RANKING_METRICS, flatten
 from recsys.errors import TrackingError
 from recsys.evaluation.distinct import distinct_metrics
-from recsys.evaluation.tables import Table
 from recsys.reporting.record import RunRecord
-from recsys.reporting.results import has_one_held_out
+from recsys.reporting.results import has_one_held_out, monitor_of
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
+from tracking.run_page import description
 
 LOSS_KEY = "train/loss"
-MONITORED = "ndcg@10"
 ENDING_TAGS = ("bookends.error", "bookends.reason", "bookends.stop_reason")
 """What a run is told of its end, and must forget when it goes on."""
 STATUS = {"finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 """MLflow's word for how a run ended, by ours."""
 _LONGEST_PARAMETER = 6000
 _LONGEST_DIGEST = 36
-_TABLE_DIGITS = 6
 _SAMPLED = "sampled_"
 _SHORT = {"validation": "val"}
-_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def parameters(record: RunRecord) -> dict[str, str]:
@@ -67,7 +64,7 @@ def parameter_text(value: object) -> str:
 
 
 def epoch_metrics(
-    epoch: EpochResult, monitored: str = MONITORED, shown: Collection[str] | None = None
+    epoch: EpochResult, monitored: str, shown: Collection[str] | None = None
 ) -> dict[str, float]:
     """One epoch's metrics by MLflow's key; a value that a record could not hold is NaN.
 
@@ -109,7 +106,7 @@ def summary_metrics(record: RunRecord) -> dict[str, float]:
         values["refit/seconds"] = record.refit["seconds"]
     values |= {metric_key("model", name): value for name, value in record.model_size.items()}
     values |= evaluation_metrics(record)
-    oracle, expected = record.oracle or {}, f"expected_{monitored_metric(record)}"
+    oracle, expected = record.oracle or {}, f"expected_{monitor_of(record)}"
     if expected in oracle:
         values[metric_key("oracle", expected)] = oracle[expected]
     return {key: _number(value) for key, value in values.items()}
@@ -121,13 +118,13 @@ def evaluation_metrics(record: RunRecord) -> dict[str, float]:
     Of the model the ranking metrics at every list length; those beyond accuracy, those among
     sampled candidates and the ends of the intervals at that of the monitored metric. Of the
     baselines the ranking metrics at that length. Metrics that are one number by construction are
-    sent once. Everything else is in the tables that :func:`detail_tables` gives.
+    sent once. Everything else is in the tables that :func:`tracking.run_page.detail_tables` gives.
     """
     evaluation = record.evaluation
     if not evaluation or evaluation.get("skipped"):
         return {}
     split, model = evaluation["split"], evaluation["model"]
-    group, monitored = _group(record), monitored_metric(record)
+    group, monitored = _group(record), monitor_of(record)
     at_k = at_main_length(record, model["means"], split)
     one = has_one_held_out(record, split)
     compared = compared_metrics(model["means"], monitored, one_held_out=one)
@@ -169,7 +166,7 @@ def main_metrics(metrics: Iterable[str], monitored: str, *, one_held_out: bool) 
 def at_main_length(record: RunRecord, metrics: Iterable[str], split: str) -> list[str]:
     """:func:`main_metrics` on the data of a run."""
     one = has_one_held_out(record, split)
-    return main_metrics(metrics, monitored_metric(record), one_held_out=one)
+    return main_metrics(metrics, monitor_of(record), one_held_out=one)
 
 
 def _main_end(monitored: str) -> str:
@@ -184,32 +181,7 @@ def shown_in_epochs(record: RunRecord) -> list[str]:
     """The validation metrics that an epoch is sent with."""
     ks = record.setting("evaluation.metrics_k", [10])
     names = [f"{stem}@{k}" for stem in RANKING_METRICS for k in ks]
-    return at_main_length(record, [monitored_metric(record), *names], "validation")
-
-
-def detail_tables(record: RunRecord) -> list[Table]:
-    """All metrics of every epoch, and of model and baselines with their intervals."""
-    tables = []
-    if record.history:
-        epochs = [
-            {"epoch": epoch["number"], "train_loss": epoch["train_loss"]}
-            | (epoch.get("parts") or {})
-            | (epoch.get("validation") or {})
-            | {"seconds": epoch["seconds"]}
-            for epoch in record.history
-        ]
-        tables.append(Table.from_records("epochs", "Every epoch", "", epochs))
-    evaluation = record.evaluation
-    if evaluation and not evaluation.get("skipped"):
-        systems = {"model": evaluation["model"]} | evaluation["baselines"]
-        rows = []
-        for name, scores in systems.items():
-            for metric, mean in scores["means"].items():
-                low, high = scores.get("intervals", {}).get(metric) or (None, None)
-                found = {"mean": mean, "low": low, "high": high}
-                rows.append({"recommender": name, "metric": metric} | found)
-        tables.append(Table.from_records("all_metrics", evaluation["split"], "", rows))
-    return tables
+    return at_main_length(record, [monitor_of(record), *names], "validation")
 
 
 def model_metrics(record: RunRecord) -> dict[str, float]:
@@ -221,16 +193,6 @@ def model_metrics(record: RunRecord) -> dict[str, float]:
 def baseline_group(name: str, split: str) -> str:
     """The group of a baseline's metrics: its name means the test split, as ``test`` does."""
     return name if split == "test" else f"{name}_{_SHORT.get(split, split)}"
-
-
-def monitored_metric(record: RunRecord) -> str:
-    """The metric that training is stopped by, as in ``ndcg@10``."""
-    return str(record.setting("training.early_stopping.monitor") or MONITORED)
-
-
-def status(record: RunRecord) -> str | None:
-    """MLflow's word for how the run ended; None while it runs."""
-    return STATUS.get(record.status)
 
 
 def key_of(record: RunRecord) -> str:
@@ -304,91 +266,6 @@ def _dataset_name(paths: Sequence[PurePath]) -> str:
     return (parent + "+".join(path.name for path in paths))[:500] or "data"
 
 
-def viewer_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dict[str, Any]:
-    """A table as MLflow's pages show it whole: no other keys, and 6 digits of a number."""
-    data = [
-        [float(f"{cell:.{_TABLE_DIGITS}g}") if isinstance(cell, float) else cell for cell in row]
-        for row in rows
-    ]
-    return {"columns": list(columns), "data": data}
-
-
-def description(record: RunRecord) -> str:
-    """Markdown for the head of the run's page: a line on the model, and the key figures.
-
-    It is short on purpose: MLflow folds what is higher than 100 pixels.
-    """
-    lines = [". ".join(part for part in (_model_line(record), _data_line(record)) if part)]
-    if record.error:
-        lines.append(f"Failed: {record.error}")
-    if record.evaluation and record.evaluation.get("skipped"):
-        lines.append(f"Not evaluated: {record.evaluation['skipped']}")
-    lines.append("\n".join(_key_table(record)))
-    return "\n\n".join(line for line in lines if line)
-
-
-def _model_line(record: RunRecord) -> str:
-    if record.setting("model") is None:
-        return ""
-    user = "model.user_encoder"
-    dim = record.setting(f"{user}.id_embedding.params.embedding_dim")
-    history = record.setting(f"{user}.history.pooling", "none")
-    return (
-        f"Two towers, {record.setting('training.objective')} over "
-        f"{record.setting('training.examples')}, item tower "
-        f"{record.setting('model.item_encoder.fusion')}, history {history}, {dim} dimensions, "
-        f"{record.setting('model.similarity')}"
-    )
-
-
-def _data_line(record: RunRecord) -> str:
-    words = {"n_users": "users", "n_items": "items", "train": "train interactions"}
-    counts = [
-        f"{record.dataset[key]:,} {word}" for key, word in words.items() if key in record.dataset
-    ]
-    return ", ".join(counts)
-
-
-def _key_table(record: RunRecord) -> list[str]:
-    evaluation = record.evaluation
-    if not evaluation or evaluation.get("skipped"):
-        return []
-    columns = {"model": evaluation["model"]} | evaluation["baselines"]
-    confidence = record.setting("evaluation.confidence", 0.95)
-    heads = [evaluation["split"], *columns, f"{confidence:.0%} interval of the model"]
-    rows = []
-    for name in _key_metrics(list(evaluation["model"]["means"]), monitored_metric(record)):
-        means = [_cell(scores["means"].get(name)) for scores in columns.values()]
-        low, high = evaluation["model"].get("intervals", {}).get(name, (None, None))
-        interval = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-        rows.append([name, *means, interval])
-    return markdown_table(heads, rows)
-
-
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table for MLflow's pages; all columns but the first hold numbers.
-
-    MLflow's page puts no space between columns: the heads, which it centres, make room.
-    """
-    longest = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    widths = [max(n + 8, 2 * n) for n in longest]  # a space is about half as wide as a letter
-    spaced = [head.center(width, _SPACE) for head, width in zip(heads, widths, strict=True)]
-    rule = "|---|" + "---:|" * (len(heads) - 1)
-    return [_table_row(spaced), rule, *map(_table_row, rows)]
-
-
-def _table_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _key_metrics(names: Sequence[str], monitored: str) -> list[str]:
-    """Two metrics: the monitored one and a companion at the same list length."""
-    k = monitored.partition("@")[2]
-    others = (name for name in names if name.partition("@")[0] in RANKING_METRICS)
-    wanted = dict.fromkeys([monitored, f"ndcg@{k}", f"recall@{k}", *others])
-    return [name for name in wanted if name in names][:2]
-
-
 def _score_key(group: str, end: str, name: str) -> str:
     """Sampled-candidate metrics are charted apart: they are no smaller form of the others."""
     if name.startswith(_SAMPLED):
@@ -398,7 +275,3 @@ def _score_key(group: str, end: str, name: str) -> str:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"

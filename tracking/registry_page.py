@@ -13,9 +13,11 @@ from recsys.reporting.document import TableView
 from recsys.reporting.formatting import moment
 from recsys.reporting.markdown import escape, table_markdown
 from recsys.reporting.record import RunRecord
+from recsys.reporting.results import monitor_of
 from tracking import payload
 from tracking.champions import Move
 from tracking.names import metric_key
+from tracking.run_page import description
 
 LONGEST_DESCRIPTION = 5000  # the width of the registry's column
 DETAILS_TAG = "bookends.details"
@@ -76,7 +78,7 @@ def version_tags(candidate: Candidate, model_id: str) -> dict[str, str]:
     if candidate.is_promoted:
         tags["bookends.previous_champion"] = str(candidate.against or "none")
     metrics = payload.evaluation_metrics(record)
-    headline = payload.monitored_metric(record)
+    headline = monitor_of(record)
     tags |= {
         f"bookends.{key}": f"{metrics[key]:.6g}"
         for key in (metric_key(group, headline) for group in _GROUPS)
@@ -122,7 +124,7 @@ def version_description(candidate: Candidate) -> str:
     if candidate.reason is not None:
         parts.append(f"Made champion at a user's wish: {escape(candidate.reason)}")
     parts.append(table_markdown(TableView(verdict.table)))
-    parts.append(payload.description(candidate.record))
+    parts.append(description(candidate.record))
     while len("\n\n".join(parts)) > LONGEST_DESCRIPTION:
         parts.pop()
     return "\n\n".join(parts)

@@ -16,6 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from recsys.errors import TrackingError
 from recsys.reporting.record import TABLES_DIR, RunRecord
+from recsys.reporting.results import monitor_of
 from tracking import payload
 from tracking.store import connect, ensure_experiment, found, sqlite_path, without_password
 
@@ -106,7 +107,7 @@ class RemoteRun:
     def send_history(self, record: RunRecord) -> None:
         """Log the epochs of a record that the store lacks, each dated after the one before it."""
         sent = self.epochs_sent()
-        monitored, shown = payload.monitored_metric(record), payload.shown_in_epochs(record)
+        monitored, shown = monitor_of(record), payload.shown_in_epochs(record)
         ended, batch = payload.created_ms(record), list[Metric]()
         for epoch in payload.epochs_of(record):
             if epoch.number in sent:

@@ -15,6 +15,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from recsys.artifacts import locked
 from recsys.errors import ArtifactError, TrackingError
 from recsys.reporting.record import RunRecord
+from recsys.reporting.results import monitor_of
 from recsys.training.trainer import EpochResult
 from tracking import payload
 from tracking.ledger import LOCK_NAME, Ledger
@@ -59,7 +60,7 @@ class TrackedRun:
         is_live: whether epochs are sent as they end.
     """
 
-    def __init__(self, run_dir: Path, uri: str) -> None:
+    def __init__(self, run_dir: Path, record: RunRecord, uri: str) -> None:
         self.tracking_uri = without_password(uri)
         self.run_id: str | None = None
         self.experiment_id: str | None = None
@@ -68,8 +69,7 @@ class TrackedRun:
         self._uri = uri
         self._run: RemoteRun | None = None
         self._sent = set[int]()
-        self._monitored = payload.MONITORED
-        self._shown: list[str] | None = None
+        self._monitored, self._shown = monitor_of(record), payload.shown_in_epochs(record)
         self._monitor: SystemMetricsMonitor | None = None
         self._waiting: list[Metric] = []
         self._told = -math.inf
@@ -139,8 +139,6 @@ class TrackedRun:
             run.client.update_run(run.run_id, name=record.run_name)  # one that a user gave stays
         run.send_status(None)
         run.delete_tags(payload.ENDING_TAGS)  # how an earlier session of a resumed run ended
-        self._monitored = payload.monitored_metric(record)
-        self._shown = payload.shown_in_epochs(record)
         show_view(run.client, run.experiment_id, record)
         place = {"bookends.run_dir": str(self._run_dir.absolute())}
         send_head(run, record, Owner.current().to_tags() | maker_tags() | place)
@@ -194,7 +192,7 @@ def open_run(run_dir: Path, tracking_uri: str | None = None) -> TrackedRun:
             "under mlflow run the open run's store %s is used, not 'experiment.tracking_uri'",
             without_password(uri),
         )
-    run = TrackedRun(run_dir, uri)
+    run = TrackedRun(run_dir, record, uri)
     try:
         run._begin(record, attached_id)
     except STORE_ERRORS as error:

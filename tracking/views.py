@@ -17,8 +17,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from recsys.reporting.record import RunRecord
+from recsys.reporting.results import monitor_of
 from tracking.names import metric_key, parameter_key
-from tracking.payload import LOSS_KEY, monitored_metric
+from tracking.payload import LOSS_KEY
 
 VIEW_ID = "bookends"
 VIEW_NAME = "Bookends"
@@ -87,7 +88,7 @@ def _note(experiment_id: str) -> str:
 
 def _state(record: RunRecord) -> dict[str, Any]:
     """The part of the UI's state that the view fixes; the UI's defaults stand for the rest."""
-    monitored = monitored_metric(record)
+    monitored = monitor_of(record)
     columns = _columns(monitored)
     widths = {column: _WIDTHS[column.partition(".")[0]] for column in columns}
     run_name = _column("attributes", "Run Name")

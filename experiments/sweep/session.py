@@ -33,7 +33,8 @@ from sweeps.settings import SweepSettings
 from sweeps.storage import Storage
 from sweeps.study import SweepStudy
 from sweeps.summary import findings, key_table, searched
-from tracking.payload import baseline_group, markdown_table
+from tracking.payload import baseline_group
+from tracking.run_page import markdown_table
 from tracking.store import STORE_ERRORS, explain, how_to_look, resolve_uri, without_password
 from tracking.sweep import SweepRun, open_sweep
 

@@ -7,6 +7,7 @@ from recsys.config import Config, flatten
 from recsys.training.trainer import EpochResult
 from tracking import payload
 from tracking.payload import dataset_input
+from tracking.run_page import description, detail_tables
 
 
 def test_every_setting_is_a_parameter(running_record):
@@ -80,11 +81,11 @@ def test_a_skipped_evaluation_gives_no_metrics_and_says_why(finished_record):
     evaluation = finished_record.evaluation | {"skipped": "no order"}
     record = dataclasses.replace(finished_record, evaluation=evaluation)
     assert payload.evaluation_metrics(record) == {}
-    assert "no order" in payload.description(record)
+    assert "no order" in description(record)
 
 
 def test_the_description_ends_with_the_key_figures(finished_record):
-    last = payload.description(finished_record).splitlines()[-2:]
+    last = description(finished_record).splitlines()[-2:]
     assert last[1] == "| ndcg@10 | 0.3000 | 0.1000 | 0.2500 to 0.3500 |"
 
 
@@ -94,7 +95,7 @@ def test_the_description_leads_with_the_monitored_metric_and_stays_short(finishe
     config = finished_record.config
     config["training"]["early_stopping"]["monitor"] = "map@20"
     record = dataclasses.replace(finished_record, evaluation=evaluation, config=config)
-    rows = [line.split(" | ")[0] for line in payload.description(record).splitlines()]
+    rows = [line.split(" | ")[0] for line in description(record).splitlines()]
     assert rows[-2:] == ["| map@20", "| ndcg@20"]
     assert len(rows) == 6  # a line, a gap, the head and its rule, two metrics
 
@@ -102,7 +103,7 @@ def test_the_description_leads_with_the_monitored_metric_and_stays_short(finishe
 def test_the_monitored_metric_is_the_first_that_mlflow_is_told():
     validation = {"recall@5": 0.1, "ndcg@10": 0.2, "map@5": 0.3}
     epoch = EpochResult(1, 1.0, {}, validation, is_best=True, seconds=1.0)
-    usual = payload.epoch_metrics(epoch)
+    usual = payload.epoch_metrics(epoch, "ndcg@10")
     assert list(usual) == [
         "val/ndcg_at_10",
         "val/recall_at_5",
@@ -126,13 +127,13 @@ def test_an_epoch_shows_each_number_once_at_the_monitored_list_length(running_re
         (dataset, {"recall", "ndcg", "mrr"}),
     ):
         names = payload.shown_in_epochs(dataclasses.replace(running_record, dataset=most))
-        sent = payload.epoch_metrics(epoch, shown=names)
+        sent = payload.epoch_metrics(epoch, "ndcg@10", names)
         assert {key for key in sent if key.startswith("val/")} == {f"val/{n}_at_10" for n in shown}
 
 
 def test_what_is_not_sent_as_a_metric_is_in_the_tables(finished_record):
     """Every number of the record, by recommender and metric, or by epoch."""
-    epochs, everything = payload.detail_tables(finished_record)
+    epochs, everything = detail_tables(finished_record)
     model = finished_record.evaluation["model"]
     rows = {(row["recommender"], row["metric"]): row for row in everything.records()}
     assert {m for name, m in rows if name == "model"} == set(model["means"])

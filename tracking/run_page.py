@@ -1,0 +1,128 @@
+"""What the page of a run in MLflow's UI shows: a description at its head, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from recsys.config import RANKING_METRICS
+from recsys.evaluation.tables import Table
+from recsys.reporting.record import RunRecord
+from recsys.reporting.results import monitor_of
+
+_TABLE_DIGITS = 6
+_SPACE = "\N{NO-BREAK SPACE}"
+
+
+def description(record: RunRecord) -> str:
+    """Markdown for the head of the run's page: a line on the model, and the key figures.
+
+    It is short on purpose: MLflow folds what is higher than 100 pixels.
+    """
+    lines = [". ".join(part for part in (_model_line(record), _data_line(record)) if part)]
+    if record.error:
+        lines.append(f"Failed: {record.error}")
+    if record.evaluation and record.evaluation.get("skipped"):
+        lines.append(f"Not evaluated: {record.evaluation['skipped']}")
+    lines.append("\n".join(_key_table(record)))
+    return "\n\n".join(line for line in lines if line)
+
+
+def _model_line(record: RunRecord) -> str:
+    if record.setting("model") is None:
+        return ""
+    user = "model.user_encoder"
+    dim = record.setting(f"{user}.id_embedding.params.embedding_dim")
+    history = record.setting(f"{user}.history.pooling", "none")
+    return (
+        f"Two towers, {record.setting('training.objective')} over "
+        f"{record.setting('training.examples')}, item tower "
+        f"{record.setting('model.item_encoder.fusion')}, history {history}, {dim} dimensions, "
+        f"{record.setting('model.similarity')}"
+    )
+
+
+def _data_line(record: RunRecord) -> str:
+    words = {"n_users": "users", "n_items": "items", "train": "train interactions"}
+    counts = [
+        f"{record.dataset[key]:,} {word}" for key, word in words.items() if key in record.dataset
+    ]
+    return ", ".join(counts)
+
+
+def _key_table(record: RunRecord) -> list[str]:
+    evaluation = record.evaluation
+    if not evaluation or evaluation.get("skipped"):
+        return []
+    columns = {"model": evaluation["model"]} | evaluation["baselines"]
+    confidence = record.setting("evaluation.confidence", 0.95)
+    heads = [evaluation["split"], *columns, f"{confidence:.0%} interval of the model"]
+    rows = []
+    for name in _key_metrics(list(evaluation["model"]["means"]), monitor_of(record)):
+        means = [_cell(scores["means"].get(name)) for scores in columns.values()]
+        low, high = evaluation["model"].get("intervals", {}).get(name, (None, None))
+        interval = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+        rows.append([name, *means, interval])
+    return markdown_table(heads, rows)
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table for MLflow's pages; all columns but the first hold numbers.
+
+    MLflow's page puts no space between columns: the heads, which it centres, make room.
+    """
+    longest = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    widths = [max(n + 8, 2 * n) for n in longest]  # a space is about half as wide as a letter
+    spaced = [head.center(width, _SPACE) for head, width in zip(heads, widths, strict=True)]
+    rule = "|---|" + "---:|" * (len(heads) - 1)
+    return [_table_row(spaced), rule, *map(_table_row, rows)]
+
+
+def _table_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _key_metrics(names: Sequence[str], monitored: str) -> list[str]:
+    """Two metrics: the monitored one and a companion at the same list length."""
+    k = monitored.partition("@")[2]
+    others = (name for name in names if name.partition("@")[0] in RANKING_METRICS)
+    wanted = dict.fromkeys([monitored, f"ndcg@{k}", f"recall@{k}", *others])
+    return [name for name in wanted if name in names][:2]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def detail_tables(record: RunRecord) -> list[Table]:
+    """All metrics of every epoch, and of model and baselines with their intervals."""
+    tables = []
+    if record.history:
+        epochs = [
+            {"epoch": epoch["number"], "train_loss": epoch["train_loss"]}
+            | (epoch.get("parts") or {})
+            | (epoch.get("validation") or {})
+            | {"seconds": epoch["seconds"]}
+            for epoch in record.history
+        ]
+        tables.append(Table.from_records("epochs", "Every epoch", "", epochs))
+    evaluation = record.evaluation
+    if evaluation and not evaluation.get("skipped"):
+        systems = {"model": evaluation["model"]} | evaluation["baselines"]
+        rows = []
+        for name, scores in systems.items():
+            for metric, mean in scores["means"].items():
+                low, high = scores.get("intervals", {}).get(metric) or (None, None)
+                found = {"mean": mean, "low": low, "high": high}
+                rows.append({"recommender": name, "metric": metric} | found)
+        tables.append(Table.from_records("all_metrics", evaluation["split"], "", rows))
+    return tables
+
+
+def viewer_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dict[str, Any]:
+    """A table as MLflow's pages show it whole: no other keys, and 6 digits of a number."""
+    data = [
+        [float(f"{cell:.{_TABLE_DIGITS}g}") if isinstance(cell, float) else cell for cell in row]
+        for row in rows
+    ]
+    return {"columns": list(columns), "data": data}
