@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.plain_loop import PlainLoop, PlainNegatives, PlainTwoTower, copy_weights
 from benchmarks.worlds import load_training_world, sample_positives, training_config
-from experiments.runner import keep_memory
+from experiments.environment import keep_memory
 from recsys.config import Config
 from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared

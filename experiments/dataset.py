@@ -1,12 +1,15 @@
-"""What a record and a study keep of their data, and in words, what is not as it was."""
+"""The data of a run or a sweep: where they are, what is kept of them, what is not as it was."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from recsys.config import Config
 from recsys.data.dataset import Prepared
+from recsys.errors import ConfigError
 from recsys.evaluation.evaluation import most_held_out
 
 _COUNTS = {
@@ -16,6 +19,20 @@ _COUNTS = {
     "validation": "validation interactions",
     "test": "test interactions",
 }
+
+
+def check_sources(config: Config) -> None:
+    """Refuse data that are looked for in the wrong place: paths are read from where one stands.
+
+    Raises:
+        ConfigError: names the first file that is not there.
+    """
+    for path in config.data.sources.values():
+        if isinstance(path, Path) and not path.is_absolute() and not path.exists():
+            raise ConfigError(
+                f"{path}: no such file in {Path.cwd()}; what was begun in another directory goes "
+                "on from there, or with whole paths"
+            )
 
 
 def describe_dataset(prepared: Prepared) -> dict[str, Any]:

@@ -1,7 +1,8 @@
-"""What a run was made with: versions, machine, commit, command."""
+"""What a run is made with: versions, machine, commit, command, and how PyTorch is set up."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
@@ -11,9 +12,14 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import torch
+
 from recsys.addresses import without_password
+from recsys.config import Config
+from recsys.training.device import resolve_device
 
 PACKAGES = ("bookends", "torch", "numpy", "scipy", "pandas", "pyarrow", "mlflow", "optuna")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def describe_environment() -> dict[str, Any]:
@@ -57,3 +63,24 @@ def peak_memory_mb() -> float:
     """Largest resident memory of this process so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def configure_torch(config: Config) -> None:
+    """Process-wide settings of torch: threads, and deterministic kernels on a GPU."""
+    if config.training.num_threads is not None:
+        torch.set_num_threads(config.training.num_threads)
+    keep_memory()
+    if resolve_device(config.model.device).type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def keep_memory() -> None:
+    """Let the C library keep what is freed for the next step, where it is glibc.
+
+    Else each large tensor of a step is fresh memory from the system, a page at a time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            mallopt(parameter, 2**30)

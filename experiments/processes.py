@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from experiments.runner import configure_torch, refit_trainer
+from experiments.environment import configure_torch
+from experiments.runner import refit_trainer
 from experiments.settings import dump_yaml
 from experiments.signals import interruptible
 from recsys.config import Config

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import os
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import torch
-
 from experiments.console import RunConsole
-from experiments.dataset import describe_dataset
-from experiments.environment import describe_environment, peak_memory_mb
+from experiments.dataset import check_sources, describe_dataset
+from experiments.environment import configure_torch, describe_environment, peak_memory_mb
 from experiments.run_directory import RunDirectory
 from experiments.signals import Interrupted, held, interruptible
 from recsys.addresses import hide_passwords
@@ -40,14 +35,11 @@ from recsys.reporting.report import write_report
 from recsys.reporting.results import has_one_held_out
 from recsys.reporting.summary import outcome_sentences
 from recsys.training.checkpoint import save_checkpoint
-from recsys.training.device import resolve_device
 from recsys.training.optimizers import parameter_size
 from recsys.training.processes import ALONE, Processes
 from recsys.training.trainer import Trainer
 from tracking.store import how_to_look, is_server, resolve_uri
 from tracking.tracker import TrackedRun, open_run
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @dataclass(eq=False)
@@ -59,10 +51,10 @@ class _Run:
     prepared: Prepared
     trainer: Trainer
     console: RunConsole
+    processes: Processes
     record: RunRecord
     started: float
-    seconds_before: float = 0.0
-    processes: Processes = ALONE
+    seconds_before: float
     tracked: TrackedRun | None = None
     refit: Trainer | None = None
 
@@ -135,8 +127,19 @@ def run(
         with directory.in_use():
             processes.from_first(lambda: state)
             earlier = None if resume is None else directory.read_record()
-            current = _start(config, directory, prepared, trainer, console, started, earlier)
-            current.processes = processes
+            current = _Run(
+                config=config,
+                directory=directory,
+                prepared=prepared,
+                trainer=trainer,
+                console=console,
+                processes=processes,
+                record=_begun(config, directory, prepared, trainer, earlier),
+                started=started,
+                seconds_before=0.0 if earlier is None else earlier.seconds,
+            )
+            current.update()
+            _announce(current)
             try:
                 _open_tracking(current)
                 _train(current)
@@ -148,41 +151,6 @@ def run(
                 _end_early(current, error)
                 raise
     return current.record
-
-
-def configure_torch(config: Config) -> None:
-    """Process-wide settings of torch: threads, and deterministic kernels on a GPU."""
-    if config.training.num_threads is not None:
-        torch.set_num_threads(config.training.num_threads)
-    keep_memory()
-    if resolve_device(config.model.device).type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def check_sources(config: Config) -> None:
-    """Refuse data that are looked for in the wrong place: paths are read from where one stands.
-
-    Raises:
-        ConfigError: names the first file that is not there.
-    """
-    for path in config.data.sources.values():
-        if isinstance(path, Path) and not path.is_absolute() and not path.exists():
-            raise ConfigError(
-                f"{path}: no such file in {Path.cwd()}; what was begun in another directory goes "
-                "on from there, or with whole paths"
-            )
-
-
-def keep_memory() -> None:
-    """Let the C library keep what is freed for the next step, where it is glibc.
-
-    Else each large tensor of a step is fresh memory from the system, a page at a time.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            mallopt(parameter, 2**30)
 
 
 def _check_places(config: Config) -> None:
@@ -202,17 +170,16 @@ def _check_places(config: Config) -> None:
         make_folder(folder, setting)
 
 
-def _start(
+def _begun(
     config: Config,
     directory: RunDirectory,
     prepared: Prepared,
     trainer: Trainer,
-    console: RunConsole,
-    started: float,
     earlier: RunRecord | None,
-) -> _Run:
+) -> RunRecord:
+    """The record of a run that begins, or goes on after an earlier session."""
     parameters, n_bytes = parameter_size(trainer.model)
-    record = RunRecord(
+    return RunRecord(
         run_name=directory.name,
         status="running",
         created=datetime.now(UTC).isoformat() if earlier is None else earlier.created,
@@ -223,24 +190,17 @@ def _start(
         history=[dataclasses.asdict(result) for result in trainer.history],
         environment=describe_environment() | {"precision": trainer.precision},
     )
-    record.write(directory.path)
-    current = _Run(
-        config=config,
-        directory=directory,
-        prepared=prepared,
-        trainer=trainer,
-        console=console,
-        record=record,
-        started=started,
-        seconds_before=0.0 if earlier is None else earlier.seconds,
-    )
-    console.heading(f"run {directory.name}")
-    console.say(
+
+
+def _announce(current: _Run) -> None:
+    prepared = current.prepared
+    current.console.heading(f"run {current.directory.name}")
+    current.console.say(
         f"{len(prepared.users):,} users, {len(prepared.items):,} items, "
         f"{len(prepared.train):,} train / {len(prepared.validation):,} validation / "
-        f"{len(prepared.test):,} test interactions; {parameters:,} parameters"
+        f"{len(prepared.test):,} test interactions; "
+        f"{current.record.model_size['parameters']:,} parameters"
     )
-    return current
 
 
 def _open_tracking(current: _Run) -> None:

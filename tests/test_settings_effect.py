@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from experiments.console import RunConsole
-from experiments.runner import configure_torch, run
+from experiments.environment import configure_torch
+from experiments.runner import run
 from experiments.settings import flatten, merge
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config, DataConfig

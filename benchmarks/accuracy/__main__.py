@@ -24,7 +24,7 @@ from scipy import sparse
 from benchmarks.accuracy.cases import CASES, CONFIGS, Case
 from benchmarks.accuracy.sparse_world import write_sparse_world
 from benchmarks.machine import describe
-from experiments.runner import keep_memory
+from experiments.environment import keep_memory
 from experiments.settings import check_config, parse_overrides, read_yaml
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config

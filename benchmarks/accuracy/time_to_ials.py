@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.accuracy.cases import CONFIGS
-from experiments.runner import keep_memory
+from experiments.environment import keep_memory
 from experiments.settings import load_config
 from recsys.baselines.implicit_factors import ImplicitALS
 from recsys.config import Config

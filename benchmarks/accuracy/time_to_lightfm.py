@@ -20,7 +20,7 @@ import torch
 from benchmarks.accuracy.time_to_ials import METRIC, goodbooks, timed, train_until
 from benchmarks.sides import RunningSide, Side
 from benchmarks.worlds import save_for_peers
-from experiments.runner import keep_memory
+from experiments.environment import keep_memory
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.evaluation.evaluation import validation_metrics

@@ -23,7 +23,7 @@ def prepare(config: Path | None, overrides: tuple[str, ...]) -> None:
     Any setting can be given by its dotted name, as for 'bookends run'.
     """
     from experiments.console import RunConsole
-    from experiments.runner import check_sources
+    from experiments.dataset import check_sources
     from experiments.settings import load_config
     from recsys.data.dataset import prepare_cached
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import optuna
 
-from experiments.dataset import data_changes, describe_dataset
-from experiments.runner import check_sources, configure_torch
+from experiments.dataset import check_sources, data_changes, describe_dataset
+from experiments.environment import configure_torch
 from experiments.settings import (
     Tree,
     apart,

@@ -18,7 +18,7 @@ import numpy as np
 import optuna
 
 from experiments.dataset import data_changes, describe_dataset
-from experiments.runner import configure_torch
+from experiments.environment import configure_torch
 from experiments.settings import Tree, check_config, flatten, merge
 from experiments.signals import Interrupted, signals_to
 from experiments.sweep.directory import SweepDirectory
