@@ -15,8 +15,12 @@ import urllib.request
 from collections import deque
 from pathlib import Path
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["OMP_NUM_THREADS"] = "1"  # the worlds are tiny: a second thread costs more than it does
+os.environ["OMP_WAIT_POLICY"] = "passive"
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+)
 
 import pytest
 import torch
@@ -34,7 +38,12 @@ settings.load_profile("untimed")
 settings.register_profile(
     "first failure", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate]
 )
-torch.set_num_threads(1)  # the worlds are tiny: handing work to a second thread costs more
+torch.set_num_threads(1)
+for _name in list(os.environ):  # settings of whoever runs the tests are none of theirs
+    if _name.startswith("MLFLOW_") and _name != "MLFLOW_DISABLE_TELEMETRY":
+        del os.environ[_name]
+for _name in ("BOOKENDS_STORAGE", "BOOKENDS_TOKEN"):
+    os.environ.pop(_name, None)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -163,16 +163,17 @@ class Forked:
     Args:
         command: ``-m MODULE`` or ``-c CODE``, and words.
         cwd: where it runs.
-        env: all of its environment.
+        env: all of its environment; None for that of this process.
         forks_children: whether the processes that it starts with this Python are forked too.
     """
 
-    def __init__(self, *command, cwd, env, forks_children=True):
+    def __init__(self, *command, cwd, env=None, forks_children=True):
         self.args = list(map(str, command))
         place = Path(tempfile.mkdtemp(prefix="bookends-forked-"))
         weakref.finalize(self, shutil.rmtree, place)
         self._output = (place / "stdout", place / "stderr")
-        given = (self.args, str(cwd), dict(env), self._output, forks_children)
+        environ = dict(os.environ if env is None else env)
+        given = (self.args, str(cwd), environ, self._output, forks_children)
         self._process = FORKS.Process(target=_do, args=given)
         self._process.start()
         self.pid = self._process.pid
@@ -207,7 +208,7 @@ class Forked:
         self._process.kill()
 
 
-def run(*command, cwd, env, timeout=280, forks_children=True):
+def run(*command, cwd, env=None, timeout=280, forks_children=True):
     """The same as ``subprocess.run`` gives of it, with its output as text."""
     process = Forked(*command, cwd=cwd, env=env, forks_children=forks_children)
     try:

@@ -1,7 +1,6 @@
 """Sweeps on the checkerboard: in this process, or with processes of their own."""
 
 import os
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,13 +12,6 @@ from experiments.sweep.state import Assignment
 from experiments.sweep.worker import join
 from tests import forked
 
-ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
-    "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "passive",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 SPACE = {
     "training.learning_rate": {"float": [0.0001, 0.05], "log": True},
     "training.warmup_steps": {"int": [1, 4]},
@@ -29,7 +21,7 @@ SPACE = {
 @pytest.fixture
 def environment():
     """What processes of a test run in."""
-    return ENVIRONMENT
+    return dict(os.environ)
 
 
 @pytest.fixture
@@ -42,9 +34,6 @@ def space():
 def sweep_shop(tmp_path, copy_store, board_settings, monkeypatch):
     """A directory to run in, with a base configuration, a space and a tracker of its own."""
     monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        if name != "MLFLOW_DISABLE_TELEMETRY":
-            monkeypatch.delenv(name)
     settings = dict(board_settings) | {
         # a few large steps: these tests are about sweeps, not about what a model learns
         "training": board_settings["training"] | {"batch_size": 16, "warmup_steps": 2},
@@ -112,7 +101,7 @@ def bookends(sweep_shop):
 
     def run(*arguments, **options):
         words = ("-m", "experiments", *arguments)
-        return forked.run(*words, cwd=sweep_shop, env=ENVIRONMENT, **options)
+        return forked.run(*words, cwd=sweep_shop, **options)
 
     return run
 

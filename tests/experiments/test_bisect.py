@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,13 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from click.testing import CliRunner
-
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from experiments.bisect.code import why_not_crossed
-from experiments.cli import main
 from recsys.reporting.record import RunRecord
+from tests import cli
 from tracking.past_runs import read_run
 from tracking.run_list import list_runs
 
@@ -50,19 +46,8 @@ def shop(tmp_path_factory, board, board_settings, copy_store):
 def bookends(shop, monkeypatch):
     """Runs a command in the shop, which is in no repository."""
     monkeypatch.chdir(shop)
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        if name != "MLFLOW_DISABLE_TELEMETRY":
-            monkeypatch.delenv(name)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(shop.parent))
-
-    def run(*words):
-        result = CliRunner().invoke(main, [str(word) for word in words])
-        assert result.exception is None or isinstance(result.exception, SystemExit), (
-            result.exception
-        )
-        return result
-
-    return run
+    return cli.bookends
 
 
 @pytest.fixture

@@ -77,12 +77,8 @@ class Job:
         self.asked.bind(str(folder / "asked"))
         self.asked.listen()
         self.asked.settimeout(0.05)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-        self.environment = kept | {
+        self.environment = os.environ | {
             "PATH": f"{tool.parent}:{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_TRACKING_URI": "",  # as where the secret is not set
             "ASKED": str(folder / "asked"),
             "CONFIG": "config.yaml",

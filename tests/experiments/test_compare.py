@@ -3,27 +3,20 @@
 import dataclasses
 import io
 import json
-import os
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from rich.console import Console
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-
-from experiments.cli import main
 from experiments.runs_console import print_runs
 from recsys.config import Config
 from recsys.reporting.record import RunRecord
+from tests.cli import bookends
 from tracking.mirror import mirror
 from tracking.run_list import list_runs
 
 N = 300
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
-)  # MLflow 3.17 uses what SQLAlchemy 2.1 deprecates
 
 
 @pytest.fixture(scope="module")
@@ -76,20 +69,9 @@ def shelf(tmp_path_factory):
 @pytest.fixture
 def cli(shelf, tmp_path, monkeypatch):
     """Runs a command in a directory of its own, the store in the environment."""
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        if name not in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"):
-            monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", shelf[1])
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit), (
-            result.exception
-        )
-        return result
-
-    return run
+    return bookends
 
 
 def test_runs_are_listed_best_first_with_what_they_were(cli):

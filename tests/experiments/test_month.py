@@ -6,16 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from mlflow import MlflowClient
 
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+from tests.cli import said as bookends
 
-from experiments.cli import main
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
-)  # MLflow 3.17 uses what SQLAlchemy 2.1 deprecates
 IDS_ALONE = ("--model.item_encoder.fusion=identity",)
 QUICK = (
     "--model.user_encoder.id_embedding.params.embedding_dim=8",
@@ -26,14 +20,6 @@ QUICK = (
     "--training.learning_rate=0.02",
     "--evaluation.bootstrap_samples=100",
 )
-
-
-def bookends(*arguments):
-    """Exit code and all that was printed, on one line."""
-    done = CliRunner().invoke(main, list(map(str, arguments)))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, " ".join(done.output.split())
 
 
 @pytest.fixture(scope="module")

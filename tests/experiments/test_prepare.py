@@ -2,11 +2,10 @@
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
-from experiments.cli import main
 from recsys.config import DataConfig
 from recsys.data.dataset import prepare_cached
+from tests.cli import bookends
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def command(tmp_path, board_settings, monkeypatch):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
 
     def run(*words):
-        return CliRunner().invoke(main, [*words, "--config", "config.yaml"])
+        return bookends(*words, "--config", "config.yaml")
 
     run.data = data
     return run

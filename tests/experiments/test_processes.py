@@ -18,12 +18,6 @@ from recsys.reporting.record import RunRecord
 from tests import forked
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": str(ROOT),
-    "OMP_NUM_THREADS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "GLOO_SOCKET_IFNAME": "lo",
-}
 WORDS = ["run", "--config", "config.yaml", "--experiment.run_name=pair"]
 MANY = "--training.num_epochs=5000"
 RUN = Path("artifacts/runs/pair")
@@ -56,7 +50,7 @@ def tracked(shop):
 @contextlib.contextmanager
 def pair(shop, *words):
     """Two processes with the environment that torchrun gives them."""
-    given = ENVIRONMENT | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    given = os.environ | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     given[ADDRESS] = f"file://{shop}/meeting"
     processes = [
         forked.Forked(
@@ -85,7 +79,7 @@ def test_a_run_begun_by_one_process_and_ended_by_two_is_the_one_never_stopped(sh
     long = [*WORDS, "--training.num_epochs=6"]
     whole = CliRunner().invoke(main, [*long, "--experiment.run_name=whole"])
     assert whole.exit_code == 0, whole.output
-    begun = forked.Forked("-m", "experiments", *long, cwd=shop, env=ENVIRONMENT)
+    begun = forked.Forked("-m", "experiments", *long, cwd=shop)
     wait_for_epochs(2)
     begun.send_signal(signal.SIGINT)
     begun.wait(60)
@@ -104,7 +98,7 @@ def test_processes_that_a_run_starts_end_with_it(shop, monkeypatch):
     started = []
 
     def start(command, *, env, **_):
-        started.append(forked.Forked(*command[1:], cwd=shop, env=ENVIRONMENT | env))
+        started.append(forked.Forked(*command[1:], cwd=shop, env=os.environ | env))
         return started[-1]
 
     monkeypatch.setattr("experiments.processes.Popen", start)

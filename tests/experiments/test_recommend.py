@@ -1,15 +1,11 @@
 """`bookends recommend`: lists for many users, as a file."""
 
-import os
-
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from benchmarks.serving_bundle import build_recommender
-from experiments.cli import main
 from experiments.recommend import Request, write_recommendations
-from tests import forked
+from tests import cli, forked
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +21,7 @@ def model(recommender, tmp_path_factory):
 
 
 def bookends(*arguments):
-    return CliRunner().invoke(main, ["recommend", *map(str, arguments)])
+    return cli.bookends("recommend", *arguments)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 1000])
@@ -154,7 +150,7 @@ def test_memory_does_not_grow_with_the_number_of_users(tmp_path):
     for users, n_users in zip(lists, (5_000, 20_000), strict=True):
         users.write_text("".join(f"u{number % 1000:08d}\n" for number in range(n_users)))
     words = [tmp_path / "model", tmp_path / "out.parquet", *lists]
-    done = forked.run("-c", script, *words, cwd=tmp_path, env=os.environ)
+    done = forked.run("-c", script, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     few, many = (int(line) / 1024 for line in done.stdout.split())
     assert many - few < 30  # the lists of 15,000 users take 150 MB as a table

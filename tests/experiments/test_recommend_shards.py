@@ -6,16 +6,15 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 
 from benchmarks.serving_bundle import build_recommender
-from experiments.cli import main
 from experiments.launcher import LOCAL, Launcher
 from experiments.recommend import Request
 from experiments.recommend_shards import Shard, _source, answer_shard, write_shards
 from experiments.signals import Interrupted
 from recsys.artifacts import locked
 from recsys.errors import ArtifactError, ConfigError
+from tests import cli
 
 N_USERS, SIZE, N_PARTS = 100, 30, 4
 
@@ -34,7 +33,7 @@ def bookends(model, tmp_path, monkeypatch):
 
     def run(*options):
         words = ["--model", model, *(() if "--users" in options else ("--all-users",)), *options]
-        return CliRunner().invoke(main, ["recommend", *map(str, words)])
+        return cli.bookends("recommend", *words)
 
     return run
 

@@ -4,32 +4,24 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import os
 import re
 import shutil
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from experiments.cli import main
 from experiments.settings import dump_yaml
 from recsys.reporting.record import RunRecord
+from tests.cli import said as bookends
 from tests.forked import Forked
 from tracking.champions import moves_in
 from tracking.mirror import mirror
 
 N_USERS = 40
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": str(Path(__file__).parents[2]),
-    "OMP_NUM_THREADS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 # A registration that is slow between judging and writing, as where the store is far away.
 SLOW = """
 import time
@@ -71,8 +63,6 @@ def trained(board_config, tmp_path_factory):
 @pytest.fixture
 def store(copy_store, tmp_path, monkeypatch):
     """An empty store, which commands use unless told otherwise."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     return copy_store(tmp_path)
 
@@ -108,14 +98,6 @@ def new_run(trained, store, tmp_path):
         return run_dir
 
     return build
-
-
-def bookends(*arguments):
-    """Exit code and all that was printed, on one line: tables break theirs."""
-    done = CliRunner().invoke(main, list(map(str, arguments)))
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, " ".join(done.output.split())
 
 
 def champion(client):
@@ -263,7 +245,7 @@ def test_rollbacks_walk_back(new_run, client):
 
 def start(script, folder, run):
     words = ["register", run, "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
-    return Forked("-c", script, *words, cwd=folder, env=ENVIRONMENT)
+    return Forked("-c", script, *words, cwd=folder)
 
 
 @pytest.mark.slow

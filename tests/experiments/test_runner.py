@@ -12,11 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner
 from mlflow import MlflowClient
 from safetensors.torch import load
 
-from experiments.cli import main
 from experiments.console import RunConsole
 from experiments.run_directory import RunDirectory
 from experiments.runner import run as run_job
@@ -25,15 +23,10 @@ from experiments.signals import Interrupted
 from recsys.reporting.record import RunRecord
 from recsys.training.checkpoint import load_checkpoint
 from recsys.training.stopping import EarlyStopping
-from tests import forked
+from tests import cli, forked
 from tracking.tracker import TrackedRun
 
 ROOT = Path(__file__).parents[2]
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": str(ROOT),
-    "OMP_NUM_THREADS": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
 CONSTANT = ("training.schedule=constant", "training.warmup_steps=null")
 STREAM = ("number", "train_loss", "parts", "validation", "is_best")
 
@@ -45,12 +38,8 @@ class Shop:
         self.path, self.uri = path, f"sqlite:///{path}/mlflow.db"
 
     def bookends(self, *words):
-        """A command in this process: one of its own takes seconds to import what this one has."""
         with contextlib.chdir(self.path):
-            done = CliRunner().invoke(main, words)
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return done
+            return cli.bookends(*words)
 
     def run(self, name, *settings, expected=0):
         words = _run_words(name, settings)
@@ -61,13 +50,13 @@ class Shop:
         return _ended_with(expected, self.bookends(*words))
 
     def in_a_process(self, *command, **environment):
-        return forked.run(*command, cwd=self.path, env=ENVIRONMENT | environment)
+        return forked.run(*command, cwd=self.path, env=os.environ | environment)
 
     @contextlib.contextmanager
     def training(self, name, *settings, epochs=1):
         """A run in a process of its own, from when so many epochs are done until it has ended."""
         words = ["-m", "experiments", *_run_words(name, settings)]
-        process = forked.Forked(*words, cwd=self.path, env=ENVIRONMENT)
+        process = forked.Forked(*words, cwd=self.path)
         path, deadline = self.directory(name) / "record.json", time.monotonic() + 240
         try:
             while not path.exists() or len(json.loads(path.read_text())["history"]) < epochs:

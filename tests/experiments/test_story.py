@@ -1,7 +1,6 @@
 """The whole story over a real tracking server: run, sweep, compare, register, serve, roll back."""
 
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -33,8 +32,7 @@ def ask(address, question):
 @pytest.fixture
 def bookends(tmp_path):
     def call(*words, expected=0):
-        environ = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = forked.run("-m", "experiments", *words, cwd=tmp_path, env=environ)
+        done = forked.run("-m", "experiments", *words, cwd=tmp_path)
         assert done.returncode == expected, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -1,14 +1,11 @@
 """Two small recommenders, a store that holds versions of them, and applications over them."""
 
 import contextlib
-import os
 import warnings
 
 import numpy as np
 import pyarrow as pa
 import pytest
-
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2, which hardly anyone has
     warnings.filterwarnings("ignore", "Using `httpx` with `starlette.testclient`")
@@ -27,10 +24,7 @@ from tracking.store import connect
 
 
 @pytest.fixture(autouse=True)
-def _no_outside_settings(monkeypatch, tmp_path):
-    for name in [name for name in os.environ if name.startswith(("MLFLOW_", "BOOKENDS_"))]:
-        if name not in ("MLFLOW_DISABLE_TELEMETRY", "BOOKENDS_SCREENSHOTS"):
-            monkeypatch.delenv(name)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 

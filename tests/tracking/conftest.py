@@ -1,14 +1,11 @@
 """A tracking store and a run directory to send to it."""
 
 import dataclasses
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from recsys.config import Config
 from recsys.evaluation.tables import Table
@@ -20,22 +17,8 @@ from tracking.store import connect
 FINGERPRINT = "sha256:" + "0123456789abcdef01234567"
 
 
-MLFLOWS_OWN_WARNINGS = ("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning",)
-
-
-def pytest_collection_modifyitems(items):
-    """MLflow 3.17 uses what SQLAlchemy 2.1 deprecates; nothing of ours can change that."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            for warning in MLFLOWS_OWN_WARNINGS:
-                item.add_marker(pytest.mark.filterwarnings(warning))
-
-
 @pytest.fixture(autouse=True)
-def _no_outside_mlflow(monkeypatch, tmp_path):
-    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-        if name != "MLFLOW_DISABLE_TELEMETRY":
-            monkeypatch.delenv(name)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import os
 import signal
 import time
 from pathlib import Path
@@ -37,7 +36,7 @@ with lease(connect(store), "shop"):
 
 
 def start(*arguments):
-    return Forked("-c", TAKER, *arguments, cwd=ROOT, env=os.environ)
+    return Forked("-c", TAKER, *arguments, cwd=ROOT)
 
 
 def wait_for(path, process):

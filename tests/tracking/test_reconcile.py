@@ -39,7 +39,6 @@ ELSEWHERE = Owner("another-host", "boot", 1, "1")
 def test_a_run_killed_by_the_system_becomes_failed(run_dir, store, client):
     process = subprocess.Popen(
         [sys.executable, "-c", TRAIN, str(run_dir), store],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import os
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
@@ -20,7 +18,6 @@ from tracking.registry import ChampionChangedError, Registry
 from tracking.registry_page import Candidate
 from tracking.store import connect, ensure_experiment
 
-ROOT = Path(__file__).parents[2]
 LARGE = Criterion("bytes", "size of the bundle", "at most 1 B", "2 B", False)
 PASSED = Verdict((dataclasses.replace(LARGE, found="1 B", passed=True),))
 REFUSED = Verdict((LARGE,))
@@ -435,7 +432,7 @@ def test_a_registry_in_postgresql_is_the_same(postgres, finished_record, tmp_pat
         path = tmp_path / f"rival-{number}"
         path.write_bytes(pickle.dumps(Candidate(run_id, finished_record, PASSED, 1)))
         words = ["-c", RIVAL, uri, path, tmp_path / "go"]
-        processes.append(Forked(*words, cwd=tmp_path, env=os.environ))
+        processes.append(Forked(*words, cwd=tmp_path))
     while len(list(tmp_path.glob("*.ready"))) < len(processes):
         assert all(process.poll() is None for process in processes)
         time.sleep(0.02)

@@ -1,6 +1,5 @@
 """Where runs go."""
 
-import os
 import socket
 import sqlite3
 import sys
@@ -79,7 +78,7 @@ def test_a_store_that_is_made_keeps_a_write_ahead_log(template_store):
 def test_four_processes_may_touch_a_fresh_store_at_once(tmp_path):
     """Without the lock nearly every such race leaves a store that nobody can open again."""
     uri = f"sqlite:///{tmp_path}/fresh/mlflow.db"
-    processes = [Forked("-c", OPEN, uri, cwd=tmp_path, env=os.environ) for _ in range(4)]
+    processes = [Forked("-c", OPEN, uri, cwd=tmp_path) for _ in range(4)]
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, errors
     connect(uri).search_experiments()
@@ -130,7 +129,7 @@ def test_a_store_whose_maker_was_killed_is_made_again(tmp_path):
         "utils._initialize_tables = die\n"
         f"store.connect('sqlite:///{path}')\n"
     )
-    killed = forked.run("-c", code, cwd=tmp_path, env=os.environ)
+    killed = forked.run("-c", code, cwd=tmp_path)
     assert killed.returncode == -9 and not path.exists()
     assert connect(f"sqlite:///{path}").search_experiments()
 

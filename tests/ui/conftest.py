@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
 from filelock import FileLock
 
-from tests import forked
+from tests import cli, forked
 
 ROOT = Path(__file__).parents[2]
 SHOTS = Path(os.environ.get("BOOKENDS_SCREENSHOTS") or ROOT / "artifacts" / "screenshots")
@@ -93,10 +92,6 @@ def world(tmp_path_factory, tracking_server):
     directory = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "ui"
     directory.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
-            patch.delenv(name)
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.setenv("OMP_NUM_THREADS", "1")
         patch.chdir(directory)
         client = connect(f"sqlite:///{directory}/mlflow.db")
         with FileLock(directory / "world.lock"):
@@ -209,10 +204,8 @@ def _fill(directory, client):
 
 
 def _command(words, expected):
-    from experiments.cli import main
-
-    result = CliRunner().invoke(main, words)
-    assert result.exit_code == expected, (result.output, result.exception)
+    result = cli.bookends(*words)
+    assert result.exit_code == expected, result.output
 
 
 def _settings(directory, uri):
@@ -234,7 +227,6 @@ def _sweep(directory):
         *("--trials", "3", "--startup-trials", "2", "--finalists", "0", "--no-final"),
         *("--baseline-trials", "0", "--name", SWEEP, "--training.num_epochs", "2"),
         cwd=directory,
-        env=os.environ,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
