@@ -22,6 +22,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
 )
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import Phase, settings
@@ -172,6 +174,34 @@ def untrained():
         model = build_trainer(config, prepared).model
         vectors = model_vectors(model, prepared)
         return model, Recommender.of(vectors, prepared, {"run": "test"}, model=model, config=config)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def small_recommender():
+    """Makes one of three users and four books: what each user likes best and has read is given."""
+    from recsys.data.arrays import Bags
+    from recsys.data.vocabulary import Vocabulary
+    from recsys.evaluation.ranking import Vectors
+    from recsys.recommender import Recommender
+    from recsys.recommender.books import Books
+
+    def build(favourites):
+        items = np.eye(4, dtype=np.float32)
+        books = {
+            "item_id": [f"book-{number}" for number in range(4)],
+            "title": ["One", "Two", "Three", "Four"],
+            "categories": ["Odd", "Even", "Odd|Prime", "Even"],
+        }
+        return Recommender(
+            users=Vocabulary(pa.array([f"user-{number}" for number in range(3)])),
+            books=Books.of(pa.table(books)),
+            vectors=Vectors(users=items[favourites], items=items),
+            seen=Bags(np.array([0, 1, 2, 3]), np.array(favourites), 4),
+            popularity=np.array([1, 2, 3, 4]),
+            provenance={"run": "test"},
+        )
 
     return build
 

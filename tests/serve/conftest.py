@@ -1,24 +1,19 @@
 """Two small recommenders, a store that holds versions of them, and applications over them."""
 
 import contextlib
+import threading
 import warnings
 
-import numpy as np
-import pyarrow as pa
 import pytest
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2, which hardly anyone has
     warnings.filterwarnings("ignore", "Using `httpx` with `starlette.testclient`")
     from fastapi.testclient import TestClient
 
+from experiments.serve import answers
 from experiments.serve.app import build_app
 from experiments.serve.meters import Meters
 from experiments.serve.model import CurrentModel, ModelSource
-from recsys.data.arrays import Bags
-from recsys.data.vocabulary import Vocabulary
-from recsys.evaluation.ranking import Vectors
-from recsys.recommender import Recommender
-from recsys.recommender.books import Books
 from tracking.mirror import mirror  # noqa: F401  quiets what MLflow says while imported
 from tracking.store import connect
 
@@ -28,31 +23,26 @@ def _in_a_folder_of_its_own(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def small(favourite):
-    """Three users, four books; every user likes one book best, has read it, and it is named."""
-    items = np.eye(4, dtype=np.float32)
-    books = {
-        "item_id": [f"book-{number}" for number in range(4)],
-        "title": ["One", "Two", "Three", "Four"],
-        "categories": ["Odd", "Even", "Odd|Prime", "Even"],
-    }
-    return Recommender(
-        users=Vocabulary(pa.array([f"user-{number}" for number in range(3)])),
-        books=Books.of(pa.table(books)),
-        vectors=Vectors(users=np.tile(items[favourite], (3, 1)), items=items),
-        seen=Bags(np.array([0, 1, 2, 3]), np.array([favourite] * 3), 4),
-        popularity=np.array([1, 2, 3, 4]),
-        provenance={"favourite": favourite},
-    )
-
-
 @pytest.fixture(scope="session")
-def small_paths(tmp_path_factory):
+def small_paths(tmp_path_factory, small_recommender):
     """Bundles of two models; users of the first like book-0 best, of the second book-1."""
     folder = tmp_path_factory.mktemp("small")
     for favourite in range(2):
-        small(favourite).save(folder / str(favourite))
+        small_recommender([favourite] * 3).save(folder / str(favourite))
     return [folder / str(favourite) for favourite in range(2)]
+
+
+@pytest.fixture(scope="session")
+def load():
+    """Gives what serves a model, with it loaded, and its counters."""
+
+    def build(uri, tracking_uri=None):
+        meters = Meters()
+        current = CurrentModel(ModelSource(str(uri), tracking_uri), meters)
+        current.start()
+        return current, meters
+
+    return build
 
 
 @pytest.fixture(scope="session")
@@ -75,34 +65,52 @@ def store(registry_of_two):
 
 
 @pytest.fixture
-def champion(store):
+def champion(load, store):
     """What follows the alias, with version 1 loaded, and its counters."""
-    meters = Meters()
-    current = CurrentModel(ModelSource("models:/bookends@champion", store[0]), meters)
-    current.start()
-    return current, meters
+    return load("models:/bookends@champion", store[0])
 
 
 @pytest.fixture
-def open_client():
+def open_client(load):
     """Makes a client of an application over a model."""
     with contextlib.ExitStack() as clients:
 
         def build(uri, **settings):
-            meters = Meters()
-            current = CurrentModel(ModelSource(str(uri)), meters)
-            current.start()
-            app = build_app(current, meters, **settings)
+            app = build_app(*load(uri), **settings)
             return clients.enter_context(TestClient(app, raise_server_exceptions=False))
 
         yield build
 
 
 @pytest.fixture(scope="module")
-def client(towers_path):
+def client(load, towers_path):
     """A client of an application over the recommender with towers."""
-    meters = Meters()
-    current = CurrentModel(ModelSource(str(towers_path)), meters)
-    current.start()
-    with TestClient(build_app(current, meters), raise_server_exceptions=False) as client:
+    app = build_app(*load(towers_path))
+    with TestClient(app, raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def held_question(monkeypatch):
+    """A question for recommendations is held up: set when it is in work, and to let it go on."""
+    begun, may_end = threading.Event(), threading.Event()
+    recommend = answers.recommend
+
+    def slow(*asked):
+        begun.set()
+        assert may_end.wait(20)
+        return (yield from recommend(*asked))
+
+    monkeypatch.setattr(answers, "recommend", slow)
+    yield begun, may_end
+    may_end.set()
+
+
+@pytest.fixture
+def our_mistake(monkeypatch):
+    """Questions for recommendations meet a mistake of ours."""
+
+    def fail(*_):
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(answers, "recommend", fail)

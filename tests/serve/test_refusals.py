@@ -6,7 +6,6 @@ import logging
 import pytest
 from fastapi.testclient import TestClient
 
-from experiments.serve import answers
 from experiments.serve.app import build_app
 from experiments.serve.meters import Meters
 from experiments.serve.model import CurrentModel, ModelSource
@@ -95,11 +94,7 @@ def test_the_limit_of_k_is_the_servers(open_client, towers_path):
     detail_of(client.post("/recommend", json={"user_ids": [None], "k": 4}), 422)
 
 
-def test_a_mistake_of_ours_shows_no_trace(open_client, small_paths, monkeypatch, caplog):
-    def fail(*_):
-        raise ZeroDivisionError("secret")
-
-    monkeypatch.setattr(answers, "recommend", fail)
+def test_a_mistake_of_ours_shows_no_trace(open_client, small_paths, our_mistake, caplog):
     client = open_client(small_paths[0])
     with caplog.at_level(logging.ERROR):
         answer = client.post("/recommend", json={"user_ids": ["r"]})
@@ -107,15 +102,10 @@ def test_a_mistake_of_ours_shows_no_trace(open_client, small_paths, monkeypatch,
     assert "/recommend failed" in caplog.text
 
 
-def test_a_mistake_of_ours_reaches_the_server_whole_which_logs_its_trace(small_paths, monkeypatch):
-    def fail(*_):
-        raise ZeroDivisionError("secret")
-
-    monkeypatch.setattr(answers, "recommend", fail)
-    meters = Meters()
-    current = CurrentModel(ModelSource(str(small_paths[0])), meters)
-    current.start()
-    client = TestClient(build_app(current, meters))
+def test_a_mistake_of_ours_reaches_the_server_whole_which_logs_its_trace(
+    load, small_paths, our_mistake
+):
+    client = TestClient(build_app(*load(small_paths[0])))
     with client, pytest.raises(ZeroDivisionError) as raised:
         client.post("/recommend", json={"user_ids": ["r"]})
     assert raised.traceback[-1].name == "fail"

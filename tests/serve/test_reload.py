@@ -10,10 +10,8 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from experiments.serve import answers
 from experiments.serve.app import build_app
-from experiments.serve.meters import Meters
-from experiments.serve.model import CurrentModel, ModelSource, Reloader
+from experiments.serve.model import ModelSource, Reloader
 from experiments.serve.server import _Server
 from recsys.errors import TrackingError
 
@@ -77,19 +75,10 @@ def test_requests_go_on_while_the_alias_moves(store, champion):
     assert reloads(meters) == {"loaded": 3, "failed": 0}
 
 
-def test_health_is_answered_while_a_question_is_in_work(champion, monkeypatch):
-    begun, may_end = threading.Event(), threading.Event()
-    recommend = answers.recommend
-
-    def slow(*asked):
-        begun.set()
-        assert may_end.wait(20)
-        return (yield from recommend(*asked))
-
-    monkeypatch.setattr(answers, "recommend", slow)
-    current, meters = champion
+def test_health_is_answered_while_a_question_is_in_work(champion, held_question):
+    begun, may_end = held_question
     statuses = []
-    with TestClient(build_app(current, meters)) as client:
+    with TestClient(build_app(*champion)) as client:
 
         def ask():
             statuses.append(client.post("/recommend", json=QUESTION).status_code)
@@ -180,18 +169,17 @@ def test_only_an_alias_is_looked_at_again(uri, can_move):
     assert ModelSource(uri).can_move is can_move
 
 
-def test_a_model_that_is_not_registered_is_said(store):
+def test_a_model_that_is_not_registered_is_said(load, store):
     with pytest.raises(TrackingError, match="must be a model in sqlite"):
-        CurrentModel(ModelSource("models:/bookends@nobody", store[0]), Meters()).start()
+        load("models:/bookends@nobody", store[0])
 
 
-def test_a_store_that_is_not_there_is_not_made(tmp_path):
+def test_a_store_that_is_not_there_is_not_made(load, tmp_path):
     with pytest.raises(TrackingError, match="there is no such file"):
-        CurrentModel(ModelSource("models:/bookends@champion"), Meters()).start()
+        load("models:/bookends@champion")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_version_is_served_by_its_number(store):
-    current = CurrentModel(ModelSource("models:/bookends/2", store[0]), Meters())
-    current.start()
+def test_a_version_is_served_by_its_number(load, store):
+    current, _ = load("models:/bookends/2", store[0])
     assert current.served.version == "2"

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import socket
 import sys
-import threading
 import time
 from importlib import resources
 from importlib.metadata import version
@@ -29,7 +28,6 @@ from experiments.serve import answers, schemas
 from experiments.serve.answering import as_json
 from experiments.serve.app import build_app
 from experiments.serve.meters import Meters
-from experiments.serve.model import CurrentModel, ModelSource
 from experiments.serve.rpc import recommender_pb2 as pb
 from experiments.serve.rpc.messages import question_of
 from experiments.serve.rpc.recommender_pb2_grpc import GRPC_GENERATED_VERSION, RecommenderStub
@@ -69,26 +67,20 @@ class Servers:
 
 
 @pytest.fixture
-def open_servers():
+def open_servers(load):
     """Makes both servers over a model."""
     with contextlib.ExitStack() as opened:
 
         def build(uri, **settings):
-            meters = Meters()
-            current = CurrentModel(ModelSource(str(uri)), meters)
-            current.start()
-            return opened.enter_context(Servers(current, meters, **settings))
+            return opened.enter_context(Servers(*load(uri), **settings))
 
         yield build
 
 
 @pytest.fixture(scope="module")
-def servers(towers_path):
+def servers(load, towers_path):
     """Both servers over the recommender with towers."""
-    meters = Meters()
-    current = CurrentModel(ModelSource(str(towers_path)), meters)
-    current.start()
-    with Servers(current, meters) as servers:
+    with Servers(*load(towers_path)) as servers:
         yield servers
 
 
@@ -312,42 +304,26 @@ def test_the_limits_are_the_servers(open_servers, towers_path):
     assert (code, "100" in line) == ("RESOURCE_EXHAUSTED", True)
 
 
-def test_questions_of_both_servers_wait_together(open_servers, small_paths, monkeypatch):
-    begun, may_end = threading.Event(), threading.Event()
-    recommend = answers.recommend
-
-    def slow(*asked):
-        begun.set()
-        assert may_end.wait(SECONDS)
-        return (yield from recommend(*asked))
-
-    monkeypatch.setattr(answers, "recommend", slow)
+def test_questions_of_both_servers_wait_together(
+    open_servers, small_paths, held_question, monkeypatch
+):
+    begun, may_end = held_question
     monkeypatch.setattr("experiments.serve.app.MOST_WAITING", 1)
     servers = open_servers(small_paths[0])
     request = pb.RecommendRequest(users=[{"user_id": "user-0"}], k=1)
     first = servers.ask.Recommend.future(request, timeout=SECONDS)
-    try:
-        assert begun.wait(SECONDS)
-        body = servers.http.post("/recommend", json={"user_ids": ["user-0"], "k": 1})
-        assert body.status_code == 503
-        expected = ("UNAVAILABLE", body.json()["detail"])
-        assert refusal(servers.ask.Recommend, request) == expected
-        assert servers.health().status == health_pb2.HealthCheckResponse.SERVING
-    finally:
-        may_end.set()
+    assert begun.wait(SECONDS)
+    body = servers.http.post("/recommend", json={"user_ids": ["user-0"], "k": 1})
+    assert body.status_code == 503
+    expected = ("UNAVAILABLE", body.json()["detail"])
+    assert refusal(servers.ask.Recommend, request) == expected
+    assert servers.health().status == health_pb2.HealthCheckResponse.SERVING
+    may_end.set()
     assert len(first.result().results) == 1
 
 
-def test_a_call_in_work_is_answered_before_the_end(open_servers, small_paths, monkeypatch):
-    begun, may_end = threading.Event(), threading.Event()
-    recommend = answers.recommend
-
-    def slow(*asked):
-        begun.set()
-        assert may_end.wait(SECONDS)
-        return (yield from recommend(*asked))
-
-    monkeypatch.setattr(answers, "recommend", slow)
+def test_a_call_in_work_is_answered_before_the_end(open_servers, small_paths, held_question):
+    begun, may_end = held_question
     servers = open_servers(small_paths[0])
     request = pb.RecommendRequest(users=[{"user_id": "user-0"}], k=1)
     first = servers.ask.Recommend.future(request, timeout=SECONDS)
@@ -364,22 +340,15 @@ def test_a_call_in_work_is_answered_before_the_end(open_servers, small_paths, mo
     ended.result(SECONDS)
 
 
-def test_after_the_end_of_the_threads_a_question_is_refused(small_paths):
-    meters = Meters()
-    current = CurrentModel(ModelSource(str(small_paths[0])), meters)
-    current.start()
-    admission = build_app(current, meters).state.admission
+def test_after_the_end_of_the_threads_a_question_is_refused(load, small_paths):
+    admission = build_app(*load(small_paths[0])).state.admission
     admission.end()
     question = schemas.SimilarItemsQuestion(item_ids=["book-0"])
     with pytest.raises(HTTPException, match="about to end"):
         asyncio.run(admission.answer(answers.similar_items, question, as_json))
 
 
-def test_a_mistake_of_ours_shows_no_trace(open_servers, small_paths, monkeypatch, caplog):
-    def fail(*_):
-        raise ZeroDivisionError("secret")
-
-    monkeypatch.setattr(answers, "recommend", fail)
+def test_a_mistake_of_ours_shows_no_trace(open_servers, small_paths, our_mistake, caplog):
     servers = open_servers(small_paths[0])
     with caplog.at_level(logging.ERROR):
         said = refusal(servers.ask.Recommend, pb.RecommendRequest(users=[{}]))

@@ -163,29 +163,9 @@ def contents():
 
 
 @pytest.fixture(scope="session")
-def bundle():
+def bundle(small_recommender):
     """Three users, four books; user n likes book n best and has read it."""
-    import pyarrow as pa
-
-    from recsys.data.arrays import Bags
-    from recsys.data.vocabulary import Vocabulary
-    from recsys.evaluation.ranking import Vectors
-    from recsys.recommender import Recommender
-    from recsys.recommender.books import Books
-
-    books = {
-        "item_id": [f"book-{number}" for number in range(4)],
-        "title": ["One", "Two", "Three", "Four"],
-        "categories": ["Odd", "Even", "Odd|Prime", "Even"],
-    }
-    return Recommender(
-        users=Vocabulary(pa.array([f"user-{number}" for number in range(3)])),
-        books=Books.of(pa.table(books)),
-        vectors=Vectors(users=np.eye(3, 4, dtype=np.float32), items=np.eye(4, 4, dtype=np.float32)),
-        seen=Bags(np.array([0, 1, 2, 3]), np.array([0, 1, 2]), 4),
-        popularity=np.array([1, 2, 3, 4]),
-        provenance={"run": "test"},
-    )
+    return small_recommender([0, 1, 2])
 
 
 @pytest.fixture(scope="session")
