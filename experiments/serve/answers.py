@@ -100,8 +100,8 @@ def model_card(served: Served) -> schemas.ModelCard:
         index = schemas.Index(**means, **measured)
     return schemas.ModelCard(
         uri=served.asked,
-        version=served.version,
-        run_id=served.run_id,
+        version=served.place.version,
+        run_id=served.place.run_id,
         loaded_at=served.loaded_at.isoformat(timespec="seconds"),
         n_users=len(recommender.users),
         n_items=len(recommender.items),
@@ -162,4 +162,4 @@ def _lists(rows: pa.Table, owners: Sequence[int], n_lists: int) -> list[Results]
 
 
 def _answer(kind: type[Answer], served: Served, results: Results) -> Answer:
-    return kind.model_validate({"model_version": served.version, "results": results})
+    return kind.model_validate({"model_version": served.place.version, "results": results})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -34,16 +36,6 @@ class Served:
     place: FoundModel
     asked: str
     loaded_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    @property
-    def version(self) -> str | None:
-        """In the registry; None for a model that is not registered."""
-        return self.place.version
-
-    @property
-    def run_id(self) -> str | None:
-        """Of the run that made it, where that is known."""
-        return self.place.run_id
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,36 +162,32 @@ class CurrentModel:
 
     def _take(self, served: Served) -> None:
         n_bytes = served.recommender.n_bytes
-        self._meters.show_model(served.version, served.run_id, n_bytes)
+        self._meters.show_model(served.place.version, served.place.run_id, n_bytes)
         self.served = served
 
 
-class Reloader:
-    """A thread that refreshes the model now and then.
+@contextmanager
+def refreshed(current: CurrentModel, seconds: float) -> Iterator[None]:
+    """Refresh the model now and then while the block lasts, in a thread.
 
-    Not a task of the event loop: a store that hangs, or a million items to load, would hold up
+    Not in a task of the event loop: a store that hangs, or a million items to load, would hold up
     requests.
 
     Args:
         current: what is refreshed.
         seconds: between two looks.
     """
+    ended = threading.Event()
 
-    def __init__(self, current: CurrentModel, seconds: float) -> None:
-        self._current, self._seconds = current, seconds
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more; a load that is under way is given a few seconds."""
-        self._ended.set()
-        self._thread.join(timeout=5)
-
-    def _run(self) -> None:
+    def refresh() -> None:
         torch.set_num_threads(1)  # of this thread: requests have the other cores
-        while not self._ended.wait(self._seconds):
-            self._current.refresh()
+        while not ended.wait(seconds):
+            current.refresh()
+
+    thread = threading.Thread(target=refresh, name="reload", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=5)  # a load that is under way

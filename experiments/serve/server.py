@@ -8,7 +8,7 @@ import logging.config
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ import uvicorn
 from experiments.serve.app import build_app
 from experiments.serve.connections import Listener, TimedProtocol, address_of
 from experiments.serve.meters import Meters
-from experiments.serve.model import LOG, CurrentModel, ModelSource, Reloader, settle
+from experiments.serve.model import LOG, CurrentModel, ModelSource, refreshed, settle
 from experiments.serve.workers import run_workers
 from experiments.signals import Interrupted, interruptible
 from recsys.errors import ConfigError
@@ -128,7 +128,6 @@ def _answer(
     current = CurrentModel(source, meters)
     with _all_cores():  # an index takes minutes; a later one is built by one thread
         current.start()
-    reloader = Reloader(current, reload_seconds) if source.can_move else None
     app = build_app(current, meters, token=token, **limits)
     server = _Server(
         uvicorn.Config(
@@ -144,7 +143,11 @@ def _answer(
     for socket_of_rpc in for_rpc:
         build = _rpc_server()
         server.rpc = build(socket_of_rpc, app.state.admission, meters, token=token, **limits)
-    _run(server, listener, reloader)
+    with refreshed(current, reload_seconds) if source.can_move else nullcontext():
+        try:
+            server.run(sockets=[listener])
+        except Interrupted:  # uvicorn raises the signal again when all is answered
+            LOG.info("ended")
 
 
 def _rpc_server() -> type[RpcServer]:
@@ -164,18 +167,6 @@ def _all_cores() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _run(server: _Server, listener: socket.socket, reloader: Reloader | None) -> None:
-    if reloader is not None:
-        reloader.start()
-    try:
-        server.run(sockets=[listener])
-    except Interrupted:  # uvicorn raises the signal again when all is answered
-        LOG.info("ended")
-    finally:
-        if reloader is not None:
-            reloader.stop()
 
 
 class _Server(uvicorn.Server):

@@ -11,7 +11,7 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from experiments.serve.app import build_app
-from experiments.serve.model import ModelSource, Reloader
+from experiments.serve.model import ModelSource, refreshed
 from experiments.serve.server import _Server
 from recsys.errors import TrackingError
 
@@ -35,15 +35,13 @@ def test_requests_go_on_while_the_alias_moves(store, champion):
     current, meters = champion
     found, ended = [], threading.Event()
 
-    with TestClient(build_app(current, meters)) as client:
+    with TestClient(build_app(current, meters)) as client, refreshed(current, 0.05):
 
         def ask():
             while not ended.is_set():
                 found.append(client.post("/recommend", json=QUESTION))
 
         askers = [threading.Thread(target=ask) for _ in range(2)]
-        reloader = Reloader(current, 0.05)
-        reloader.start()
         for asker in askers:
             asker.start()
         try:
@@ -61,7 +59,6 @@ def test_requests_go_on_while_the_alias_moves(store, champion):
             ended.set()
             for asker in askers:
                 asker.join()
-            reloader.stop()
         text = client.get("/metrics").text
 
     assert {answer.status_code for answer in found} == {200}
@@ -108,20 +105,20 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one(
     with caplog.at_level(logging.ERROR, "bookends.serve"):
         current.refresh()
         current.refresh()
-    assert current.served.version == "1"
+    assert current.served.place.version == "1"
     assert reloads(meters) == {"loaded": 0, "failed": 2}
     assert len(caplog.records) == 1  # the same failure is not said again and again
     assert "users.arrow" in caplog.records[0].getMessage()
     client.set_registered_model_alias("bookends", "champion", "2")
     current.refresh()
-    assert current.served.version == "2"
+    assert current.served.place.version == "2"
 
 
 def test_an_alias_that_is_taken_away_leaves_the_model(store, champion):
     current, meters = champion
     store[1].delete_registered_model_alias("bookends", "champion")
     current.refresh()
-    assert current.served.version == "1"
+    assert current.served.place.version == "1"
     assert reloads(meters)["failed"] == 1
 
 
@@ -130,7 +127,7 @@ def test_a_new_model_is_out_of_the_collectors_way(store, champion):
     store[1].set_registered_model_alias("bookends", "champion", "2")
     try:
         current.refresh()
-        assert current.served.version == "2"
+        assert current.served.place.version == "2"
         assert len(gc.get_objects()) < gc.get_freeze_count() / 10
     finally:
         gc.unfreeze()
@@ -182,4 +179,4 @@ def test_a_store_that_is_not_there_is_not_made(load, tmp_path):
 
 def test_a_version_is_served_by_its_number(load, store):
     current, _ = load("models:/bookends/2", store[0])
-    assert current.served.version == "2"
+    assert current.served.place.version == "2"
