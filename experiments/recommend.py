@@ -55,6 +55,50 @@ class Request:
     tracking_uri: str | None = None
     batch_size: int = 2048
 
+    def check_users(self) -> None:
+        """Raise DataError where the file of users is none."""
+        if self.users is not None and not self.users.is_file():
+            raise DataError(f"{self.users}: must be a file with a user's id on each line")
+
+    def load(self, bundle: Path) -> Recommender:
+        """The model, with an index where one is asked for."""
+        recommender = Recommender.load(bundle)
+        return recommender.with_approximate(k=self.k) if self.ann else recommender
+
+    def lists(self, recommender: Recommender, users: Sequence[str]) -> pa.Table:
+        """The lists of some users, in their order."""
+        return recommender.recommend_table(
+            users, self.k, exclude_seen=self.exclude_seen, categories=self.categories
+        )
+
+    def n_users(self, recommender: Recommender) -> int | None:
+        """How many users are asked for, where that is known at once."""
+        return len(recommender.users) if self.users is None else None
+
+    def batches(self, recommender: Recommender, size: int) -> Iterator[list[str]]:
+        """The users asked for, in their order.
+
+        Raises:
+            DataError: the file of users holds none, or no text.
+        """
+        if self.users is None:
+            ids = recommender.users.ids
+            for start in range(0, len(ids), size):
+                yield ids.slice(start, size).to_pylist()
+            return
+        try:
+            with self.users.open(encoding="utf-8") as lines:
+                ids = (line.strip() for line in lines)
+                named = (user_id for user_id in ids if user_id)
+                batch = list(islice(named, size))
+                if not batch:
+                    raise DataError(f"{self.users}: must have a user's id on a line at least")
+                while batch:
+                    yield batch
+                    batch = list(islice(named, size))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{self.users}: must be UTF-8 text ({error})") from error
+
 
 @dataclass(eq=False)
 class Written:
@@ -111,71 +155,22 @@ def write_recommendations(request: Request, report: Report) -> Written:
         request.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArtifactError(f"{request.out}: must be writable ({error.strerror})") from error
-    check_users(request)
-    recommender = load(request, resolve_bundle(request.model, request.tracking_uri))
+    request.check_users()
+    recommender = request.load(resolve_bundle(request.model, request.tracking_uri))
     written, writer = Written(), None
     with replacement(request.out) as unfinished, ExitStack() as open_files:
-        for users in batches(request, recommender, request.batch_size):
-            lists = lists_of(request, recommender, users)
+        for users in request.batches(recommender, request.batch_size):
+            lists = request.lists(recommender, users)
             if writer is None:
                 writer = FILES[request.out.suffix](str(unfinished), lists.schema)
                 open_files.enter_context(writer)
             writer.write_table(lists)
             written.add(users, len(lists), recommender)
-            report(written.n_users, n_users(request, recommender))
+            report(written.n_users, request.n_users(recommender))
     written.seconds = time.monotonic() - written.started
     if recommender.approximate is not None:
         written.recall = recommender.approximate.recall
     return written
-
-
-def check_users(request: Request) -> None:
-    """Raise DataError where the file of users is none."""
-    if request.users is not None and not request.users.is_file():
-        raise DataError(f"{request.users}: must be a file with a user's id on each line")
-
-
-def load(request: Request, bundle: Path) -> Recommender:
-    """The model, with an index where one is asked for."""
-    recommender = Recommender.load(bundle)
-    return recommender.with_approximate(k=request.k) if request.ann else recommender
-
-
-def lists_of(request: Request, recommender: Recommender, users: Sequence[str]) -> pa.Table:
-    """The lists of some users, in their order."""
-    return recommender.recommend_table(
-        users, request.k, exclude_seen=request.exclude_seen, categories=request.categories
-    )
-
-
-def n_users(request: Request, recommender: Recommender) -> int | None:
-    """How many users are asked for, where that is known at once."""
-    return len(recommender.users) if request.users is None else None
-
-
-def batches(request: Request, recommender: Recommender, size: int) -> Iterator[list[str]]:
-    """The users asked for, in their order.
-
-    Raises:
-        DataError: the file of users holds none, or no text.
-    """
-    if request.users is None:
-        ids = recommender.users.ids
-        for start in range(0, len(ids), size):
-            yield ids.slice(start, size).to_pylist()
-        return
-    try:
-        with request.users.open(encoding="utf-8") as lines:
-            ids = (line.strip() for line in lines)
-            named = (user_id for user_id in ids if user_id)
-            batch = list(islice(named, size))
-            if not batch:
-                raise DataError(f"{request.users}: must have a user's id on a line at least")
-            while batch:
-                yield batch
-                batch = list(islice(named, size))
-    except UnicodeDecodeError as error:
-        raise DataError(f"{request.users}: must be UTF-8 text ({error})") from error
 
 
 @contextmanager

@@ -21,17 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from experiments.launcher import LOCAL, Launcher, ray_imported
-from experiments.recommend import (
-    FILES,
-    Report,
-    Request,
-    Written,
-    batches,
-    check_users,
-    lists_of,
-    load,
-    n_users,
-)
+from experiments.recommend import FILES, Report, Request, Written
 from recsys.artifacts import file_digest, locked, replacement
 from recsys.errors import ArtifactError, BookendsError, ConfigError, shown
 from recsys.recommender import Recommender
@@ -94,11 +84,11 @@ def write_shards(
             "'--out' must be a directory where lists are written in parts ('--shard-size', "
             f"'--launcher ray'), got '{request.out}'"
         )
-    check_users(request)
+    request.check_users()
     request = replace(request, model=find_model(request.model, request.tracking_uri).uri)
     bundle = resolve_bundle(request.model, request.tracking_uri)
     recommender = Recommender.load(bundle)
-    lists_of(request, recommender, [])  # refuses what no machine could answer
+    request.lists(recommender, [])  # refuses what no machine could answer
     source = _source(request, bundle, launcher)
     shards = _shards(request, recommender, shard_size)
     shards = chain([next(shards)], shards)  # a file without users leaves no directory
@@ -128,7 +118,7 @@ def _write(
             pa.parquet.write_table(lists, unfinished)
         written.add(shard.users, len(lists), recommender)
         written.recall = recall
-        report(written.n_kept + written.n_users, n_users(request, recommender))
+        report(written.n_kept + written.n_users, request.n_users(recommender))
     (request.out / DONE).touch()
     written.seconds = time.monotonic() - written.started
     return written
@@ -155,7 +145,7 @@ def answer_shard(source: Source, shard: Shard) -> Answer:
     """
     recommender, size = _loaded(source), source.request.batch_size
     users = [shard.users[start : start + size] for start in range(0, len(shard.users), size)]
-    lists = pa.concat_tables([lists_of(source.request, recommender, some) for some in users])
+    lists = pa.concat_tables([source.request.lists(recommender, some) for some in users])
     index = recommender.approximate
     return Answer(lists, None if index is None else index.recall)
 
@@ -168,7 +158,7 @@ def _loaded(source: Source) -> Recommender:
         bundle = resolve_bundle(request.model, request.tracking_uri, downloads=source.downloads)
         if model_digest(bundle) != source.digest:
             raise ArtifactError(f"{bundle}: must be the same model on each machine, is another")
-        return load(request, bundle)
+        return request.load(bundle)
     except (BookendsError, OSError) as error:
         raise ArtifactError(f"on {socket.gethostname()}: {error}") from None
 
@@ -192,7 +182,7 @@ def _source(request: Request, bundle: Path, launcher: Launcher) -> Source:
 
 
 def _shards(request: Request, recommender: Recommender, size: int) -> Iterator[Shard]:
-    for number, users in enumerate(batches(request, recommender, size)):
+    for number, users in enumerate(request.batches(recommender, size)):
         if number == MOST_SHARDS:
             raise ConfigError(
                 f"'--shard-size' must be so large that {MOST_SHARDS:,} parts are enough, got {size}"
