@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.compare_console import print_comparison, print_places
 from experiments.environment import describe_environment
-from experiments.other_data import RunTest, load_model
+from experiments.other_data import RunTest
 from recsys.errors import ConfigError
 from recsys.reporting.comparison import ComparedRun, RunComparison
 from recsys.reporting.comparison import compare as compare_runs
@@ -111,10 +111,9 @@ def compared(run: PastRun, test: RunTest) -> ComparedRun:
     """A run as it is compared; where its data are other than those of the test, by its model."""
     tables = {table.name: table for table in run.tables}
     given = ComparedRun(run.name, run.run_id, run.record, run.per_user, tables)
-    is_of_same_data = given.fingerprint == test.run.record.dataset.get("fingerprint")
-    if is_of_same_data or test.run.held_out.empty:
+    paired = None if test.run.held_out.empty else test.judged(run)
+    if paired is None:
         return given
-    paired = test.of_model(load_model(run, test.tracking_uri), given.fingerprint)
     return replace(given, per_user=paired.theirs, tables={}, paired=paired)
 
 

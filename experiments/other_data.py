@@ -39,7 +39,7 @@ class RunTest:
     @cached_property
     def model(self) -> Recommender:
         """Of the run."""
-        return load_model(self.run, self.tracking_uri)
+        return _load_model(self.run, self.tracking_uri)
 
     @cached_property
     def held_out(self) -> HeldOut:
@@ -63,6 +63,13 @@ class RunTest:
             SegmentConfig(**record.setting("evaluation.segments")),
             record.setting("evaluation.metrics_k"),
         )
+
+    def judged(self, run: PastRun) -> Paired | None:
+        """A run of other data, by its model; None for one of the same data, judged as it is."""
+        fingerprint = run.record.dataset.get("fingerprint")
+        if fingerprint == self.run.record.dataset.get("fingerprint"):
+            return None
+        return self.of_model(_load_model(run, self.tracking_uri), str(fingerprint))
 
     def of_model(self, other: Recommender, fingerprint: str) -> Paired:
         """A model of other data, by its lists for the test users.
@@ -107,7 +114,7 @@ class RunTest:
         return per_user.merge(values, on="user_id", how="inner", validate="one_to_one")
 
 
-def load_model(run: PastRun, tracking_uri: str | None) -> Recommender:
+def _load_model(run: PastRun, tracking_uri: str | None) -> Recommender:
     """The model of a run, from its directory or from the store.
 
     Raises:

@@ -14,7 +14,7 @@ import pandas as pd
 from experiments.bisect.code import Checkout, git_place
 from experiments.bisect.factors import Cell, RunPair
 from experiments.console import RunConsole
-from experiments.other_data import RunTest, load_model
+from experiments.other_data import RunTest
 from experiments.run_directory import RunDirectory
 from experiments.runner import run as run_job
 from experiments.settings import check_config, write_yaml
@@ -57,11 +57,8 @@ class Crossing:
 
     def _judged(self, run: PastRun) -> PastRun:
         """The run with its metrics of the test users by which it is judged."""
-        fingerprint = run.record.dataset.get("fingerprint")
-        if self.test is None or fingerprint == self.test.run.record.dataset.get("fingerprint"):
-            return run
-        model = load_model(run, self.test.tracking_uri)
-        return replace(run, per_user=self.test.of_model(model, str(fingerprint)).theirs)
+        paired = None if self.test is None else self.test.judged(run)
+        return run if paired is None else replace(run, per_user=paired.theirs)
 
     def run(self, cell: Cell, seed: int = 0) -> PastRun:
         """The run of a cell, trained where it is not there yet.

@@ -10,7 +10,7 @@ import click
 
 from experiments.commands.launching import launcher_options, take_launcher
 from experiments.commands.report import PDF, say_written
-from experiments.commands.words import OVERRIDES, RunPath, SweepCommand, complete
+from experiments.commands.words import OVERRIDES, RunPath, SweepCommand, WordsOf
 
 PATH = click.Path(path_type=Path)
 
@@ -54,10 +54,15 @@ def sweep() -> None:
 @click.option("--storage", envvar="BOOKENDS_STORAGE", help="Of the study; default a journal file.")
 @click.option(
     "--sampler",
+    type=WordsOf("sampler"),
     help="tpe, random, grid, gp, qmc, cmaes, nsgaii or optunahub:PACKAGE.  [default: tpe]",
 )
 @click.option("--startup-trials", type=int, help="Drawn at random first.  [default: 10]")
-@click.option("--pruner", help="none, median, percentile, asha, hyperband or patient.")
+@click.option(
+    "--pruner",
+    type=WordsOf("pruner"),
+    help="none, median, percentile, asha, hyperband or patient.",
+)
 @click.option("--objective", "objectives", multiple=True, help="METRIC[:maximize|:minimize].")
 @click.option("--constraint", "constraints", multiple=True, help="Such as 'train_seconds<=60'.")
 @click.option(
@@ -158,6 +163,3 @@ def sweep_report(sweep_dir: Path, pdf: bool) -> None:
     from sweeps.report import write_sweep_report
 
     say_written(write_sweep_report(sweep_dir), pdf)
-
-
-complete(start, ("sampler", "pruner"))

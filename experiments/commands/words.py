@@ -148,13 +148,6 @@ def _directories(kinds: Sequence[str], incomplete: str) -> list[CompletionItem]:
     ]
 
 
-def complete(command: click.Command, names: Sequence[str]) -> None:
-    """Let the shell complete these options of a sweep by the words of their settings."""
-    for param in command.params:
-        if param.name in names:
-            param.type = WordsOf(str(param.name))
-
-
 def _with_default(name: str | None, record: tuple[str, str]) -> tuple[str, str]:
     option, text = record
     default = _DEFAULTS.get(name or "")
