@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,9 +58,10 @@ def deliver(
 
     Others that it shows as running although their process is gone are ended.
     """
+    below = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'"
     held = {
         (run.data.tags.get("optuna.study"), run.data.tags.get("optuna.trial")): run
-        for run in children(client, experiment_id, parent_id)
+        for run in runs_where(client, [experiment_id], below)
     }
     for trial in trials:
         run = held.pop((trial.tags["optuna.study"], str(trial.number)), None)
@@ -78,12 +79,6 @@ def end_lost(client: MlflowClient, run_id: str, reason: str) -> None:
     """Mark the run of a trial whose process is gone."""
     tags = {"bookends.status": "killed", "bookends.reason": reason, "optuna.state": "FAIL"}
     end(client, run_id, "FAILED", tags)
-
-
-def children(client: MlflowClient, experiment_id: str, parent_id: str) -> Iterator[Run]:
-    """All runs under a parent."""
-    condition = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'"
-    return runs_where(client, [experiment_id], condition)
 
 
 def _send(

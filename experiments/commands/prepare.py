@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from experiments.commands.words import OVERRIDES, SettingsCommand
+
 if TYPE_CHECKING:
     from recsys.config import DataConfig
     from recsys.data.dataset import Prepared
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": True})
+@click.command(cls=SettingsCommand, context_settings=OVERRIDES)
 @click.option(
     "--config", type=click.Path(path_type=Path), help="YAML with differences from the defaults."
 )

@@ -1,16 +1,18 @@
-"""Sweeps on the checkerboard: in this process, or with processes of their own."""
+"""Runs and sweeps on the checkerboard: in this process, or with processes of their own."""
 
 import os
 
 import pytest
 import yaml
 
+from experiments.settings import dump_yaml
 from experiments.sweep import delivery
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.opening import SweepRequest, begin, read_settings
 from experiments.sweep.state import Assignment
 from experiments.sweep.worker import join
 from tests import forked
+from tests.experiments.shop import Shop
 
 SPACE = {
     "training.learning_rate": {"float": [0.0001, 0.05], "log": True},
@@ -28,6 +30,14 @@ def environment():
 def space():
     """What varies."""
     return SPACE
+
+
+@pytest.fixture
+def shop(tmp_path, copy_store, board_config):
+    """A directory to run in, with a configuration and a tracker of its own."""
+    config = board_config({"experiment": {"tracking_uri": copy_store(tmp_path)}})
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+    return Shop(tmp_path)
 
 
 @pytest.fixture

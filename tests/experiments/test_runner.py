@@ -1,6 +1,4 @@
-import contextlib
 import errno
-import json
 import os
 import re
 import shutil
@@ -10,102 +8,18 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from mlflow import MlflowClient
-from safetensors.torch import load
 
 from experiments.console import RunConsole
 from experiments.run_directory import RunDirectory
 from experiments.runner import run as run_job
-from experiments.settings import dump_yaml
 from experiments.signals import Interrupted
-from recsys.reporting.record import RunRecord
-from recsys.training.checkpoint import load_checkpoint
-from recsys.training.stopping import EarlyStopping
-from tests import cli, forked
+from tests.experiments.shop import run_words
 from tracking.tracker import TrackedRun
 
 ROOT = Path(__file__).parents[2]
 CONSTANT = ("training.schedule=constant", "training.warmup_steps=null")
-STREAM = ("number", "train_loss", "parts", "validation", "is_best")
-
-
-class Shop:
-    """A directory to run in, with a config of the checkerboard and a tracker of its own."""
-
-    def __init__(self, path):
-        self.path, self.uri = path, f"sqlite:///{path}/mlflow.db"
-
-    def bookends(self, *words):
-        with contextlib.chdir(self.path):
-            return cli.bookends(*words)
-
-    def run(self, name, *settings, expected=0):
-        words = _run_words(name, settings)
-        return _ended_with(expected, self.bookends(*words))
-
-    def resume(self, name, *settings, expected=0):
-        words = ["run", "--resume", f"artifacts/runs/{name}", *(f"--{word}" for word in settings)]
-        return _ended_with(expected, self.bookends(*words))
-
-    def in_a_process(self, *command, **environment):
-        return forked.run(*command, cwd=self.path, env=os.environ | environment)
-
-    @contextlib.contextmanager
-    def training(self, name, *settings, epochs=1):
-        """A run in a process of its own, from when so many epochs are done until it has ended."""
-        words = ["-m", "experiments", *_run_words(name, settings)]
-        process = forked.Forked(*words, cwd=self.path)
-        path, deadline = self.directory(name) / "record.json", time.monotonic() + 240
-        try:
-            while not path.exists() or len(json.loads(path.read_text())["history"]) < epochs:
-                assert process.poll() is None, process.communicate()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            yield process
-        finally:
-            process.kill()
-            process.wait(60)
-
-    def directory(self, name):
-        return self.path / "artifacts" / "runs" / name
-
-    def record(self, name):
-        return RunRecord.read(self.directory(name))
-
-    def stream(self, name):
-        return [{key: epoch[key] for key in STREAM} for epoch in self.record(name).history]
-
-    def tracked(self, name):
-        (run,) = (run for run in self.all_tracked() if run.info.run_name == name)
-        return run
-
-    def all_tracked(self):
-        client = MlflowClient(self.uri)
-        found = [experiment.experiment_id for experiment in client.search_experiments()]
-        return client.search_runs(found)
-
-    def checkpoint(self, name):
-        return load_checkpoint(self.directory(name) / "checkpoint.pt")
-
-    def weights(self, name):
-        """All tensors of the saved recommender."""
-        return {
-            f"{path.name}/{key}": tensor
-            for path in (self.directory(name) / "model").rglob("*.safetensors")
-            for key, tensor in load(path.read_bytes()).items()
-        }
-
-
-def _run_words(name, settings):
-    words = [f"--{word}" for word in (f"experiment.run_name={name}", *settings)]
-    return ["run", "--config", "config.yaml", *words]
-
-
-def _ended_with(expected, done):
-    assert done.exit_code == expected, done.output
-    return done
 
 
 def end(process, *signals):
@@ -118,13 +32,6 @@ def end(process, *signals):
 
 
 @pytest.fixture
-def shop(tmp_path, copy_store, board_config):
-    config = board_config({"experiment": {"tracking_uri": copy_store(tmp_path)}})
-    (tmp_path / "config.yaml").write_text(dump_yaml(config))
-    return Shop(tmp_path)
-
-
-@pytest.fixture
 def without_times(shop, board_settings):
     """The interactions without an order, so that nothing is held out."""
     lines = Path(board_settings["data"]["interactions_path"]).read_text().splitlines()
@@ -133,7 +40,7 @@ def without_times(shop, board_settings):
 
 
 def test_a_run_leaves_a_model_a_report_and_a_tracked_run(shop):
-    done = shop.in_a_process("-m", "experiments", *_run_words("first", []))
+    done = shop.in_a_process("-m", "experiments", *run_words("first", []))
     assert done.returncode == 0, done.stderr
     directory = shop.directory("first")
     assert shop.record("first").status == "finished"
@@ -345,79 +252,6 @@ def test_resuming_on_other_data_is_refused(shop, board_settings):
     assert f"the content of '{own}' has changed" in refused
 
 
-# The training on train and validation together --------------------------------------------------
-
-FOUR = "training.num_epochs=4"
-STOPPED_IN_REFIT = """
-import os, sys
-from experiments import console
-from experiments.cli import main
-from recsys.training.stopping import EarlyStopping
-
-update = EarlyStopping.update
-EarlyStopping.update = lambda self, number, value: update(self, number, number)
-
-say, epoch, refit = console.RunConsole.say, console.RunConsole.epoch, []
-
-def spy_say(self, text):
-    if text.startswith("training anew"):
-        refit.append("begun")
-    say(self, text)
-
-def spy_epoch(self, *arguments):
-    epoch(self, *arguments)
-    if refit:
-        refit.append("epoch")
-    if len(refit) == 3:
-        os.kill(os.getpid(), int(sys.argv[1]))
-
-console.RunConsole.say, console.RunConsole.epoch = spy_say, spy_epoch
-main(sys.argv[2:])
-"""
-
-
-@pytest.mark.parametrize(
-    ("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
-)
-def test_a_run_stopped_in_its_refit_is_resumed_to_the_model_it_would_have_been(
-    shop, number, exit_code, monkeypatch
-):
-    update = EarlyStopping.update  # every epoch is the best, here and in the process that is ended
-    monkeypatch.setattr(EarlyStopping, "update", lambda self, at, value: update(self, at, at))
-    words = _run_words("stopped", [FOUR])
-    done = shop.in_a_process("-c", STOPPED_IN_REFIT, str(int(number)), *words)
-    assert done.returncode == exit_code, done.stderr
-    state = shop.checkpoint("stopped")
-    assert (len(state["trainer"]["history"]), len(state["refit"]["history"])) == (4, 2)
-    shop.resume("stopped")
-    shop.run("whole", FOUR)
-    stopped, undisturbed = shop.record("stopped"), shop.record("whole")
-    assert stopped.refit["epochs"] == undisturbed.refit["epochs"] == stopped.best_epoch == 4
-    assert stopped.evaluation == undisturbed.evaluation
-    weights, expected = shop.weights("stopped"), shop.weights("whole")
-    assert weights.keys() == expected.keys() and weights
-    assert all(torch.equal(weights[key], expected[key]) for key in weights)
-
-
-def test_the_refit_is_on_train_and_validation_and_told_to_the_tracker(shop):
-    shop.run("refit")
-    record = shop.record("refit")
-    losses = [epoch["train_loss"] for epoch in shop.checkpoint("refit")["refit"]["history"]]
-    assert len(losses) == record.best_epoch == record.refit["epochs"]
-    assert losses[0] != record.history[0]["train_loss"]
-    metrics = shop.tracked("refit").data.metrics
-    assert metrics["refit/seconds"] == record.refit["seconds"]
-
-
-def test_without_a_refit_the_first_model_is_the_one_tested(shop):
-    shop.run("first", "training.refit=false")
-    record, state = shop.record("first"), shop.checkpoint("first")
-    assert record.refit is None and "refit" not in state
-    best = state["trainer"]["best_weights"]["item_tower.encoder.bias"]
-    assert any(torch.equal(best, tensor) for tensor in shop.weights("first").values())
-    assert not any(key.startswith("refit/") for key in shop.tracked("first").data.metrics)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -440,7 +274,7 @@ def test_what_the_user_can_mend_is_one_line_and_exit_code_2(shop, arguments, mes
 
 
 def test_a_run_that_fails_says_so_everywhere(shop):
-    words = _run_words("diverged", ["training.learning_rate=1e300"])
+    words = run_words("diverged", ["training.learning_rate=1e300"])
     assert shop.bookends(*words).exit_code != 0
     record = shop.record("diverged")
     assert record.status == "failed" and record.error

@@ -20,7 +20,9 @@ def completed(words, incomplete):
     return [item.value for item in found.get_completions(words, incomplete)]
 
 
-@pytest.mark.parametrize("words", [["run"], ["sweep", "start"], ["config", "show"]])
+@pytest.mark.parametrize(
+    "words", [["run"], ["sweep", "start"], ["config", "show"], ["data", "prepare"]]
+)
 def test_settings_are_completed_by_their_dotted_name(words):
     found = completed(words, "--training.learning")
     assert found == ["--training.learning_rate"]

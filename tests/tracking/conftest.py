@@ -11,7 +11,7 @@ from recsys.config import Config
 from recsys.evaluation.tables import Table
 from recsys.reporting.record import RunRecord, write_tables
 from recsys.training.trainer import EpochResult
-from tracking.mirror import mirror  # noqa: F401  quiets what MLflow says while imported
+from tracking.model import save_model  # quiets what MLflow says while imported
 from tracking.store import connect
 
 FINGERPRINT = "sha256:" + "0123456789abcdef01234567"
@@ -169,10 +169,17 @@ def bundle(small_recommender):
 
 
 @pytest.fixture(scope="session")
-def towers_model(towers, tmp_path_factory):
-    """The same as a saved MLflow model."""
-    from tracking.model import save_model
+def saved(tmp_path_factory, bundle):
+    """The bundle as a saved MLflow model."""
+    path = tmp_path_factory.mktemp("model")
+    bundle.save(path / "bundle")
+    save_model(path / "bundle", path / "saved", users=["user-0", "user-1"])
+    return path / "saved"
 
+
+@pytest.fixture(scope="session")
+def towers_model(towers, tmp_path_factory):
+    """The recommender with towers as a saved MLflow model."""
     path = tmp_path_factory.mktemp("towers")
     towers.save(path / "bundle")
     save_model(path / "bundle", path / "saved", users=["r0003"])

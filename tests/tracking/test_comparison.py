@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.errors import TrackingError
 from recsys.reporting.comparison import ComparedRun, compare
 from recsys.reporting.comparison_report import write_comparison
 from tracking.comparison import comparison_metrics, send_comparison
@@ -132,15 +131,3 @@ def test_a_run_that_mlflow_opened_is_used(send, store, client, monkeypatch):
     comparison, sent = send(0.1, tracking_uri=None)
     assert sent.run_id == opened
     assert client.get_run(opened).info.run_name == comparison.name
-
-
-def test_a_store_that_is_away_says_that_the_files_are_there(build, tmp_path):
-    (tmp_path / "file").write_text("")
-    comparison, directory = build(0.1)
-    with pytest.raises(TrackingError, match="is written, but could not be sent"):
-        send_comparison(
-            comparison,
-            directory,
-            tracking_uri=f"sqlite:///{tmp_path}/file/mlflow.db",
-            environment=ENVIRONMENT,
-        )

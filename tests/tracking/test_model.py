@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,20 +14,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.models.utils import _enforce_schema
 from packaging.requirements import Requirement
 
-from recsys.errors import ArtifactError, TrackingError
-from recsys.recommender import Recommender
-from tracking import model as model_module
+from recsys.errors import ArtifactError
 from tracking.mirror import mirror
 from tracking.model import (
-    FoundModel,
-    find_model,
     requirements,
-    resolve_bundle,
     save_model,
     signature,
 )
 from tracking.serving import RecommenderModel
-from tracking.store import connect
 
 ROOT = Path(__file__).parents[2]
 SERVE = """
@@ -43,14 +36,6 @@ assert sys.argv[2] not in recsys.__file__, recsys.__file__
 assert "tracking" not in sys.modules
 print(model.predict(pd.DataFrame({"user_id": ["user-0"]}), params={"k": 1}).item_id[0])
 """
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory, bundle):
-    path = tmp_path_factory.mktemp("model")
-    bundle.save(path / "bundle")
-    save_model(path / "bundle", path / "saved", users=["user-0", "user-1"])
-    return path / "saved"
 
 
 @pytest.fixture(scope="module")
@@ -268,130 +253,6 @@ def test_the_model_of_a_run_is_served_without_our_packages(run_dir, store, bundl
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[-1] in {"book-1", "book-2", "book-3"}
-
-
-# Where a bundle is -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def sent(run_dir, store, bundle, finish):
-    """A finished run with a model, in the store, and version 1 of it in the registry."""
-    finish(run_dir)
-    bundle.save(run_dir / "model")
-    sent = mirror(run_dir, store)
-    client = connect(store)
-    client.create_registered_model("bookends")
-    (output,) = client.get_run(sent.run_id).outputs.model_outputs
-    source = client.get_logged_model(output.model_id).artifact_location
-    client.create_model_version("bookends", source, sent.run_id, model_id=output.model_id)
-    client.set_registered_model_alias("bookends", "champion", "1")
-    return sent
-
-
-def test_a_model_is_found_by_alias_version_and_run(sent, store):
-    for uri in (
-        "models:/bookends@champion",
-        "models:/bookends/1",
-        f"models:/{sent.model_id}",
-        f"runs:/{sent.run_id}/model",
-    ):
-        path = resolve_bundle(uri, store)
-        assert Recommender.load(path).provenance == {"run": "test"}
-
-
-def test_an_alias_is_found_as_the_version_that_it_means_now(sent, store):
-    version = FoundModel("models:/bookends/1", "1", sent.run_id)
-    for uri in ("models:/bookends@champion", version.uri):
-        assert find_model(uri, store) == version
-    of_run = f"runs:/{sent.run_id}/model"
-    assert find_model(of_run, store) == FoundModel(of_run, run_id=sent.run_id)
-    for uri in (f"models:/{sent.model_id}", "some@where"):
-        assert find_model(uri, store) == FoundModel(uri)
-    with pytest.raises(TrackingError, match="models:/bookends@challenger: must be a model in sql"):
-        find_model("models:/bookends@challenger", store)
-    with pytest.raises(TrackingError, match="must end in a version or an alias"):
-        find_model("models:/bookends", store)
-
-
-def test_looking_for_a_model_makes_no_store(tmp_path):
-    with pytest.raises(TrackingError, match="must hold runs, but there is no such file"):
-        resolve_bundle("models:/bookends/1", f"sqlite:///{tmp_path}/none.db")
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("name", ["team/alpha", "Bücher", "..", "50% #1?"])
-def test_names_and_places_of_any_letters_lead_to_the_model(
-    copy_store, tmp_path, finish, bundle, running_record, name
-):
-    place = tmp_path / "Bü 50% #1%2F"
-    place.mkdir()
-    experiment = running_record.config["experiment"] | {"name": name}
-    (place / "run").mkdir()
-    finish(place / "run", config=running_record.config | {"experiment": experiment})
-    bundle.save(place / "run" / "model")
-    store = copy_store(place)
-    sent = mirror(place / "run", store)
-    path = resolve_bundle(f"runs:/{sent.run_id}/model", store)
-    assert Recommender.load(path).provenance == {"run": "test"}
-    assert path.is_relative_to(place / "mlruns")
-
-
-def test_what_lies_on_this_machine_is_not_copied(sent, store, tmp_path):
-    path = resolve_bundle("models:/bookends@champion", store)
-    assert path.is_relative_to(tmp_path / "store")
-    assert not (tmp_path / "artifacts").exists()
-
-
-def test_a_bundle_is_found_in_every_directory_that_holds_one(tmp_path, run_dir, bundle, saved):
-    bundle.save(tmp_path / "bundle")
-    bundle.save(run_dir / "model")
-    found = {
-        path: resolve_bundle(str(path), None) for path in (tmp_path / "bundle", run_dir, saved)
-    }
-    assert found[tmp_path / "bundle"] == tmp_path / "bundle"
-    assert found[run_dir] == run_dir / "model"
-    assert found[saved].is_relative_to(saved)
-    for path in found.values():
-        Recommender.load(path)
-
-
-@pytest.mark.parametrize(
-    ("uri", "message"),
-    [
-        ("models:/bookends@challenger", "models:/bookends@challenger: must be a model in sqlite"),
-        ("models:/bookends/7", "models:/bookends/7: must be a model in sqlite"),
-        ("models:/nobody/1", "models:/nobody/1: must be a model in sqlite"),
-        ("models:/bookends", "must end in a version or an alias, such as models:/bookends/1"),
-        ("runs:/0123/model", "runs:/0123/model: must be a model in sqlite"),
-        ("runs:/RUN/another", "the run must have a model, but logged none"),
-        ("nowhere", "nowhere: must be a bundle or run directory .*, or an address such as models:"),
-    ],
-)
-def test_a_model_that_is_not_there_is_named(sent, store, uri, message):
-    with pytest.raises(TrackingError, match=message) as refusal:
-        resolve_bundle(uri.replace("RUN", sent.run_id), store)
-    assert len(str(refusal.value).splitlines()) == 1
-
-
-def test_a_model_elsewhere_is_copied_once(sent, store, tmp_path, monkeypatch):
-    """A store that gives addresses as a server does: not of this machine's files."""
-    here = resolve_bundle("models:/bookends/1", store).parents[1]
-    copies = []
-
-    def download(artifact_uri, dst_path, tracking_uri):
-        assert (artifact_uri, tracking_uri) == ("mlflow-artifacts:/m-1", store)
-        copies.append(dst_path)
-        return str(shutil.copytree(here, dst_path, dirs_exist_ok=True))
-
-    monkeypatch.setattr(model_module, "download_artifacts", download)
-    monkeypatch.setattr(model_module, "_artifact_location", lambda *_: "mlflow-artifacts:/m-1")
-    first, second = (
-        resolve_bundle("models:/bookends/1", store, downloads=tmp_path / "kept") for _ in range(2)
-    )
-    assert first == second and first.is_relative_to(tmp_path / "kept")
-    assert len(copies) == 1
-    assert len(list((tmp_path / "kept").iterdir())) == 1
-    Recommender.load(first)
 
 
 # A clean environment -----------------------------------------------------------------------------

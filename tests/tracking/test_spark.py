@@ -7,14 +7,9 @@ import sys
 import mlflow
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 
-from recsys.data.arrays import Bags
-from recsys.data.vocabulary import Vocabulary
-from recsys.evaluation.ranking import Vectors
-from recsys.recommender import Recommender
-from recsys.recommender.books import Books
+from benchmarks.serving_bundle import build_recommender
 from tracking.model import save_model
 
 pyspark = pytest.importorskip("pyspark", reason="pip install -e '.[spark]'")
@@ -27,18 +22,7 @@ N_USERS, N_ITEMS, K = 10_000, 300, 5
 
 @pytest.fixture(scope="module")
 def recommender():
-    rng = np.random.default_rng(0)
-    return Recommender(
-        users=Vocabulary(pa.array([f"user-{number}" for number in range(N_USERS)])),
-        books=Books.of(pa.table({"item_id": [f"item-{number}" for number in range(N_ITEMS)]})),
-        vectors=Vectors(
-            users=rng.normal(size=(N_USERS, 8)).astype(np.float32),
-            items=rng.normal(size=(N_ITEMS, 8)).astype(np.float32),
-        ),
-        seen=Bags(np.arange(N_USERS + 1), rng.integers(N_ITEMS, size=N_USERS), N_ITEMS),
-        popularity=rng.permutation(N_ITEMS),
-        provenance={},
-    )
+    return build_recommender(N_ITEMS, N_USERS, 8, n_seen=1)
 
 
 @pytest.fixture
@@ -61,7 +45,8 @@ def spark(monkeypatch):
 
 def test_ten_thousand_users_get_the_lists_of_the_recommender(recommender, spark, tmp_path):
     recommender.save(tmp_path / "bundle")
-    save_model(tmp_path / "bundle", tmp_path / "model", users=["user-0"])
+    asked = [*recommender.users.ids.to_pylist()[1:], "nobody"]
+    save_model(tmp_path / "bundle", tmp_path / "model", users=asked[:1])
     lists_of = mlflow.pyfunc.spark_udf(
         spark,
         str(tmp_path / "model"),
@@ -69,7 +54,6 @@ def test_ten_thousand_users_get_the_lists_of_the_recommender(recommender, spark,
         env_manager="local",
         params={"task": "recommend_lists", "k": K},
     )
-    asked = [f"user-{number}" for number in range(N_USERS - 1)] + ["nobody"]
     frame = spark.createDataFrame(pd.DataFrame({"user_id": asked})).repartition(4)
     lists = lists_of(pyspark.sql.functions.struct("user_id"))
     found = frame.select("user_id", lists.alias("lists")).select("user_id", "lists.*").toPandas()
