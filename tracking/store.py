@@ -36,6 +36,7 @@ STORE_ERRORS = (
 )
 """What an MLflow call raises where the store is away, full, locked or broken."""
 
+_logger = logging.getLogger(__name__)
 _SQL = ("postgresql", "mysql", "mssql")
 _REMOTE = ("http", "https", "databricks")
 _WRITE_AHEAD = b"\x02\x02"  # bytes 18 and 19 of a SQLite file in this mode
@@ -136,6 +137,17 @@ def explain(error: BaseException, uri: str) -> str:
     if (addresses.lacks_password(uri) or is_server(uri)) and _REFUSAL.search(str(error)):
         said += "; passwords are not kept: give the whole address in MLFLOW_TRACKING_URI"
     return said
+
+
+def warn(uri: str, action: str, error: BaseException, then: str) -> None:
+    """Log in one line what a store could not do, and what happens then."""
+    _logger.warning(
+        "tracking store %s could not %s (%s); %s",
+        without_password(uri),
+        action,
+        explain(error, uri),
+        then,
+    )
 
 
 @contextmanager

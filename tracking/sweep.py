@@ -9,7 +9,6 @@ sent from the study later.
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,9 +41,9 @@ from tracking.store import (
     STORE_ERRORS,
     connect,
     ensure_experiment,
-    explain,
     plain_errors,
     resolve_uri,
+    warn,
     without_password,
 )
 from tracking.trial_runs import ENDS, EndedTrial, TrialEnd, deliver, end_lost
@@ -56,7 +55,6 @@ PAUSE_SECONDS = 30.0
 DATA_DIR = "prepared_data"
 """Of the sweep's run: the prepared data set, where workers elsewhere are to fetch it."""
 _KEPT_HOME = (".lock", ".turn", ".log", ".npz", ".parquet", ".npy")
-_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -166,12 +164,7 @@ class SweepRun:
             yield
         except STORE_ERRORS as error:
             self.failures.append(action)
-            _logger.warning(
-                "tracking store %s could not %s (%s); the sweep goes on",
-                without_password(self.uri),
-                action,
-                explain(error, self.uri),
-            )
+            warn(self.uri, action, error, "the sweep goes on")
 
 
 def open_sweep(
@@ -353,12 +346,7 @@ class TrialTracker:
         except STORE_ERRORS as error:
             self._is_live, self._retry = False, time.monotonic() + self._pause
             self._pause *= 2  # each attempt may wait for a minute
-            _logger.warning(
-                "tracking store %s could not %s (%s); trials go on without it for a while",
-                without_password(self._uri),
-                action,
-                explain(error, self._uri),
-            )
+            warn(self._uri, action, error, "trials go on without it for a while")
 
 
 def _key(name: str, created: str) -> str:

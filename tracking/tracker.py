@@ -33,9 +33,9 @@ from tracking.remote_run import (
 from tracking.store import (
     STORE_ERRORS,
     connect,
-    explain,
     one_line,
     resolve_uri,
+    warn,
     without_password,
 )
 from tracking.views import show_view
@@ -156,12 +156,7 @@ class TrackedRun:
 
     def _stop(self, action: str, error: BaseException) -> None:
         self.is_live = False
-        _logger.warning(
-            "tracking store %s could not %s (%s); training goes on, and the run is sent at its end",
-            self.tracking_uri,
-            action,
-            explain(error, self._uri),
-        )
+        warn(self._uri, action, error, "training goes on, and the run is sent at its end")
         with locked(self._run_dir / LOCK_NAME):
             ledger = Ledger.read(self._run_dir)
             delivery = ledger.delivery(self._uri)
