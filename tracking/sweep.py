@@ -250,6 +250,9 @@ class TrialTracker:
         uri: the store, as resolved.
         experiment_id: the parent's.
         parent_id: the sweep's run.
+
+    Attributes:
+        run_id: the present trial's run; None where the store is away.
     """
 
     def __init__(self, uri: str, experiment_id: str, parent_id: str) -> None:
@@ -261,15 +264,10 @@ class TrialTracker:
         self._is_live = True
         self._pause = PAUSE_SECONDS
         self._retry = 0.0
-        self._run_id: str | None = None
+        self.run_id: str | None = None
         self._params: dict[str, str] = {}
         self._points: list[Metric] = []
         self._flushed = time.monotonic()
-
-    @property
-    def run_id(self) -> str | None:
-        """The present trial's run; None where the store is away."""
-        return self._run_id
 
     def connect(self) -> None:
         """Reach the store and read from it, before the first trial: this takes about a second."""
@@ -277,7 +275,7 @@ class TrialTracker:
 
     def begin(self, number: int, name: str, tags: Mapping[str, str]) -> None:
         """Make the run of a trial."""
-        self._run_id, self._points, self._params = None, [], {}
+        self.run_id, self._points, self._params = None, [], {}
         self._flushed = time.monotonic()
         self._is_live |= self._flushed >= self._retry
 
@@ -294,7 +292,7 @@ class TrialTracker:
                 | self._owner.to_tags()
                 | dict(tags),
             )
-            self._run_id = run.info.run_id
+            self.run_id = run.info.run_id
 
         self._try("make a trial's run", create)
 
@@ -324,14 +322,14 @@ class TrialTracker:
     def _flush(self, tags: Mapping[str, str]) -> None:
         metrics, self._points = self._points, []
         params, self._params = self._params, {}
-        run_id = self._run_id
+        run_id = self.run_id
         self._flushed = time.monotonic()
         if run_id is not None:
             self._try("log a trial", lambda: log(self._connect(), run_id, metrics, params, tags))
 
     def _terminate(self, status: str) -> None:
-        if self._run_id is not None:
-            self._connect().set_terminated(self._run_id, status)
+        if self.run_id is not None:
+            self._connect().set_terminated(self.run_id, status)
 
     def _connect(self) -> MlflowClient:
         if self._client is None:

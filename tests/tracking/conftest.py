@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,7 +20,10 @@ FINGERPRINT = "sha256:" + "0123456789abcdef01234567"
 
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(monkeypatch, tmp_path):
+    """And nothing makes a run active in MLflow's own sense."""
     monkeypatch.chdir(tmp_path)
+    yield
+    assert mlflow.active_run() is None
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import mlflow
 import pandas as pd
 import pytest
 
@@ -305,11 +304,3 @@ def test_a_changed_byte_changes_the_bundles_digest(tmp_path, bundle):
     changed = tmp_path / "model" / "recommender.json"
     changed.write_text(changed.read_text() + " ")
     assert bundle_digest(tmp_path / "model") != before
-
-
-def test_mirroring_leaves_mlflows_own_state_alone(finished_dir, store, bundle):
-    bundle.save(finished_dir / "model")
-    before = mlflow.get_tracking_uri()
-    mirror(finished_dir, store)
-    assert mlflow.get_tracking_uri() == before
-    assert mlflow.active_run() is None

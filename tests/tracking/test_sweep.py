@@ -1,7 +1,6 @@
 import logging
 
 import pytest
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from recsys.errors import TrackingError
@@ -251,11 +250,3 @@ def test_a_store_that_answers_again_is_told_of_the_next_trial(trials, client, mo
             break
     assert tries == [1000, 1030, 1090, 1210]
     assert client.get_run(trials.run_id).info.run_name == "trial 210"
-
-
-def test_nothing_of_the_api_makes_a_run_active(trials):
-    import mlflow
-
-    trials.begin(0, "trial 0", {})
-    assert mlflow.active_run() is None
-    assert isinstance(trials._connect(), MlflowClient)

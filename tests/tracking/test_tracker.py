@@ -248,10 +248,12 @@ def test_a_run_attached_while_the_store_was_away_is_found_again(
     assert tracked.close().run_id == attached_id
 
 
-def test_no_run_is_active_in_mlflows_own_sense(run_dir, store):
+def test_mlflows_own_address_of_a_store_is_left_alone(run_dir, store, bundle, finish):
     before = mlflow.get_tracking_uri()
-    open_run(run_dir, store)
-    assert mlflow.active_run() is None
+    tracked = open_run(run_dir, store)
+    finish(run_dir)
+    bundle.save(run_dir / "model")
+    assert tracked.close().model_id is not None
     assert mlflow.get_tracking_uri() == before
 
 
