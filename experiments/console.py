@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -17,6 +16,7 @@ from rich.table import Table
 from recsys.config import RANKING_METRICS
 from recsys.data.dataset import Prepared
 from recsys.evaluation.distinct import distinct_metrics
+from recsys.reporting.results import Results
 from recsys.training.trainer import EpochResult, Step
 
 PLAIN_LINE_SECONDS = 30.0
@@ -132,29 +132,20 @@ class RunConsole:
         if self._progress is not None and self._task is not None:
             self._progress.reset(self._task, epoch=result.number + 1, loss="", pace="")
 
-    def results(
-        self, evaluation: dict[str, Any], ks: tuple[int, ...], *, one_held_out: bool, monitor: str
-    ) -> None:
+    def results(self, results: Results, ks: tuple[int, ...]) -> None:
         """Print the ranking metrics of the model beside the baselines', each number once."""
-        if evaluation["skipped"]:
-            self.say(f"evaluation was skipped: {evaluation['skipped']}")
-            return
-        baselines = evaluation["baselines"]
-        table = Table(title=f"{evaluation['split']}, {evaluation['n_users']:,} users")
+        monitor, one = results.headline, results.one_held_out
+        table = Table(title=f"{results.split}, {results.n_users:,} users")
         table.add_column("metric")
-        for name in ("model", *baselines):
+        for name in results.scores:
             table.add_column(name, justify="right")
         stems = dict.fromkeys((monitor.partition("@")[0], "ndcg", *RANKING_METRICS))
         keys = [f"{stem}@{k}" for stem in stems for k in ks]
-        for key in distinct_metrics(keys, one_held_out=one_held_out, preferred=monitor):
-            low, high = evaluation["model"]["intervals"].get(key, (None, None))
-            interval = "" if low is None else f" [{low:.4f}, {high:.4f}]"
-            rows = [baseline["means"].get(key) for baseline in baselines.values()]
-            table.add_row(
-                key,
-                _number(evaluation["model"]["means"].get(key)) + interval,
-                *[_number(value) for value in rows],
-            )
+        for key in distinct_metrics(keys, one_held_out=one, preferred=monitor):
+            own, *others = (results.value(name, key) for name in results.scores)
+            interval = "" if own.low is None else f" [{own.low:.4f}, {own.high:.4f}]"
+            means = [_number(other.mean) for other in others]
+            table.add_row(key, _number(own.mean) + interval, *means)
         self._console.print(table)
 
     def where(self, places: Mapping[str, object]) -> None:

@@ -21,6 +21,7 @@ from recsys.recommender import Recommender
 from recsys.recommender.drift import drift_sentence
 from recsys.reporting.comparison import Paired
 from recsys.reporting.record import HELD_OUT_FILE
+from recsys.reporting.results import results_of
 from tracking.model import resolve_bundle
 from tracking.past_runs import PastRun, find_run
 from tracking.registry import ChampionChangedError, Registered, Registry
@@ -121,8 +122,8 @@ def register(
 
 
 def _contender(run: PastRun, name: str) -> Contender:
-    evaluation = run.record.evaluation or {}
-    is_judged = evaluation.get("split") == "test" and not evaluation.get("skipped")
+    results = results_of(run.record)
+    is_judged = results is not None and results.split == "test"
     per_user = run.per_user if is_judged else pd.DataFrame()
     return Contender(name, str(run.record.dataset.get("fingerprint")), per_user)
 

@@ -32,7 +32,7 @@ from recsys.reporting.record import (
     write_tables,
 )
 from recsys.reporting.report import write_report
-from recsys.reporting.results import has_one_held_out
+from recsys.reporting.results import results_of
 from recsys.reporting.summary import outcome_sentences
 from recsys.training.checkpoint import save_checkpoint
 from recsys.training.optimizers import parameter_size
@@ -327,12 +327,11 @@ def _evaluate(current: _Run) -> None:
     ).save(current.directory.model_path)
     evaluation = describe_evaluation(outcome.evaluation)
     current.update(evaluation=evaluation, oracle=outcome.oracle, tables=tables)
-    current.console.results(
-        evaluation,
-        current.config.evaluation.metrics_k,
-        one_held_out=has_one_held_out(current.record, evaluation["split"]),
-        monitor=current.config.training.early_stopping.monitor,
-    )
+    results = results_of(current.record)
+    if results is None:
+        current.console.say(f"evaluation was skipped: {evaluation['skipped']}")
+    else:
+        current.console.results(results, current.config.evaluation.metrics_k)
     by_name = {table.name: table for table in outcome.tables}
     for sentence in outcome_sentences(current.record, by_name):
         current.console.say(sentence)

@@ -18,7 +18,7 @@ from recsys.config import RANKING_METRICS, flatten
 from recsys.errors import TrackingError
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.reporting.record import RunRecord
-from recsys.reporting.results import has_one_held_out, monitor_of
+from recsys.reporting.results import has_one_held_out, monitor_of, results_of
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
 from tracking.run_page import description
@@ -120,35 +120,24 @@ def evaluation_metrics(record: RunRecord) -> dict[str, float]:
     baselines the ranking metrics at that length. Metrics that are one number by construction are
     sent once. Everything else is in the tables that :func:`tracking.run_page.detail_tables` gives.
     """
-    evaluation = record.evaluation
-    if not evaluation or evaluation.get("skipped"):
+    results = results_of(record)
+    if results is None:
         return {}
-    split, model = evaluation["split"], evaluation["model"]
-    group, monitored = _group(record), monitor_of(record)
-    at_k = at_main_length(record, model["means"], split)
-    one = has_one_held_out(record, split)
-    compared = compared_metrics(model["means"], monitored, one_held_out=one)
+    split, monitored, one = results.split, results.headline, results.one_held_out
+    group = "test" if split == "test" else f"final_{split}"
+    compared = compared_metrics(results.model, monitored, one_held_out=one)
     first = sorted(compared, key=lambda name: name != monitored)
-    values = {_score_key(group, "", name): model["means"][name] for name in first}
-    values[metric_key(group, "users")] = evaluation["n_users"]
-    for name in filter(_is_ranking, at_k):
-        ends = model.get("intervals", {}).get(name) or (None, None)
-        values |= {
-            _score_key(group, end, name): value
-            for end, value in zip(("_ci_low", "_ci_high"), ends, strict=True)
-            if value is not None
-        }
-    for baseline, scores in evaluation["baselines"].items():
-        for name in filter(_is_ranking, at_main_length(record, scores["means"], split)):
-            key = metric_key(baseline_group(baseline, split), name)
-            values[key] = scores["means"][name]
+    values = {_score_key(group, name): results.model[name].mean for name in first}
+    values[metric_key(group, "users")] = results.n_users
+    for recommender, scores in results.scores.items():
+        for name in filter(_is_ranking, main_metrics(scores, monitored, one_held_out=one)):
+            mean, low, high = scores[name]
+            if recommender != "model":
+                values[metric_key(baseline_group(recommender, split), name)] = mean
+            elif low is not None and high is not None:
+                values[metric_key(f"{group}_ci_low", name)] = low
+                values[metric_key(f"{group}_ci_high", name)] = high
     return {key: _number(value) for key, value in values.items()}
-
-
-def _group(record: RunRecord) -> str:
-    assert record.evaluation is not None
-    split = record.evaluation["split"]
-    return "test" if split == "test" else f"final_{split}"
 
 
 def compared_metrics(metrics: Iterable[str], monitored: str, *, one_held_out: bool) -> list[str]:
@@ -163,12 +152,6 @@ def main_metrics(metrics: Iterable[str], monitored: str, *, one_held_out: bool) 
     return [name for name in told if name.endswith(_main_end(monitored))]
 
 
-def at_main_length(record: RunRecord, metrics: Iterable[str], split: str) -> list[str]:
-    """:func:`main_metrics` on the data of a run."""
-    one = has_one_held_out(record, split)
-    return main_metrics(metrics, monitor_of(record), one_held_out=one)
-
-
 def _main_end(monitored: str) -> str:
     return f"@{monitored.partition('@')[2] or 10}"
 
@@ -181,7 +164,8 @@ def shown_in_epochs(record: RunRecord) -> list[str]:
     """The validation metrics that an epoch is sent with."""
     ks = record.setting("evaluation.metrics_k", [10])
     names = [f"{stem}@{k}" for stem in RANKING_METRICS for k in ks]
-    return at_main_length(record, [monitor_of(record), *names], "validation")
+    monitored, one = monitor_of(record), has_one_held_out(record, "validation")
+    return main_metrics([monitored, *names], monitored, one_held_out=one)
 
 
 def model_metrics(record: RunRecord) -> dict[str, float]:
@@ -266,11 +250,11 @@ def _dataset_name(paths: Sequence[PurePath]) -> str:
     return (parent + "+".join(path.name for path in paths))[:500] or "data"
 
 
-def _score_key(group: str, end: str, name: str) -> str:
+def _score_key(group: str, name: str) -> str:
     """Sampled-candidate metrics are charted apart: they are no smaller form of the others."""
     if name.startswith(_SAMPLED):
-        return metric_key(f"{group}_sampled{end}", name.removeprefix(_SAMPLED))
-    return metric_key(group + end, name)
+        return metric_key(f"{group}_sampled", name.removeprefix(_SAMPLED))
+    return metric_key(group, name)
 
 
 def _number(value: float | None) -> float:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from recsys.config import RANKING_METRICS
 from recsys.evaluation.tables import Table
 from recsys.reporting.record import RunRecord
-from recsys.reporting.results import monitor_of
+from recsys.reporting.results import results_of
 
 _TABLE_DIGITS = 6
 _SPACE = "\N{NO-BREAK SPACE}"
@@ -51,16 +51,14 @@ def _data_line(record: RunRecord) -> str:
 
 
 def _key_table(record: RunRecord) -> list[str]:
-    evaluation = record.evaluation
-    if not evaluation or evaluation.get("skipped"):
+    results = results_of(record)
+    if results is None:
         return []
-    columns = {"model": evaluation["model"]} | evaluation["baselines"]
-    confidence = record.setting("evaluation.confidence", 0.95)
-    heads = [evaluation["split"], *columns, f"{confidence:.0%} interval of the model"]
+    heads = [results.split, *results.scores, f"{results.confidence:.0%} interval of the model"]
     rows = []
-    for name in _key_metrics(list(evaluation["model"]["means"]), monitor_of(record)):
-        means = [_cell(scores["means"].get(name)) for scores in columns.values()]
-        low, high = evaluation["model"].get("intervals", {}).get(name, (None, None))
+    for name in _key_metrics(results.model, results.headline):
+        means = [_cell(results.value(recommender, name).mean) for recommender in results.scores]
+        _, low, high = results.model[name]
         interval = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
         rows.append([name, *means, interval])
     return markdown_table(heads, rows)
@@ -82,7 +80,7 @@ def _table_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _key_metrics(names: Sequence[str], monitored: str) -> list[str]:
+def _key_metrics(names: Collection[str], monitored: str) -> list[str]:
     """Two metrics: the monitored one and a companion at the same list length."""
     k = monitored.partition("@")[2]
     others = (name for name in names if name.partition("@")[0] in RANKING_METRICS)
@@ -106,16 +104,14 @@ def detail_tables(record: RunRecord) -> list[Table]:
             for epoch in record.history
         ]
         tables.append(Table.from_records("epochs", "Every epoch", "", epochs))
-    evaluation = record.evaluation
-    if evaluation and not evaluation.get("skipped"):
-        systems = {"model": evaluation["model"]} | evaluation["baselines"]
-        rows = []
-        for name, scores in systems.items():
-            for metric, mean in scores["means"].items():
-                low, high = scores.get("intervals", {}).get(metric) or (None, None)
-                found = {"mean": mean, "low": low, "high": high}
-                rows.append({"recommender": name, "metric": metric} | found)
-        tables.append(Table.from_records("all_metrics", evaluation["split"], "", rows))
+    results = results_of(record)
+    if results is not None:
+        rows = [
+            {"recommender": name, "metric": metric} | value._asdict()
+            for name, scores in results.scores.items()
+            for metric, value in scores.items()
+        ]
+        tables.append(Table.from_records("all_metrics", results.split, "", rows))
     return tables
 
 
