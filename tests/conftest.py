@@ -10,8 +10,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-import urllib.request
 from collections import deque
 from pathlib import Path
 
@@ -25,6 +23,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 import numpy as np
 import pyarrow as pa
 import pytest
+import requests
 import torch
 from hypothesis import Phase, settings
 
@@ -32,6 +31,7 @@ from recsys.config import Config, merge
 from recsys.data.dataset import prepare
 from tests.checkerboard import checkerboard
 from tests.forked import Forked
+from tests.waiting import wait_until
 
 # The first example may compile loops or import a library.
 settings.register_profile("untimed", deadline=None)
@@ -228,9 +228,8 @@ def _free_port():
 
 def _answers(address):
     try:
-        with urllib.request.urlopen(address, timeout=1) as answer:
-            return answer.status == 200
-    except OSError:
+        return requests.get(address, timeout=1).status_code == 200
+    except requests.RequestException:
         return False
 
 
@@ -239,10 +238,7 @@ def _running(command, address, directory, environ=()):
     environ = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"} | dict(environ)
     process = Forked("-m", *command, cwd=directory, env=environ)
     try:
-        deadline = time.monotonic() + 120
-        while not _answers(address):
-            assert process.poll() is None and time.monotonic() < deadline, process.said()
-            time.sleep(0.1)
+        wait_until(lambda: _answers(address), 120, process=process, said=process.said)
         yield
     finally:
         os.killpg(process.pid, signal.SIGKILL)

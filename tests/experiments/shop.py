@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import time
 
 from mlflow import MlflowClient
 from safetensors.torch import load
@@ -11,6 +10,7 @@ from safetensors.torch import load
 from recsys.reporting.record import RunRecord
 from recsys.training.checkpoint import load_checkpoint
 from tests import cli, forked
+from tests.waiting import wait_until
 
 STREAM = ("number", "train_loss", "parts", "validation", "is_best")
 
@@ -41,12 +41,13 @@ class Shop:
         """A run in a process of its own, from when so many epochs are done until it has ended."""
         words = ["-m", "experiments", *run_words(name, settings)]
         process = forked.Forked(*words, cwd=self.path)
-        path, deadline = self.directory(name) / "record.json", time.monotonic() + 240
+        path = self.directory(name) / "record.json"
+
+        def has_begun():
+            return path.exists() and len(json.loads(path.read_text())["history"]) >= epochs
+
         try:
-            while not path.exists() or len(json.loads(path.read_text())["history"]) < epochs:
-                assert process.poll() is None, process.communicate()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            wait_until(has_begun, 240, process=process, said=process.said)
             yield process
         finally:
             process.kill()

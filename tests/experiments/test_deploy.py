@@ -16,6 +16,7 @@ import yaml
 from experiments.cli import main
 from experiments.settings import check_config, parse_overrides
 from recsys.errors import ConfigError
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
@@ -60,10 +61,7 @@ def test_the_batch_script_lets_the_parent_end_when_its_time_is_up(tmp_path):
     }
     words = ["bash", DEPLOY / "sweep.sbatch", "space.yaml", "name", "3"]
     script = subprocess.Popen(words, cwd=tmp_path, env=environment)
-    until = time.monotonic() + 20
-    while not (tmp_path / "said").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until((tmp_path / "said").exists, process=script)
     time.sleep(0.2)  # the script awaits it by then
     script.terminate()
     assert script.wait(timeout=20) == 143

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from experiments.processes import ADDRESS
 from experiments.settings import dump_yaml
 from recsys.reporting.record import RunRecord
 from tests import forked
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["run", "--config", "config.yaml", "--experiment.run_name=pair"]
@@ -68,10 +68,7 @@ def pair(shop, *words):
 
 
 def wait_for_epochs(n):
-    deadline = time.monotonic() + 100
-    while len(stream()) < n:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: len(stream()) >= n, 100)
 
 
 def test_a_run_begun_by_one_process_and_ended_by_two_is_the_one_never_stopped(shop):

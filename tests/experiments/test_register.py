@@ -18,6 +18,7 @@ from experiments.settings import dump_yaml
 from recsys.reporting.record import RunRecord
 from tests.cli import said as bookends
 from tests.forked import Forked
+from tests.waiting import wait_until
 from tracking.champions import moves_in
 from tracking.mirror import mirror
 
@@ -280,11 +281,7 @@ def test_a_registration_killed_in_the_middle_is_finished_by_the_next(new_run, cl
     new_run("first")
     process = start(HANGING, tmp_path, "first")
     try:
-        end = time.monotonic() + 60
-        while not (tmp_path / "mark").exists():
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until((tmp_path / "mark").exists, process=process, said=process.said)
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()

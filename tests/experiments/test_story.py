@@ -1,32 +1,18 @@
 """The whole story over a real tracking server: run, sweep, compare, register, serve, roll back."""
 
-import json
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 
 from recsys.recommender import Recommender
 from tests import forked
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 TRAINED = {"weak": (2, 0.006), "again": (2, 0.006), "strong": (10, 0.01)}
 """Epochs and learning rate of each run."""
-
-
-def get(address):
-    with urllib.request.urlopen(address, timeout=5) as answer:
-        return answer.read()
-
-
-def ask(address, question):
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(address, json.dumps(question).encode(), headers)
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read())
 
 
 @pytest.fixture
@@ -91,10 +77,7 @@ def test_from_runs_to_a_served_champion_and_back(
     with running(command, f"{address}/readyz", tmp_path):
         assert champion_lists(address, tmp_path / "runs" / "strong") == "3"
         bookends("rollback", *where)
-        deadline = time.monotonic() + 60
-        while json.loads(get(f"{address}/model"))["version"] != "1":
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        wait_until(lambda: requests.get(f"{address}/model", timeout=5).json()["version"] == "1")
         assert champion_lists(address, tmp_path / "runs" / "weak") == "1"
 
 
@@ -102,7 +85,8 @@ def champion_lists(address, run_dir):
     """The version that answers, which must answer as the run's own model does."""
     recommender = Recommender.load(run_dir / "model")
     users = recommender.users.ids.to_pylist()[:5]
-    answer = ask(f"{address}/recommend", {"user_ids": users, "k": 10})
+    question = {"user_ids": users, "k": 10}
+    answer = requests.post(f"{address}/recommend", json=question, timeout=30).json()
     expected = recommender.recommend(users, 10)
     for result in answer["results"]:
         ranked = expected[expected["user_id"] == result["user_id"]]["item_id"].tolist()

@@ -12,6 +12,7 @@ from experiments.serve.answering import Answering
 from experiments.serve.meters import Meters
 from recsys.errors import DataError
 from recsys.recommender.search import ItemSearch, Query, Wanted, answer
+from tests.waiting import wait_until
 
 SECONDS = 20
 RNG = np.random.default_rng(3)
@@ -77,11 +78,8 @@ def start():
         search, counts = HeldSearch(**options), Counts()
         started.append((search, Answering(counts, n_threads=1)))
         started[-1][1].ask(question(search, Query(VECTORS[:1], 1)))
-        for _ in range(SECONDS * 1000):
-            if search.batches:
-                return search, started[-1][1], counts
-            threading.Event().wait(0.001)
-        raise AssertionError("the first question was not begun")
+        wait_until(lambda: search.batches, SECONDS)
+        return search, started[-1][1], counts
 
     yield start
     for search, answering in started:

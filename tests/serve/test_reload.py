@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import threading
-import time
 
 import pytest
 import uvicorn
@@ -14,6 +13,7 @@ from experiments.serve.app import build_app
 from experiments.serve.model import ModelSource, refreshed
 from experiments.serve.server import _Server
 from recsys.errors import TrackingError
+from tests.waiting import wait_until
 
 FAVOURITE = {"1": "book-0", "2": "book-1"}
 QUESTION = {"user_ids": ["user-0"], "k": 1, "exclude_seen": False}
@@ -41,20 +41,18 @@ def test_requests_go_on_while_the_alias_moves(store, champion):
             while not ended.is_set():
                 found.append(client.post("/recommend", json=QUESTION))
 
+        def move_to(version):
+            store[1].set_registered_model_alias("bookends", "champion", version)
+            wait_until(lambda: client.get("/model").json()["version"] == version)
+            n_wanted = len(found) + 5
+            wait_until(lambda: len(found) >= n_wanted)
+
         askers = [threading.Thread(target=ask) for _ in range(2)]
         for asker in askers:
             asker.start()
         try:
             for version in ("2", "1", "2"):
-                store[1].set_registered_model_alias("bookends", "champion", version)
-                until = time.monotonic() + 20
-                while client.get("/model").json()["version"] != version:
-                    assert time.monotonic() < until
-                    time.sleep(0.02)
-                n_before = len(found)
-                while len(found) < n_before + 5:
-                    assert time.monotonic() < until
-                    time.sleep(0.02)
+                move_to(version)
         finally:
             ended.set()
             for asker in askers:

@@ -1,6 +1,5 @@
 """``bookends serve`` as a process of its own."""
 
-import json
 import logging
 import os
 import re
@@ -9,11 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 
 import grpc
 import psutil
 import pytest
+import requests
 from click.testing import CliRunner
 
 from experiments.cli import main
@@ -21,6 +20,7 @@ from experiments.serve.rpc import recommender_pb2 as pb
 from experiments.serve.rpc.recommender_pb2_grpc import RecommenderStub
 from experiments.serve.server import read_token
 from recsys.errors import ConfigError
+from tests.waiting import wait_until
 
 TOKEN = {"Authorization": "Bearer right"}
 
@@ -49,18 +49,17 @@ class Server:
                 stderr=stderr,
                 env=os.environ | {"BOOKENDS_TOKEN": "right"},
             )
-        until = time.monotonic() + 60
-        while (found := re.search(r"serving on http://127.0.0.1:(\d+)", log.read_text())) is None:
-            assert self.process.poll() is None and time.monotonic() < until, log.read_text()
-            time.sleep(0.05)
+        found = self.wait(lambda: re.search(r"serving on \S+:(\d+)", log.read_text()))
         self.port = int(found[1])
         found = re.search(r"serving gRPC on (\S+)", log.read_text())
         self.rpc_address = found and found[1]
 
     def get(self, path):
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=TOKEN)
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
+        address = f"http://127.0.0.1:{self.port}{path}"
+        return requests.get(address, headers=TOKEN, timeout=10)
+
+    def wait(self, is_so):
+        return wait_until(is_so, process=self.process, said=self.log.read_text)
 
 
 def version_by_rpc(server):
@@ -74,12 +73,9 @@ def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store,
     arguments = ["--tracking-uri", uri, "--reload-seconds", "0.2", "--grpc-port", "0"]
     server = Server(arguments, tmp_path / "log")
     try:
-        assert server.get("/model")["version"] == "1"
+        assert server.get("/model").json()["version"] == "1"
         client.set_registered_model_alias("bookends", "champion", "2")
-        until = time.monotonic() + 20
-        while server.get("/model")["version"] != "2":
-            assert time.monotonic() < until, server.log.read_text()
-            time.sleep(0.05)
+        server.wait(lambda: server.get("/model").json()["version"] == "2")
         assert version_by_rpc(server) == "2"
         body = b'{"user_ids": ["user-0"], "k": 1}'
         head = (
@@ -107,18 +103,13 @@ def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store,
 
 def models_of(server):
     """How many processes answer by each version."""
-    request = urllib.request.Request(f"http://127.0.0.1:{server.port}/metrics", headers=TOKEN)
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        text = answer.read().decode()
+    text = server.get("/metrics").text
     found = re.findall(r'bookends_model_info{.*version="(\d)"} (\d)', text)
     return {version: int(number) for version, number in found if number != "0"}
 
 
-def await_models(server, wanted):
-    until = time.monotonic() + 30
-    while models_of(server) != wanted:
-        assert time.monotonic() < until, server.log.read_text()
-        time.sleep(0.1)
+def n_connections(process):
+    return sum(connection.status == "ESTABLISHED" for connection in process.net_connections())
 
 
 def test_workers_share_connections_follow_the_alias_and_are_replaced(store, tmp_path):
@@ -127,25 +118,19 @@ def test_workers_share_connections_follow_the_alias_and_are_replaced(store, tmp_
     server = Server([*arguments, "--workers", "2"], tmp_path / "log")
     parent = psutil.Process(server.process.pid)
     try:
-        await_models(server, {"1": 2})
+        server.wait(lambda: models_of(server) == {"1": 2})
         assert version_by_rpc(server) == "1"
         first, second = parent.children()
         connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
-        until = time.monotonic() + 10
-        for worker in (first, second):
-            while sum(one.status == "ESTABLISHED" for one in worker.net_connections()) < 5:
-                assert time.monotonic() < until
+        server.wait(lambda: min(map(n_connections, (first, second))) >= 5)
         for connection in connections:
             connection.close()
 
         first.kill()
-        until = time.monotonic() + 30
-        while len({*parent.children()} - {first}) < 2:
-            assert time.monotonic() < until, server.log.read_text()
-            time.sleep(0.1)
+        server.wait(lambda: len({*parent.children()} - {first}) == 2)
         assert "worker-0 ended with exit code -9 and is replaced" in server.log.read_text()
         client.set_registered_model_alias("bookends", "champion", "2")
-        await_models(server, {"2": 2})
+        server.wait(lambda: models_of(server) == {"2": 2})
 
         workers = parent.children()
         server.process.terminate()

@@ -10,6 +10,7 @@ import pytest
 
 from recsys.errors import TrackingError
 from tests.forked import Forked
+from tests.waiting import wait_until
 from tracking import lease as lease_module
 from tracking.lease import lease
 from tracking.processes import Owner
@@ -37,14 +38,6 @@ with lease(connect(store), "shop"):
 
 def start(*arguments):
     return Forked("-c", TAKER, *arguments, cwd=ROOT)
-
-
-def wait_for(path, process):
-    end = time.monotonic() + 60
-    while not path.exists() or path.read_text() != "held":
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def held_by_another(client, owner, token="theirs"):
@@ -79,7 +72,7 @@ def test_a_holder_that_was_killed_is_followed_at_once(store, client, tmp_path):
     log = tmp_path / "log"
     holder = start(store, log, "forever")
     try:
-        wait_for(log, holder)
+        wait_until(lambda: log.exists() and log.read_text() == "held", process=holder)
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         assert names(client) == [LEASE]

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pickle
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from recsys.errors import ConfigError, TrackingError
 from recsys.evaluation.gate import Criterion, Verdict
 from tests.forked import Forked
+from tests.waiting import wait_until
 from tracking.champions import moves_in
 from tracking.registry import ChampionChangedError, Registry
 from tracking.registry_page import Candidate
@@ -433,9 +433,8 @@ def test_a_registry_in_postgresql_is_the_same(postgres, finished_record, tmp_pat
         path.write_bytes(pickle.dumps(Candidate(run_id, finished_record, PASSED, 1)))
         words = ["-c", RIVAL, uri, path, tmp_path / "go"]
         processes.append(Forked(*words, cwd=tmp_path))
-    while len(list(tmp_path.glob("*.ready"))) < len(processes):
-        assert all(process.poll() is None for process in processes)
-        time.sleep(0.02)
+    for path, process in zip(sorted(tmp_path.glob("rival-?")), processes, strict=True):
+        wait_until(path.with_name(f"{path.name}.ready").exists, process=process)
     (tmp_path / "go").touch()
     said = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
     assert said == ["3", "late"]

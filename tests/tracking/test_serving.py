@@ -3,12 +3,11 @@
 import json
 import os
 import sys
-import urllib.error
-import urllib.request
 
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +26,11 @@ def server(towers_model, tmp_path_factory, free_port, running):
 def post(server):
     """Sends a body; gives the status and the answer's text."""
 
-    def send(body, content_type="application/json"):
+    def send(body):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        request = urllib.request.Request(
-            f"{server}/invocations", data, {"Content-Type": content_type}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
+        headers = {"Content-Type": "application/json"}
+        answer = requests.post(f"{server}/invocations", data, headers=headers, timeout=30)
+        return answer.status_code, answer.text
 
     return send
 
