@@ -61,9 +61,15 @@ def sweep() -> None:
 @click.option(
     "--pruner",
     type=WordsOf("pruner"),
-    help="none, median, percentile, asha, hyperband or patient.",
+    help="none, median, percentile, asha, hyperband or patient.  [default: median; none where it "
+    "could not prune]",
 )
-@click.option("--objective", "objectives", multiple=True, help="METRIC[:maximize|:minimize].")
+@click.option(
+    "--objective",
+    "objectives",
+    multiple=True,
+    help="METRIC[:maximize|:minimize].  [default: ndcg@10]",
+)
 @click.option("--constraint", "constraints", multiple=True, help="Such as 'train_seconds<=60'.")
 @click.option(
     "--warm-from",
@@ -72,7 +78,11 @@ def sweep() -> None:
     help="Run the best of earlier sweeps first.",
 )
 @click.option("--seed", type=int, help="Of the search.  [default: 0]")
-@click.option("--user-share", type=float, help="Run all on this share of the users first.")
+@click.option(
+    "--user-share",
+    type=float,
+    help="Run all on this share of the users first.  [default: all at once]",
+)
 @click.option("--promoted", type=int, help="How many of those are run on all users.")
 @click.option("--finalists", type=int, help="Trained again on fresh seeds.  [default: 3]")
 @click.option("--finalist-seeds", type=int, help="On how many.  [default: 3]")

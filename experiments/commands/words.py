@@ -28,11 +28,6 @@ _PARTS = {
 OVERRIDES = {"ignore_unknown_options": True, "allow_interspersed_args": True}
 """Settings of click for a command that takes any setting by its dotted name."""
 _RECORDS = {"runs": "record.json", "sweeps": "study.json"}
-_DEFAULTS = {
-    "objectives": "ndcg@10",
-    "pruner": "median; none where it could not prune",
-    "user_share": "all at once",
-}
 
 
 class SettingsCommand(click.Command):
@@ -53,7 +48,7 @@ class SettingsCommand(click.Command):
 
 
 class SweepCommand(SettingsCommand):
-    """The command that sweeps: its options stand in parts, each with its default."""
+    """The command that sweeps: its options stand in parts."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the parts, then what belongs to none."""
@@ -62,7 +57,7 @@ class SweepCommand(SettingsCommand):
         named = {name for names in _PARTS.values() for name in names}
         parts = _PARTS | {"Other options": [name for name in records if name not in named]}
         for title, names in parts.items():
-            rows = [_with_default(name, record) for name in names if (record := records.get(name))]
+            rows = [record for name in names if (record := records.get(name))]
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
@@ -146,11 +141,3 @@ def _directories(kinds: Sequence[str], incomplete: str) -> list[CompletionItem]:
         for path in found
         if str(path).startswith(incomplete) or path.name.startswith(incomplete)
     ]
-
-
-def _with_default(name: str | None, record: tuple[str, str]) -> tuple[str, str]:
-    option, text = record
-    default = _DEFAULTS.get(name or "")
-    if default is None or "[default" in text:
-        return record
-    return option, f"{text}  [default: {default}]"
