@@ -14,7 +14,9 @@ from experiments.serve.connections import SPARE_DESCRIPTORS, Listener, TimedProt
 
 
 @pytest.fixture
-def listener():
+def listener(monkeypatch):
+    """A process of many tests may hold more descriptors than a server ever does."""
+    monkeypatch.setattr(connections, "MAX_DESCRIPTORS", 2**20)
     with Listener() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
