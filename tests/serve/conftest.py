@@ -1,6 +1,8 @@
 """Two small recommenders, a store that holds versions of them, and applications over them."""
 
 import contextlib
+import logging
+import os
 import threading
 import warnings
 
@@ -21,6 +23,19 @@ from tracking.store import connect
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch):
+    """Undo what the command sets for a process of its own, in which it usually runs."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, os.environ.get(name, "passive" if "WAIT" in name else "1"))
+    loggers = [logging.getLogger(name) for name in ("bookends", "uvicorn")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """``bookends serve`` as a process of its own."""
 
-import logging
 import os
 import re
 import signal
@@ -23,19 +22,6 @@ from recsys.errors import ConfigError
 from tests.waiting import wait_until
 
 TOKEN = {"Authorization": "Bearer right"}
-
-
-@pytest.fixture(autouse=True)
-def _as_before(monkeypatch):
-    """Undo what the command sets for a process of its own."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY"):
-        monkeypatch.setenv(name, os.environ.get(name, "passive" if "WAIT" in name else "1"))
-    loggers = [logging.getLogger(name) for name in ("bookends", "uvicorn")]
-    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
-    yield
-    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
 
 
 class Server:
