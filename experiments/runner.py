@@ -27,8 +27,11 @@ from recsys.recommender import Recommender
 from recsys.reporting.record import (
     HELD_OUT_FILE,
     PER_USER_FILE,
+    EpochRecord,
+    EvaluationRecord,
     RunRecord,
     RunStatus,
+    ScoresRecord,
     write_tables,
 )
 from recsys.reporting.report import write_report
@@ -187,7 +190,7 @@ def _begun(
         dataset=describe_dataset(prepared),
         filter_steps=[dataclasses.asdict(step) for step in prepared.filter_steps],
         model_size={"parameters": parameters, "bytes": n_bytes},
-        history=[dataclasses.asdict(result) for result in trainer.history],
+        history=[EpochRecord(**dataclasses.asdict(result)) for result in trainer.history],
         environment=describe_environment() | {"precision": trainer.precision},
     )
 
@@ -215,17 +218,19 @@ def _held_for(tracked: TrackedRun) -> AbstractContextManager[None]:
     return nullcontext() if is_server(tracked.tracking_uri) else held()
 
 
-def describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+def describe_evaluation(evaluation: Evaluation) -> EvaluationRecord:
     """What a record says of the evaluation; tables and per-user values lie beside it."""
-    return {
-        "split": evaluation.split,
-        "skipped": evaluation.skipped,
-        "n_users": evaluation.n_users,
-        "model": dataclasses.asdict(evaluation.model),
-        "baselines": {
-            name: dataclasses.asdict(scores) for name, scores in evaluation.baselines.items()
-        },
-    }
+    model, *baselines = (
+        ScoresRecord(**dataclasses.asdict(scores))
+        for scores in (evaluation.model, *evaluation.baselines.values())
+    )
+    return EvaluationRecord(
+        split=evaluation.split,
+        skipped=evaluation.skipped,
+        n_users=evaluation.n_users,
+        model=model,
+        baselines=dict(zip(evaluation.baselines, baselines, strict=True)),
+    )
 
 
 def _train(current: _Run) -> None:
@@ -329,7 +334,7 @@ def _evaluate(current: _Run) -> None:
     current.update(evaluation=evaluation, oracle=outcome.oracle, tables=tables)
     results = results_of(current.record)
     if results is None:
-        current.console.say(f"evaluation was skipped: {evaluation['skipped']}")
+        current.console.say(f"evaluation was skipped: {evaluation.skipped}")
     else:
         current.console.results(results, current.config.evaluation.metrics_k)
     by_name = {table.name: table for table in outcome.tables}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -90,7 +91,7 @@ def epoch_metrics(
 
 def epochs_of(record: RunRecord) -> list[EpochResult]:
     """The epochs of a record as the trainer gave them."""
-    return [EpochResult(**({"is_best": False} | epoch)) for epoch in record.history]
+    return [EpochResult(**dataclasses.asdict(epoch)) for epoch in record.history]
 
 
 def summary_metrics(record: RunRecord) -> dict[str, float]:

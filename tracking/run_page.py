@@ -22,8 +22,8 @@ def description(record: RunRecord) -> str:
     lines = [". ".join(part for part in (_model_line(record), _data_line(record)) if part)]
     if record.error:
         lines.append(f"Failed: {record.error}")
-    if record.evaluation and record.evaluation.get("skipped"):
-        lines.append(f"Not evaluated: {record.evaluation['skipped']}")
+    if record.evaluation and record.evaluation.skipped:
+        lines.append(f"Not evaluated: {record.evaluation.skipped}")
     lines.append("\n".join(_key_table(record)))
     return "\n\n".join(line for line in lines if line)
 
@@ -97,10 +97,10 @@ def detail_tables(record: RunRecord) -> list[Table]:
     tables = []
     if record.history:
         epochs = [
-            {"epoch": epoch["number"], "train_loss": epoch["train_loss"]}
-            | (epoch.get("parts") or {})
-            | (epoch.get("validation") or {})
-            | {"seconds": epoch["seconds"]}
+            {"epoch": epoch.number, "train_loss": epoch.train_loss}
+            | epoch.parts
+            | epoch.validation
+            | {"seconds": epoch.seconds}
             for epoch in record.history
         ]
         tables.append(Table.from_records("epochs", "Every epoch", "", epochs))

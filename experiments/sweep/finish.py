@@ -298,7 +298,7 @@ def run_winner(session: Session, tree: dict[str, Any], winner: int) -> None:
         "winner, re-run in full",
         trial=winner,
         run_name=record.run_name,
-        metrics=(record.evaluation or {}).get("model", {}).get("means", {}),
+        metrics=record.evaluation.model.means if record.evaluation else {},
     )
     session.keep(test_looks=[*looks, look], best_run_name=record.run_name)
 

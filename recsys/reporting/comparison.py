@@ -86,7 +86,8 @@ class ComparedRun:
         if self.paired is not None:
             names = [name for name in self.paired.theirs.columns if "@" in name]
             return dict(self.paired.theirs[names].mean())
-        return dict((self.record.evaluation or {})["model"]["means"])
+        assert self.record.judged is not None, "a compared run was evaluated"
+        return self.record.judged.model.means
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,15 +200,15 @@ def _refuse_unjudged(run: ComparedRun) -> None:
             f"run '{run.name}': must have been evaluated on the test split, but its status is "
             f"'{run.record.status}' and it holds no evaluation"
         )
-    if evaluation.get("skipped"):
+    if evaluation.skipped:
         raise DataError(
             f"run '{run.name}': must have been evaluated on the test split, but its evaluation was "
-            f"skipped: {evaluation['skipped']}"
+            f"skipped: {evaluation.skipped}"
         )
-    if evaluation["split"] != "test":
+    if evaluation.split != "test":
         raise DataError(
             f"run '{run.name}': must have been evaluated on the test split, got "
-            f"'{evaluation['split']}'"
+            f"'{evaluation.split}'"
         )
     if "user_id" not in run.per_user.columns or not len(run.per_user):
         raise DataError(f"run '{run.name}': must hold its per-user metrics, and has none")

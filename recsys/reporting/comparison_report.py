@@ -112,7 +112,8 @@ def to_json(comparison: RunComparison) -> dict[str, Any]:
 def _test_values(run: ComparedRun) -> dict[str, Any]:
     if run.paired is not None:
         return {"means": run.means, "intervals": {}, "judged": run.paired.said}
-    return dict((run.record.evaluation or {})["model"])
+    assert run.record.judged is not None, "a compared run was evaluated"
+    return dataclasses.asdict(run.record.judged.model)
 
 
 def description(comparison: RunComparison) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.charts import Bars, Line, Steps, bar_chart, line_chart, step_chart
@@ -15,13 +14,12 @@ from recsys.reporting.results import ORACLE, Results
 
 def loss_figure(record: RunRecord) -> Figure | None:
     """Train loss of every epoch, and its parts where there are several."""
-    lines = [_history_line("train loss", record.history, lambda epoch: epoch.get("train_loss"))]
-    names = list(dict.fromkeys(n for epoch in record.history for n in epoch.get("parts") or {}))
+    epochs = record.history
+    values = {"train loss": [epoch.train_loss for epoch in epochs]}
+    names = list(dict.fromkeys(name for epoch in epochs for name in epoch.parts))
     if len(names) > 1:
-        lines += [
-            _history_line(name.replace("_", " "), record.history, _part(name)) for name in names
-        ]
-    lines = [line for line in lines if _has_values(line)]
+        values |= {n.replace("_", " "): [epoch.parts.get(n) for epoch in epochs] for n in names}
+    lines = [line for name, each in values.items() if (line := _line(name, record, each))]
     if not lines:
         return None
     title = "Train loss by epoch"
@@ -32,12 +30,9 @@ def loss_figure(record: RunRecord) -> Figure | None:
 
 def validation_figure(record: RunRecord, metric: str) -> Figure | None:
     """The watched validation metric of every epoch."""
-    line = _history_line(
-        metric_label(metric),
-        record.history,
-        lambda epoch: (epoch.get("validation") or {}).get(metric),
-    )
-    if not _has_values(line):
+    values = [epoch.validation.get(metric) for epoch in record.history]
+    line = _line(metric_label(metric), record, values)
+    if line is None:
         return None
     title = f"Validation {metric_label(metric)} by epoch"
     svg = line_chart(title, [line], x_label="epoch", marked=_best(record))
@@ -148,16 +143,11 @@ def norm_figures(histogram: Table) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def _history_line(name: str, history: Sequence[dict[str, Any]], read: Any) -> Line:
-    return Line(name, tuple((float(epoch["number"]), read(epoch)) for epoch in history))
-
-
-def _part(name: str) -> Any:
-    return lambda epoch: (epoch.get("parts") or {}).get(name)
-
-
-def _has_values(line: Line) -> bool:
-    return any(y is not None for _, y in line.points)
+def _line(name: str, record: RunRecord, values: Sequence[float | None]) -> Line | None:
+    """A value of every epoch; None where no epoch has one."""
+    numbers = [float(epoch.number) for epoch in record.history]
+    has_any = any(value is not None for value in values)
+    return Line(name, tuple(zip(numbers, values, strict=True))) if has_any else None
 
 
 def _best(record: RunRecord) -> tuple[float, str] | None:

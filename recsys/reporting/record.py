@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal, Self, cast, get_args
+from typing import Any, Literal, Self, cast
+
+from pydantic import ConfigDict, ValidationError, field_validator
+from pydantic.dataclasses import dataclass
 
 from recsys.artifacts import replacement
 from recsys.errors import ArtifactError
@@ -24,6 +27,55 @@ HELD_OUT_FILE = "held_out.parquet"
 
 
 @dataclass(frozen=True)
+class EpochRecord:
+    """A finished epoch; None for what was no number.
+
+    Attributes:
+        number: from 1.
+        train_loss: mean loss.
+        parts: the loss by part.
+        validation: metrics by name.
+        is_best: whether the monitored metric was the best so far.
+        seconds: wall time.
+    """
+
+    number: int
+    train_loss: float | None = None
+    parts: dict[str, float | None] = field(default_factory=dict)
+    validation: dict[str, float | None] = field(default_factory=dict)
+    is_best: bool = False
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ScoresRecord:
+    """Means of a system's metrics, and the intervals of some; None for what was no number."""
+
+    means: dict[str, float | None] = field(default_factory=dict)
+    intervals: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
+
+    def interval(self, metric: str) -> tuple[float | None, float | None]:
+        """The ends of a mean's interval; None where it has none."""
+        return self.intervals.get(metric, (None, None))
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """What was held out, why nothing was judged, who was judged, and what the systems reached."""
+
+    split: str
+    skipped: str | None = None
+    n_users: int = 0
+    model: ScoresRecord = field(default_factory=ScoresRecord)
+    baselines: dict[str, ScoresRecord] = field(default_factory=dict)
+
+    @property
+    def systems(self) -> dict[str, ScoresRecord]:
+        """The model, then the baselines."""
+        return {"model": self.model} | self.baselines
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RunRecord:
     """Everything about a run but its tables and per-user values, as plain JSON values.
 
@@ -40,15 +92,13 @@ class RunRecord:
             and split {strategy, order, skipped}.
         filter_steps: {name, users, items, interactions} left after each step, in order.
         model_size: {parameters, bytes}.
-        history: one a finished epoch: {number (from 1), train_loss, parts {name: value},
-            validation {metric: value}, seconds}.
+        history: the finished epochs.
         best_epoch: number of the epoch whose weights were kept, the last where there is no
             validation; None before the first.
         stop_reason: why training ended.
         refit: {epochs, positives, seconds} of the training on train and validation together that
             made the tested model; None where there was none.
-        evaluation: {split, skipped, n_users, model {means, intervals}, baselines {name: {means,
-            intervals}}}; None where the run did not come so far.
+        evaluation: None where the run did not come so far.
         oracle: expected metrics of the best possible ranking, where the world is known.
         tables: names of the tables, in the order in which they are shown.
         environment: python, platform, cpu_count, packages {name: version}, git_commit, command, and
@@ -65,24 +115,22 @@ class RunRecord:
     dataset: dict[str, Any]
     filter_steps: list[dict[str, Any]] = field(default_factory=list)
     model_size: dict[str, int] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[EpochRecord] = field(default_factory=list)
     best_epoch: int | None = None
     stop_reason: str = ""
-    refit: dict[str, Any] | None = None
-    evaluation: dict[str, Any] | None = None
-    oracle: dict[str, Any] | None = None
+    refit: dict[str, int | float] | None = None
+    evaluation: EvaluationRecord | None = None
+    oracle: dict[str, float | None] | None = None
     tables: list[str] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
     error: str | None = None
 
-    def __post_init__(self) -> None:
-        if self.status not in get_args(RunStatus):
-            allowed = ", ".join(get_args(RunStatus))
-            raise ArtifactError(f"a run's 'status' must be one of {allowed}, got {self.status!r}")
-        for name in self.__dataclass_fields__:
-            object.__setattr__(self, name, plain(getattr(self, name)))
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: object) -> Any:
+        return plain(value)
 
     def setting(self, name: str, default: Any = None) -> Any:
         """The setting of a dotted name; the default where the record does not hold it."""
@@ -98,6 +146,11 @@ class RunRecord:
         """How the data were split: {strategy, order, skipped}; empty where it is not told."""
         return self.dataset.get("split") or {}
 
+    @property
+    def judged(self) -> EvaluationRecord | None:
+        """The evaluation; None where there is none or it was skipped."""
+        return None if self.evaluation is None or self.evaluation.skipped else self.evaluation
+
     def to_json(self) -> dict[str, Any]:
         """What ``json.dumps`` can write: the fields, and the format's number."""
         return {"format": FORMAT} | dataclasses.asdict(self)
@@ -107,18 +160,21 @@ class RunRecord:
         """The record that ``to_json`` gave.
 
         Raises:
-            ArtifactError: another format, or fields that a record must have or does not know.
+            ArtifactError: another format, or fields that no record has or are of another type.
         """
         content = dict(value)
         given = content.pop("format", None)
         if given != FORMAT:
             raise ArtifactError(f"a run record must have 'format' {FORMAT}, got {given!r}")
-        missing = sorted(_REQUIRED - set(content))
-        unknown = sorted(set(content) - set(cls.__dataclass_fields__))
-        if missing or unknown:
-            problem = f"lacks {missing}" if missing else f"has unknown {unknown}"
-            raise ArtifactError(f"a run record must have the fields of its format, this {problem}")
-        return cls(**content)
+        try:
+            return cls(**content)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            place = ".".join(map(str, wrong["loc"]))
+            said = wrong["msg"].replace("Input should", "must")
+            raise ArtifactError(
+                f"a run record's '{place}': {said}, got {wrong['input']!r:.80}"
+            ) from error
 
     def write(self, run_dir: Path) -> Path:
         """Put the record into a run directory, whole or not at all; gives the file's path."""
@@ -133,9 +189,6 @@ class RunRecord:
             return cls.from_json(content)
         except ArtifactError as error:
             raise ArtifactError(f"{path}: {error}") from error
-
-
-_REQUIRED = frozenset({"run_name", "status", "created", "config", "dataset"})
 
 
 def write_tables(run_dir: Path, tables: Iterable[Table]) -> list[str]:
@@ -205,5 +258,7 @@ def plain(value: object) -> Any:
             return {str(key): plain(item) for key, item in value.items()}
         case list() | tuple():
             return [plain(item) for item in cast("list[object]", value)]
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return plain(dataclasses.asdict(value))
         case _:
             return plain_cell(value)

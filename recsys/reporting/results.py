@@ -112,34 +112,28 @@ def one_held_out(dataset: Mapping[str, Any], split: str) -> bool:
 
 def results_of(record: RunRecord) -> Results | None:
     """The results of a record; None where nothing was evaluated."""
-    evaluation = record.evaluation
-    if evaluation is None or evaluation.get("skipped") or not evaluation["model"]["means"]:
+    evaluation = record.judged
+    if evaluation is None or not evaluation.model.means:
         return None
-    scores = {"model": _values(evaluation["model"])}
-    scores |= {name: _values(given) for name, given in evaluation.get("baselines", {}).items()}
+    scores = {
+        name: {metric: Value(mean, *given.interval(metric)) for metric, mean in given.means.items()}
+        for name, given in evaluation.systems.items()
+    }
     headline = monitor_of(record)
     best = scores.get(ORACLE, {}).get(headline, Value()).mean
     known = {k.removeprefix("expected_"): v for k, v in (record.oracle or {}).items()}
     expected = {name: value for name, value in known.items() if value is not None}
     best = expected.get(headline) if best is None else best
     return Results(
-        split=evaluation["split"],
-        n_users=evaluation["n_users"],
+        split=evaluation.split,
+        n_users=evaluation.n_users,
         headline=headline,
         scores=scores,
         best=best,
         expected=expected,
         confidence=float(record.setting("evaluation.confidence", 0.95)),
-        one_held_out=has_one_held_out(record, evaluation["split"]),
+        one_held_out=has_one_held_out(record, evaluation.split),
     )
-
-
-def _values(scores: Mapping[str, Any]) -> dict[str, Value]:
-    intervals = scores.get("intervals", {})
-    return {
-        name: Value(mean, *(intervals.get(name) or (None, None)))
-        for name, mean in scores["means"].items()
-    }
 
 
 def _stem(metric: str) -> str:

@@ -206,15 +206,14 @@ def _epoch_table(record: RunRecord, monitor: str) -> Table:
     for epoch in record.history:
         validation = {
             metric_label(name): value
-            for name, value in (epoch.get("validation") or {}).items()
+            for name, value in epoch.validation.items()
             if name.partition("@")[2] == k
         }
-        parts = epoch.get("parts") or {}
         records.append(
-            {"epoch": epoch["number"], "train loss": epoch.get("train_loss")}
-            | (parts if len(parts) > 1 else {})
+            {"epoch": epoch.number, "train loss": epoch.train_loss}
+            | (epoch.parts if len(epoch.parts) > 1 else {})
             | validation
-            | {"seconds": epoch.get("seconds")}
+            | {"seconds": epoch.seconds}
         )
     note = f"Validation metrics at {k}; those at other lengths are in record.json."
     return Table.from_records("epochs", "Every epoch", note, records)

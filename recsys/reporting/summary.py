@@ -68,7 +68,7 @@ def notices(record: RunRecord) -> tuple[Callout, ...]:
     skipped_split = record.split.get("skipped")
     if skipped_split:
         found.append(Callout(f"The split was skipped: {_bare(skipped_split)}.", "warning"))
-    skipped = (record.evaluation or {}).get("skipped")
+    skipped = record.evaluation.skipped if record.evaluation else None
     if skipped:
         found.append(Callout(f"Evaluation was skipped: {_bare(skipped)}.", "warning"))
     if record.evaluation is None and record.status == "finished":
@@ -82,7 +82,7 @@ def key_figures(record: RunRecord, results: Results | None) -> tuple[KeyFigure, 
     if results is not None:
         figures += _result_figures(results)
     elif record.history:
-        loss = record.history[-1].get("train_loss")
+        loss = record.history[-1].train_loss
         figures.append(KeyFigure("Train loss", number(loss), "in the last epoch"))
     kept = f"epoch {record.best_epoch} kept" if record.best_epoch else "no epoch chosen"
     figures.append(KeyFigure("Epochs", str(len(record.history)), kept))

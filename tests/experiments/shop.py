@@ -60,7 +60,7 @@ class Shop:
         return RunRecord.read(self.directory(name))
 
     def stream(self, name):
-        return [{key: epoch[key] for key in STREAM} for epoch in self.record(name).history]
+        return [{key: getattr(epoch, key) for key in STREAM} for epoch in self.record(name).history]
 
     def tracked(self, name):
         (run,) = (run for run in self.all_tracked() if run.info.run_name == name)

@@ -192,7 +192,7 @@ def summary_of(job, *arguments):
 
 def test_the_summary_holds_the_key_figures_of_the_record(job):
     record = RunRecord.read(job.folder / "artifacts/runs/ci-1")
-    mean = record.evaluation["model"]["means"]["ndcg@10"]
+    mean = record.evaluation.model.means["ndcg@10"]
     result = summary_of(job)
     assert result.exit_code == 0
     assert f"| NDCG@10 | {mean:.3f} |" in result.stdout

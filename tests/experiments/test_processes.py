@@ -38,7 +38,7 @@ def shop(tmp_path, copy_store, board_config, monkeypatch):
 
 def stream(run=RUN):
     epochs = RunRecord.read(run).history if (run / "record.json").exists() else []
-    return [epoch["train_loss"] for epoch in epochs]
+    return [epoch.train_loss for epoch in epochs]
 
 
 def tracked(shop):

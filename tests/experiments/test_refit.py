@@ -65,7 +65,7 @@ def test_the_refit_is_on_train_and_validation_and_told_to_the_tracker(shop):
     record = shop.record("refit")
     losses = [epoch["train_loss"] for epoch in shop.checkpoint("refit")["refit"]["history"]]
     assert len(losses) == record.best_epoch == record.refit["epochs"]
-    assert losses[0] != record.history[0]["train_loss"]
+    assert losses[0] != record.history[0].train_loss
     metrics = shop.tracked("refit").data.metrics
     assert metrics["refit/seconds"] == record.refit["seconds"]
 

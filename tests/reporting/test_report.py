@@ -1,5 +1,6 @@
 """Whole reports: what they say, in every state a run can be left in."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -121,7 +122,7 @@ def test_markdown_shows_each_chart_from_wherever_it_lies(make_run_dir, tmp_path)
 
 def test_metrics_that_are_one_number_are_told_once(written, make_record):
     evaluation = make_record().evaluation
-    means = evaluation["model"]["means"]
+    means = evaluation.model.means
     means |= {"hit_rate@10": means["recall@10"], "map@10": 0.15, "mrr@10": 0.15}
     for most, rows in ((1, 3), (2, 5)):
         dataset = make_record().dataset | {"most_held_out": {"validation": 1, "test": most}}
@@ -216,7 +217,7 @@ def test_the_report_says_how_validation_was_cut_from_a_ready_made_split(written,
 
 def test_without_an_oracle_no_best_is_claimed(written, make_record):
     evaluation = make_record().evaluation
-    del evaluation["baselines"]["oracle"]
+    del evaluation.baselines["oracle"]
     markdown, _ = written(evaluation=evaluation, oracle=None)
     assert "best attainable" not in markdown
     assert "oracle" not in markdown
@@ -224,7 +225,7 @@ def test_without_an_oracle_no_best_is_claimed(written, make_record):
 
 def test_the_expected_best_stands_in_where_the_oracle_was_not_ranked(written, make_record):
     evaluation = make_record().evaluation
-    del evaluation["baselines"]["oracle"]
+    del evaluation.baselines["oracle"]
     markdown, _ = written(evaluation=evaluation)
     assert "is 0.410: the model reaches 49% of it." in markdown
 
@@ -239,11 +240,11 @@ def test_a_run_without_gates_has_no_gate_chart(written, tables):
 def test_gaps_are_dashes(written, make_record):
     nan = float("nan")
     record = make_record()
-    baselines = record.evaluation["baselines"]
-    for scores in (record.evaluation["model"], baselines["popularity"], baselines["ease"]):
-        scores["means"] = dict.fromkeys(scores["means"], nan)
-        scores["intervals"] = dict.fromkeys(scores["intervals"], (nan, nan))
-    history = [epoch | {"validation": {"ndcg@10": nan}} for epoch in record.history]
+    for name, scores in record.evaluation.systems.items():
+        if name != "oracle":
+            scores.means.update(dict.fromkeys(scores.means, nan))
+            scores.intervals.update(dict.fromkeys(scores.intervals, (nan, nan)))
+    history = [dataclasses.replace(epoch, validation={"ndcg@10": nan}) for epoch in record.history]
     markdown, page = written(evaluation=record.evaluation, history=history)
     assert "| NDCG@10 | – |" in markdown
     assert "nan" not in markdown.lower()
@@ -252,7 +253,7 @@ def test_gaps_are_dashes(written, make_record):
 
 def test_a_baseline_without_a_hit_has_no_ratio(make_record):
     evaluation = make_record().evaluation
-    evaluation["baselines"]["popularity"]["means"]["ndcg@10"] = 0.0
+    evaluation.baselines["popularity"].means["ndcg@10"] = 0.0
     figures = {f.label: f for f in build_report(make_record(evaluation=evaluation), {}).key_figures}
     assert (figures["Popularity"].value, figures["Popularity"].detail) == ("0.000", "by NDCG@10")
     assert figures["EASE"].detail == "the model: 1.33 times"

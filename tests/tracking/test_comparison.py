@@ -27,7 +27,7 @@ def build(finished_record, tmp_path):
                 {"user_id": np.arange(N).astype(str), "n_train": 9, "segment": "tail"}
             ).assign(**{"ndcg@10": values})
             model = {"means": {"ndcg@10": float(values.mean())}, "intervals": {}}
-            evaluation = finished_record.evaluation | {"model": model}
+            evaluation = dataclasses.replace(finished_record.evaluation, model=model)
             record = dataclasses.replace(finished_record, run_name=name, evaluation=evaluation)
             runs.append(ComparedRun(name, run_id, record, frame, {}))
         comparison = compare(runs)

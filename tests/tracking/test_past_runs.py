@@ -26,8 +26,8 @@ def add(tmp_path, finish, finished_record, store):
     def build(name, ndcg, **changes):
         path = tmp_path / "elsewhere" / f"{name}-{len(list(tmp_path.glob('elsewhere/*')))}"
         path.mkdir(parents=True)
-        evaluation = dict(finished_record.evaluation)
-        evaluation["model"] = {"means": {"ndcg@10": ndcg}, "intervals": {}}
+        model = {"means": {"ndcg@10": ndcg}}
+        evaluation = dataclasses.replace(finished_record.evaluation, model=model)
         given = {"run_name": name, "evaluation": evaluation if ndcg is not None else None}
         finish(path, **(given | changes))
         return mirror(path, store).run_id

@@ -212,16 +212,13 @@ def test_a_runs_page_begins_with_its_key_figures(world, visit, keep):
     assert [head.strip() for head in table.locator("th").all_inner_texts()] == [
         "test",
         "model",
-        *record.evaluation["baselines"],
+        *record.evaluation.baselines,
         "95% interval of the model",
     ]
-    low, high = record.evaluation["model"]["intervals"]["ndcg@10"]
+    low, high = record.evaluation.model.intervals["ndcg@10"]
     figures = [
         "ndcg@10",
-        *(
-            f"{scores['means']['ndcg@10']:.4f}"
-            for scores in (record.evaluation["model"], *record.evaluation["baselines"].values())
-        ),
+        *(f"{scores.means['ndcg@10']:.4f}" for scores in record.evaluation.systems.values()),
         f"{low:.4f} to {high:.4f}",
     ]
     assert table.locator("tr").nth(1).locator("td").all_inner_texts() == figures
@@ -236,7 +233,7 @@ def test_report_md_is_rendered(world, visit, keep):
     expect(page.get_by_role("heading", name="Results", exact=True)).to_be_visible()
     expect(page.get_by_role("heading", name=WIDE, level=1).last).to_be_visible()
     keep(page, "report-md")
-    value = f"{record.evaluation['model']['means']['ndcg@10']:.4f}"
+    value = f"{record.evaluation.model.means['ndcg@10']:.4f}"
     expect(page.get_by_role("row").filter(has_text="NDCG@10").first).to_contain_text(value)
     assert "|---" not in page.locator("body").inner_text()
     broken = "images => images.filter(image => image.naturalWidth === 0).map(image => image.src)"
@@ -248,7 +245,7 @@ def test_report_html_shows_text_and_charts_with_nothing_from_outside(world, visi
     page = visit(run_page(world, world.run_ids[WIDE], "/artifacts/report.html"))
     report = page.frame_locator("iframe")
     expect(report.get_by_role("heading", name=WIDE)).to_be_visible()
-    n_users = re.compile(rf"{record.evaluation['n_users']:,} (users|readers)")
+    n_users = re.compile(rf"{record.evaluation.n_users:,} (users|readers)")
     expect(report.get_by_text(n_users).first).to_be_visible()
     keep(page, "report-html")
     charts = report.locator("figure svg")
