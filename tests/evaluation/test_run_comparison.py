@@ -65,7 +65,7 @@ def test_the_same_run_turned_round_is_worse_by_as_much(reference):
 
 def test_a_run_against_its_equal_is_alike_and_not_tested_into_a_finding(reference):
     (pair,) = against(reference, shifted(reference, 0.0))
-    assert pair.headline.verdict == "alike"
+    assert (pair.name, pair.headline.verdict) == ("run 0", "alike")
     assert (pair.headline.points, pair.headline.p_corrected) == (0.0, 1.0)
     assert pair.headline.comparison.effect_size == 0.0
 
@@ -158,7 +158,8 @@ def test_what_is_found_of_some_items_alone_is_a_segment(prefix, segment):
         values[f"{prefix}ndcg@10"] = found
     method = dataclasses.replace(METHOD, has_tail_items=True)
     (pair,) = against(reference, other, method=method)
-    found = pair.segments[-1]
+    whole, found = pair.segments
+    assert (whole.segment, whole.comparison.n, whole.points) == ("tail", 3, 0.0)
     assert (found.segment, found.metric) == (segment, "ndcg@10")
     assert (found.comparison.n, found.points) == (2, 50.0)
 

@@ -34,6 +34,12 @@ def test_equally_active_ones_are_never_torn_apart():
     assert "head" not in segments_of(np.full(8, 5), CONFIG)
 
 
+def test_cold_ones_are_not_counted_where_the_head_is_cut():
+    """Of five beyond cold a quarter is 1.25: one. With 20 cold ones it were 6.25: all five."""
+    counts = np.array([9, 8, 7, 6, 5, *[2] * 20])
+    assert list(np.flatnonzero(segments_of(counts, CONFIG) == "head")) == [0]
+
+
 def test_nobody_beyond_cold_leaves_only_cold():
     assert set(segments_of(np.array([0, 1, 2]), CONFIG)) == {"cold"}
     assert len(segments_of(np.empty(0, dtype=int), CONFIG)) == 0
