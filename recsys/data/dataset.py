@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter
-from pydantic_core import to_jsonable_python
 
 from recsys.config import DataConfig
 from recsys.data.arrays import Bags, IntArray, Interactions
@@ -331,8 +330,9 @@ def _to_content(prepared: Prepared) -> Content:
         values[f"{side}_features"] = names
     for name in ("n_warm_users", "n_warm_items", "fingerprint", "sources"):
         values[name] = getattr(prepared, name)
+    as_json = partial(TypeAdapter[Any](Any).dump_python, mode="json")
     for name in ("item_featurizer", "filter_steps", "split"):
-        values[name] = to_jsonable_python(getattr(prepared, name))
+        values[name] = as_json(getattr(prepared, name))
     tables = {"users": pa.table({USER_ID: prepared.users.ids}), "books": prepared.books}
     return Content(arrays, tables, values)
 

@@ -18,13 +18,13 @@ ONE_TRIAL = (
 
 
 @pytest.fixture
-def tracked(postgres, sweep_shop, environment, monkeypatch):
+def tracked(postgres, sweep_shop, monkeypatch):
     """The address of MLflow's database, which holds a password, in the environment."""
     settings = yaml.safe_load((sweep_shop / "config.yaml").read_text())
     del settings["experiment"]["tracking_uri"]
     (sweep_shop / "config.yaml").write_text(yaml.safe_dump(settings))
     address = postgres("mlflow")
-    monkeypatch.setitem(environment, "MLFLOW_TRACKING_URI", address)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     return address
 
 
