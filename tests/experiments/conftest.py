@@ -1,7 +1,5 @@
 """Runs and sweeps on the checkerboard: in this process, or with processes of their own."""
 
-import os
-
 import pytest
 import yaml
 
@@ -18,12 +16,6 @@ SPACE = {
     "training.learning_rate": {"float": [0.0001, 0.05], "log": True},
     "training.warmup_steps": {"int": [1, 4]},
 }
-
-
-@pytest.fixture
-def environment():
-    """What processes of a test run in."""
-    return dict(os.environ)
 
 
 @pytest.fixture

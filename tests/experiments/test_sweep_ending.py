@@ -64,9 +64,7 @@ def test_the_first_sigint_is_noted_and_the_second_interrupts():
 
 
 @pytest.mark.slow
-def test_hours_and_ctrl_c_lead_to_finalists_and_the_same_command_goes_on(
-    sweep_shop, bookends, environment
-):
+def test_hours_and_ctrl_c_lead_to_finalists_and_the_same_command_goes_on(sweep_shop, bookends):
     options = [
         *("sweep", "--space", "space.yaml", "--config", "config.yaml", "--name", "mine"),
         *("--sampler", "random", "--finalists", "1", "--finalist-seeds", "1", "--no-final"),
@@ -83,7 +81,7 @@ def test_hours_and_ctrl_c_lead_to_finalists_and_the_same_command_goes_on(
     report = (directory / "sweep_report.md").read_text()
     assert "its 0.001 hours were over" in report
 
-    process = Forked("-m", "experiments", *options, cwd=sweep_shop, env=environment)
+    process = Forked("-m", "experiments", *options, cwd=sweep_shop)
     try:
         deadline = time.monotonic() + 120
         while len(SweepRecord.read(directory).in_state("complete")) < len(first.trials) + 3:

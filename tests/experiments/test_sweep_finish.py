@@ -345,7 +345,7 @@ def test_a_sweep_is_the_same_with_and_without_a_tracker(open_sweep, work, outcom
 
 
 def test_a_trial_whose_process_died_is_marked_in_the_study_and_in_the_tracker(
-    open_sweep, sweep_shop, client, work, environment
+    open_sweep, sweep_shop, client, work
 ):
     session = open_sweep(tracking=True, n_trials=2)
     name, url = session.directory.name, session.storage.url
@@ -355,7 +355,7 @@ def test_a_trial_whose_process_died_is_marked_in_the_study_and_in_the_tracker(
         "worker.train = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"worker.join(worker.Assignment({name!r}, {url!r}, 'search'), {{}})\n"
     )
-    done = forked.run("-c", script, cwd=sweep_shop, env=environment)
+    done = forked.run("-c", script, cwd=sweep_shop)
     assert done.returncode == -9
     assert [t.state for t in session.main.records()] == ["running"]
     requeue_lost(session, session.main)

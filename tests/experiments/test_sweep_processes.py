@@ -26,14 +26,14 @@ N_TRIALS = 10
 
 
 @pytest.fixture
-def start(sweep_shop, environment):
+def start(sweep_shop):
     """Starts a sweep in a session of its own; what is left of it is killed in the end."""
     started = []
 
     def run(*arguments):
         command = ["-m", "experiments", "sweep", *OPTIONS, *LONG, *arguments]
         command += ["--trials", str(N_TRIALS), "--workers", "2", "--name", "mine"]
-        process = Forked(*command, cwd=sweep_shop, env=environment)
+        process = Forked(*command, cwd=sweep_shop)
         started.append(process)
         return process
 
@@ -173,15 +173,13 @@ def tasks_of(name):
     return [each for each in children if f"ray::{name}" in command_of(each)]
 
 
-def test_lists_over_a_cluster_go_on_after_a_ctrl_c_and_outlive_a_worker(
-    cluster, environment, tmp_path
-):
+def test_lists_over_a_cluster_go_on_after_a_ctrl_c_and_outlive_a_worker(cluster, tmp_path):
     n_users, out = 2000, tmp_path / "recs"
     build_recommender(300, n_users, 8, n_seen=20).save(tmp_path / "model")
 
     def recommend(*options):
         words = ["-m", "experiments", "recommend", "--model", "model", "--all-users", *options]
-        return Forked(*words, cwd=tmp_path, env=environment)
+        return Forked(*words, cwd=tmp_path)
 
     def wait_for_parts(process, n_more):
         n_wanted = len(list(out.glob("part-*"))) + n_more
