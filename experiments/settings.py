@@ -147,8 +147,7 @@ def _typed(section: type[BaseModel], tree: Tree) -> Tree:
         if below is not None and isinstance(given, dict):
             typed[name] = _typed(below, given)
             continue
-        assert field.annotation is not None
-        kind = TypeAdapter[Any](field.annotation)
+        kind = TypeAdapter[Any](field.rebuild_annotation())
         with suppress(ValidationError):
             typed[name] = kind.dump_python(kind.validate_python(given), mode="json")
     return typed

@@ -163,7 +163,7 @@ model.similarity=dot user.history.temperature_power=0.5
 num_epochs=abc
     'training.num_epochs': input should be a valid int
 num_epochs=0
-    greater than or equal to 1, got 0
+    greater than or equal to 1, got '0'
 user.fusion=product
     'identity', 'sum', 'concat', 'adaptive_mim
 data.feature_params.half_life_days=3
