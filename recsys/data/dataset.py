@@ -7,8 +7,8 @@ import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -330,9 +330,11 @@ def _to_content(prepared: Prepared) -> Content:
         values[f"{side}_features"] = names
     for name in ("n_warm_users", "n_warm_items", "fingerprint", "sources"):
         values[name] = getattr(prepared, name)
-    as_json = partial(TypeAdapter[Any](Any).dump_python, mode="json")
-    for name in ("item_featurizer", "filter_steps", "split"):
-        values[name] = as_json(getattr(prepared, name))
+    values["item_featurizer"] = _featurizer_type().dump_python(
+        prepared.item_featurizer, mode="json"
+    )
+    values["filter_steps"] = [asdict(step) for step in prepared.filter_steps]
+    values["split"] = asdict(prepared.split)
     tables = {"users": pa.table({USER_ID: prepared.users.ids}), "books": prepared.books}
     return Content(arrays, tables, values)
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from recsys.config import ModelConfig
 from recsys.data.arrays import Bags
@@ -69,18 +68,17 @@ def to_bundle(model: Recommender) -> Bundle:
         "combine": vectors.combine,
         "cold_start": None,
     }
-    as_json = partial(TypeAdapter[Any](Any).dump_python, mode="json")
     if cold_start is not None:
         tensors[TOWERS] = {name: tensor.numpy() for name, tensor in cold_start.state.items()}
         tensors[FEATURES] = cold_start.item_features.arrays
         if cold_start.item_table is not None:
             tensors[VECTORS] = {**tensors[VECTORS], "item_table": cold_start.item_table}
-        values["cold_start"] = {
-            "model": cold_start.settings.model_dump(mode="json"),
-            "item_featurizer": as_json(cold_start.item_featurizer),
-            "user_featurizer": as_json(cold_start.user_featurizer),
-            "has_order": cold_start.has_order,
-        }
+        values["cold_start"] = _ColdStart(
+            model=cold_start.settings.model_dump(mode="json"),
+            item_featurizer=cold_start.item_featurizer,
+            user_featurizer=cold_start.user_featurizer,
+            has_order=cold_start.has_order,
+        ).model_dump(mode="json")
     tables = {"users": pa.table({USER_ID: model.users.ids}), "items": model.books.table}
     return Bundle(tensors, tables, values)
 
