@@ -17,7 +17,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["OMP_NUM_THREADS"] = "1"  # the worlds are tiny: a second thread costs more than it does
 os.environ["OMP_WAIT_POLICY"] = "passive"
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
 )
 
 import numpy as np
