@@ -7,7 +7,7 @@ an Arrow table. What they ask and what an answer holds is said by the methods of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,8 @@ from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.lists import Lists
 from recsys.recommender.liked import Liked, Ratings, liked_histories
+from recsys.recommender.parts import Parts
 from recsys.recommender.search import Asking, Query, Wanted, answer, normalised
-
-if TYPE_CHECKING:
-    from recsys.recommender.recommender import Recommender
 
 POSITION = "position"
 """Column of an answer: the place in the question of what a row answers."""
@@ -39,7 +37,7 @@ popularity: the items most common in train, the same for everyone of whom nothin
 
 
 def recommend_for_users(
-    model: Recommender,
+    model: Parts,
     user_ids: Sequence[str | None],
     liked: Liked,
     k: int = 10,
@@ -63,7 +61,7 @@ def recommend_for_users(
 
 
 def lists_among(
-    model: Recommender, user_ids: Sequence[str], known: Histories, k: int, allowed: BoolArray
+    model: Parts, user_ids: Sequence[str], known: Histories, k: int, allowed: BoolArray
 ) -> Lists:
     """The k best of some items for users of whom other items are known than when trained.
 
@@ -79,7 +77,7 @@ def lists_among(
     return answer(_lists(model, users, known, k, known.bags, allowed))[0]
 
 
-def _seen_by(model: Recommender, users: IntArray, liked: Histories) -> Bags:
+def _seen_by(model: Parts, users: IntArray, liked: Histories) -> Bags:
     """What is left out of each user's list: what the model has seen of them, else the liked."""
     is_known = users >= 0
     if is_known.all():
@@ -96,7 +94,7 @@ def _seen_by(model: Recommender, users: IntArray, liked: Histories) -> Bags:
 
 
 def _lists(
-    model: Recommender,
+    model: Parts,
     users: IntArray,
     histories: Histories,
     k: int,
@@ -130,7 +128,7 @@ def _lists(
     return lists, sources
 
 
-def _placed(model: Recommender, liked: Histories) -> tuple[FloatArray, Source]:
+def _placed(model: Parts, liked: Histories) -> tuple[FloatArray, Source]:
     """Vectors of users by what they like, one item or more each, and where their lists come from.
 
     Returns:
@@ -148,7 +146,7 @@ def _placed(model: Recommender, liked: Histories) -> tuple[FloatArray, Source]:
 
 
 def similar_items(
-    model: Recommender, item_ids: Sequence[str], k: int = 10, *, categories: Sequence[str] = ()
+    model: Parts, item_ids: Sequence[str], k: int = 10, *, categories: Sequence[str] = ()
 ) -> Asking[pa.Table]:
     """The k items nearest to each item of the catalogue."""
     _check_length(k, len(model.books), "the catalogue")
@@ -166,7 +164,7 @@ def similar_items(
 
 
 def similar_to_book(
-    model: Recommender, books: pd.DataFrame, k: int = 10, *, categories: Sequence[str] = ()
+    model: Parts, books: pd.DataFrame, k: int = 10, *, categories: Sequence[str] = ()
 ) -> Asking[pa.Table]:
     """The k items of the catalogue nearest to each new book."""
     _check_length(k, len(model.books), "the catalogue")
@@ -176,7 +174,7 @@ def similar_to_book(
     return _item_table(model, lists, _positions(len(vectors)))
 
 
-def users_of_book(model: Recommender, books: pd.DataFrame, k: int = 10) -> Asking[pa.Table]:
+def users_of_book(model: Parts, books: pd.DataFrame, k: int = 10) -> Asking[pa.Table]:
     """The k known users who score each new book highest."""
     _check_length(k, len(model.users), "the known users")
     query = Query(new_item_vectors(model, books), k)
@@ -192,7 +190,7 @@ def users_of_book(model: Recommender, books: pd.DataFrame, k: int = 10) -> Askin
     )
 
 
-def new_item_vectors(model: Recommender, books: pd.DataFrame) -> FloatArray:
+def new_item_vectors(model: Parts, books: pd.DataFrame) -> FloatArray:
     """Vectors of new books by their metadata, (n, D) float32."""
     if model.cold_start is None:
         raise DataError("a new book needs a model with towers; this one holds vectors alone")
@@ -235,7 +233,7 @@ def _positions(n: int) -> dict[str, pa.Array]:
 
 
 def _item_table(
-    model: Recommender,
+    model: Parts,
     lists: Lists,
     columns: Mapping[str, pa.Array],
     sources: np.ndarray | None = None,

@@ -9,58 +9,33 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from recsys.config import Config
-from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
-from recsys.data.columns import TEXT_FIELDS, USER_ID
+from recsys.data.arrays import BoolArray
+from recsys.data.columns import USER_ID
 from recsys.data.dataset import Prepared
-from recsys.data.features import TITLE_STATISTICS
 from recsys.data.histories import Histories
-from recsys.data.vocabulary import Vocabulary
 from recsys.evaluation.scorers import Vectors
 from recsys.models.two_tower import TwoTower
 from recsys.recommender import questions
 from recsys.recommender.approximate import ApproximateSearch
-from recsys.recommender.books import Books, Lookup
+from recsys.recommender.books import Books
 from recsys.recommender.bundle import read_bundle, write_bundle
 from recsys.recommender.cold_start import ColdStart
 from recsys.recommender.liked import Liked, Ratings
-from recsys.recommender.search import ItemSearch, Search, answer, normalised
+from recsys.recommender.parts import Parts
+from recsys.recommender.search import answer
 from recsys.recommender.stored import from_bundle, to_bundle
 
 
 @dataclass(frozen=True, eq=False)
-class Recommender:
-    """Vectors of known users and items, what each user has seen, and how to place those never seen.
-
-    Attributes:
-        users: ids of the known users, U.
-        books: ids and texts of the catalogue, I.
-        vectors: the product of a user's and an item's is the score; with several vectors a user,
-            what is combined of their products.
-        seen: items known of each user when the model was judged, train and validation, oldest
-            first.
-        popularity: train interactions of each item, (I,).
-        provenance: where the model comes from (run, data fingerprint), as plain JSON values.
-        cold_start: makes vectors of new users and items; None where only known ones have any.
-        approximate: finds nearly the best items in less time; None to search exactly.
-    """
-
-    users: Vocabulary
-    books: Books
-    vectors: Vectors
-    seen: Bags
-    popularity: IntArray
-    provenance: Mapping[str, Any]
-    cold_start: ColdStart | None = None
-    approximate: ApproximateSearch | None = None
+class Recommender(Parts):
+    """Answers questions of known and new users and items; see :class:`Parts` for its attributes."""
 
     @classmethod
     def of(
@@ -90,11 +65,6 @@ class Recommender:
             provenance=dict(provenance),
             cold_start=ColdStart.of(model, prepared, config),
         )
-
-    @property
-    def items(self) -> Vocabulary:
-        """Ids of the catalogue."""
-        return self.books.ids
 
     @property
     def n_bytes(self) -> int:
@@ -293,13 +263,6 @@ class Recommender:
         """
         return _frame(answer(questions.users_of_book(self, books, k)))
 
-    @property
-    def book_columns(self) -> tuple[str, ...]:
-        """What a new book may be described by."""
-        scales = () if self.cold_start is None else self.cold_start.item_featurizer.scales
-        numbers = [scale.name for scale in scales if scale.name not in TITLE_STATISTICS]
-        return (*TEXT_FIELDS, *numbers)
-
     # Files ---------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
@@ -334,46 +297,9 @@ class Recommender:
             ConfigError: usearch is not installed.
         """
         approximate = ApproximateSearch.build(
-            self._exact_search, self.vectors.users, self.seen, k=k, n_sample=n_sample
+            self.exact_search, self.vectors.users, self.seen, k=k, n_sample=n_sample
         )
         return dataclasses.replace(self, approximate=approximate)
-
-    # Parts ---------------------------------------------------------------------------------------
-
-    @cached_property
-    def user_lookup(self) -> Lookup:
-        """From raw ids of users to indices."""
-        return Lookup(self.users.ids)
-
-    @property
-    def search(self) -> Search:
-        """Finds the best items for vectors of users."""
-        return self.approximate or self._exact_search
-
-    @cached_property
-    def _exact_search(self) -> ItemSearch:
-        return ItemSearch(self.vectors.items, self.vectors.combine)
-
-    @cached_property
-    def popular_search(self) -> ItemSearch:
-        """Finds the most popular items, for the vector (1)."""
-        return ItemSearch(self.popularity.astype(np.float32)[:, None])
-
-    @cached_property
-    def user_search(self) -> ItemSearch:
-        """Finds the users who score an item highest, for its vector."""
-        return ItemSearch(self.vectors.users, self.vectors.combine)
-
-    @cached_property
-    def cosine_search(self) -> ItemSearch:
-        """Finds the nearest items, for unit vectors of items."""
-        return ItemSearch(normalised(self.likeness(self.vectors.items)))
-
-    def likeness(self, items: FloatArray) -> FloatArray:
-        """Vectors of items without the coordinate that says how popular they are."""
-        if self.cold_start is None or self.cold_start.model.popularity is None:
-            return items
-        return np.ascontiguousarray(items[:, :-1])
 
 
 def _frame(answer: pa.Table) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +24,7 @@ from recsys.evaluation.scorers import Combine, Vectors
 from recsys.recommender.books import Books, whole
 from recsys.recommender.bundle import Arrays, Bundle
 from recsys.recommender.cold_start import ColdStart, towers_without_ids
-
-if TYPE_CHECKING:
-    from recsys.recommender.recommender import Recommender
+from recsys.recommender.parts import Parts
 
 
 class _ColdStart(BaseModel):
@@ -51,7 +49,7 @@ class _Values(BaseModel):
 VECTORS, FEATURES, TOWERS = "vectors", "item_features", "towers"
 
 
-def to_bundle(model: Recommender) -> Bundle:
+def to_bundle(model: Parts) -> Bundle:
     """The parts of a recommender, from which :func:`from_bundle` makes them again."""
     vectors, seen, cold_start = model.vectors, model.seen, model.cold_start
     tensors: dict[str, Arrays] = {
