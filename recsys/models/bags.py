@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,59 @@ class BagTensors:
         positions = torch.arange(len(shift), device=rows.device) + shift
         weights = None if self.weights is None else self.weights.index_select(0, positions)
         return BagTensors(ends, self.columns.index_select(0, positions), weights)
+
+
+def repeated(bags: BagTensors, weights: Tensor) -> BagTensors:
+    """Each bag K times, one after another, each time with other weights; n K bags.
+
+    Args:
+        bags: n, of m entries; their own weights do not count.
+        weights: of each entry in each of its K bags, (m, K).
+    """
+    k, device = weights.shape[1], weights.device
+    rows = torch.arange(len(bags), device=device).repeat_interleave(k)
+    entries = torch.arange(len(bags.columns), device=device)
+    taken = BagTensors(bags.offsets, entries).take(rows)
+    which = torch.arange(k, device=device).repeat(len(bags)).repeat_interleave(taken.offsets.diff())
+    return BagTensors(
+        taken.offsets,
+        bags.columns.index_select(0, taken.columns),
+        weights.reshape(-1).index_select(0, taken.columns * k + which),
+    )
+
+
+def entry_products(rows: Tensor, table: Tensor, bags: BagTensors) -> Tensor:
+    """The product of each bag's row with each row of ``table`` that its entries name, (m,).
+
+    Args:
+        rows: of each bag, (n, D).
+        table: (n_columns, D).
+        bags: of n rows, m entries.
+    """
+    # torch refuses a sparse matrix with more entries than cells, or with none.
+    if rows.is_cuda or not 0 < len(bags.columns) <= len(rows) * len(table):
+        gathered = table.index_select(0, bags.columns)
+        own = rows.index_select(0, bags.owners())
+        return (own * gathered).sum(dim=1)
+    _hear_beta_warning()
+    pattern = torch.sparse_csr_tensor(
+        bags.offsets,
+        bags.columns.to(bags.offsets.dtype),
+        rows.new_zeros(len(bags.columns)),
+        (len(rows), len(table)),
+        check_invariants=False,
+    )
+    found = torch.sparse.sampled_addmm(pattern, rows.contiguous(), table.T, beta=0)
+    products: Tensor = found.values()
+    return products
+
+
+@cache
+def _hear_beta_warning() -> None:
+    """Make a first sparse matrix, at which torch warns once that their interface is in beta."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
 
 
 def sum_bags(table: Tensor, bags: BagTensors) -> Tensor:
@@ -105,8 +159,7 @@ class _SumBags(torch.autograd.Function):
             assert turned.weights is not None
             of_table = _sum(gradient.contiguous(), turned.weights, turned.offsets, turned.columns)
         if ctx.needs_input_grad[1]:
-            owners = BagTensors(offsets, columns).owners()
-            of_weights = (gradient[owners] * table.index_select(0, columns)).sum(dim=1)
+            of_weights = entry_products(gradient, table.detach(), BagTensors(offsets, columns))
         return of_table, of_weights, None, None
 
 

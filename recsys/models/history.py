@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from recsys.config import HistoryPooling
 from recsys.data.arrays import FloatArray, IntArray
-from recsys.models.bags import BagTensors, as_tensor, softmax_entries, sum_bags
+from recsys.models.bags import BagTensors, as_tensor, repeated, softmax_entries, sum_bags
 from recsys.models.normalise import normalise
 
 SECONDS_A_DAY = 86_400
@@ -162,8 +162,9 @@ class PooledHistory(nn.Module):
         shares = self._shares(table)[history.items]  # (m, K)
         if weights is not None:
             shares = shares * weights.unsqueeze(1)
-        bags = [replace(history.bags, weights=share) for share in shares.unbind(dim=1)]
-        return torch.stack([sum_bags(table, bag) for bag in bags], dim=1)
+        k = shares.shape[1]
+        pooled = sum_bags(table, repeated(history.bags, shares))
+        return pooled.view(len(history), k, -1)
 
     def _weights(self, history: HistoryRows, table: Tensor) -> Tensor | None:
         logits = self.weights(history)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -12,10 +10,11 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from recsys.config import QueryScore
-from recsys.models.bags import BagTensors, sum_bags, transposed
+from recsys.models.bags import BagTensors, entry_products, sum_bags, transposed
 
-BLOCK_BYTES = 64 * 2**20
-"""Scores of a block of users against the whole catalogue that are held at once."""
+BLOCK_BYTES = 8 * 2**20
+"""Scores of a block of users against the whole catalogue that are held at once: so many stay in the
+cache from one pass to the next, and the products are large enough."""
 LEAST_SUM = 1e-30
 """Stands for the sum of exponentials of a row without any."""
 
@@ -71,10 +70,9 @@ class _PairScores(torch.autograd.Function):
         ctx: FunctionCtx, users: Tensor, items: Tensor, rows: Tensor, columns: Tensor
     ) -> Tensor:
         ctx.save_for_backward(users, items, rows, columns)
-        # torch refuses a sparse matrix with more entries than cells, or with none.
-        is_sparse = 0 < columns.numel() <= len(users) * len(items)
-        if is_sparse and not users.is_cuda:
-            return _scores_by_bags(users, items, rows, columns)
+        if not users.is_cuda:
+            bags = BagTensors(_bag_ends(rows, len(users), columns.shape[1]), columns.reshape(-1))
+            return entry_products(users, items, bags).view(columns.shape)
         gathered = items.index_select(0, columns.reshape(-1)).view(*columns.shape, items.shape[1])
         return torch.bmm(gathered, users.index_select(0, rows).unsqueeze(2)).squeeze(2)
 
@@ -95,28 +93,6 @@ class _PairScores(torch.autograd.Function):
             None,
             None,
         )
-
-
-def _scores_by_bags(users: Tensor, items: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The products at the entries of a sparse matrix, without writing the gathered rows out."""
-    _hear_beta_warning()
-    pattern = torch.sparse_csr_tensor(
-        _bag_ends(rows, len(users), columns.shape[1]),
-        columns.reshape(-1),
-        users.new_zeros(columns.numel()),
-        (len(users), len(items)),
-        check_invariants=False,
-    )
-    scores: Tensor = torch.sparse.sampled_addmm(pattern, users, items.T, beta=0).values()
-    return scores.view(columns.shape)
-
-
-@cache
-def _hear_beta_warning() -> None:
-    """Make a first sparse matrix, at which torch warns once that their interface is in beta."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.sparse_csr_tensor([0, 0], [], [], (1, 1), check_invariants=False)
 
 
 def _bag_ends(rows: Tensor, n: int, width: int) -> Tensor:
@@ -223,23 +199,22 @@ class _CatalogueNll(torch.autograd.Function):
     def forward(ctx: FunctionCtx, users: Tensor, items: Tensor, pairs: Catalogue) -> Tensor:
         queries = users.contiguous().view(len(users), -1, users.shape[-1])  # (R, K, D)
         to_queries, to_items = torch.empty_like(queries), torch.zeros_like(items)
-        per_user = 4 * queries.shape[1] * len(items)
+        table = items.to(torch.bfloat16 if pairs.scoring.bfloat16 else items.dtype)  # (n, D)
+        per_user = table.element_size() * queries.shape[1] * len(items)
         block = max(1, BLOCK_BYTES // per_user)
         total = users.new_zeros(())
-        dtype = torch.bfloat16 if pairs.scoring.bfloat16 else items.dtype
-        table = items.to(dtype)  # (n, D)
         for start in range(0, len(queries), block):
             part = queries[start : start + block]
-            rows = part.reshape(-1, items.shape[1]).to(dtype)  # (r K, D)
-            scores = (rows @ table.T).to(items.dtype).view(*part.shape[:2], -1)
-            loss, slopes = _block_slopes(scores, _within(pairs, start, len(part)))
+            inside = _within(pairs, start, len(part))
+            rows = part.reshape(-1, items.shape[1])  # (r K, D)
+            scores = (rows.to(table.dtype) @ table.T).view(*part.shape[:2], -1)
+            counts = torch.bincount(inside.rows, minlength=len(part)).to(items.dtype)
+            loss, slopes = _block_slopes(scores, inside, counts)
             total += loss
-            flat = slopes.view(-1, len(items)).to(dtype)  # (r K, n)
-            to_queries[start : start + block] = (flat @ table).view(part.shape)
-            if pairs.scoring.bfloat16:
-                to_items.add_(flat.T @ rows)
-            else:
-                to_items.addmm_(flat.T, rows)
+            flat = slopes.view(-1, len(items))  # (r K, n)
+            counts = counts.repeat_interleave(part.shape[1]).unsqueeze(1)  # (r K, 1)
+            to_queries[start : start + block] = ((flat @ table) * counts).view(part.shape)
+            to_items.add_(flat.T @ (rows * counts).to(table.dtype))
         ctx.n = max(len(pairs.rows), 1)  # type: ignore[attr-defined]
         ctx.save_for_backward(to_queries.view(users.shape), to_items)
         mean: Tensor = total / ctx.n  # type: ignore[attr-defined]
@@ -268,39 +243,37 @@ def _within(pairs: Catalogue, start: int, size: int) -> Catalogue:
     )
 
 
-def _block_slopes(scores: Tensor, pairs: Catalogue) -> tuple[Tensor, Tensor]:
-    """Summed loss of a block of users, and its slope in every score, (r, K, n), over them."""
-    r, k, _ = scores.shape
+def _block_slopes(scores: Tensor, pairs: Catalogue, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed loss of a block of users, and the slope of each user's mean loss in every score.
+
+    Args:
+        scores: (r, K, n); masked where they lie.
+        pairs: of these users.
+        counts: positives of each user, (r,).
+
+    Returns:
+        Scalar, and of the form and type of ``scores``.
+    """
     scores[pairs.masked_rows, :, pairs.masked_items] = -torch.inf
-    positives = scores[pairs.rows, :, pairs.targets]  # (p, K)
-    counts = torch.bincount(pairs.rows, minlength=r).to(scores.dtype)
-    if k > 1 and pairs.scoring.combine == "max":
-        return _slopes_of_max(scores, positives, counts, pairs)
-    flat = scores.view(r, -1)
-    highest = flat.amax(dim=1, keepdim=True)
-    flat.sub_(highest).exp_()
-    sums = flat.sum(dim=1, keepdim=True)
-    normaliser = (sums.log() + highest).squeeze(1)  # (r,)
-    own = positives.logsumexp(dim=1)
-    loss = (normaliser[pairs.rows] - own).sum()
-    flat.mul_(counts.unsqueeze(1) / sums)
-    shares = (positives - own.unsqueeze(1)).exp().neg_()  # (p, K)
-    _add_at(scores, pairs, shares)
-    return loss, scores
-
-
-def _slopes_of_max(
-    scores: Tensor, positives: Tensor, counts: Tensor, pairs: Catalogue
-) -> tuple[Tensor, Tensor]:
-    best, which = scores.max(dim=1)  # (r, n)
-    normaliser = best.logsumexp(dim=1)
-    own, own_which = positives.max(dim=1)
-    loss = (normaliser[pairs.rows] - own).sum()
-    slopes = (best - normaliser.unsqueeze(1)).exp_().mul_(counts.unsqueeze(1))
-    scores.zero_().scatter_(1, which.unsqueeze(1), slopes.unsqueeze(1))
-    shares = torch.zeros_like(positives).scatter_(1, own_which.unsqueeze(1), -1.0)
-    _add_at(scores, pairs, shares)
-    return loss, scores
+    own = scores[pairs.rows, :, pairs.targets].to(counts.dtype)  # (p, K)
+    if scores.shape[1] > 1 and pairs.scoring.combine == "max":
+        candidates, which = scores.max(dim=1, keepdim=True)  # (r, 1, n)
+        chances = candidates.softmax(dim=2)
+        slopes = torch.zeros_like(scores).scatter_(1, which, chances)
+        shares = torch.zeros_like(own).scatter_(1, own.argmax(dim=1, keepdim=True), 1.0)
+    else:
+        candidates = scores
+        slopes = scores.view(len(scores), -1).softmax(dim=1).view(scores.shape)
+        shares = own.softmax(dim=1)
+    chance = slopes[pairs.rows, :, pairs.targets].to(counts.dtype).sum(dim=1)  # (p,)
+    losses = chance.log().neg_()
+    if bool((chance == 0).any()):  # too small for a number
+        normaliser = candidates.flatten(1).to(counts.dtype).logsumexp(dim=1)[pairs.rows]
+        exact = normaliser - combined(own, pairs.scoring.combine)
+        losses = torch.where(chance == 0, exact, losses)
+    shares.div_(counts[pairs.rows].unsqueeze(1)).neg_()
+    _add_at(slopes, pairs, shares.to(slopes.dtype))
+    return losses.sum(), slopes
 
 
 def _add_at(scores: Tensor, pairs: Catalogue, shares: Tensor) -> None:

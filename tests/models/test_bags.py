@@ -5,6 +5,8 @@ import torch
 from recsys.models.bags import (
     BagTensors,
     as_tensor,
+    entry_products,
+    repeated,
     softmax_entries,
     sum_bags,
     sum_entries,
@@ -50,6 +52,26 @@ def test_sums_and_both_gradients_are_those_of_a_dense_matrix(table, weights, dty
     of_found = torch.autograd.grad(found, (table, weights), slopes)
     of_expected = torch.autograd.grad(expected, (table, weights), slopes)
     torch.testing.assert_close(of_found, of_expected)
+
+
+def test_a_bag_is_repeated_with_other_weights_each_time(table):
+    weights = torch.rand(6, 2, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    found = sum_bags(table, repeated(bags(), weights)).view(5, 2, 3)
+    expected = torch.stack([dense(each) @ table for each in weights.unbind(dim=1)], dim=1)
+    torch.testing.assert_close(found, expected)
+    slopes = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(
+        torch.autograd.grad(found, (table, weights), slopes),
+        torch.autograd.grad(expected, (table, weights), slopes),
+    )
+
+
+@pytest.mark.parametrize("n_rows", [1, 5])  # of one row there are more entries than cells
+def test_each_entry_has_the_product_of_its_row_and_its_column(table, n_rows):
+    rows = torch.randn(n_rows, 3, generator=torch.Generator().manual_seed(3))
+    own = bags() if n_rows == 5 else BagTensors(torch.tensor([0, 6]), torch.tensor(COLUMNS))
+    expected = (rows[own.owners()] * table[own.columns]).sum(dim=1)
+    torch.testing.assert_close(entry_products(rows, table.detach(), own), expected.detach())
 
 
 def test_without_weights_each_entry_counts_once(table):
