@@ -72,7 +72,12 @@ class Catalogue:
         in_half: bool = False,
         order: IntArray | None = None,
     ) -> Self:
-        """Measure the vectors of items, and round them to bfloat16 if that is wanted."""
+        """Measure the vectors of items, and round them to bfloat16 if that is wanted.
+
+        Not where products become one by ``logsumexp``: their scores lie so close that, with the
+        margin of bfloat16, nearly every user would be looked at alone.
+        """
+        in_half = in_half and combine == "max"
         flat = as_tensor(items.reshape(-1, items.shape[-1]))
         rounded = torch.empty(flat.shape, dtype=torch.bfloat16) if in_half else flat
         longest = lost = 0.0
@@ -288,8 +293,6 @@ class _Search:
         if k == m == 1:
             return products
         products = products.view(len(self.queries), k, -1, m)
-        if self.catalogue.combine == "logsumexp":
-            products = products.float()
         return combine_products(products, self.catalogue.combine, (1, 3))
 
     def _bounds(self, margins: FloatArray) -> FloatArray:
@@ -317,8 +320,6 @@ class _Search:
         n_products = self.queries.shape[1] * catalogue.n_vectors
         if n_products > 1 and catalogue.combine == "logsumexp":
             margins += _SUMS * (_SAFETY * products + n_products)
-            if catalogue.rounded.dtype == torch.bfloat16:  # rounded before they were combined
-                margins += _HALF_STEP * _SAFETY * products
         furthest: FloatArray = margins.reshape(len(self.queries), -1).max(axis=1)
         return furthest
 

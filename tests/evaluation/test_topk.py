@@ -32,6 +32,17 @@ def found_by_half(users, items, k, hidden=()):
     return set(zip(owners.tolist(), candidates.tolist(), strict=True)), few
 
 
+def test_scores_by_logsumexp_are_not_found_by_halves():
+    """They lie so close together that with the margin of halves every user had to stand alone."""
+    rng = np.random.default_rng(0)
+    queries = 4 * random_vectors(rng, 20 * 8, 96, 1.0, 0.5).reshape(20, 8, 96)
+    items = random_vectors(rng, 2000, 96, 0.05, 0.5)
+    catalogue = Catalogue.of(items, "logsumexp", in_half=True)
+    search = _Search(catalogue, queries, 5, Hidden.of([]), 1 << 16, 1 << 14)
+    few, _, _ = search.candidates()
+    assert few.all()
+
+
 def in_half(monkeypatch, value):
     monkeypatch.setattr(module, "is_fast", lambda: value)
     monkeypatch.setattr(module, "_HALF_PAYS_FROM", 0)
