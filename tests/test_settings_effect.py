@@ -117,6 +117,7 @@ STREAM = {
     f"{USER}.history.dropout": (0.5, SEQUENCE),
     f"{USER}.queries": 2,
     f"{USER}.query_score": ("max", QUERIES),
+    f"{USER}.query_prior": (2.0, QUERIES),
     f"{ITEM}.id_embedding.type": "none",
     f"{ITEM}.id_embedding.params.sparse": True,
     f"{ITEM}.id_embedding.params.max_norm": 0.1,

@@ -183,6 +183,9 @@ class UserTowerConfig(TowerConfig):
     query_score: QueryScore | None = None
     """queries above 1: how the scores of a user's vectors become one: logsumexp (where not given)
     or max."""
+    query_prior: Annotated[float, Field(ge=0)] | None = None
+    """queries above 1, cosine: the scores of each of a user's vectors are raised by so many times
+    the logarithm of its share in the user's history (0.5 where not given)."""
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
@@ -262,6 +265,8 @@ class ModelConfig(Section):
         is_cosine, where = self.similarity == "cosine", "with similarity 'cosine', got 'dot'"
         history = "user_encoder.history."
         settle(user.history, is_cosine, where, {"temperature_power": 0.5}, prefix=history)
+        has_prior, both = is_cosine and user.queries > 1, "with similarity 'cosine' and queries > 1"
+        settle(user, has_prior, both, {"query_prior": 0.5}, prefix="user_encoder.")
         # What they are where not given depends on the objective: see derived.py.
         settle(self, is_cosine, where, {"temperature": None, "learn_temperature": None})
         return self

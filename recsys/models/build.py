@@ -75,6 +75,7 @@ def assemble(
         learn_temperature=bool(config.learn_temperature),
         temperature_power=history.temperature_power or 0.0,
         query_score=user.query_score or "max",
+        query_prior=user.query_prior or 0.0,
         max_history=history.max_length,
     )
     popularity = PopularityTerm(item_counts) if config.popularity else None

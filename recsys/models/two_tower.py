@@ -14,7 +14,7 @@ from recsys.config import QueryScore, Similarity
 from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.histories import Histories
 from recsys.models.history import HistoryRows
-from recsys.models.normalise import normalise
+from recsys.models.normalise import LEAST_LENGTH, normalise
 from recsys.models.tower import Tower, TowerParts
 
 Side = Literal["user", "item"]
@@ -26,6 +26,8 @@ POPULARITY_PACE = 10.0
 """The weight of popularity is learned so many times as fast as other weights."""
 USUAL_LENGTH = 10
 """Items of a history at which ``temperature_power`` leaves scores as they are."""
+LEAST_SHARE = 3e-4
+"""A query with less of a user's history than this counts as if it had so much."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Matching:
         learn_temperature: cosine only.
         temperature_power: cosine only; scores are multiplied by (length of the history / 10) to it.
         query_score: how the scores of a user's queries become one.
+        query_prior: cosine only; a query's scores are raised by so many times the logarithm of its
+            share in the user's history, that of its length in those of all; 0 leaves it out.
         max_history: most items of a history.
     """
 
@@ -47,6 +51,7 @@ class Matching:
     learn_temperature: bool = False
     temperature_power: float = 0.0
     query_score: QueryScore = "max"
+    query_prior: float = 0.0
     max_history: int = 200
 
 
@@ -133,16 +138,20 @@ class TwoTower(nn.Module):
     def match_users(self, vectors: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Vectors of users as they enter the product; for cosine over the temperature.
 
-        With the popularity term they are one coordinate longer than the tower's.
+        They are longer than the tower's by one coordinate for the popularity term and one for the
+        prior of queries: a softmax over items becomes a mixture of softmaxes, each query's with a
+        weight of its own (Yang et al., "Breaking the Softmax Bottleneck", ICLR 2018, eq. 2).
 
         Args:
             vectors: of the user tower, (n, D) or (n, K, D).
             lengths: items of each user's history, (n,); None where there are no histories.
         """
-        matched = self._scaled(vectors, lengths)
-        if self.popularity is None:
-            return matched
-        return torch.cat([matched, self.popularity.of_users(matched)], dim=-1)
+        coordinates = [self._scaled(vectors, lengths)]
+        if self.popularity is not None:
+            coordinates.append(self.popularity.of_users(vectors))
+        if self.matching.query_prior > 0:
+            coordinates.append(self.matching.query_prior * log_shares(vectors))
+        return _side_by_side(coordinates)
 
     def _scaled(self, vectors: Tensor, lengths: Tensor | None) -> Tensor:
         if self.log_scale is None:
@@ -155,16 +164,18 @@ class TwoTower(nn.Module):
         return normalise(vectors) * scale
 
     def match_items(self, vectors: Tensor, items: Tensor | int) -> Tensor:
-        """Vectors of items as they enter the product, (n, D), one longer with popularity.
+        """Vectors of items as they enter the product, (n, D), longer as those of users are.
 
         Args:
             vectors: of the item tower, (n, D).
             items: their indices, (n,) int64; a number stands for the first so many.
         """
-        matched = vectors if self.log_scale is None else normalise(vectors)
-        if self.popularity is None:
-            return matched
-        return torch.cat([matched, self.popularity.of_items(items)], dim=1)
+        coordinates = [vectors if self.log_scale is None else normalise(vectors)]
+        if self.popularity is not None:
+            coordinates.append(self.popularity.of_items(items))
+        if self.matching.query_prior > 0:
+            coordinates.append(vectors.new_ones((len(vectors), 1)))
+        return _side_by_side(coordinates)
 
     def history_table(self, items: Tensor | int, item_vectors: Tensor) -> Tensor:
         """The vectors that histories pool, of the given items, (n, D).
@@ -270,6 +281,23 @@ class TwoTower(nn.Module):
             chunks.append(chunk.float().cpu().numpy())
         self.train(was_training)
         return np.concatenate(chunks)
+
+
+def log_shares(vectors: Tensor) -> Tensor:
+    """The logarithm of each query's share in the length of all of its user, (n, K, 1) or (n, 1).
+
+    Args:
+        vectors: of users, (n, K, D); a single one, (n, D), has all of it.
+    """
+    if vectors.ndim == 2:
+        return vectors.new_zeros((len(vectors), 1))
+    lengths = torch.linalg.vector_norm(vectors, dim=2, keepdim=True)
+    shares: Tensor = lengths / lengths.sum(dim=1, keepdim=True).clamp(min=LEAST_LENGTH)
+    return shares.clamp(min=LEAST_SHARE).log()
+
+
+def _side_by_side(coordinates: list[Tensor]) -> Tensor:
+    return coordinates[0] if len(coordinates) == 1 else torch.cat(coordinates, dim=-1)
 
 
 def latest(histories: Histories, most: int) -> HistoryRows:

@@ -89,7 +89,7 @@ class Parts:
         return ItemSearch(normalised(self.likeness(self.vectors.items)))
 
     def likeness(self, items: FloatArray) -> FloatArray:
-        """Vectors of items without the coordinate that says how popular they are."""
-        if self.cold_start is None or self.cold_start.model.popularity is None:
+        """Vectors of items without the coordinates that say nothing of what they are like."""
+        if self.cold_start is None:
             return items
-        return np.ascontiguousarray(items[:, :-1])
+        return np.ascontiguousarray(items[:, : self.cold_start.model.item_tower.dim])

@@ -41,7 +41,7 @@ history_split.targets=next
 history_split.targets=next user.history.pooling=sequence
     history_split.after=false user.history.layers=2 user.history.heads=2 user.history.dropout=0.1
 user.queries=2
-    user.query_score=logsumexp
+    user.query_score=logsumexp user.query_prior=0.5
 optimizer=sgd
     betas=null
 learning_rate=0.3
@@ -154,6 +154,10 @@ user.queries=2 user.history.pooling=attention
     'queries' above 1 need 'history.pooling' sum, mean or sqrt, got 'attention'
 user.query_score=max
     'query_score' has a meaning only with queries >
+user.query_prior=1
+    'user_encoder.query_prior' has a meaning only with similarity 'cosine' and queries > 1
+user.queries=2 model.similarity=dot user.query_prior=1
+    'user_encoder.query_prior' has a meaning only with similarity 'cosine' and queries > 1
 model.similarity=dot model.temperature=1
     'temperature' has a meaning only with
 model.similarity=dot model.learn_temperature=false

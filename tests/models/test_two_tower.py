@@ -106,6 +106,27 @@ def test_longer_histories_give_surer_scores(model):
     assert torch.equal(lengths[:, 0], lengths[:, 1])
 
 
+def test_a_query_of_more_of_the_history_scores_higher_by_the_logarithm_of_its_share(model):
+    changes = {"temperature": 0.5, "user_encoder": {"queries": 2, "query_prior": 0.5}}
+    queries = model(changes)
+    users = torch.tensor([[[3.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 0.0]]])
+    items = torch.tensor([[5.0, 0.0], [0.0, 0.1]])  # of any length: their cosine counts
+    scores = queries.match_users(users) @ queries.match_items(items, 2).T  # (user, query, item)
+    prior = [[0.5 * np.log(0.75), 0.5 * np.log(0.25)], [0, 0.5 * np.log(two_tower.LEAST_SHARE)]]
+    cosines = [[[1, 0], [0, 1]], [[1, 0], [0, 0]]]
+    expected = np.array(cosines) / 0.5 + np.array(prior)[:, :, None]
+    np.testing.assert_allclose(scores.numpy(), expected, rtol=1e-5, atol=1e-6)
+    alone = queries.match_users(users[:, 0])  # a single vector has the whole of a user
+    assert torch.equal(alone[:, -1], torch.zeros(2))
+
+
+@pytest.mark.parametrize("user", [{"queries": 2, "query_prior": 0}, {"queries": 1}])
+def test_without_a_prior_vectors_have_no_coordinate_for_it(model, user):
+    plain = model({"user_encoder": user})
+    assert plain.match_items(torch.ones(3, 4), 3).shape == (3, 4)
+    assert plain.match_users(torch.ones(3, 2, 4), torch.ones(3)).shape == (3, 2, 4)
+
+
 @pytest.mark.parametrize("table", ["item_tower", "own"])
 def test_vectors_are_the_same_in_one_chunk_and_in_several(
     model, board_prepared, monkeypatch, table

@@ -194,7 +194,7 @@ def test_a_manifest_that_points_outside_is_refused(saved):
         Recommender.load(saved)
 
 
-@pytest.mark.parametrize("manifest", ["[]", "{}", '{"format": 4, "files": {"a": 1}}', "{"])
+@pytest.mark.parametrize("manifest", ["[]", "{}", '{"format": 5, "files": {"a": 1}}', "{"])
 def test_a_manifest_of_another_form_is_refused(saved, manifest):
     (saved / "manifest.json").write_text(manifest)
     with pytest.raises(ArtifactError, match="must hold a whole recommender"):
@@ -204,7 +204,7 @@ def test_a_manifest_of_another_form_is_refused(saved, manifest):
 def test_another_format_is_refused(saved):
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(ArtifactError, match="must be of format 4, got 99"):
+    with pytest.raises(ArtifactError, match="must be of format 5, got 99"):
         Recommender.load(saved)
 
 
