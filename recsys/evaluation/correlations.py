@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy import sparse, special
 
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.data.features import Features
-from recsys.evaluation.ranking import Vectors
+from recsys.evaluation.scorers import Vectors, as_tensor, combine_products
 from recsys.evaluation.significance import holm
 from recsys.evaluation.tables import Table
 
@@ -22,6 +23,8 @@ NOTE = (
     "with, not why."
 )
 _BLOCK = 16_384
+_PRODUCTS = 2**22
+"""Products of vectors that are held at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,7 @@ def correlation_table(
     score over all users, and n the number of items.
 
     Args:
-        vectors: whose dot products are the scores.
+        vectors: whose products are the scores.
         features: metadata of every item.
         n_pairs: random (user, item) pairs behind ``r_pairs``.
         top: how many features to show.
@@ -57,7 +60,7 @@ def correlation_table(
     """
     columns = feature_columns(features)
     support = np.diff(columns.values.indptr)
-    mean_scores = vectors.items @ vectors.users.mean(axis=0, dtype=np.float64)
+    mean_scores = mean_item_scores(vectors)
     r = pearson(columns.values, mean_scores)
     r[_is_too_rare(columns, support)] = np.nan
     p = p_values(r, len(mean_scores))
@@ -78,6 +81,20 @@ def correlation_table(
     )
     names = ("feature", "kind", "items", "r", "p", "p_corrected", "r_pairs")
     return Table("feature_correlations", "Feature correlations", note, names, rows)
+
+
+def mean_item_scores(vectors: Vectors) -> FloatArray:
+    """The mean score of each item over all users, (I,) float64."""
+    if vectors.n_queries == 1:
+        means: FloatArray = vectors.items @ vectors.users.mean(axis=0, dtype=np.float64)
+        return means
+    items, sums = as_tensor(vectors.items), np.zeros(vectors.n_items)
+    at_once = max(1, _PRODUCTS // (vectors.n_queries * vectors.n_items))
+    for start in range(0, len(vectors.users), at_once):
+        queries = as_tensor(vectors.users[start : start + at_once])  # (n, K, D)
+        scores = combine_products(queries @ items.T, vectors.combine, (1,))
+        sums += scores.sum(dim=0, dtype=torch.float64).numpy()
+    return sums / len(vectors.users)
 
 
 def feature_columns(features: Features) -> Columns:
@@ -121,9 +138,7 @@ def _pair_correlations(
     scores = np.empty(n_pairs)
     for start in range(0, n_pairs, _BLOCK):
         block = slice(start, start + _BLOCK)
-        scores[block] = np.einsum(
-            "nd,nd->n", vectors.users[users[block]], vectors.items[items[block]]
-        )
+        scores[block] = vectors.score_listed(users[block], items[block, None])[:, 0]
     scores -= scores.mean()
     counts = np.bincount(items, minlength=len(vectors.items)).astype(np.float64)
     sums: FloatArray = np.asarray(

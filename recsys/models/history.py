@@ -164,7 +164,7 @@ class PooledHistory(nn.Module):
             shares = shares * weights.unsqueeze(1)
         k = shares.shape[1]
         pooled = sum_bags(table, repeated(history.bags, shares))
-        return pooled.view(len(history), k, -1)
+        return pooled.view(len(history), k, table.shape[1])
 
     def _weights(self, history: HistoryRows, table: Tensor) -> Tensor | None:
         logits = self.weights(history)

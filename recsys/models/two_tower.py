@@ -291,8 +291,8 @@ def log_shares(vectors: Tensor) -> Tensor:
     """
     if vectors.ndim == 2:
         return vectors.new_zeros((len(vectors), 1))
-    lengths = torch.linalg.vector_norm(vectors, dim=2, keepdim=True)
-    shares: Tensor = lengths / lengths.sum(dim=1, keepdim=True).clamp(min=LEAST_LENGTH)
+    lengths = torch.linalg.vector_norm(vectors, dim=2, keepdim=True) + LEAST_LENGTH
+    shares: Tensor = lengths / lengths.sum(dim=1, keepdim=True)  # of nothing, all alike
     return shares.clamp(min=LEAST_SHARE).log()
 
 

@@ -102,7 +102,7 @@ class ColdStart:
 
     def vectors_near(self, tastes: FloatArray) -> FloatArray:
         """Vectors of items, or means of such, as they enter the product for users, (n, D)."""
-        own = torch.from_numpy(tastes[:, : self.model.user_tower.dim])  # without popularity
+        own = torch.from_numpy(tastes[:, : self.model.user_tower.dim])  # as the tower gave them
         with torch.no_grad():
             matched: FloatArray = self.model.match_users(own).numpy()
         return matched

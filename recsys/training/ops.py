@@ -13,8 +13,12 @@ from recsys.config import QueryScore
 from recsys.models.bags import BagTensors, entry_products, sum_bags, transposed
 
 BLOCK_BYTES = 8 * 2**20
-"""Scores of a block of users against the whole catalogue that are held at once: so many stay in the
-cache from one pass to the next, and the products are large enough."""
+"""Scores of a block of users against the whole catalogue: so many stay in the cache from one pass
+to the next."""
+MOST_BYTES = 64 * 2**20
+"""Of a large catalogue, scores of more users are held at once, but no more than this."""
+QUERIES_WANTED = 128
+"""Products of fewer vectors with the catalogue are slow: each reads the whole table."""
 LEAST_SUM = 1e-30
 """Stands for the sum of exponentials of a row without any."""
 
@@ -200,8 +204,7 @@ class _CatalogueNll(torch.autograd.Function):
         queries = users.contiguous().view(len(users), -1, users.shape[-1])  # (R, K, D)
         to_queries, to_items = torch.empty_like(queries), torch.zeros_like(items)
         table = items.to(torch.bfloat16 if pairs.scoring.bfloat16 else items.dtype)  # (n, D)
-        per_user = table.element_size() * queries.shape[1] * len(items)
-        block = max(1, BLOCK_BYTES // per_user)
+        block = _users_at_once(queries.shape[1], table)
         total = users.new_zeros(())
         for start in range(0, len(queries), block):
             part = queries[start : start + block]
@@ -214,7 +217,11 @@ class _CatalogueNll(torch.autograd.Function):
             flat = slopes.view(-1, len(items))  # (r K, n)
             counts = counts.repeat_interleave(part.shape[1]).unsqueeze(1)  # (r K, 1)
             to_queries[start : start + block] = ((flat @ table) * counts).view(part.shape)
-            to_items.add_(flat.T @ (rows * counts).to(table.dtype))
+            weighted = (rows * counts).to(table.dtype)
+            if table.dtype == to_items.dtype:
+                to_items.addmm_(flat.T, weighted)
+            else:
+                to_items.add_(flat.T @ weighted)
         ctx.n = max(len(pairs.rows), 1)  # type: ignore[attr-defined]
         ctx.save_for_backward(to_queries.view(users.shape), to_items)
         mean: Tensor = total / ctx.n  # type: ignore[attr-defined]
@@ -227,6 +234,13 @@ class _CatalogueNll(torch.autograd.Function):
         # The loss is passed back once, so its gradients may be scaled where they lie.
         scaled: tuple[Tensor, Tensor, None] = (to_users.mul_(share), to_items.mul_(share), None)
         return scaled
+
+
+def _users_at_once(n_queries: int, table: Tensor) -> int:
+    """Users whose scores fit in the cache, or as many as products need to be fast."""
+    per_query = table.element_size() * len(table)
+    queries = max(BLOCK_BYTES // per_query, min(MOST_BYTES // per_query, QUERIES_WANTED))
+    return max(queries // n_queries, 1)
 
 
 def _within(pairs: Catalogue, start: int, size: int) -> Catalogue:

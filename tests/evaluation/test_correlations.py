@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
-from scipy import sparse, stats
+from scipy import sparse, special, stats
 
 from recsys.data.arrays import Bags
 from recsys.data.features import Features
+from recsys.evaluation import correlations as module
 from recsys.evaluation.correlations import (
     correlation_table,
     feature_columns,
+    mean_item_scores,
     p_values,
     pearson,
 )
@@ -102,6 +104,21 @@ def test_correlation_over_pairs_is_that_of_the_pairs_drawn(rng):
     for i in range(2):
         expected = np.corrcoef(scores, dense[items, i].astype(np.float32))[0, 1]
         assert found[f"n{i}"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+def test_users_with_several_vectors_score_by_what_becomes_of_them(rng, combine, monkeypatch):
+    monkeypatch.setattr(module, "_PRODUCTS", 7 * 3 * 50)  # seven users at once
+    vectors = Vectors(rng.normal(size=(30, 3, 4)), rng.normal(size=(50, 4)), combine)
+    products = np.einsum("ukd,id->uki", vectors.users, vectors.items)
+    scores = products.max(1) if combine == "max" else special.logsumexp(products, axis=1)
+    np.testing.assert_allclose(mean_item_scores(vectors), scores.mean(axis=0), rtol=1e-5)
+    values = rng.normal(size=(50, 1))
+    (row,) = table_of(vectors, features_of(values), rng, n_pairs=4000).rows
+    expected = stats.pearsonr(values[:, 0], scores.mean(axis=0)).statistic
+    assert row[3] == pytest.approx(expected, rel=1e-4)
+    drawn = np.broadcast_to(values[:, 0], scores.shape).ravel()
+    assert row[6] == pytest.approx(stats.pearsonr(drawn, scores.ravel()).statistic, abs=0.06)
 
 
 def test_a_category_of_too_few_items_or_of_nearly_all_is_not_tested(rng):

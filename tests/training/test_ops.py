@@ -52,12 +52,27 @@ def assert_is_slow_nll(users, items, pairs, turned=None):
     )
 
 
+def in_blocks(monkeypatch, queries, value_bytes=4):
+    """Scores of so many vectors at once."""
+    monkeypatch.setattr(ops, "BLOCK_BYTES", value_bytes * N * queries)
+    monkeypatch.setattr(ops, "QUERIES_WANTED", 1)
+
+
 @pytest.mark.parametrize("users_a_block", [1, 2, 3, 100])
 @pytest.mark.parametrize(("queries", "combine"), KINDS)
 def test_the_softmax_is_that_of_plain_autograd(monkeypatch, queries, combine, users_a_block):
-    monkeypatch.setattr(ops, "BLOCK_BYTES", 4 * (queries or 1) * N * users_a_block)
+    in_blocks(monkeypatch, (queries or 1) * users_a_block)
     users, items = vectors(queries)
     assert_is_slow_nll(users, items, catalogue(combine))
+
+
+@pytest.mark.parametrize(
+    ("n_items", "n_queries", "users"),
+    [(10_000, 1, 209), (10_000, 8, 26), (200_000, 1, 83), (200_000, 8, 10), (30_000_000, 8, 1)],
+)
+def test_large_catalogues_take_more_memory_before_they_take_fewer_users(n_items, n_queries, users):
+    table = torch.empty(1).expand(n_items, 1)
+    assert ops._users_at_once(n_queries, table) == users
 
 
 def test_nothing_needs_to_be_masked():
@@ -91,7 +106,7 @@ def test_large_scores_neither_overflow_nor_vanish(combine):
 def test_products_in_bfloat16_differ_by_its_rounding_alone(
     monkeypatch, queries, combine, users_a_block
 ):
-    monkeypatch.setattr(ops, "BLOCK_BYTES", 4 * (queries or 1) * N * users_a_block)
+    in_blocks(monkeypatch, (queries or 1) * users_a_block, value_bytes=2)
     users, items = vectors(queries)
     pairs = catalogue(scoring=Scoring(combine, bfloat16=True))
     found, expected = catalogue_nll(users, items, pairs), slow_nll(users, items, pairs)
