@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, get_args
 
@@ -128,8 +129,21 @@ def parse_overrides(arguments: Sequence[str]) -> Tree:
         )
         return _typed(Config, source())
     except SettingsError as error:
-        message = str(error).removeprefix("error parsing CLI: ")
+        message = _not_json(arguments) or str(error).removeprefix("error parsing CLI: ")
         raise ConfigError(f"{COMMAND_LINE}: {message}") from None
+
+
+def _not_json(arguments: Sequence[str]) -> str | None:
+    """What is wrong with the first mapping that is not JSON."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    for name, value in pairwise(words):
+        if value.startswith("{"):
+            try:
+                json.loads(value)
+            except ValueError:
+                setting = name.removeprefix("--")
+                return f"'{setting}' must be a mapping in JSON, got '{value:.80}'"
+    return None
 
 
 def _typed(section: type[BaseModel], tree: Tree) -> Tree:

@@ -266,6 +266,14 @@ def test_options_give_values_as_yaml_would_and_leave_what_is_no_value_to_be_refu
     assert parse_overrides(["--data.split", json.dumps(unknown)]) == {"data": {"split": unknown}}
 
 
+@pytest.mark.parametrize("words", [["--data.split", "{a: 1}"], ["--data.split={a: 1}"]])
+def test_a_mapping_that_is_not_json_is_named(words):
+    with pytest.raises(
+        ConfigError, match=r"'data.split' must be a mapping in JSON, got '\{a: 1\}'"
+    ):
+        parse_overrides(["--data.min_item_interactions", "1", *words])
+
+
 def test_every_leaf_of_the_tree_is_an_option_and_explained():
     leaves = flatten(Config().model_dump(mode="json"))
     assert set(leaves) <= set(setting_names())
