@@ -60,6 +60,34 @@ def test_a_run_leaves_a_model_a_report_and_a_tracked_run(shop):
     assert shop.tracked("first").info.status == "FINISHED"
 
 
+USER = "model.user_encoder"
+WITHOUT_HISTORY = (
+    f"{USER}.history.pooling=none",
+    "training.examples=pairs",
+    "training.history_split=null",
+)
+METADATA = (f"{USER}.feature_encoder.type=mlp", f"{USER}.fusion=adaptive_mimic")
+
+
+@pytest.mark.parametrize(
+    "towers",
+    [
+        (f"{USER}.queries=3",),
+        (f"{USER}.queries=2", f"{USER}.query_score=max", *METADATA),
+        (f"{USER}.history.pooling=sequence",),
+        (*WITHOUT_HISTORY, f"{USER}.id_embedding.type=embedding"),
+        (*WITHOUT_HISTORY, *METADATA),
+    ],
+)
+def test_a_run_with_towers_of_any_form_ends_with_a_report_and_a_model_that_recommends(shop, towers):
+    shop.run("towers", "training.num_epochs=1", "experiment.tracking=false", *towers)
+    assert "Scores and metadata" in (shop.directory("towers") / "report.md").read_text()
+    model = ("--model", str(shop.directory("towers")))
+    done = shop.bookends("recommend", *model, "--all-users", "--out", "lists.csv", "--k", "3")
+    assert done.exit_code == 0, done.output
+    assert len((shop.path / "lists.csv").read_text().splitlines()) == 1 + 40 * 3
+
+
 def test_a_run_leaves_the_same_history_with_and_without_a_tracker(shop):
     shop.run("with")
     shop.run("without", "experiment.tracking=false")
