@@ -21,6 +21,8 @@ from recsys.data.arrays import BoolArray, FloatArray, IntArray
 
 _TIE_SEED = 20130401
 _LOW = 0xFFFFFFFF
+BLOCKS_AHEAD = 256
+"""A pool keeps some KB for each block that waits: of millions of rows not all wait at once."""
 NO_ITEM = -(2**63)
 """The packed key where there is no item."""
 
@@ -142,8 +144,10 @@ def lists_of(
         lists.items[part, : keys.shape[1]] = np.where(found, order[places], -1)
         lists.scores[part, : keys.shape[1]] = np.where(found, scores, -np.inf)
 
-    for _ in run(fill, range(0, n, at_once)):
-        pass  # raises what a worker raised
+    starts = range(0, n, at_once)
+    for first in range(0, len(starts), BLOCKS_AHEAD):
+        for _ in run(fill, starts[first : first + BLOCKS_AHEAD]):
+            pass  # raises what a worker raised
     return lists
 
 

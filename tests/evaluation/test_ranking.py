@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from recsys.data.arrays import Bags
 from recsys.errors import BookendsError
+from recsys.evaluation import lists
 from recsys.evaluation import ranking as module
 from recsys.evaluation.ranking import ItemWeights, Vectors, pack, rank, tie_order
 from tests.small_arrays import bags_of, random_bags
@@ -368,3 +369,20 @@ def test_memory_for_weights_between_items_stays_within_the_limit(limit):
     history = random_bags(rng, 200, 2000, 0.01)
     scorer = ItemWeights(history, rng.standard_normal((2000, 2000), dtype=np.float32))
     assert peak_beyond_the_ranking(scorer, history, limit) < limit * 2**20
+
+
+def test_of_many_blocks_not_all_wait_at_once(monkeypatch):
+    monkeypatch.setattr(lists, "BLOCKS_AHEAD", 4)
+    handed_out, order = [], np.array([2, 0, 1])
+
+    def run(fill, starts):
+        handed_out.append(len(starts))
+        return map(fill, starts)
+
+    def keys_of(part):  # everyone's best is item 0
+        size = min(part.stop, 21) - part.start
+        return pack(np.ones((size, 1), np.float32), lists.places_in(order)[:1])
+
+    found = lists.lists_of(21, 1, order, keys_of, 2, run)
+    assert handed_out == [4, 4, 3]  # eleven blocks of two
+    assert found.items.tolist() == [[0]] * 21
