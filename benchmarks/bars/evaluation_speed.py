@@ -12,6 +12,7 @@ from benchmarks.sides import Side, alternate
 from benchmarks.sizes import Sizes
 from benchmarks.table import Row, Target, faster, number
 from benchmarks.worlds import load_training_world, training_world
+from experiments.environment import keep_memory
 from recsys.evaluation.metrics import means, ranking_metrics
 from recsys.evaluation.ranking import Vectors, rank
 
@@ -79,6 +80,7 @@ def _write_factors(folder: Path, path: Path) -> None:
 
 def start(folder: str, factors: str) -> Callable[[], dict[str, float]]:
     """A run ranks for every test user and computes every metric at every length."""
+    keep_memory()  # as every command does
     prepared = load_training_world(Path(folder))
     with np.load(factors) as arrays:
         vectors = Vectors(arrays["users"], arrays["items"])
