@@ -50,12 +50,11 @@ Every model and classic is tuned on validation only and tested once: a model's v
 means over its seeds (lowest to highest; a value without these is of one seed), trained anew on
 train and validation for as many epochs as validation named best. The classics (popularity, item
 neighbours, EASE, both with recency where the data has an order, and iALS) learn from train and
-validation alike. The
-difference to the best classic is paired over users, a user's value being the mean over seeds,
-with a bootstrap interval and a sign-flip test. The column of epochs has the best epoch of each
-seed. Seconds are of both trainings on one thread, unless `--threads` says otherwise, by the wall
-clock and in brackets of the processor: other work beside lengthens the first; MB are of the
-parameters.
+validation alike. The difference to the best classic is paired over users, a user's value being the
+mean over seeds, with a bootstrap interval and a sign-flip test. The column of epochs has the best
+epoch of each seed; a model of 32 vectors is validated on 5,000 users. Seconds are of both trainings
+on one thread, unless `--threads` says otherwise, by the wall clock and in brackets of the
+processor: other work beside lengthens the first; MB are of the parameters.
 """
 
 
