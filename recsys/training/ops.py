@@ -239,7 +239,8 @@ class _CatalogueNll(torch.autograd.Function):
 def _users_at_once(n_queries: int, table: Tensor) -> int:
     """Users whose scores fit in the cache, or as many as products need to be fast."""
     per_query = table.element_size() * len(table)
-    queries = max(BLOCK_BYTES // per_query, min(MOST_BYTES // per_query, QUERIES_WANTED))
+    in_cache = (MOST_BYTES if table.is_cuda else BLOCK_BYTES) // per_query  # a GPU likes them large
+    queries = max(in_cache, min(MOST_BYTES // per_query, QUERIES_WANTED))
     return max(queries // n_queries, 1)
 
 
