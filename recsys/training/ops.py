@@ -66,6 +66,11 @@ def combined(scores: Tensor, combine: QueryScore) -> Tensor:
     return scores.logsumexp(dim=-1) if combine == "logsumexp" else scores.amax(dim=-1)
 
 
+def _by_bags(vectors: Tensor) -> bool:
+    """Whether rows are summed where they lie; on a GPU writing them out is faster."""
+    return not vectors.is_cuda
+
+
 class _PairScores(torch.autograd.Function):
     """Products of gathered rows; ``rows`` do not fall."""
 
@@ -74,7 +79,7 @@ class _PairScores(torch.autograd.Function):
         ctx: FunctionCtx, users: Tensor, items: Tensor, rows: Tensor, columns: Tensor
     ) -> Tensor:
         ctx.save_for_backward(users, items, rows, columns)
-        if not users.is_cuda:
+        if _by_bags(users):
             bags = BagTensors(_bag_ends(rows, len(users), columns.shape[1]), columns.reshape(-1))
             return entry_products(users, items, bags).view(columns.shape)
         gathered = items.index_select(0, columns.reshape(-1)).view(*columns.shape, items.shape[1])
@@ -83,7 +88,7 @@ class _PairScores(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         users, items, rows, columns = ctx.saved_tensors
-        if not users.is_cuda:
+        if _by_bags(users):
             return (*_backward_by_bags(users, items, rows, columns, gradient), None, None)
         gathered = items.index_select(0, columns.reshape(-1)).view(*columns.shape, -1)
         own = users.index_select(0, rows)  # (P, D)

@@ -80,6 +80,11 @@ def test_nothing_needs_to_be_masked():
     assert_is_slow_nll(*vectors(None), catalogue(masked_rows=nothing, masked_items=nothing))
 
 
+def test_there_may_be_a_single_positive():
+    few = (each[:1] for each in (ROWS, TARGETS, MASKED_ROWS, MASKED_ITEMS))
+    assert_is_slow_nll(*vectors(None), Catalogue(*few, Scoring("max")))
+
+
 def test_users_without_positives_neither_count_nor_move():
     users, items = vectors(None)
     catalogue_nll(users, items, catalogue()).backward()
@@ -128,8 +133,11 @@ def test_vectors_need_not_lie_in_one_piece():
     assert_is_slow_nll(users, items, catalogue(), turned)
 
 
+@pytest.mark.parametrize("by_bags", [True, False])
 @pytest.mark.parametrize(("queries", "combine"), KINDS)
-def test_pair_scores_are_those_of_einsum(queries, combine):
+def test_pair_scores_are_those_of_einsum(monkeypatch, queries, combine, by_bags):
+    """On the CPU by bags, and as on a GPU."""
+    monkeypatch.setattr(ops, "_by_bags", lambda vectors: by_bags)
     users, items = vectors(queries)
     columns = torch.randint(N, (len(ROWS), 5), generator=torch.Generator().manual_seed(1))
     slopes = torch.randn(len(ROWS), 5, generator=torch.Generator().manual_seed(2))
