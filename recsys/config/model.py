@@ -185,7 +185,7 @@ class UserTowerConfig(TowerConfig):
     or max."""
     query_prior: Annotated[float, Field(ge=0)] | None = None
     """queries above 1, cosine: the scores of each of a user's vectors are raised by so many times
-    the logarithm of its share in the user's history (0.5 where not given)."""
+    the logarithm of its share, its length over the sum of all K lengths (0.5 where not given)."""
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:

@@ -27,7 +27,7 @@ POPULARITY_PACE = 10.0
 USUAL_LENGTH = 10
 """Items of a history at which ``temperature_power`` leaves scores as they are."""
 LEAST_SHARE = 3e-4
-"""A query with less of a user's history than this counts as if it had so much."""
+"""A query whose share is less than this counts as if it had so much."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Matching:
         temperature_power: cosine only; scores are multiplied by (length of the history / 10) to it.
         query_score: how the scores of a user's queries become one.
         query_prior: cosine only; a query's scores are raised by so many times the logarithm of its
-            share in the user's history, that of its length in those of all; 0 leaves it out.
+            share, its length over the sum of all K lengths; 0 leaves it out.
         max_history: most items of a history.
     """
 

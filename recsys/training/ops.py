@@ -67,7 +67,7 @@ def combined(scores: Tensor, combine: QueryScore) -> Tensor:
 
 
 def _by_bags(vectors: Tensor) -> bool:
-    """Whether rows are summed where they lie; on a GPU writing them out is faster."""
+    """Whether rows are read where they lie, which torch's operations do on the CPU alone."""
     return not vectors.is_cuda
 
 
@@ -244,7 +244,8 @@ class _CatalogueNll(torch.autograd.Function):
 def _users_at_once(n_queries: int, table: Tensor) -> int:
     """Users whose scores fit in the cache, or as many as products need to be fast."""
     per_query = table.element_size() * len(table)
-    in_cache = (MOST_BYTES if table.is_cuda else BLOCK_BYTES) // per_query  # a GPU likes them large
+    # BLOCK_BYTES was measured on CPUs; a GPU takes as many as fit.
+    in_cache = (MOST_BYTES if table.is_cuda else BLOCK_BYTES) // per_query
     queries = max(in_cache, min(MOST_BYTES // per_query, QUERIES_WANTED))
     return max(queries // n_queries, 1)
 

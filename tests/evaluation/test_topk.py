@@ -32,8 +32,8 @@ def found_by_half(users, items, k, hidden=()):
     return set(zip(owners.tolist(), candidates.tolist(), strict=True)), few
 
 
-def test_scores_by_logsumexp_are_not_found_by_halves():
-    """They lie so close together that with the margin of halves every user had to stand alone."""
+def test_scores_by_logsumexp_are_not_searched_in_bfloat16():
+    """They lie so close together that with its margin every user would be searched alone."""
     rng = np.random.default_rng(0)
     queries = 4 * random_vectors(rng, 20 * 8, 96, 1.0, 0.5).reshape(20, 8, 96)
     items = random_vectors(rng, 2000, 96, 0.05, 0.5)
