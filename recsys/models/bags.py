@@ -75,7 +75,7 @@ def repeated(bags: BagTensors, weights: Tensor) -> BagTensors:
 
 
 def entry_products(rows: Tensor, table: Tensor, bags: BagTensors) -> Tensor:
-    """The product of each bag's row with each row of ``table`` that its entries name, (m,).
+    """The product of each bag's row with each row of ``table`` that its entries name, (m,); CPU.
 
     Args:
         rows: of each bag, (n, D).
@@ -83,7 +83,7 @@ def entry_products(rows: Tensor, table: Tensor, bags: BagTensors) -> Tensor:
         bags: of n rows, m entries.
     """
     # torch refuses a sparse matrix with more entries than cells, or with none.
-    if rows.is_cuda or not 0 < len(bags.columns) <= len(rows) * len(table):
+    if not 0 < len(bags.columns) <= len(rows) * len(table):
         gathered = table.index_select(0, bags.columns)
         own = rows.index_select(0, bags.owners())
         return (own * gathered).sum(dim=1)
