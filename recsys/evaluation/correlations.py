@@ -25,6 +25,8 @@ NOTE = (
 _BLOCK = 16_384
 _PRODUCTS = 2**22
 """Products of vectors that are held at once."""
+_USERS = 2000
+"""Whose scores are averaged, where each has several vectors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +51,18 @@ def correlation_table(
 
     Pairs that share an item share its features, so they are no independent observations: a test
     over pairs would find everything significant. The unit is therefore the item, with its mean
-    score over all users, and n the number of items.
+    score over users, and n the number of items.
 
     Args:
         vectors: whose products are the scores.
         features: metadata of every item.
         n_pairs: random (user, item) pairs behind ``r_pairs``.
         top: how many features to show.
-        rng: draws the pairs.
+        rng: draws the pairs, and the users where not all are averaged.
     """
     columns = feature_columns(features)
     support = np.diff(columns.values.indptr)
-    mean_scores = mean_item_scores(vectors)
+    mean_scores, averaged = mean_item_scores(vectors, rng)
     r = pearson(columns.values, mean_scores)
     r[_is_too_rare(columns, support)] = np.nan
     p = p_values(r, len(mean_scores))
@@ -74,7 +76,7 @@ def correlation_table(
         for i in shown
     )
     note = (
-        f"r: Pearson correlation of a feature with an item's mean score over all users, over "
+        f"r: Pearson correlation of a feature with an item's mean score over {averaged}, over "
         f"{len(mean_scores):,} items. p: two-sided, t distribution; p_corrected: Holm (1979) over "
         f"the {tested:,} tested of {len(columns.names):,} features. r_pairs: the same correlation "
         f"over {n_pairs:,} random (user, item) pairs. {NOTE}"
@@ -83,18 +85,26 @@ def correlation_table(
     return Table("feature_correlations", "Feature correlations", note, names, rows)
 
 
-def mean_item_scores(vectors: Vectors) -> FloatArray:
-    """The mean score of each item over all users, (I,) float64."""
+def mean_item_scores(vectors: Vectors, rng: np.random.Generator) -> tuple[FloatArray, str]:
+    """The mean score of each item over users, (I,) float64, and which users those are in words.
+
+    All of them where each has one vector, so that the mean score is the score of their mean; of
+    users with several vectors at most 2,000, drawn by ``rng``.
+    """
+    n_users = len(vectors.users)
     if vectors.n_queries == 1:
-        means: FloatArray = vectors.items @ vectors.users.mean(axis=0, dtype=np.float64)
-        return means
+        return vectors.items @ vectors.users.mean(axis=0, dtype=np.float64), "all users"
+    users, named = np.arange(n_users), "all users"
+    if n_users > _USERS:
+        users = rng.choice(n_users, _USERS, replace=False)
+        named = f"{_USERS:,} users drawn at random"
     items, sums = as_tensor(vectors.items), np.zeros(vectors.n_items)
     at_once = max(1, _PRODUCTS // (vectors.n_queries * vectors.n_items))
-    for start in range(0, len(vectors.users), at_once):
-        queries = as_tensor(vectors.users[start : start + at_once])  # (n, K, D)
+    for start in range(0, len(users), at_once):
+        queries = as_tensor(vectors.users[users[start : start + at_once]])  # (n, K, D)
         scores = combine_products(queries @ items.T, vectors.combine, (1,))
         sums += scores.sum(dim=0, dtype=torch.float64).numpy()
-    return sums / len(vectors.users)
+    return sums / len(users), named
 
 
 def feature_columns(features: Features) -> Columns:

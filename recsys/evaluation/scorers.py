@@ -1,7 +1,7 @@
 """What gives every user a score for every item: vectors, or weights between items.
 
-:meth:`score_listed` defines the score: it gives equal items equal scores to the bit wherever they
-stand. :mod:`recsys.evaluation.topk` finds the best by faster means, and gives these scores.
+:meth:`score_listed` defines the score: it gives equal items equal scores wherever they stand.
+:mod:`recsys.evaluation.topk` finds the best by faster means, and gives these scores.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ Combine = Literal["max", "logsumexp"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _CHUNK = 2**20  # values looked at together
+_LISTED_BYTES = 2**22
+"""Of the products of users with several vectors that are made together, or of one user."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +69,8 @@ class Vectors:
 
     @property
     def listed_bytes(self) -> int:
-        """Working memory of :meth:`score_listed` for each item of a user."""
-        n, dim = self.n_queries, int(self.items.shape[1])
-        return 4 * dim if n == 1 else 8 * dim + 16 * n
+        """Memory of :meth:`score_listed` for each item of a user, beside a fixed amount."""
+        return 4 * int(self.items.shape[1]) if self.n_queries == 1 else 4
 
     def check_finite(self, users: IntArray) -> None:
         """Refuse vectors whose products could be NaN or infinite (Cauchy and Schwarz)."""
@@ -83,17 +84,28 @@ class Vectors:
     def score_listed(self, users: IntArray, items: IntArray) -> FloatArray:
         """Score of each user for their own items; (m,), (m, w) -> (m, w) float32."""
         chosen = torch.from_numpy(np.ascontiguousarray(items, dtype=np.int64))
+        if self.n_queries > 1:
+            return self._combine_listed(users, chosen)
         gathered = as_tensor(self.items).index_select(0, chosen.view(-1)).view(*chosen.shape, -1)
         # A sum over each product, not a matrix product: equal vectors must get bit-equal scores
         # wherever they stand, or a collapsed model would not score like chance.
-        if self.n_queries == 1:
-            return gathered.mul_(as_tensor(self.users[users])[:, None]).sum(dim=-1).numpy()
-        queries = as_tensor(self.users[users])
-        # In float64: how exp rounds may depend on where a value lies, float32 no longer shows it.
-        products = torch.empty(*chosen.shape, self.n_queries, dtype=torch.float64)
-        for number in range(self.n_queries):
-            products[..., number] = (gathered * queries[:, number, None]).sum(dim=-1)
-        return combine_products(products, self.combine, (-1,)).float().numpy()
+        return gathered.mul_(as_tensor(self.users[users])[:, None]).sum(dim=-1).numpy()
+
+    def _combine_listed(self, users: IntArray, chosen: Tensor) -> FloatArray:
+        """The same of users with several vectors, by matrix products in float64.
+
+        How these round depends on where a vector stands; float32 shows it once in some 10^8 scores.
+        """
+        scores, table = np.empty(chosen.shape, dtype=np.float32), as_tensor(self.items)
+        of_user = 8 * (self.n_queries + chosen.shape[1]) * (self.items.shape[1] + self.n_queries)
+        at_once = max(1, _LISTED_BYTES // of_user)
+        for start in range(0, len(users), at_once):
+            part = slice(start, start + at_once)
+            queries = as_tensor(self.users[users[part]]).double()  # (n, K, D)
+            listed = table[chosen[part]].double()  # (n, w, D)
+            products = listed @ queries.mT
+            scores[part] = combine_products(products, self.combine, (-1,)).numpy()
+        return scores
 
 
 def combine_products(products: Tensor, combine: Combine, dims: tuple[int, ...]) -> Tensor:
@@ -134,8 +146,8 @@ class ItemWeights:
 
     @property
     def listed_bytes(self) -> int:
-        """Working memory of :meth:`score_listed` for each item of a user."""
-        return 8 * int(self.history.lengths.max(initial=0))
+        """Memory of :meth:`score_listed` for each item of a user, beside a fixed amount."""
+        return 4
 
     def check_finite(self, users: IntArray) -> None:
         """Refuse weights whose sums could be NaN or infinite."""
@@ -168,12 +180,11 @@ class ItemWeights:
     def score_listed(self, users: IntArray, items: IntArray) -> FloatArray:
         """Score of each user for their own items; (m,), (m, w) -> (m, w) float32."""
         scores = np.empty(items.shape, dtype=np.float32)
-        for row, user in enumerate(users):
-            own = self.history.take(np.array([user]))
-            terms = self.weights[own.indices[:, None], items[row]]  # (h, w)
-            if own.weights is not None:
-                terms *= own.weights[:, None]
-            terms.sum(axis=0, out=scores[row])
+        at_once = max(1, _CHUNK // max(1, self.n_items))
+        for start in range(0, len(users), at_once):
+            part = slice(start, start + at_once)
+            # Whole rows are read in order; the listed items alone would be read all over the place.
+            scores[part] = np.take_along_axis(self.score_all(users[part]), items[part], axis=1)
         return scores
 
 

@@ -112,13 +112,26 @@ def test_users_with_several_vectors_score_by_what_becomes_of_them(rng, combine, 
     vectors = Vectors(rng.normal(size=(30, 3, 4)), rng.normal(size=(50, 4)), combine)
     products = np.einsum("ukd,id->uki", vectors.users, vectors.items)
     scores = products.max(1) if combine == "max" else special.logsumexp(products, axis=1)
-    np.testing.assert_allclose(mean_item_scores(vectors), scores.mean(axis=0), rtol=1e-5)
+    means, _ = mean_item_scores(vectors, rng)
+    np.testing.assert_allclose(means, scores.mean(axis=0), rtol=1e-5)
     values = rng.normal(size=(50, 1))
     (row,) = table_of(vectors, features_of(values), rng, n_pairs=4000).rows
     expected = stats.pearsonr(values[:, 0], scores.mean(axis=0)).statistic
     assert row[3] == pytest.approx(expected, rel=1e-4)
     drawn = np.broadcast_to(values[:, 0], scores.shape).ravel()
     assert row[6] == pytest.approx(stats.pearsonr(drawn, scores.ravel()).statistic, abs=0.06)
+
+
+def test_of_many_users_with_several_vectors_some_are_drawn_which_the_note_says(rng, monkeypatch):
+    vectors = Vectors(rng.normal(size=(30, 3, 4)), rng.normal(size=(50, 4)))
+    features = features_of(rng.normal(size=(50, 1)))
+    assert "mean score over all users" in table_of(vectors, features, rng).note
+    monkeypatch.setattr(module, "_USERS", 20)
+    assert "mean score over 20 users drawn at random" in table_of(vectors, features, rng).note
+    means, _ = mean_item_scores(vectors, np.random.default_rng(3))
+    users = np.random.default_rng(3).choice(30, 20, replace=False)
+    scores = np.einsum("ukd,id->uki", vectors.users[users], vectors.items).max(1)
+    np.testing.assert_allclose(means, scores.mean(axis=0), rtol=1e-5)
 
 
 def test_a_category_of_too_few_items_or_of_nearly_all_is_not_tested(rng):
