@@ -36,6 +36,7 @@ FORKS.set_forkserver_preload(
         "experiments.compare",
         "experiments.sweep.parent",
         "experiments.sweep.worker",
+        "tests.warm",
     ]
 )
 SET_CHILD_SUBREAPER = 36  # of prctl, in <linux/prctl.h>

@@ -119,8 +119,13 @@ def context(world):
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def page_of_all(context):
+    return context.new_page()
+
+
 @pytest.fixture
-def visit(context, world):
+def visit(context, world, page_of_all):
     """Opens an address of the UI; at the end nothing must have failed or come from elsewhere."""
     pages, outside, failures = [], [], []
 
@@ -129,10 +134,10 @@ def visit(context, world):
             outside.append(request.url)
 
     def go(address):
-        page = context.new_page()
-        pages.append(page)
+        page = page_of_all
         page.on("request", note)
         page.on("pageerror", lambda error: failures.append(str(error)))
+        page.goto("/#/nowhere")
         page.goto(f"/{address}")
         return page
 
