@@ -131,7 +131,7 @@ class Written:
         unknown = np.flatnonzero(~recommender.is_known(users)).tolist()
         if unknown and self.first_unknown is None:
             self.first_unknown = users[unknown[0]]
-            asked = pa.array([users[place] for place in unknown], pa.string())
+            asked = pa.array([users[index] for index in unknown], pa.string())
             self.hint = near_match(asked, recommender.users.ids)
         self.n_users += len(users)
         self.n_unknown += len(unknown)

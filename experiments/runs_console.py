@@ -69,8 +69,8 @@ def _cells(row: RunRow, metrics: Sequence[str], is_narrow: bool) -> dict[str, st
         facts |= {"start, UTC": f"{day} {hour}", "data": data, "model": model, "dims": dims}
     gap = "\n" if is_narrow else " "
     values = {
-        _head(metric): _measured(row.measured(metric), gap if place == 0 else None)
-        for place, metric in enumerate(metrics)
+        _head(metric): _measured(row.measured(metric), gap if index == 0 else None)
+        for index, metric in enumerate(metrics)
     }
     return facts | values
 

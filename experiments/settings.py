@@ -172,7 +172,7 @@ def apart(old: Any, new: Any) -> tuple[str, str]:
     texts = repr(old), repr(new)
     is_long = max(map(len, texts)) > SHOWN_LETTERS
     pairs = enumerate(zip_longest(*texts))
-    begin = next((place for place, (one, other) in pairs if one != other), 0)
+    begin = next((index for index, (one, other) in pairs if one != other), 0)
     start = max(0, begin - 20) if is_long else 0
     was, got = (f"{'...' * bool(start)}{text[start:]:.{SHOWN_LETTERS}}" for text in texts)
     return was, got

@@ -183,14 +183,14 @@ def finalists_figure(finalists: Finalists) -> Figure | None:
     if not rows:
         return None
     points = [
-        Point(place, value, f"trial {row.trial}, seed {seed}: {value:.4g}", COMPLETE)
-        for place, row in enumerate(rows)
+        Point(index, value, f"trial {row.trial}, seed {seed}: {value:.4g}", COMPLETE)
+        for index, row in enumerate(rows)
         for seed, value in zip(finalists.seeds, row.values, strict=False)
         if value is not None
     ]
     points += [
-        Point(place, row.search_value, f"trial {row.trial} in the search", PRUNED)
-        for place, row in enumerate(rows)
+        Point(index, row.search_value, f"trial {row.trial} in the search", PRUNED)
+        for index, row in enumerate(rows)
         if row.search_value is not None
     ]
     metric = metric_label(finalists.metric)

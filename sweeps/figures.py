@@ -146,11 +146,11 @@ def slices(record: SweepRecord, objective: int) -> go.Figure | None:
         vertical_spacing=0.3 / rows,
         subplot_titles=names,
     )
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         shown = [trial for trial in trials if name in trial.params]
         values = [trial.params[name] for trial in shown]
         axis = setting_axis(record, name, values)
-        panel = {"row": place // PANELS_A_ROW + 1, "col": place % PANELS_A_ROW + 1}
+        panel = {"row": index // PANELS_A_ROW + 1, "col": index % PANELS_A_ROW + 1}
         figure.add_scatter(
             x=[setting_text(value) for value in values] if axis.names else values,
             y=[trial.last_value(objective) for trial in shown],

@@ -16,8 +16,8 @@ def importance_tables(record: SweepRecord) -> list[Table]:
     found = record.importances or importances_of(record)
     last = len(found) - 1
     return [
-        _importance_table(each, () if place else record.earlier, with_caveat=place == last)
-        for place, each in enumerate(found)
+        _importance_table(each, () if index else record.earlier, with_caveat=index == last)
+        for index, each in enumerate(found)
     ]
 
 

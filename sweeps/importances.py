@@ -46,7 +46,7 @@ CORRELATION_CAVEAT = (
 
 def importances_of(record: SweepRecord) -> tuple[Importances, ...]:
     """The importances for each objective; where there are none, the reason."""
-    return tuple(_importances(record, place) for place in range(len(record.objectives)))
+    return tuple(_importances(record, index) for index in range(len(record.objectives)))
 
 
 def _importances(record: SweepRecord, objective: int) -> Importances:

@@ -28,7 +28,7 @@ from optuna.trial import TrialState
 from recsys.errors import TrackingError
 
 Entry = dict[str, Any]
-SURPLUS = "surplus"
+EXCESS = "excess"
 """Note of a trial that counts for nothing."""
 _FORCED = (Op.CREATE_STUDY, Op.SET_STUDY_USER_ATTR, Op.SET_TRIAL_STATE_VALUES)
 _NOTHING = {"op_code": Op.SET_STUDY_USER_ATTR, "worker_id": "", "study_id": -1, "user_attr": {}}
@@ -197,7 +197,7 @@ def _remains(line: bytes) -> Entry | None:
         return None
     made = re.search(rb'"op_code":4\b.*?"study_id":(\d+)|"study_id":(\d+),"datetime_start"', line)
     if made is not None:
-        own = {"study_id": int(made[1] or made[2]), "user_attrs": {SURPLUS: True}}
+        own = {"study_id": int(made[1] or made[2]), "user_attrs": {EXCESS: True}}
         return failed | own | {"op_code": Op.CREATE_TRIAL, "datetime_start": _now()}
     told = re.search(rb'"trial_id":(\d+),', line)
     if told is None:

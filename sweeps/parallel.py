@@ -66,12 +66,12 @@ def parallel_figure(record: SweepRecord, objective: int = 0) -> go.Figure | None
         shown = [trial for trial in members if trial in trials]
         if shown:
             figure.add_scatter(**_lines(shown, axes), name=group, line=_LOOKS[group], mode="lines")
-    for place, axis in enumerate(axes):
-        figure.add_vline(place, line={"color": "#888", "width": 1}, layer="below")
+    for index, axis in enumerate(axes):
+        figure.add_vline(index, line={"color": "#888", "width": 1}, layer="below")
         for height, text in axis.ticks:
-            place_of = {"x": place, "y": height, "xanchor": "left", "xshift": 3}
+            where = {"x": index, "y": height, "xanchor": "left", "xshift": 3}
             look = {"font": {"size": 10, "color": "#22262b"}, "bgcolor": "rgba(255,255,255,0.75)"}
-            figure.add_annotation(**place_of, **look, text=text, showarrow=False)
+            figure.add_annotation(**where, **look, text=text, showarrow=False)
     ticks = {"tickvals": list(range(len(axes))), "ticktext": [axis.name for axis in axes]}
     figure.update_layout(
         xaxis=ticks | {"range": [-0.1, len(axes) - 0.55], "showgrid": False, "zeroline": False},
@@ -141,7 +141,7 @@ def _setting_axis(record: SweepRecord, name: str, trials: Sequence[TrialRecord])
     values = {trial.number: trial.params[name] for trial in trials if name in trial.params}
     axis = setting_axis(record, name, list(values.values()))
     if axis.names:
-        places = {text: (place + 0.5) / len(axis.names) for place, text in enumerate(axis.names)}
+        places = {text: (index + 0.5) / len(axis.names) for index, text in enumerate(axis.names)}
         heights = {number: places[setting_text(value)] for number, value in values.items()}
         ticks = [(height, text) for text, height in places.items()]
     else:

@@ -137,26 +137,26 @@ def _each(
     """A plot an objective, whose metric the title names."""
     return [
         _plot(
-            _numbered(record, name, place),
+            _numbered(record, name, index),
             title.format(metric_label(objective.metric)),
             caption,
-            draw(record, place),
+            draw(record, index),
             reason,
         )
-        for place, objective in enumerate(record.objectives)
+        for index, objective in enumerate(record.objectives)
     ]
 
 
 def _importances(record: SweepRecord) -> list[Plot]:
     return [
         _plot(
-            _numbered(record, "importances", place),
+            _numbered(record, "importances", index),
             f"What {metric_label(found.metric)} depended on",
             found.caveat,
             figures.importances(found),
             found.reason or "",
         )
-        for place, found in enumerate(record.importances or importances_of(record))
+        for index, found in enumerate(record.importances or importances_of(record))
     ]
 
 

@@ -106,7 +106,7 @@ def _search(record: SweepRecord, tables: Tables) -> list[Block]:
 
 def _mattered(record: SweepRecord, tables: Tables) -> list[Block]:
     blocks: list[Block] = []
-    for place, found in enumerate(record.importances):
+    for index, found in enumerate(record.importances):
         if found.reason is not None:
             name = metric_label(found.metric)
             blocks.append(Text(f"No importances for {name}: {found.reason}."))
@@ -119,7 +119,7 @@ def _mattered(record: SweepRecord, tables: Tables) -> list[Block]:
             )
             blocks.append(Text(f"Rank correlations stand in for importances here: {why}."))
         names = [*found.values, *dict.fromkeys(each.setting for each in found.correlations)]
-        names = names if place == 0 else []
+        names = names if index == 0 else []
         blocks += figures_of(charts.importance_figure(found), *charts.slice_figures(record, names))
     return blocks + views_of(tables, *(n for n in tables if n.startswith("importances_")))
 

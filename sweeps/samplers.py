@@ -34,26 +34,29 @@ class SeededSampler(BaseSampler):
     """A sampler that is seeded anew for every trial.
 
     A seeded sampler that is made again, as in another worker or a resumed study, would repeat its
-    first draws. Here the draws of a trial depend on its place in the study alone, whichever process
+    first draws. Here the draws of a trial depend on its index in the study alone, whichever process
     makes it, so that no draw comes twice and a resumed study goes on as if never stopped.
 
     Args:
         build: gives the sampler to use for a seed.
         seed: of the study.
-        place_of: a trial's place among the configurations of the study.
+        config_index: gives the index of a trial's configuration in the study.
     """
 
     def __init__(
-        self, build: Callable[[int], BaseSampler], seed: int, place_of: Callable[[FrozenTrial], int]
+        self,
+        build: Callable[[int], BaseSampler],
+        seed: int,
+        config_index: Callable[[FrozenTrial], int],
     ) -> None:
         self._build = build
         self._seed = seed
-        self._place_of = place_of
+        self._config_index = config_index
         self._sampler = build(seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Seed for the trial."""
-        sequence = np.random.SeedSequence([self._seed, self._place_of(trial)])
+        sequence = np.random.SeedSequence([self._seed, self._config_index(trial)])
         self._sampler = self._build(int(sequence.generate_state(1)[0]))
         self._sampler.before_trial(study, trial)
 
@@ -88,39 +91,41 @@ class SeededSampler(BaseSampler):
         self._sampler.after_trial(study, trial, state, values)
 
 
-def build_sampler(settings: SweepSettings, place_of: Callable[[FrozenTrial], int]) -> BaseSampler:
+def build_sampler(
+    settings: SweepSettings, config_index: Callable[[FrozenTrial], int]
+) -> BaseSampler:
     """The sampler of a study.
 
     ``grid`` draws nothing: the cells of the grid are queued when the study is made.
 
     Args:
         settings: say which.
-        place_of: a trial's place among the configurations of the study.
+        config_index: gives the index of a trial's configuration in the study.
     """
     seed, startup = settings.draw_seed, settings.startup_trials
     if settings.sampler.startswith(HUB):
-        return SeededSampler(hub_sampler(settings.sampler.removeprefix(HUB)), seed, place_of)
+        return SeededSampler(hub_sampler(settings.sampler.removeprefix(HUB)), seed, config_index)
     name = cast("SamplerName", settings.sampler)
     match name:
         case "tpe":
             return SeededSampler(
-                lambda each: TPESampler(seed=each, n_startup_trials=startup), seed, place_of
+                lambda each: TPESampler(seed=each, n_startup_trials=startup), seed, config_index
             )
         case "gp":
             return SeededSampler(
-                lambda each: GPSampler(seed=each, n_startup_trials=startup), seed, place_of
+                lambda each: GPSampler(seed=each, n_startup_trials=startup), seed, config_index
             )
         case "cmaes":
             if importlib.util.find_spec("cmaes") is None:
                 raise ConfigError("the sampler 'cmaes' needs the extra 'samplers' (package cmaes)")
-            return SeededSampler(lambda each: _build_cmaes(each, startup), seed, place_of)
+            return SeededSampler(lambda each: _build_cmaes(each, startup), seed, config_index)
         case "nsgaii":
             size = max(2, startup)  # two parents
             return SeededSampler(
-                lambda each: NSGAIISampler(seed=each, population_size=size), seed, place_of
+                lambda each: NSGAIISampler(seed=each, population_size=size), seed, config_index
             )
         case "random" | "grid":
-            return SeededSampler(lambda each: RandomSampler(seed=each), seed, place_of)
+            return SeededSampler(lambda each: RandomSampler(seed=each), seed, config_index)
         case "qmc":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)

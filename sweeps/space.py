@@ -237,7 +237,7 @@ class Space:
                 f"got {size:,}"
             )
         cells = list(self._combinations(options))
-        return [cells[place] for place in rng.permutation(len(cells))]
+        return [cells[index] for index in rng.permutation(len(cells))]
 
     def check(self, check: Check) -> None:
         """Try every corner on the settings.

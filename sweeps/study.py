@@ -25,7 +25,7 @@ from recsys.addresses import without_password
 from recsys.errors import ConfigError
 from sweeps.ending import UNLIMITED, Forecast, Limits, busy_seconds
 from sweeps.findings import EndReason, SearchEnd
-from sweeps.journal import SURPLUS
+from sweeps.journal import EXCESS
 from sweeps.record import DEFAULT, TrialRecord
 from sweeps.samplers import build_sampler
 from sweeps.settings import SweepSettings
@@ -37,12 +37,12 @@ from sweeps.trials import (
     RETRY_OF,
     STATES,
     Notes,
-    holders,
+    config_index,
+    counted,
+    is_excess,
     is_extra,
     is_lost,
-    is_surplus,
     n_retries,
-    place_of,
     trial_record,
 )
 
@@ -114,13 +114,13 @@ class SweepStudy:
         self.study.enqueue_trial(labels, user_attrs=notes)
 
     def next_trial(self) -> optuna.Trial | None:
-        """The next trial to run; None where all places are taken."""
+        """The next trial to run; None where the limit is reached."""
         with self.stopwatch, self.storage.exclusive():
             if self.n_free() <= 0 or self._is_hopeless() or self._ends_in_noise():
                 return None
             trial = self._ask()
-            if is_surplus(self.trials(), trial.number, self.limit):
-                trial.set_user_attr(SURPLUS, True)
+            if is_excess(self.trials(), trial.number, self.limit):
+                trial.set_user_attr(EXCESS, True)
                 self.study.tell(trial, state=TrialState.FAIL)
                 return None
         return trial
@@ -132,25 +132,25 @@ class SweepStudy:
             return self.space.suggest(trial, only=trial.user_attrs.get(DEFAULT))
 
     def n_free(self) -> int:
-        """Places that no trial holds yet, queued ones left out; none where the search ended."""
-        return 0 if self.end_so_far() else self.limit - len(holders(self.trials()))
+        """Trials that may still begin, queued ones among them; none where the search ended."""
+        return 0 if self.end_so_far() else self.limit - len(counted(self.trials()))
 
     def n_configurations(self) -> int:
         """How many were queued or drawn; one that is run again counts once."""
         return sum(not is_extra(trial) for trial in self.trials())
 
     def is_done(self) -> bool:
-        """Whether every place is held by a trial that ended, or the search ended before."""
-        held, end = holders(self.trials()), self.end_so_far()
-        ended = sum(trial.state.is_finished() for trial in held)
+        """Whether as many trials as the limit have ended, or the search ended before."""
+        trials, end = counted(self.trials()), self.end_so_far()
+        ended = sum(trial.state.is_finished() for trial in trials)
         if end is not None:  # what runs is awaited only where nothing presses
-            return end.why != "noise" or ended == len(held)
-        return ended >= self.limit or (ended == len(held) and self._is_hopeless())
+            return end.why != "noise" or ended == len(trials)
+        return ended >= self.limit or (ended == len(trials) and self._is_hopeless())
 
-    # Ending before all places are taken -----------------------------------------------------------
+    # Ending below the limit -----------------------------------------------------------------------
 
     def end_so_far(self) -> SearchEnd | None:
-        """Why no trial is to begin any more although places are left; None where they may."""
+        """Why no trial is to begin any more below the limit; None where they may."""
         kept = self.kept().get(ENDED)
         if kept is not None:
             return SearchEnd(**kept)
@@ -194,7 +194,7 @@ class SweepStudy:
     def n_left(self) -> int:
         """Trials that are still to begin, estimated where time bounds them."""
         trials = self.trials()
-        n_ended = sum(trial.state.is_finished() for trial in holders(trials))
+        n_ended = sum(trial.state.is_finished() for trial in counted(trials))
         left = self.limits.left(n_ended, self.limit, self.spent_seconds())
         return max(0, left - sum(trial.state == TrialState.RUNNING for trial in trials))
 
@@ -217,11 +217,11 @@ class SweepStudy:
         return True
 
     def _end(self, why: EndReason) -> SearchEnd:
-        held = holders(self.trials())
+        trials = counted(self.trials())
         seconds = self.limits.seconds
         return SearchEnd(
             why=why,
-            n_trials=sum(trial.state.is_finished() and not is_lost(trial) for trial in held),
+            n_trials=sum(trial.state.is_finished() and not is_lost(trial) for trial in trials),
             limit=self.limit if self.limit < UNLIMITED else None,
             hours=None if seconds is None else seconds / 3600,
         )
@@ -234,9 +234,9 @@ class SweepStudy:
 
     def _is_hopeless(self) -> bool:
         """Whether so many trials failed and none did not that the others would fail too."""
-        held = [trial for trial in holders(self.trials()) if trial.state.is_finished()]
-        return len(held) >= MOST_EARLY_FAILURES and all(
-            trial.state == TrialState.FAIL for trial in held
+        ended = [trial for trial in counted(self.trials()) if trial.state.is_finished()]
+        return len(ended) >= MOST_EARLY_FAILURES and all(
+            trial.state == TrialState.FAIL for trial in ended
         )
 
     def beat(self, trial: optuna.Trial) -> None:
@@ -327,7 +327,7 @@ class SweepStudy:
         return tuple(
             self._record(trial, share_of_users)
             for trial in self.trials()
-            if trial.state in STATES and SURPLUS not in trial.user_attrs
+            if trial.state in STATES and EXCESS not in trial.user_attrs
         )
 
     def _record(self, trial: FrozenTrial, share_of_users: float) -> TrialRecord:
@@ -375,7 +375,7 @@ def open_study(
             f"but it was made by another program to {found}; give another --name"
         )
     study.sampler = build_sampler(
-        settings, lambda trial: place_of(trial, study.get_trials(deepcopy=False))
+        settings, lambda trial: config_index(trial, study.get_trials(deepcopy=False))
     )
     return SweepStudy(study, storage, space, limit, settings.limits, defaults or {})
 

@@ -41,9 +41,9 @@ def key_table(record: SweepRecord) -> Table:
     else:
         best = default if winner.is_default else record.trial(winner.trial)
     rows: list[tuple[Cell, ...]] = []
-    for place, objective in enumerate(record.objectives):
-        values = [_value(trial, place) for trial in (best, default)]
-        if finalists is not None and winner is not None and place == 0:
+    for index, objective in enumerate(record.objectives):
+        values = [_value(trial, index) for trial in (best, default)]
+        if finalists is not None and winner is not None and index == 0:
             again = finalists.default_row
             values = [winner.mean, values[1] if again is None else again.mean]
         known = [found.get(objective.metric) for found in record.baselines.values()]
@@ -54,8 +54,8 @@ def key_table(record: SweepRecord) -> Table:
     return Table("key_figures", "Key figures", "", columns, tuple(rows))
 
 
-def _value(trial: TrialRecord | None, place: int) -> float | None:
-    return None if trial is None or trial.values is None else trial.values[place]
+def _value(trial: TrialRecord | None, index: int) -> float | None:
+    return None if trial is None or trial.values is None else trial.values[index]
 
 
 def notices(record: SweepRecord) -> tuple[Callout, ...]:

@@ -206,20 +206,20 @@ def optimism_table(found: Optimism) -> Table:
 def test_table(record: SweepRecord) -> Table:
     """Every opening of the test split."""
     rows = []
-    for place, look in enumerate(record.test_looks, start=1):
+    for index, look in enumerate(record.test_looks, start=1):
         winner = "the winner" if look.trial is None else f"trial {look.trial}, the winner"
         winner += f" ({'mean of seeds' if look.run_name is None else RUN_IN_FULL})"
         given = [(winner, look.metrics), *look.baselines.items()]
         for name, metrics in given:
-            row: dict[str, Cell] = {"look": place, "recommender": name}
+            row: dict[str, Cell] = {"look": index, "recommender": name}
             named: dict[str, Cell] = {
                 metric_label(name): metrics.get(name) for name in _shown(record, metrics, "test")
             }
             rows.append(row | named)
     said = [
-        f"Look {place}, {moment(look.opened)}: {look.purpose}"
+        f"Look {index}, {moment(look.opened)}: {look.purpose}"
         + (f" ({look.run_name})." if look.run_name else ".")
-        for place, look in enumerate(record.test_looks, start=1)
+        for index, look in enumerate(record.test_looks, start=1)
     ]
     note = " ".join([*said, OTHERS_NOTE])
     title = "Openings of the test split"

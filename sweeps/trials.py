@@ -1,4 +1,4 @@
-"""What a study keeps of its trials, and which of them hold a place.
+"""What a study keeps of its trials, and which of them count towards its limit.
 
 Of each trial there are two notes: one from when it began (which process runs it) and one from when
 it ended. One that ended without the second lost its process, or was interrupted.
@@ -14,7 +14,7 @@ from typing import Literal
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.findings import Numbers
-from sweeps.journal import SURPLUS
+from sweeps.journal import EXCESS
 from sweeps.record import DEFAULT, LOST, Constraint, TrialRecord
 from sweeps.space import Params
 
@@ -26,7 +26,7 @@ STATES: dict[TrialState, Literal["complete", "pruned", "failed", "running"]] = {
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
 }
-_HOLDS_A_PLACE = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+_COUNTED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 @dataclass
@@ -42,17 +42,17 @@ class Notes:
     error: str | None = None
 
 
-def holders(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that hold a place: all but those queued, repeated by another, or in surplus."""
+def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that count: not those queued, repeated by another, or beyond the limit."""
     repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     return [
         trial
         for trial in trials
-        if trial.state in _HOLDS_A_PLACE
+        if trial.state in _COUNTED_STATES
         or (
             trial.state == TrialState.FAIL
             and trial.number not in repeated
-            and SURPLUS not in trial.user_attrs
+            and EXCESS not in trial.user_attrs
         )
     ]
 
@@ -60,12 +60,12 @@ def holders(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def is_lost(trial: FrozenTrial) -> bool:
     """Whether its process was lost, or it was interrupted."""
     marks = trial.user_attrs
-    return trial.state == TrialState.FAIL and END not in marks and SURPLUS not in marks
+    return trial.state == TrialState.FAIL and END not in marks and EXCESS not in marks
 
 
-def is_surplus(trials: Sequence[FrozenTrial], number: int, limit: int) -> bool:
-    """Whether two processes asked for one place at once, or queued one retry twice."""
-    if len([trial for trial in holders(trials) if trial.number < number]) >= limit:
+def is_excess(trials: Sequence[FrozenTrial], number: int, limit: int) -> bool:
+    """Whether it is beyond the limit: two processes began one each, or queued a retry twice."""
+    if len([trial for trial in counted(trials) if trial.number < number]) >= limit:
         return True
     original = trials[number].user_attrs.get(RETRY_OF)
     return original is not None and any(
@@ -81,8 +81,8 @@ def n_retries(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
     return count
 
 
-def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """The place of a trial among the study's configurations: a retry has that of the original.
+def config_index(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """The index of a trial's configuration in the study: a retry has that of the original.
 
     Trials beyond ``trial`` do not count, so that it is the same whenever it is asked for.
     """
@@ -94,7 +94,7 @@ def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
 
 def is_extra(trial: FrozenTrial) -> bool:
     """Whether it is no configuration of its own."""
-    return RETRY_OF in trial.user_attrs or SURPLUS in trial.user_attrs
+    return RETRY_OF in trial.user_attrs or EXCESS in trial.user_attrs
 
 
 def trial_record(

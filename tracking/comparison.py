@@ -132,7 +132,7 @@ def _experiment_id(
 
 def _params(comparison: RunComparison) -> dict[str, str]:
     method = comparison.method
-    others = {f"compared_{place}": run.name for place, run in enumerate(comparison.others, start=1)}
+    others = {f"compared_{index}": run.name for index, run in enumerate(comparison.others, start=1)}
     return {
         "reference": comparison.reference.name,
         **others,

@@ -118,7 +118,7 @@ class RunPair:
         """
         found = []
         for number in range(2 ** len(self.factors)):
-            level = {name: number >> place & 1 for place, name in enumerate(self.factors)}
+            level = {name: number >> index & 1 for index, name in enumerate(self.factors)}
             n_settings = len(self.settings) * level.get("settings", 1)
             found.append(Cell(n_settings, level.get("data", 1), level.get("code", 1)))
         return tuple(found)

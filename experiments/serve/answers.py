@@ -52,7 +52,7 @@ def similar_items(
 ) -> Asking[schemas.SimilarItemsAnswer]:
     """The items near each item; see ``Recommender.similar_items``."""
     _check_size(question.k, len(question.item_ids), max_k)
-    places = {item_id: place for place, item_id in enumerate(dict.fromkeys(question.item_ids))}
+    places = {item_id: index for index, item_id in enumerate(dict.fromkeys(question.item_ids))}
     rows = yield from questions.similar_items(
         served.recommender, list(places), question.k, categories=question.categories
     )

@@ -1,4 +1,4 @@
-"""A stage of a sweep: workers are kept alive until every place is held by a trial that ended."""
+"""A stage of a sweep: workers are kept alive until as many trials as the limit have ended."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNCLAIMED_SECONDS = 30.0
 def run_stage(
     session: Session, stage: Stage, title: str, asked: threading.Event | None = None
 ) -> None:
-    """Let workers run the trials of a stage until every place is held by one that ended.
+    """Let workers run the trials of a stage until as many as its limit have ended.
 
     Args:
         session: of the sweep.

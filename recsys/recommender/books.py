@@ -143,13 +143,13 @@ class Lookup:
         alone = np.flatnonzero(ends - starts == 1)
         candidates = self._order[starts[alone]]
         names = self._ids.take(pa.array(candidates))
-        same = pc.equal(names, pa.array([asked[place] for place in alone], pa.string()))
+        same = pc.equal(names, pa.array([asked[index] for index in alone], pa.string()))
         right = same.to_numpy(zero_copy_only=False)
         found[alone[right]] = candidates[right]
-        for place in np.flatnonzero(ends - starts > 1):
-            for candidate in self._order[starts[place] : ends[place]]:
-                if self._ids[int(candidate)].as_py() == asked[place]:
-                    found[place] = candidate
+        for index in np.flatnonzero(ends - starts > 1):
+            for candidate in self._order[starts[index] : ends[index]]:
+                if self._ids[int(candidate)].as_py() == asked[index]:
+                    found[index] = candidate
         return found
 
 

@@ -129,7 +129,7 @@ class Bisection:
     @property
     def means(self) -> tuple[float, float]:
         """Of the old run and the new one."""
-        first, last = (float(self.cells[place].mean_values.mean()) for place in (0, -1))
+        first, last = (float(self.cells[index].mean_values.mean()) for index in (0, -1))
         return first, last
 
     @property
@@ -322,9 +322,9 @@ def _cells(found: Bisection) -> Table:
 def _steps(found: Bisection) -> Table:
     settings = [each.name for each in found.differing if each.factor == "settings"]
     records = [
-        {"step": place, "settings": ", ".join(settings[step.low : step.high])}
+        {"step": index, "settings": ", ".join(settings[step.low : step.high])}
         | {"points": _signed(step.share.value), "interval": _bracketed(step.share)}
-        for place, step in enumerate(found.steps)
+        for index, step in enumerate(found.steps)
     ]
     note = (
         "Data and code as in the new run. In each step the half of the settings that changes the "

@@ -193,8 +193,8 @@ def share_chart(title: str, shares: Sequence[tuple[str, float]]) -> str:
     height, room = min(44.0, (HEIGHT - 8) / max(len(shares), 1)), WIDTH - 2 * RIGHT - 34
     largest = max(max((share for _, share in shares), default=0.0), 1e-9)
     parts = []
-    for place, (name, share) in enumerate(shares):
-        y, wide = 6 + height * place, max(1.0, room * share / largest)
+    for index, (name, share) in enumerate(shares):
+        y, wide = 6 + height * index, max(1.0, room * share / largest)
         parts.append(text_at(RIGHT, y + 10, name, "start"))
         parts.append(
             f'<rect class="f0" x="{RIGHT}" y="{y + 14:.1f}" width="{wide:.1f}" height="9" rx="2"/>'
@@ -222,8 +222,8 @@ def difference_chart(title: str, deviations: Sequence[Deviation], *, x_label: st
         )
         parts.append(text_at(x, floor + 14, tick_text(tick), "middle"))
     most = int((plane.left - 10) / _CHARACTER)
-    for place, group in enumerate(groups):
-        middle = top + row * (place + 0.5)
+    for index, group in enumerate(groups):
+        middle = top + row * (index + 0.5)
         parts.append(text_at(plane.left - 8, middle + 3.5, shortened(group, most), "end"))
         for each in (each for each in deviations if each.group == group):
             colour = names.index(each.series)

@@ -197,10 +197,10 @@ def _settings(comparison: RunComparison) -> Table:
 def _drift(comparison: RunComparison) -> Iterator[Table]:
     """How the data of each run of other data differ from the reference's: before is the run's."""
     several = len(comparison.others) > 1
-    for place, run in enumerate(comparison.others, start=1):
+    for index, run in enumerate(comparison.others, start=1):
         for table in () if run.paired is None else run.paired.tables:
             title = f"{table.title}: from {run.name} to {comparison.reference.name}"
-            name = f"{table.name}_{place}" if several else table.name
+            name = f"{table.name}_{index}" if several else table.name
             yield dataclasses.replace(table, name=name, title=title)
 
 

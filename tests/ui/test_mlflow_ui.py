@@ -245,7 +245,7 @@ def test_report_html_shows_text_and_charts_with_nothing_from_outside(world, visi
     page = visit(run_page(world, world.run_ids[WIDE], "/artifacts/report.html"))
     report = page.frame_locator("iframe")
     expect(report.get_by_role("heading", name=WIDE)).to_be_visible()
-    n_users = re.compile(rf"{record.evaluation.n_users:,} (users|readers)")
+    n_users = re.compile(rf"{record.evaluation.n_users:,} users")
     expect(report.get_by_text(n_users).first).to_be_visible()
     keep(page, "report-html")
     charts = report.locator("figure svg")
