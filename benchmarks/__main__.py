@@ -17,6 +17,7 @@ from benchmarks.table import Row, markdown
 BARS = (
     "training_plain",
     "training_peers",
+    "training_softmax",
     "evaluation_speed",
     "evaluation_memory",
     "data_path",
