@@ -61,6 +61,12 @@ def trained(board_config, tmp_path_factory):
     return run_dir
 
 
+@pytest.fixture(autouse=True)
+def few_questions(monkeypatch):
+    """Latency is what these tests are not about."""
+    monkeypatch.setattr("experiments.register._CALLS", 20)
+
+
 @pytest.fixture
 def store(copy_store, tmp_path, monkeypatch):
     """An empty store, which commands use unless told otherwise."""
