@@ -18,7 +18,8 @@ def resolve_device(name: str) -> torch.device:
     Of several processes on a machine each has a CUDA device of its own.
 
     Raises:
-        ConfigError: ``cuda`` where PyTorch sees no such device, or too few for all processes.
+        ConfigError: ``cuda`` where PyTorch sees no such device, or too few for all processes;
+            ``LOCAL_RANK`` in the environment is no number.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
@@ -30,6 +31,11 @@ def resolve_device(name: str) -> torch.device:
     number = os.environ.get("LOCAL_RANK")  # of several processes on a machine
     if name != "cuda" or number is None:
         return torch.device(name)
+    if not number.isdecimal():
+        raise ConfigError(
+            "LOCAL_RANK in the environment must be a whole number, as torchrun sets it, got "
+            f"'{number}'"
+        )
     if int(number) >= torch.cuda.device_count():
         raise ConfigError(
             f"each process on a machine must have a CUDA device, but process {number} (from 0) has "

@@ -168,6 +168,9 @@ def test_processes_of_a_machine_have_a_gpu_each(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(ConfigError, match="must have a CUDA device, but process 2"):
         resolve_device("cuda")
+    monkeypatch.setenv("LOCAL_RANK", "two")
+    with pytest.raises(ConfigError, match="must be a whole number, as torchrun sets it, got 'two'"):
+        resolve_device("cuda")
     assert resolve_device("cpu") == torch.device("cpu")
 
 
