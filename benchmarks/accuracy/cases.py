@@ -40,6 +40,8 @@ class Case:
 
 DIM = "--model.user_encoder.id_embedding.params.embedding_dim"
 DUAL = "--model.user_encoder.fusion=dual_augmented"
+SMALL_STEPS = ("--training.learning_rate=0.003", "--training.embedding_learning_rate=0.01")
+"""But for ids: what shares a history out among vectors is learned better so."""
 GOODBOOKS = {
     "data.books_path": "goodbooks/books.csv.gz",
     "data.interactions_path": "goodbooks/users.csv.gz",
@@ -75,10 +77,14 @@ CASES = (
         variants=(
             ("128-d", ()),
             ("256-d", (f"{DIM}=256",)),
-            ("8 vectors of 128", ("--model.user_encoder.queries=8",)),
+            ("8 vectors of 128", ("--model.user_encoder.queries=8", *SMALL_STEPS)),
             (
                 "32 vectors of 128",
-                ("--model.user_encoder.queries=32", "--evaluation.validation_users=5000"),
+                (
+                    "--model.user_encoder.queries=32",
+                    *SMALL_STEPS,
+                    "--evaluation.validation_users=5000",
+                ),
             ),
             ("the shipped default", None),
         ),
@@ -104,9 +110,12 @@ CASES = (
         "cold items",
         "goodbooks-cold",
         GOODBOOKS,
-        variants=(("128-d", ()),),
+        variants=(("128-d", ()), ("8 vectors of 128", ("--model.user_encoder.queries=8",))),
         content=True,
-        bars=(("128-d", "ndcg@10", 0.105, 0.13),),
+        bars=(
+            ("128-d", "ndcg@10", 0.105, 0.13),
+            ("8 vectors of 128", "ndcg@10", 0.105, 0.13),
+        ),
     ),
     Case(
         "gowalla",
