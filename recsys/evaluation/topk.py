@@ -149,7 +149,7 @@ class Catalogue:
         items: IntArray,
         pairs_at_once: int = PAIRS_AT_ONCE,
     ) -> FloatArray:
-        """The score of each (row of ``queries``, item), (m,), to the bit the same anywhere."""
+        """The score of each (row of ``queries``, item), (m,), the same wherever the two stand."""
         if self.items.ndim == 3:  # the side of several vectors scores
             scorer = Vectors(self.items, queries[:, 0], self.combine)
             rows, items = items, rows
