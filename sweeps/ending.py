@@ -58,11 +58,11 @@ class Limits:
     ends_in_noise: bool = False
 
     def left(self, n_ended: int, limit: int, spent: float) -> int:
-        """Trials that remain: places, or fewer where time will not be enough for them."""
-        places = max(0, limit - n_ended)
+        """Trials that remain up to the limit, or fewer where time will not be enough for them."""
+        n_left = max(0, limit - n_ended)
         if self.seconds is None or not n_ended or spent <= 0:
-            return places
-        return min(places, int(n_ended * max(0.0, self.seconds - spent) / spent))
+            return n_left
+        return min(n_left, int(n_ended * max(0.0, self.seconds - spent) / spent))
 
     def forecast(
         self, trials: Sequence[TrialRecord], n_left: int, *, learned: bool = False

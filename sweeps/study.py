@@ -150,7 +150,7 @@ class SweepStudy:
     # Ending below the limit -----------------------------------------------------------------------
 
     def end_so_far(self) -> SearchEnd | None:
-        """Why no trial is to begin any more below the limit; None where they may."""
+        """Why no trial is to begin any more below the limit; None where one may."""
         kept = self.kept().get(ENDED)
         if kept is not None:
             return SearchEnd(**kept)

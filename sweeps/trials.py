@@ -43,7 +43,7 @@ class Notes:
 
 
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that count: not those queued, repeated by another, or beyond the limit."""
+    """The trials that count: not those queued, repeated by another, or in excess."""
     repeated = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     return [
         trial
@@ -64,7 +64,7 @@ def is_lost(trial: FrozenTrial) -> bool:
 
 
 def is_excess(trials: Sequence[FrozenTrial], number: int, limit: int) -> bool:
-    """Whether it is beyond the limit: two processes began one each, or queued a retry twice."""
+    """Whether it is one too many: beyond the limit, or a retry that was queued twice."""
     if len([trial for trial in counted(trials) if trial.number < number]) >= limit:
         return True
     original = trials[number].user_attrs.get(RETRY_OF)

@@ -41,7 +41,7 @@ class Case:
 DIM = "--model.user_encoder.id_embedding.params.embedding_dim"
 DUAL = "--model.user_encoder.fusion=dual_augmented"
 SMALL_STEPS = ("--training.learning_rate=0.003", "--training.embedding_learning_rate=0.01")
-"""But for ids: what shares a history out among vectors is learned better so."""
+"""For all but ids, by which prototypes are learned better."""
 GOODBOOKS = {
     "data.books_path": "goodbooks/books.csv.gz",
     "data.interactions_path": "goodbooks/users.csv.gz",

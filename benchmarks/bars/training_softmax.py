@@ -58,13 +58,13 @@ def measure(sizes: Sizes, device: str) -> list[Row]:
 def start(n_items: int, n_vectors: int, is_plain: bool) -> Callable[[], dict[str, float]]:
     """A run is so many steps that it takes about a second."""
     keep_memory()
-    draws = torch.Generator().manual_seed(0)
-    users = torch.randn(USERS, n_vectors, DIM, generator=draws).requires_grad_()
-    items = (0.1 * torch.randn(n_items, DIM, generator=draws)).requires_grad_()
+    generator = torch.Generator().manual_seed(0)
+    users = torch.randn(USERS, n_vectors, DIM, generator=generator).requires_grad_()
+    items = (0.1 * torch.randn(n_items, DIM, generator=generator)).requires_grad_()
     in_bfloat16 = resolve_precision("auto", torch.device("cpu")) == "bfloat16"
     pairs = Catalogue(
-        *_drawn(POSITIVES, n_items, draws),
-        *_drawn(MASKED, n_items, draws),
+        *_drawn(POSITIVES, n_items, generator),
+        *_drawn(MASKED, n_items, generator),
         Scoring("logsumexp", in_bfloat16),
     )
     nll = plain_nll if is_plain else catalogue_nll
@@ -91,9 +91,9 @@ def plain_nll(users: Tensor, items: Tensor, pairs: Catalogue) -> Tensor:
     return -log_chances[pairs.rows, pairs.targets].mean()
 
 
-def _drawn(n: int, n_items: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-    """So many pairs of each user; items in turn, so that none is positive and masked."""
-    items = torch.randperm(n_items, generator=draws)
+def _drawn(n: int, n_items: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """So many pairs of each user; positives of one half of the items, masked ones of the other."""
+    items = torch.randperm(n_items, generator=generator)
     kind = items[items % 2 == (n == MASKED)]
-    at = torch.randint(len(kind), (USERS * n,), generator=draws)
+    at = torch.randint(len(kind), (USERS * n,), generator=generator)
     return torch.arange(USERS).repeat_interleave(n), kind[at]

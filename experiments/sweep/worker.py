@@ -198,7 +198,7 @@ class Worker:
         self._shown = dict.fromkeys([*self._settings.measures, *COSTS])
 
     def run(self) -> int:
-        """Run trials until no place is left; gives how many."""
+        """Run trials until the limit is reached; gives how many."""
         if self._tracker is not None:
             self._tracker.connect()
         self._study.stopwatch.take()

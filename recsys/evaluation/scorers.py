@@ -21,8 +21,8 @@ Combine = Literal["max", "logsumexp"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _CHUNK = 2**20  # values looked at together
-_LISTED_BYTES = 2**22
-"""Of the products of users with several vectors that are made together, or of one user."""
+_LISTED_BYTES = 2**21
+"""What is made at once to score listed items; of a single user it may be more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,10 +180,10 @@ class ItemWeights:
     def score_listed(self, users: IntArray, items: IntArray) -> FloatArray:
         """Score of each user for their own items; (m,), (m, w) -> (m, w) float32."""
         scores = np.empty(items.shape, dtype=np.float32)
-        at_once = max(1, _CHUNK // max(1, self.n_items))
+        at_once = max(1, _LISTED_BYTES // (4 * max(1, self.n_items)))
         for start in range(0, len(users), at_once):
             part = slice(start, start + at_once)
-            # Whole rows are read in order; the listed items alone would be read all over the place.
+            # Whole rows are read in order; the listed items are scattered in memory.
             scores[part] = np.take_along_axis(self.score_all(users[part]), items[part], axis=1)
         return scores
 

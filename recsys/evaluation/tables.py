@@ -73,10 +73,10 @@ class Table:
 
     def select(self, columns: Iterable[str]) -> Table:
         """The same with these columns alone, in this order."""
-        places = [self.columns.index(name) for name in columns]
-        rows = tuple(tuple(row[index] for index in places) for row in self.rows)
+        indices = [self.columns.index(name) for name in columns]
+        rows = tuple(tuple(row[index] for index in indices) for row in self.rows)
         return dataclasses.replace(
-            self, columns=tuple(self.columns[index] for index in places), rows=rows
+            self, columns=tuple(self.columns[index] for index in indices), rows=rows
         )
 
     def without_gaps(self) -> Table:

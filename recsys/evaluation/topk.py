@@ -7,7 +7,7 @@ give ``|uv - u'v'| = |du v + u' dv| <= |du| |v| + |u'| |dv|``, to which comes wh
 lose. That, with the longest ``v`` and ``dv``, is the ``margin`` of ``u``. Let ``t`` be the k-th
 largest of the kept scores. At least k items score ``t - margin`` or more in truth, and each item
 that does was found to score ``t - 2 margin`` or more. Only those are scored exactly, each by
-itself, so that a score is the same to the bit whatever else is asked at the same time.
+itself, so that a score is the same whatever else is asked at the same time.
 """
 
 from __future__ import annotations

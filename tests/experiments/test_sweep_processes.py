@@ -16,7 +16,7 @@ from benchmarks.serving_bundle import build_recommender
 from sweeps.record import SweepRecord
 from tests.forked import Forked
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 OPTIONS = (
     *("--space", "space.yaml", "--config", "config.yaml"),
     *("--sampler", "random", "--baseline-trials", "0"),
@@ -175,7 +175,6 @@ def tasks_of(name):
     return [each for each in children if f"ray::{name}" in command_of(each)]
 
 
-@pytest.mark.timeout(900)
 def test_lists_over_a_cluster_go_on_after_a_ctrl_c_and_outlive_a_worker(cluster, tmp_path):
     n_users, out = 2000, tmp_path / "recs"
     build_recommender(300, n_users, 8, n_seen=20).save(tmp_path / "model")
@@ -215,7 +214,6 @@ def test_lists_over_a_cluster_go_on_after_a_ctrl_c_and_outlive_a_worker(cluster,
     pd.testing.assert_frame_equal(pd.read_parquet(out), whole)
 
 
-@pytest.mark.timeout(900)
 def test_a_sweep_on_a_cluster_goes_on_after_a_ctrl_c_and_outlives_a_node(
     start, sweep_shop, whole, cluster
 ):

@@ -92,7 +92,7 @@ def test_a_sampler_of_optunahub_is_taken_from_a_folder_and_seeded(package):
         assert trial.suggest_float("x", 0, 1) == 1
         trial.suggest_float("y", 0, 1)
     one, other = (trial.params["y"] for trial in study.trials)
-    assert one == other  # of one place in one study
+    assert one == other  # of one index in one study
 
 
 def test_what_cannot_be_had_of_optunahub_is_one_line(package):

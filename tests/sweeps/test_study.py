@@ -1,4 +1,4 @@
-"""A study as many processes use it: places, retries, seeds. No model is trained here."""
+"""A study as many processes use it: limits, retries, seeds. No model is trained here."""
 
 import dataclasses
 
@@ -90,7 +90,7 @@ def test_a_trial_that_completed_without_all_that_it_drew_counts_as_failed(studie
     assert records[0].values is None
 
 
-def test_a_running_trial_holds_its_place(studies):
+def test_a_running_trial_counts(studies):
     study = studies(limit=1)
     assert study.next_trial() is not None
     assert studies(limit=1).next_trial() is None
@@ -205,7 +205,7 @@ def test_a_configuration_that_kills_its_workers_is_given_up(studies):
     assert len(study.trials()) == MOST_RETRIES + 1
 
 
-def test_a_trial_that_failed_by_itself_holds_its_place(studies):
+def test_a_trial_that_failed_by_itself_counts(studies):
     study = studies(limit=2)
     trial = begun(study)
     study.end(trial, "failed", NOTES)
@@ -335,7 +335,7 @@ def test_the_gaussian_process_draws_within_the_space(studies):
     assert np.unique([params["x"] for params in drawn(study)]).size >= 3
 
 
-# Ending before all places are taken ---------------------------------------------------------------
+# Ending below the limit ---------------------------------------------------------------------------
 
 
 def run_until_none(study, values):
