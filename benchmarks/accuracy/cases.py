@@ -40,8 +40,6 @@ class Case:
 
 DIM = "--model.user_encoder.id_embedding.params.embedding_dim"
 DUAL = "--model.user_encoder.fusion=dual_augmented"
-SMALL_STEPS = ("--training.learning_rate=0.003", "--training.embedding_learning_rate=0.01")
-"""For all but ids, by which prototypes are learned better."""
 GOODBOOKS = {
     "data.books_path": "goodbooks/books.csv.gz",
     "data.interactions_path": "goodbooks/users.csv.gz",
@@ -77,14 +75,10 @@ CASES = (
         variants=(
             ("128-d", ()),
             ("256-d", (f"{DIM}=256",)),
-            ("8 vectors of 128", ("--model.user_encoder.queries=8", *SMALL_STEPS)),
+            ("8 vectors of 128", ("--model.user_encoder.queries=8",)),
             (
                 "32 vectors of 128",
-                (
-                    "--model.user_encoder.queries=32",
-                    *SMALL_STEPS,
-                    "--evaluation.validation_users=5000",
-                ),
+                ("--model.user_encoder.queries=32", "--evaluation.validation_users=5000"),
             ),
             ("the shipped default", None),
         ),

@@ -138,7 +138,7 @@ class PooledHistory(nn.Module):
         queries: K.
     """
 
-    ASSIGNMENT_TEMPERATURE = 0.07
+    ASSIGNMENT_TEMPERATURE = 0.1
 
     def __init__(
         self, pooling: HistoryPooling, dim: int, weights: HistoryWeights, *, queries: int = 1

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from recsys.artifacts import file_digest, replaced_directory
 from recsys.errors import ArtifactError
 
-FORMAT = 6
+FORMAT = 5
 MANIFEST = "manifest.json"
 VALUES = "recommender.json"
 TENSORS = ".safetensors"

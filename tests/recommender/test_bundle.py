@@ -204,7 +204,7 @@ def test_a_manifest_of_another_form_is_refused(saved, manifest):
 def test_another_format_is_refused(saved):
     manifest = json.loads((saved / "manifest.json").read_text())
     (saved / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(ArtifactError, match="must be of format 6, got 99"):
+    with pytest.raises(ArtifactError, match="must be of format 5, got 99"):
         Recommender.load(saved)
 
 
