@@ -94,7 +94,8 @@ class Vectors:
     def _combine_listed(self, users: IntArray, chosen: Tensor) -> FloatArray:
         """The same of users with several vectors, by matrix products in float64.
 
-        How these round depends on where a vector stands; float32 shows it once in some 10^8 scores.
+        How these round may depend on how many items are listed beside; float32 shows it once in
+        some 10^8 scores. Pairs, one item a user, get the same bits alone and together.
         """
         scores, table = np.empty(chosen.shape, dtype=np.float32), as_tensor(self.items)
         of_user = 8 * (self.n_queries + chosen.shape[1]) * (self.items.shape[1] + self.n_queries)

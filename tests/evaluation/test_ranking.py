@@ -194,6 +194,18 @@ def test_listed_items_get_the_scores_of_the_whole_catalogue(make):
     np.testing.assert_array_equal(scorer.score_listed(users, items), np.array(expected))
 
 
+@pytest.mark.parametrize("combine", ["max", "logsumexp"])
+def test_a_pair_gets_the_same_bits_alone_and_among_others(combine):
+    """So that an answer does not depend on the questions that it shared a pass with."""
+    rng = np.random.default_rng(0)
+    users = rng.standard_normal((50, 8, 129), dtype=np.float32)
+    scorer = Vectors(users, rng.standard_normal((60, 129), dtype=np.float32), combine)
+    rows, items = rng.integers(50, size=500), rng.integers(60, size=(500, 1))
+    together = scorer.score_listed(rows, items)
+    alone = [scorer.score_listed(rows[i : i + 1], items[i : i + 1]) for i in range(500)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
 def test_weights_that_are_not_finite_are_refused_by_name():
     scorer = weighted(np.random.default_rng(0), 5, 6)
     scorer.weights[4, 1] = np.inf
