@@ -41,6 +41,7 @@ def settings(tmp_path, tracking_uri):
         "interactions_path": str(sample / "users.csv"),
         "cache_dir": str(tmp_path / "cache"),
     }
+    tree["evaluation"]["baselines"] = []  # popularity is what the first one must beat
     tree["experiment"] = {"runs_dir": str(tmp_path / "runs"), "tracking_uri": tracking_uri}
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(tree))
     (tmp_path / "space.yaml").write_text(
