@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, assert_never
+from typing import Any
 
 import numpy as np
 import optuna
@@ -18,12 +18,9 @@ import pandas as pd
 from optuna.trial import TrialState, create_trial
 
 from recsys.baselines.baseline import Baseline
-from recsys.baselines.build import RECENCY_SCALES
-from recsys.baselines.ease import Ease
-from recsys.baselines.implicit_factors import ImplicitALS, ImplicitBPR
-from recsys.baselines.item_knn import ItemKNN
+from recsys.baselines.build import BETWEEN_ITEMS, RECENCY_SCALES
+from recsys.baselines.content_knn import MOST_NEIGHBOURS
 from recsys.baselines.names import baseline_label
-from recsys.baselines.popularity import Popularity
 from recsys.config import BaselineName
 from recsys.reporting.formatting import chance, interval, number
 from sweeps.finalists import USER, ComparisonRules, paired
@@ -38,7 +35,7 @@ from sweeps.findings import (
 from sweeps.optimism import pooled_std
 from sweeps.space import Params, Space
 
-TUNED: tuple[BaselineName, ...] = ("item_knn", "ease", "ials", "bpr")
+TUNED: tuple[BaselineName, ...] = ("item_knn", "ease", "ials", "bpr", "content_knn")
 RECENCY = "recency"
 STARTUP_TRIALS = 10
 """Drawn at random before TPE learns, as in a sweep."""
@@ -62,6 +59,7 @@ _SPACES: dict[BaselineName, dict[str, Any]] = {
         "l2": {"float": [0.0001, 0.1], "log": True},
         "epochs": {"int": [20, 150], "log": True},
     },
+    "content_knn": {"neighbours": {"int": [1, MOST_NEIGHBOURS], "log": True}},
 }
 """What is tried of each, in the language of a sweep's space; recency beside it."""
 _STARTS: dict[BaselineName, Params] = {
@@ -70,25 +68,8 @@ _STARTS: dict[BaselineName, Params] = {
     "ease": {"l2": 100.0},
     "ials": {"factors": 64, "l2": 30.0, "alpha": 10.0, "iterations": 15},
     "bpr": {"factors": 64, "learning_rate": 0.05, "l2": 0.01, "epochs": 100},
+    "content_knn": {"neighbours": 10},
 }
-
-
-def build_baseline(name: BaselineName, params: Params, seed: int) -> Baseline:
-    """The baseline with the settings of a trial; ``seed`` is of what is drawn while fitting."""
-    given = {key: value for key, value in params.items() if key != RECENCY}
-    match name:
-        case "popularity":
-            return Popularity()
-        case "item_knn":
-            return ItemKNN(**given)
-        case "ease":
-            return Ease(**given)
-        case "ials":
-            return ImplicitALS(**given, seed=seed)
-        case "bpr":
-            return ImplicitBPR(**given, seed=seed)
-        case _:
-            assert_never(name)
 
 
 def suggest(
@@ -109,7 +90,7 @@ def suggest(
         seed: of the draws.
     """
     tree, start = dict(_SPACES[name]), dict(_STARTS[name])
-    if has_order and name in ("item_knn", "ease"):
+    if has_order and name in BETWEEN_ITEMS:
         tree[RECENCY], start[RECENCY] = {"choice": [None, *RECENCY_SCALES]}, None
     if not tried:
         return start

@@ -3,6 +3,7 @@
 import numpy as np
 
 from recsys.data.arrays import Bags
+from recsys.data.features import Features
 from recsys.evaluation.ranking import Ranking
 
 
@@ -24,3 +25,11 @@ def ranking_of(lists, users=None):
     items = np.array(lists, dtype=np.int32)
     users = np.arange(len(items)) if users is None else np.asarray(users)
     return Ranking(users, items, np.zeros(items.shape, dtype=np.float32))
+
+
+def categories_of(rows):
+    """Features of items that have the given categories, and nothing else."""
+    n = 1 + max((category for row in rows for category in row), default=-1)
+    bags = {"categories": bags_of(rows, n)} if n else {}
+    labels = {name: tuple(map(str, range(n))) for name in bags}
+    return Features(np.empty((len(rows), 0), dtype=np.float32), (), bags, labels)

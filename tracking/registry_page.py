@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
+from recsys.config import BaselineName
 from recsys.evaluation.gate import Verdict
 from recsys.evaluation.tables import Table
 from recsys.reporting.document import TableView
@@ -23,7 +24,7 @@ LONGEST_DESCRIPTION = 5000  # the width of the registry's column
 DETAILS_TAG = "bookends.details"
 _HEADING = "### Champions"
 _SHOWN_MOVES = 15
-_GROUPS = ("test", "popularity", "item_knn", "ease", "ials", "bpr")
+_GROUPS = ("test", *get_args(BaselineName))
 _LONGEST_REASON = 500
 _WAYS = {"gate": "through the gate", "force": "by force", "rollback": "rolled back"}
 

@@ -11,11 +11,12 @@ import base64
 import json
 import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from recsys.config import BaselineName
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import monitor_of
 from tracking.names import metric_key, parameter_key
@@ -26,12 +27,11 @@ VIEW_NAME = "Bookends"
 _NOTE_TAG = "mlflow.note.content"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW_ID}"
 _AT_A_GLANCE = "at a glance"
-BASELINES = ("item_knn", "ease", "ials", "bpr")  # beside popularity; the first two by default
 _OPEN_SECTIONS = (_AT_A_GLANCE, "best", "val", "train", "test", "sweep")
 _SECTIONS = (  # in this order; those that are not open are folded
     *(_AT_A_GLANCE, "best", "val", "train", "test", "test_sampled", "sweep", "trial", "run"),
-    *("model", "refit", "popularity", "popularity_val"),
-    *(group for name in BASELINES for group in (name, f"{name}_val")),
+    *("model", "refit"),
+    *(group for name in get_args(BaselineName) for group in (name, f"{name}_val")),
     *("oracle", "test_ci_low", "test_ci_high", "system"),
     *("comparison", "compared", "reference"),
     *("difference", "difference_ci_low", "difference_ci_high", "p_corrected", "effect_size"),
@@ -110,7 +110,7 @@ def _columns(monitored: str) -> list[str]:
     metrics = [metric_key(name, monitored) for name in ("test", "best")]
     others = [metric for metric in (f"recall@{k}", f"coverage@{k}") if metric != monitored]
     metrics += [metric_key("test", metric) for metric in others]
-    metrics += [metric_key(name, monitored) for name in BASELINES[:2]]
+    metrics += [metric_key(name, monitored) for name in ("item_knn", "ease")]
     settings = [parameter_key(name) for name in _SETTINGS]
     return [
         *(_column("metrics", key) for key in metrics),

@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 
 from benchmarks.accuracy.cases import CASES, CONFIGS, Case
 from benchmarks.accuracy.sparse_world import write_sparse_world
@@ -29,9 +28,8 @@ from experiments.settings import check_config, parse_overrides, read_yaml
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
-from recsys.data.histories import Histories
 from recsys.evaluation.evaluation import evaluate
-from recsys.evaluation.ranking import ItemWeights, Scorer
+from recsys.evaluation.ranking import Scorer
 from recsys.evaluation.significance import compare_metrics
 from recsys.pipeline import build_refit_trainer, build_trainer, model_vectors
 from recsys.training.optimizers import parameter_size
@@ -119,7 +117,7 @@ def main() -> None:
 
 def order(case: Case, model: str) -> int:
     """The place of a model in its table: classics first."""
-    names = [*case.baselines, "content neighbours", *(name for name, _ in case.variants)]
+    names = [*case.baselines, *(name for name, _ in case.variants)]
     return names.index(model)
 
 
@@ -194,10 +192,7 @@ def _classics(case: Case, prepared: Prepared, config: Config) -> list[Result]:
     tuned = tuned_baselines(prepared, config, split="test", refit=True)
     for note in tuned.notes:
         print(f"{case.name}: {note}", flush=True)
-    scorers: dict[str, Scorer] = dict(tuned.scorers)
-    if case.content:
-        scorers["content neighbours"] = content_neighbours(prepared)
-    return [_result(case, name, scorer, prepared, config) for name, scorer in scorers.items()]
+    return [_result(case, name, each, prepared, config) for name, each in tuned.scorers.items()]
 
 
 def _result(case: Case, name: str, scorer: Scorer, prepared: Prepared, config: Config) -> Result:
@@ -265,20 +260,6 @@ def _pooled(worlds: Sequence[Result]) -> Result:
         if first.cpu_seconds is None
         else float(np.mean([w.cpu_seconds for w in worlds])),
     )
-
-
-def content_neighbours(prepared: Prepared) -> ItemWeights:
-    """A user's score of an item is the sum of its cosines with the user's items, by metadata.
-
-    The cosine is of all text fields of both items, as prepared (values weighted by rarity): what
-    cold items are held against.
-    """
-    bags = [bag.to_scipy() for bag in prepared.item_features.bags.values()]
-    content = sparse.hstack(bags).tocsr().astype(np.float32)
-    lengths = np.sqrt(np.asarray(content.multiply(content).sum(axis=1))).ravel()
-    content = sparse.diags(1 / np.maximum(lengths, 1e-9)) @ content
-    history = Histories.of(prepared.train, prepared.validation).bags
-    return ItemWeights(history, (content @ content.T).toarray())
 
 
 def _held(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -21,7 +21,6 @@ class Case:
             shipped default.
         metrics: shown; the first decides.
         baselines: held against.
-        content: whether the nearest neighbours by content are held against as well.
         bars: (variant, metric, bar, beyond).
         worlds: shops drawn for the case where it has no files; their users count together.
     """
@@ -33,7 +32,6 @@ class Case:
     variants: tuple[tuple[str, tuple[str, ...] | None], ...] = (("default", ()),)
     metrics: tuple[str, ...] = ("ndcg@10", "recall@10")
     baselines: tuple[str, ...] = ("popularity", "item_knn", "ease")
-    content: bool = False
     bars: tuple[tuple[str, str, float, float], ...] = ()
     worlds: int = 0
 
@@ -105,7 +103,7 @@ CASES = (
         "goodbooks-cold",
         GOODBOOKS,
         variants=(("128-d", ()), ("8 vectors of 128", ("--model.user_encoder.queries=8",))),
-        content=True,
+        baselines=("popularity", "item_knn", "ease", "content_knn"),
         bars=(
             ("128-d", "ndcg@10", 0.105, 0.13),
             ("8 vectors of 128", "ndcg@10", 0.105, 0.13),

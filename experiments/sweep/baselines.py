@@ -14,10 +14,11 @@ import pandas as pd
 from experiments.sweep.session import Session, send_baselines
 from experiments.sweep.trial import evaluate_lists, list_metrics
 from recsys.artifacts import replacement
-from recsys.baselines.build import CHEAP
+from recsys.baselines.baseline import Baseline
+from recsys.baselines.build import build_baseline
 from recsys.baselines.implicit_factors import OF_IMPLICIT
 from recsys.baselines.names import baseline_label
-from recsys.baselines.tuning import chosen_settings, reason_to_leave_out
+from recsys.baselines.tuning import asked_for, chosen_settings, reason_to_leave_out
 from recsys.config import BaselineName
 from recsys.data.histories import Histories
 from recsys.errors import BookendsError
@@ -28,7 +29,6 @@ from sweeps.baselines import (
     RECENCY,
     TUNED,
     best_trial,
-    build_baseline,
     compare_with_baseline,
     settings_text,
     suggest,
@@ -104,7 +104,7 @@ def _tune(
         return TunedBaseline(name=name, left_out=f"none of {len(tried)} trials gave a value")
     return TunedBaseline(
         name=name,
-        settings=settings_text(build_baseline(name, best.params, 0), best.params),
+        settings=settings_text(_build(session, name, best.params), best.params),
         params=best.params,
         value=best.value,
         n_trials=len(tried),
@@ -148,8 +148,7 @@ def _of_a_run(session: Session, name: BaselineName, usual: Params) -> Params:
 
     So none is worse in a sweep of few trials than in the report of a run.
     """
-    asked = session.base.evaluation.baselines
-    if name not in (CHEAP if asked is None else asked):
+    if name not in asked_for(session.prepared, session.base):
         return usual
     try:
         found = chosen_settings(name, session.prepared, session.base)
@@ -166,9 +165,15 @@ def _evaluate(
     prepared = session.prepared
     train = Histories.of(prepared.train)
     known = train if split == "validation" else Histories.of(prepared.train, prepared.validation)
-    fitted = build_baseline(name, params, session.base.experiment.seed).fit(train)
+    fitted = _build(session, name, params).fit(train)
     scorer = fitted.scorer(known, params.get(RECENCY))
     return evaluate_lists(scorer, prepared, session.base, split)
+
+
+def _build(session: Session, name: BaselineName, params: Params) -> Baseline:
+    settings = {key: value for key, value in params.items() if key != RECENCY}
+    seed = session.base.experiment.seed
+    return build_baseline(name, settings, session.prepared.item_features, seed)
 
 
 def _objective(session: Session) -> Objective:
@@ -183,7 +188,7 @@ def _reason_to_leave_out(session: Session, name: BaselineName) -> str | None:
         return "the package 'implicit' is not installed"
     if name in OF_IMPLICIT and n_train > MOST_INTERACTIONS:
         return f"{n_train:,} train interactions are more than {MOST_INTERACTIONS:,}"
-    return reason_to_leave_out(name, len(session.prepared.items), session.base)
+    return reason_to_leave_out(name, session.prepared, session.base)
 
 
 def compare_baselines(

@@ -1,30 +1,34 @@
-"""Which baselines there are, and what is tried of each: smaller grids where items are many."""
+"""Which baselines there are, and what a run tries of each: smaller grids where items are many."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import assert_never
+from typing import Any, assert_never
 
 from recsys.baselines.baseline import Baseline
+from recsys.baselines.content_knn import ContentKNN
 from recsys.baselines.ease import Ease
 from recsys.baselines.implicit_factors import ImplicitALS, ImplicitBPR
 from recsys.baselines.item_knn import ItemKNN
 from recsys.baselines.popularity import Popularity
 from recsys.config import BaselineName
+from recsys.data.features import Features
 
-CHEAP: tuple[BaselineName, ...] = ("popularity", "item_knn", "ease")
+CHEAP: tuple[BaselineName, ...] = ("popularity", "item_knn", "ease", "content_knn")
+BETWEEN_ITEMS: tuple[BaselineName, ...] = ("item_knn", "ease", "content_knn")
+"""Those with a weight for each two items; recent items of a history can weigh more."""
 RECENCY_SCALES = (1.0, 2.0, 4.0, 8.0, 32.0)
 """Positions, tried beside equal weights of a history's items where they have an order."""
 _MANY_ITEMS = 4000  # from here on a fit takes seconds
 _ALS_WEIGHTS = (
-    (10.0, 1.0, 15),
-    (30.0, 1.0, 15),
-    (30.0, 10.0, 3),
-    (100.0, 40.0, 3),
-    (100.0, 40.0, 15),
+    {"l2": 10.0, "alpha": 1.0, "iterations": 15},
+    {"l2": 30.0, "alpha": 1.0, "iterations": 15},
+    {"l2": 30.0, "alpha": 10.0, "iterations": 3},
+    {"l2": 100.0, "alpha": 40.0, "iterations": 3},
+    {"l2": 100.0, "alpha": 40.0, "iterations": 15},
 )
-"""l2, alpha and sweeps of iALS."""
 
 
 @dataclass(frozen=True)
@@ -37,35 +41,68 @@ class Grid:
         most: at most so many are tried when climbing.
     """
 
-    candidates: tuple[Baseline, ...]
+    candidates: tuple[dict[str, Any], ...]
     start: int | None = None
     most: int = 8
 
 
-def grid_of(name: BaselineName, n_items: int, seed: int) -> Grid:
-    """What is tried of a baseline.
+def build_baseline(
+    name: BaselineName, settings: Mapping[str, Any], items: Features, seed: int
+) -> Baseline:
+    """The named baseline.
+
+    Args:
+        name: the baseline.
+        settings: its own, by name.
+        items: what is known of the items.
+        seed: of what is drawn while fitting.
+    """
+    match name:
+        case "popularity":
+            return Popularity()
+        case "item_knn":
+            return ItemKNN(**settings)
+        case "ease":
+            return Ease(**settings)
+        case "content_knn":
+            return ContentKNN(**settings, items=items)
+        case "ials":
+            return ImplicitALS(**settings, seed=seed)
+        case "bpr":
+            return ImplicitBPR(**settings, seed=seed)
+        case _:
+            assert_never(name)
+
+
+def grid_of(name: BaselineName, n_items: int) -> Grid:
+    """What a run tries of a baseline.
 
     Args:
         name: the baseline.
         n_items: the more, the fewer are tried.
-        seed: of what is drawn while fitting.
     """
     is_large = n_items > _MANY_ITEMS
     match name:
         case "popularity":
-            return Grid((Popularity(),))
+            return Grid(({},))
         case "item_knn":
             shrinkages = (0.0,) if is_large else (0.0, 5.0, 20.0)
-            return Grid(tuple(ItemKNN(*each) for each in product((10, 20, 50, 200), shrinkages)))
+            return _all_of(neighbours=(10, 20, 50, 200), shrinkage=shrinkages)
         case "ease":
             steps = range(-4, 6)
-            candidates = tuple(Ease(round(100 * 2.5**step, 1)) for step in steps)
+            candidates = tuple({"l2": round(100 * 2.5**step, 1)} for step in steps)
             return Grid(candidates, start=steps.index(0), most=3 if is_large else 8)
+        case "content_knn":
+            return _all_of(neighbours=(2, 5, 10, 20, 50, 200))
         case "ials":
             tried = product((32, 96), _ALS_WEIGHTS)
-            return Grid(tuple(ImplicitALS(factors, *rest, seed) for factors, rest in tried))
+            return Grid(tuple({"factors": factors} | weights for factors, weights in tried))
         case "bpr":
-            rates = product((32, 96), (0.01, 0.05))
-            return Grid(tuple(ImplicitBPR(*each, 0.01, seed=seed) for each in rates))
+            return _all_of(factors=(32, 96), learning_rate=(0.01, 0.05), l2=(0.01,))
         case _:
             assert_never(name)
+
+
+def _all_of(**values: tuple[float, ...]) -> Grid:
+    """All combinations of the values."""
+    return Grid(tuple(dict(zip(values, each, strict=True)) for each in product(*values.values())))

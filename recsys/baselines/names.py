@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-_LABELS = {"item_knn": "ItemKNN", "ease": "EASE", "ials": "iALS", "bpr": "BPR"}
+_LABELS = {
+    "item_knn": "ItemKNN",
+    "ease": "EASE",
+    "ials": "iALS",
+    "bpr": "BPR",
+    "content_knn": "ContentKNN",
+}
 
 
 def baseline_label(name: str) -> str:

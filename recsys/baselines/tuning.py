@@ -15,7 +15,14 @@ from typing import Any, Literal
 import numpy as np
 
 from recsys.baselines.baseline import Baseline, Fitted
-from recsys.baselines.build import CHEAP, RECENCY_SCALES, Grid, grid_of
+from recsys.baselines.build import (
+    BETWEEN_ITEMS,
+    CHEAP,
+    RECENCY_SCALES,
+    Grid,
+    build_baseline,
+    grid_of,
+)
 from recsys.baselines.ease import ease_bytes
 from recsys.baselines.names import baseline_label
 from recsys.config import BaselineName, Config
@@ -65,15 +72,13 @@ def tuned_baselines(
     """
     tuning, notes = _Tuning(prepared, config), []
     scorers: dict[str, Scorer] = {}
-    asked = CHEAP if config.evaluation.baselines is None else config.evaluation.baselines
-    names: tuple[BaselineName, ...] = ("popularity", *asked)
-    n_items, seed = len(prepared.items), config.experiment.seed
+    names: tuple[BaselineName, ...] = ("popularity", *asked_for(prepared, config))
     for name in dict.fromkeys(names) if split == "validation" or len(prepared.test) else ():
-        if reason := reason_to_leave_out(name, n_items, config):
+        if reason := reason_to_leave_out(name, prepared, config):
             notes.append(f"{baseline_label(name)} was left out: {reason}.")
             tuning.records.append({"baseline": name, "settings": f"left out: {reason}"})
             continue
-        chosen = tuning.choose(name, grid_of(name, n_items, seed))
+        chosen = tuning.choose(name, grid_of(name, len(prepared.items)))
         known, fitted = tuning.histories, chosen.fitted
         if split == "test":
             known = Histories.of(prepared.train, prepared.validation)
@@ -82,21 +87,28 @@ def tuned_baselines(
     return TunedBaselines(scorers, tuning.table(), tuple(notes))
 
 
+def asked_for(prepared: Prepared, config: Config) -> tuple[BaselineName, ...]:
+    """The baselines of a run: those that the settings name, else the cheap ones that can be."""
+    if config.evaluation.baselines is not None:
+        return config.evaluation.baselines
+    return tuple(name for name in CHEAP if name != "content_knn" or prepared.item_features.bags)
+
+
 def chosen_settings(name: BaselineName, prepared: Prepared, config: Config) -> dict[str, Any]:
     """The settings of a baseline that a run would choose on validation, by name.
 
-    Less the seed; ``recency`` is the scale, None where all items of a history weigh the same.
+    ``recency`` is the scale, None where all items of a history weigh the same.
     """
-    grid = grid_of(name, len(prepared.items), config.experiment.seed)
-    chosen = _Tuning(prepared, config).choose(name, grid)
-    settings = {key: value for key, value in vars(chosen.baseline).items() if key != "seed"}
-    return settings | {"recency": chosen.recency}
+    chosen = _Tuning(prepared, config).choose(name, grid_of(name, len(prepared.items)))
+    return chosen.settings | {"recency": chosen.recency}
 
 
-def reason_to_leave_out(name: BaselineName, n_items: int, config: Config) -> str | None:
-    """Why a baseline would take more memory than it may; None where it would not."""
-    limit = config.evaluation.baseline_memory_limit_mb
-    if name not in ("item_knn", "ease") or ease_bytes(n_items) <= limit * 2**20:
+def reason_to_leave_out(name: BaselineName, prepared: Prepared, config: Config) -> str | None:
+    """Why a baseline cannot be, or would take more memory than it may; None where neither is so."""
+    if name == "content_knn" and not prepared.item_features.bags:
+        return "nothing but numbers is known of the items"
+    limit, n_items = config.evaluation.baseline_memory_limit_mb, len(prepared.items)
+    if name not in BETWEEN_ITEMS or ease_bytes(n_items) <= limit * 2**20:
         return None
     return (
         f"{n_items:,} items squared need {ease_bytes(n_items) / 1e9:.1f} GB, and "
@@ -108,6 +120,7 @@ def reason_to_leave_out(name: BaselineName, n_items: int, config: Config) -> str
 class _Candidate:
     """Settings that were tried; ``value`` is minus infinity where validation has no users."""
 
+    settings: dict[str, Any]
     baseline: Baseline
     fitted: Fitted
     value: float
@@ -125,6 +138,7 @@ class _Tuning:
         self._task = Task(users, prepared.validation.by_user, (prepared.train.by_user,))
         self._monitor = config.training.early_stopping.monitor
         self._memory_limit_mb = config.evaluation.memory_limit_mb
+        self._items, self._seed = prepared.item_features, config.experiment.seed
         self.histories = Histories.of(prepared.train)
         self.records: list[dict[str, Cell]] = []
 
@@ -133,9 +147,11 @@ class _Tuning:
         first = len(self.records)
 
         def attempt(number: int) -> _Candidate:
-            baseline = grid.candidates[number]
+            settings = grid.candidates[number]
+            baseline = build_baseline(name, settings, self._items, self._seed)
             fitted = baseline.fit(self.histories)
-            return _Candidate(baseline, fitted, self._measure(name, baseline, fitted, None))
+            value = self._measure(name, baseline, fitted, None)
+            return _Candidate(settings, baseline, fitted, value)
 
         n = len(grid.candidates)
         if grid.start is None:

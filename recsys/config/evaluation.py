@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from recsys.config.section import Fraction, Positive, Section, require
 
-BaselineName = Literal["popularity", "item_knn", "ease", "ials", "bpr"]
+BaselineName = Literal["popularity", "item_knn", "ease", "ials", "bpr", "content_knn"]
 RANKING_METRICS = ("recall", "precision", "ndcg", "hit_rate", "map", "mrr")
 
 
@@ -31,9 +31,9 @@ class EvaluationConfig(Section):
     """Negatives a user in the sampled-candidate view; 0 leaves that view out."""
     baselines: tuple[BaselineName, ...] | None = None
     """What the model is held against, tuned on validation; popularity is always there. null takes
-    the cheap ones: item_knn and ease. ials and bpr are from the package implicit."""
+    the cheap ones: item_knn, ease and content_knn. ials and bpr are from the package implicit."""
     baseline_memory_limit_mb: Positive = 2048
-    """item_knn and ease take 8 bytes for each two items, and are left out where that is more."""
+    """The cheap ones take 8 bytes for each two items, and are left out where that is more."""
     memory_limit_mb: Positive = 512
     """Bound on the working memory of ranking, whatever the number of users and items."""
     validation_users: Positive | None = None

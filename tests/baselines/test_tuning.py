@@ -7,14 +7,13 @@ import pytest
 from pytest import approx
 
 from recsys.baselines import tuning
-from recsys.baselines.build import CHEAP, Grid, grid_of
-from recsys.baselines.ease import Ease
-from recsys.baselines.item_knn import ItemKNN
-from recsys.baselines.tuning import climb, tuned_baselines
+from recsys.baselines.build import CHEAP, build_baseline, grid_of
+from recsys.baselines.tuning import chosen_settings, climb, tuned_baselines
 from recsys.config import Config
 from recsys.data.arrays import Interactions
 from recsys.data.histories import Histories
 from recsys.evaluation.evaluation import validation_metrics
+from tests.small_arrays import categories_of
 
 
 class World:
@@ -27,6 +26,7 @@ class World:
         users = np.repeat(np.arange(n_users), length).reshape(n_users, length)
         times = np.tile(np.arange(length), (n_users, 1))
         self.users, self.items = range(n_users), range(n_items)
+        self.item_features = categories_of([[item // 3] for item in range(n_items)])
 
         def part(columns):
             arrays = (array[:, columns].ravel() for array in (users, items, times))
@@ -121,6 +121,25 @@ def test_items_squared_must_fit_into_memory(world, monkeypatch):
     assert column(tuned.table, "settings")["item_knn"].startswith("left out: 12 items squared")
 
 
+def test_content_is_no_baseline_where_nothing_but_numbers_is_known(world):
+    world.item_features = categories_of([])
+    tuned = tuned_baselines(world, Config(), split="test")
+    assert list(tuned.scorers) == ["popularity", "item_knn", "ease"] and not tuned.notes
+    tuned = tuned_baselines(world, config_of(baselines=["content_knn"]), split="test")
+    assert list(tuned.scorers) == ["popularity"]
+    assert tuned.notes == ("ContentKNN was left out: nothing but numbers is known of the items.",)
+
+
+@pytest.mark.parametrize("name", CHEAP)
+def test_the_settings_of_a_run_are_those_told_as_chosen(world, name):
+    settings = chosen_settings(name, world, Config())
+    recency = settings.pop("recency")
+    frame = tuned_baselines(world, Config(), split="validation").table.to_frame()
+    row = frame[(frame["baseline"] == name) & (frame["chosen"] == "yes")].iloc[0]
+    assert build_baseline(name, settings, world.item_features, 0).settings == row["settings"]
+    assert (recency or -1) == (-1 if np.isnan(row["recency_scale"]) else row["recency_scale"])
+
+
 def test_popularity_is_always_there(world):
     tuned = tuned_baselines(world, config_of(baselines=["ease"]), split="test")
     assert list(tuned.scorers) == ["popularity", "ease"]
@@ -160,11 +179,11 @@ def test_climbing_follows_rising_values_and_keeps_the_best(values, most, tried, 
 
 
 def test_large_catalogues_have_smaller_grids():
-    assert grid_of("ease", 10_000, 0).most < grid_of("ease", 1000, 0).most
-    assert len(grid_of("item_knn", 10_000, 0).candidates) < 5
-    grid = grid_of("ease", 1000, 0)
-    assert isinstance(grid, Grid) and grid.candidates[grid.start or 0] == Ease(100.0)
-    assert ItemKNN(50, 0.0) in grid_of("item_knn", 10_000, 0).candidates
+    assert grid_of("ease", 10_000).most < grid_of("ease", 1000).most
+    assert len(grid_of("item_knn", 10_000).candidates) < 5
+    grid = grid_of("ease", 1000)
+    assert grid.candidates[grid.start or 0] == {"l2": 100.0}
+    assert {"neighbours": 50, "shrinkage": 0.0} in grid_of("item_knn", 10_000).candidates
 
 
 def test_the_same_data_and_seed_give_the_same_table(world):

@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.baselines.build import build_baseline
 from sweeps.baselines import (
     RECENCY,
     TUNED,
     best_trial,
-    build_baseline,
     compare_with_baseline,
     settings_text,
     suggest,
@@ -25,10 +25,15 @@ def tried(name, n, value=lambda params: params.get("l2", 0.0), **options):
     return trials
 
 
+def text_of(name, params):
+    settings = {key: value for key, value in params.items() if key != RECENCY}
+    return settings_text(build_baseline(name, settings, None, 0), params)
+
+
 @pytest.mark.parametrize("name", TUNED)
 def test_every_suggestion_is_a_baseline_and_none_comes_twice(name):
     trials = tried(name, 14)
-    texts = [settings_text(build_baseline(name, each.params, 0), each.params) for each in trials]
+    texts = [text_of(name, each.params) for each in trials]
     assert len({str(each.params) for each in trials}) == 14 and all(texts)
     assert suggest(name, trials[:7], **OPTIONS) == trials[7].params  # of a resumed session too
     assert suggest(name, trials[:7], **OPTIONS | {"seed": 4}) != trials[7].params
@@ -37,9 +42,7 @@ def test_every_suggestion_is_a_baseline_and_none_comes_twice(name):
 def test_recency_is_tried_where_histories_have_an_order():
     scales = {each.params[RECENCY] for each in tried("ease", 14)}
     assert None in scales and len(scales) > 2
-    assert "recency" in settings_text(
-        build_baseline("ease", {"l2": 1.0}, 0), {"l2": 1.0, RECENCY: 8.0}
-    )
+    assert "recency" in text_of("ease", {"l2": 1.0, RECENCY: 8.0})
     assert RECENCY not in tried("ease", 2, has_order=False)[1].params
     assert RECENCY not in tried("ials", 2)[1].params
 
