@@ -8,6 +8,10 @@ from pathlib import Path
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 
 
+AMONG_NEW = "ndcg@10_among_new"
+"""Of new items alone; see :mod:`recsys.evaluation.new_items`."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One data set under one protocol.
@@ -104,6 +108,7 @@ CASES = (
         GOODBOOKS,
         variants=(("128-d", ()), ("8 vectors of 128", ("--model.user_encoder.queries=8",))),
         baselines=("popularity", "item_knn", "ease", "content_knn"),
+        metrics=(AMONG_NEW, "ndcg@10", "share_of_lists"),
         bars=(
             ("128-d", "ndcg@10", 0.105, 0.13),
             ("8 vectors of 128", "ndcg@10", 0.105, 0.13),

@@ -84,6 +84,12 @@ class Bags:
         weights = None if self.weights is None else self.weights[positions]
         return Bags(offsets, self.indices[positions], self.n_columns, weights)
 
+    def columns(self, columns: IntArray) -> Bags:
+        """The bags with the given columns alone, numbered in the given order."""
+        matrix = self.to_scipy()[:, columns]
+        weights = None if self.weights is None else matrix.data
+        return Bags(matrix.indptr, matrix.indices, len(columns), weights)
+
     def entries(self, rows: IntArray) -> tuple[IntArray, IntArray]:
         """(position in ``rows``, column) of every entry of the given rows, row by row."""
         positions, offsets = self.positions(rows)

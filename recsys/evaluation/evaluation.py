@@ -22,6 +22,7 @@ from recsys.evaluation.bootstrap import Interval, bootstrap_intervals
 from recsys.evaluation.candidates import sampled_metrics
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.metrics import find_places, means, metrics_of_places, ranking_metrics
+from recsys.evaluation.new_items import NewItems, rank_new_items
 from recsys.evaluation.qualitative import category_bags
 from recsys.evaluation.ranking import Ranking, Scorer, Task, rank
 from recsys.evaluation.segments import (
@@ -64,9 +65,11 @@ class Evaluation:
         n_users: users with at least one held-out item.
         model: the model's scores.
         baselines: scores of what the model was held against.
+        new_items: how new items are ranked; None where none is held out.
         tables: by name, in the order of the report: the model's difference to each baseline on each
-            ranking metric, and on cold items and users; model and baselines by number of train
-            interactions, and by segment, of users and of held-out items.
+            ranking metric, and on cold items and users; new items, where some are held out; model
+            and baselines by number of train interactions, and by segment, of users and of held-out
+            items.
         per_user: user_id, n_train, segment, the model's metrics, its ranking metrics on the
             held-out items outside the head alone under the prefix ``tail_items_`` (NaN for a user
             without any), and the ranking metrics of each baseline under its name as prefix; one
@@ -80,6 +83,7 @@ class Evaluation:
     n_users: int = 0
     model: Scores = field(default_factory=lambda: Scores({}, {}))
     baselines: dict[str, Scores] = field(default_factory=dict)
+    new_items: NewItems | None = None
     tables: dict[str, Table] = field(default_factory=dict)
     per_user: pd.DataFrame = field(default_factory=pd.DataFrame)
     rankings: dict[str, Ranking] = field(default_factory=dict)
@@ -114,13 +118,16 @@ def evaluate(
     if not len(task.users):
         reason = prepared.split.skipped or f"no interaction is held out for {split}"
         return Evaluation(split, skipped=reason)
-    judged = _judge({"model": scorer, **baselines}, task, prepared, config, seed)
+    systems = {"model": scorer, **baselines}
+    judged = _judge(systems, task, prepared, config, seed)
+    new_items = rank_new_items(systems, judged, task, config)
     scores = {
         name: _scores(each, len(prepared.items), config, seed) for name, each in judged.items()
     }
     tables = (
         _versus(judged, config, seed, headline),
-        _versus_cold(judged, task.users, prepared, config, seed),
+        _versus_cold(judged, new_items, task.users, prepared, config, seed),
+        *((new_items.table,) if new_items is not None else ()),
         *activity_tables(
             judged,
             user_counts=prepared.train.user_counts,
@@ -135,6 +142,7 @@ def evaluate(
         n_users=len(task.users),
         model=scores.pop("model"),
         baselines=scores,
+        new_items=new_items,
         tables={table.name: table for table in tables},
         per_user=_per_user(task.users, prepared, config, judged),
         rankings={name: each.ranking for name, each in judged.items()},
@@ -256,6 +264,7 @@ def _versus(
 
 def _versus_cold(
     judged: Mapping[str, Judged],
+    new_items: NewItems | None,
     users: IntArray,
     prepared: Prepared,
     config: EvaluationConfig,
@@ -266,25 +275,23 @@ def _versus_cold(
     cold_users = segments_of(prepared.train.user_counts, config.segments)[users] == "cold"
     held_out = judged["model"].found.items
     cold_items = segments_of(prepared.train.item_counts, config.segments)[held_out] == "cold"
-    compared = []
-    for kind in ("items", "users"):
-        values = {
-            system: {
-                kind: gains(found.found.places[cold_items], k)
-                if kind == "items"
-                else found.values[f"ndcg@{k}"][cold_users]
-            }
-            for system, found in judged.items()
-        }
-        if not len(values["model"][kind]):
-            continue
-        compared += [
-            ({"kind": kind, "baseline": baseline}, found[kind])
-            for baseline, found in _against_each(values, config, seed).items()
-        ]
+    of_kind: dict[str, dict[str, FloatArray]] = {
+        "items": {name: gains(found.found.places[cold_items], k) for name, found in judged.items()},
+        "new items": {} if new_items is None else new_items.ndcg,
+        "users": {name: found.values[f"ndcg@{k}"][cold_users] for name, found in judged.items()},
+    }
+    compared = [
+        ({"kind": kind, "baseline": baseline}, found[kind])
+        for kind, values in of_kind.items()
+        if len(values.get("model", ()))
+        for baseline, found in _against_each(
+            {name: {kind: column} for name, column in values.items()}, config, seed
+        ).items()
+    ]
     note = (
-        f"NDCG@{k} of cold users, and of held-out cold items 1 / log2(place + 2) among the first "
-        f"{k}, else 0. {_paired_note(config, 'the rows shown')}"
+        f"NDCG@{k} of cold users; of held-out cold items 1 / log2(place + 2) among the first {k}, "
+        f"else 0; NDCG@{k} of users with a held-out item that nobody is known to have, among such "
+        f"new items alone. {_paired_note(config, 'the rows shown')}"
     )
     title = "Model against baselines where little is known"
     return Table.from_records("versus_baselines_cold", title, note, _paired_records(compared))

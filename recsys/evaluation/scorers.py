@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 import numpy as np
@@ -66,6 +66,10 @@ class Vectors:
     def n_items(self) -> int:
         """I."""
         return len(self.items)
+
+    def of_items(self, items: IntArray) -> Vectors:
+        """The same of the given items, numbered in their order."""
+        return replace(self, items=self.items[items])
 
     @property
     def listed_bytes(self) -> int:
@@ -128,8 +132,9 @@ class ItemWeights:
     item neighbours score so.
 
     Attributes:
-        history: items of each user, (U, I), with weights or all counting 1.
-        weights: (I, I) float32; row j is what item j says for every item.
+        history: items of each user, (U, J), with weights or all counting 1.
+        weights: (J, I) float32; row j is what item j says for every item. The items of histories
+            are those that are scored, J = I, but for :meth:`of_items`.
     """
 
     history: Bags
@@ -137,13 +142,17 @@ class ItemWeights:
 
     def __post_init__(self) -> None:
         """Check that the two sides can meet."""
-        assert self.weights.shape == (self.history.n_columns, self.history.n_columns)
+        assert len(self.weights) == self.history.n_columns
         object.__setattr__(self, "weights", np.asarray(self.weights, dtype=np.float32))
 
     @property
     def n_items(self) -> int:
         """I."""
-        return self.history.n_columns
+        return int(self.weights.shape[1])
+
+    def of_items(self, items: IntArray) -> ItemWeights:
+        """The same of the given items, numbered in their order; histories keep all."""
+        return replace(self, weights=self.weights[:, items])
 
     @property
     def listed_bytes(self) -> int:
@@ -154,7 +163,7 @@ class ItemWeights:
         """Refuse weights whose sums could be NaN or infinite."""
         largest = 0.0
         at_once = max(1, _CHUNK // max(1, self.n_items))
-        for start in range(0, self.n_items, at_once):
+        for start in range(0, len(self.weights), at_once):
             block = self.weights[start : start + at_once]
             rows = np.maximum(block.max(axis=1), -block.min(axis=1))  # NaN where one is
             if not np.isfinite(rows).all():

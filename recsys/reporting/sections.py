@@ -171,11 +171,15 @@ def _metric_views(
 
 def _cold_start(tables: Tables) -> list[Block]:
     """Where train knows little: by number of train interactions, and the test on the cold."""
+    known = [
+        view
+        for name in ("new_items", "versus_baselines_cold")
+        for view in views_of(tables, name, limit=1000)
+    ]
     if "by_train_interactions" not in tables:
-        return views_of(tables, "versus_baselines_cold", limit=1000)
+        return known
     table = tables["by_train_interactions"]
-    blocks = figures_of(*figures.activity_figures(table))
-    blocks += views_of(tables, "versus_baselines_cold", limit=1000)
+    blocks = [*figures_of(*figures.activity_figures(table)), *known]
     return [*blocks, TableView(table, is_folded=True)]
 
 
@@ -313,6 +317,7 @@ def _further(tables: Tables) -> list[Block]:
     shown = {
         "versus_baselines",
         "versus_baselines_cold",
+        "new_items",
         "baseline_tuning",
         "by_train_interactions",
         "segments",

@@ -21,6 +21,11 @@ from recsys.reporting.results import Results, Value, results_of
 
 FEWEST_COLD = 20
 """Fewer cold items or users say nothing of a model."""
+_KINDS = {
+    "items": "cold items",
+    "new items": "new items among themselves",
+    "users": "cold users",
+}
 
 
 def summary(record: RunRecord, results: Results | None, tables: Mapping[str, Table]) -> str:
@@ -209,7 +214,7 @@ def _on_the_cold(tables: Mapping[str, Table]) -> str:
     table = tables.get("versus_baselines_cold")
     rows = [] if table is None else table.records()
     parts, better = [], []
-    for kind in ("items", "users"):
+    for kind, words in _KINDS.items():
         of_kind = [row for row in rows if row["kind"] == kind and _float(row["n"]) >= FEWEST_COLD]
         if not of_kind:
             continue
@@ -218,10 +223,13 @@ def _on_the_cold(tables: Mapping[str, Table]) -> str:
         model, baseline, low, high = (number(_float(best[name]), 3) for name in names)
         counted = "held out" if kind == "items" else "judged"
         parts.append(
-            f"{model} against {baseline} of {baseline_label(str(best['baseline']))} on cold {kind} "
+            f"{model} against {baseline} of {baseline_label(str(best['baseline']))} on {words} "
             f"({best['n']:,} {counted}, interval of the difference {low} to {high})"
         )
-        better += [f"cold {kind}"] if _float(best["low"]) > 0 else []
+        if _float(best["low"]) > 0:
+            better.append(words)
+        elif kind == "new items" and _KINDS["items"] in better:  # was high among all for nothing
+            better.remove(_KINDS["items"])
     if not parts:
         return ""
     verdict = (

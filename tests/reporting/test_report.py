@@ -320,6 +320,25 @@ def test_a_sentence_says_where_towers_earn_their_place(make_record, low, said):
     assert said in build_report(make_record(), table).summary
 
 
+@pytest.mark.parametrize(
+    ("low", "said"),
+    [
+        (0.01, "The towers earn their place on cold items and new items among themselves: NDCG"),
+        (-0.01, "Where little is known the towers are not shown to be better than the best"),
+    ],
+)
+def test_cold_items_that_are_all_ranked_high_earn_nothing(make_record, low, said):
+    table = cold(
+        ("items", "ease", 1234, 0.24, 0.0, 0.24, 0.23, 0.25),
+        ("new items", "content_knn", 1234, 0.35, 0.34, 0.01, low, 0.02),
+    )
+    summary = build_report(make_record(), table).summary
+    assert said in summary
+    assert (
+        "0.350 against 0.340 of ContentKNN on new items among themselves (1,234 judged" in summary
+    )
+
+
 def test_a_handful_of_cold_items_says_nothing(make_record):
     table = cold(
         ("items", "ease", 19, 1.0, 0.0, 1.0, 1.0, 1.0),
