@@ -41,6 +41,11 @@ class Case:
 
 
 DIM = "--model.user_encoder.id_embedding.params.embedding_dim"
+SMALL_STEPS = (
+    "--training.learning_rate=0.001",
+    "--training.embedding_learning_rate=0.0001",
+    "--training.num_epochs=4",
+)
 DUAL = "--model.user_encoder.fusion=dual_augmented"
 GOODBOOKS = {
     "data.books_path": "goodbooks/books.csv.gz",
@@ -106,12 +111,21 @@ CASES = (
         "cold items",
         "goodbooks-cold",
         GOODBOOKS,
-        variants=(("128-d", ()), ("8 vectors of 128", ("--model.user_encoder.queries=8",))),
+        variants=(
+            ("128-d", ()),
+            ("128-d, small steps", SMALL_STEPS),
+            ("8 vectors of 128", ("--model.user_encoder.queries=8",)),
+            (
+                "32 vectors of 128",
+                ("--model.user_encoder.queries=32", "--evaluation.validation_users=5000"),
+            ),
+        ),
         baselines=("popularity", "item_knn", "ease", "content_knn"),
         metrics=(AMONG_NEW, "ndcg@10", "share_of_lists"),
         bars=(
             ("128-d", "ndcg@10", 0.105, 0.13),
             ("8 vectors of 128", "ndcg@10", 0.105, 0.13),
+            ("32 vectors of 128", "ndcg@10", 0.105, 0.13),
         ),
     ),
     Case(
