@@ -223,12 +223,11 @@ def default_yaml() -> str:
 
 def settings_page() -> str:
     """All settings as Markdown, a table for each part: docs/settings.md."""
-    lines = [SETTINGS_INTRO]
+    lines, tree = [SETTINGS_INTRO], _declared(Config)
     for part, whole in Config.model_fields.items():
         lines += [f"\n## {part}\n", f"{whole.description}\n"]
         lines += ["| setting | default | meaning |", "|---|---|---|"]
-        for name, field in _leaves(_section(whole) or Config):
-            default = TypeAdapter(Any).dump_python(field.default, mode="json")
+        for name, default, field in _leaves(_section(whole) or Config, tree[part]):
             shown = yaml.safe_dump([default], default_flow_style=True, width=10_000).strip()[1:-1]
             meaning = " ".join((field.description or "").split()).replace("``", "`")
             cells = (f"`{name}`", "" if default is None else f"`{shown}`", meaning)
@@ -236,14 +235,25 @@ def settings_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _leaves(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Settings that hold no others, by dotted name; of towers that follow one another the first."""
+def _leaves(section: type[BaseModel], tree: Tree) -> Iterator[tuple[str, Any, FieldInfo]]:
+    """Settings that hold no others: dotted name, default as declared, and field.
+
+    Of towers that follow one another the first has all, the other what is unlike by default.
+    """
     for name, field in section.model_fields.items():
         below = _section(field)
-        if below is None or field.json_schema_extra:
-            yield f"{prefix}{name}", field
-        else:
-            yield from _leaves(below, f"{prefix}{name}.")
+        if below is None:
+            yield name, tree[name], field
+            continue
+        extra = field.json_schema_extra
+        leaves = _leaves(below, tree[name] or _declared(below))
+        if isinstance(extra, dict):
+            yield name, None, field
+            first = str(extra["follows"])
+            followed = _section(section.model_fields[first]) or below
+            known = {leaf: default for leaf, default, _ in _leaves(followed, tree[first])}
+            leaves = (each for each in leaves if each[1] != known[each[0]])
+        yield from ((f"{name}.{leaf}", default, each) for leaf, default, each in leaves)
 
 
 def _section(field: FieldInfo) -> type[BaseModel] | None:

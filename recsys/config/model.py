@@ -173,8 +173,9 @@ class UserTowerConfig(TowerConfig):
 
     feature_encoder: FeatureEncoderConfig = FeatureEncoderConfig(type="none")
     """What the metadata of a user's items, put together, becomes."""
-    fusion: FusionName = "identity"
-    """As in the item tower."""
+    fusion: FusionName = Field(
+        default="identity", description=TowerConfig.model_fields["fusion"].description
+    )
     history: HistoryConfig = HistoryConfig()
     """The items that the user has."""
     queries: Positive = 1

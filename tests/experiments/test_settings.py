@@ -1,4 +1,5 @@
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -132,6 +133,18 @@ def test_every_shipped_config_loads(path):
 
 def test_the_page_of_settings_is_that_of_the_settings():
     assert (ROOT / "docs" / "settings.md").read_text() == settings_page()
+
+
+def test_the_defaults_on_the_page_are_those_of_a_run_that_says_nothing():
+    defaults, part, seen = flatten(Config().model_dump(mode="json")), "", {}
+    for line in settings_page().splitlines():
+        if line.startswith("## "):
+            part = line.removeprefix("## ")
+        elif found := re.match(r"\| `(\S+)` \| `(.+?)` \|", line):
+            seen[f"{part}.{found[1]}"] = yaml.safe_load(found[2])
+    assert seen == {name: defaults.get(name, {}) for name in seen} and len(seen) > 60
+    assert seen["model.user_encoder.fusion"] == "identity"
+    assert seen["model.item_encoder.fusion"] == "sum"
 
 
 def test_the_default_config_spells_out_the_defaults():
