@@ -309,7 +309,7 @@ def write(out: Path, kept: Path, held: dict[str, list[dict[str, Any]]]) -> None:
     lines = [INTRO]
     for case in CASES:
         results = held.get(case.name) or []
-        lines += [f"## {case.name}", ""]
+        lines += [f"## {case.name}", "", *([case.note, ""] if case.note else [])]
         if results:
             lines += [*_table(case, results), ""]
         wanted = [*case.baselines, *(name for name, _ in case.variants)]
