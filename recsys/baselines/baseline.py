@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from scipy import sparse
+
 from recsys.data.arrays import FloatArray
 from recsys.data.histories import Histories
 from recsys.evaluation.ranking import ItemWeights, Scorer
@@ -41,7 +43,7 @@ class Baseline(Protocol):
         """Learn from the histories of users."""
 
 
-def item_weights(weights: FloatArray) -> Fitted:
+def item_weights(weights: FloatArray | sparse.csr_matrix) -> Fitted:
     """Scores a user by the weighted sum over the items of the history.
 
     Args:

@@ -86,8 +86,8 @@ def grid_of(name: BaselineName, n_items: int) -> Grid:
         case "popularity":
             return Grid(({},))
         case "item_knn":
-            shrinkages = (0.0,) if is_large else (0.0, 5.0, 20.0)
-            return _all_of(neighbours=(10, 20, 50, 200), shrinkage=shrinkages)
+            shrinkages = (0.0, 20.0) if is_large else (0.0, 5.0, 20.0)
+            return _all_of(neighbours=(5, 10, 20, 50, 200), shrinkage=shrinkages)
         case "ease":
             steps = range(-4, 6)
             candidates = tuple({"l2": round(100 * 2.5**step, 1)} for step in steps)

@@ -9,12 +9,12 @@ import numpy as np
 from scipy import sparse
 
 from recsys.baselines.baseline import Fitted, item_weights
-from recsys.data.arrays import FloatArray, IntArray
+from recsys.baselines.neighbours import nearest
+from recsys.data.arrays import IntArray
 from recsys.data.features import Features
 from recsys.data.histories import Histories
 
 MOST_NEIGHBOURS = 200
-_CELLS_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
@@ -39,34 +39,19 @@ class ContentKNN:
 
     def fit(self, histories: Histories) -> Fitted:
         """The cosines, 0 outside the neighbours; the histories teach nothing."""
-        nearest, cosines = _nearest(self.items)
-        n_items, kept = len(nearest), slice(self.neighbours)
-        weights = np.zeros((n_items, n_items), dtype=np.float32)
-        weights[nearest[:, kept], np.arange(n_items)[:, None]] = cosines[:, kept]
-        return item_weights(weights)
+        known = _nearest(self.items)
+        kept = nearest(lambda items: known[items], len(self.items), self.neighbours)
+        return item_weights(kept.T.tocsr())
 
 
 @lru_cache(maxsize=1)
-def _nearest(items: Features) -> tuple[IntArray, FloatArray]:
-    """The nearest items of each, nearest first, and their cosines, (I, N) each.
+def _nearest(items: Features) -> sparse.csr_matrix:
+    """As :func:`nearest`, as many as any may ask for."""
+    content = sparse.hstack([bags.to_scipy() for bags in items.bags.values()], format="csr")
+    lengths = np.sqrt(np.bincount(_rows(content), content.data**2, minlength=len(items)))
+    content.data /= lengths.astype(np.float32)[_rows(content)]
+    return nearest(lambda part: content[part] @ content.T, len(items), MOST_NEIGHBOURS)
 
-    Of equally near ones at the end any may be kept.
-    """
-    content = sparse.hstack([bags.to_scipy() for bags in items.bags.values()], dtype=np.float32)
-    lengths = sparse.linalg.norm(content, axis=1)
-    content = (sparse.diags_array(1 / np.where(lengths > 0, lengths, 1)) @ content).tocsr()
-    n_items = len(items)
-    most = min(MOST_NEIGHBOURS, n_items)
-    nearest = np.empty((n_items, most), dtype=np.int64)
-    values = np.empty((n_items, most), dtype=np.float32)
-    block = max(1, _CELLS_AT_ONCE // max(1, n_items))
-    for start in range(0, n_items, block):
-        rows = slice(start, min(start + block, n_items))
-        cosines = (content[rows] @ content.T).toarray()
-        cosines[np.arange(len(cosines)), np.arange(rows.start, rows.stop)] = 0  # itself
-        kept = np.argpartition(cosines, n_items - most, axis=1)[:, n_items - most :]
-        found = np.take_along_axis(cosines, kept, axis=1)
-        order = np.argsort(-found, axis=1, kind="stable")
-        nearest[rows] = np.take_along_axis(kept, order, axis=1)
-        values[rows] = np.take_along_axis(found, order, axis=1)
-    return nearest, values
+
+def _rows(matrix: sparse.csr_matrix) -> IntArray:
+    return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))

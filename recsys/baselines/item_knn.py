@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from recsys.baselines.baseline import Fitted, item_weights
+from recsys.baselines.neighbours import nearest
 from recsys.data.histories import Histories
-
-_CELLS_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,12 @@ class ItemKNN:
 
     def fit(self, histories: Histories) -> Fitted:
         """The cosines, 0 outside the neighbours; of equal ones any may be kept."""
-        together, n_items = histories.together, histories.bags.n_columns
-        counts = histories.counts.astype(np.float32)
-        weights = np.zeros((n_items, n_items), dtype=np.float32)
-        block = max(1, _CELLS_AT_ONCE // max(1, n_items))
-        for start in range(0, n_items, block):
-            rows = slice(start, min(start + block, n_items))
-            cosines = together[rows].toarray()
-            scale = np.sqrt(counts[rows, None] * counts) + np.float32(self.shrinkage)
-            np.divide(cosines, scale, out=cosines, where=scale > 0)
-            cosines[np.arange(len(cosines)), np.arange(rows.start, rows.stop)] = 0
-            if self.neighbours < n_items:
-                cut = n_items - self.neighbours
-                kept = np.argpartition(cosines, cut, axis=1)[:, cut:]
-                row = np.arange(len(cosines))[:, None]
-                weights[kept, start + row] = cosines[row, kept]
-            else:
-                weights[:, rows] = cosines.T
-        return item_weights(weights)
+        of_items, counts = histories.matrix.T.tocsr(), histories.counts.astype(np.float32)
+
+        def cosines(items: slice) -> sparse.csr_matrix:
+            together = of_items[items] @ histories.matrix
+            own = np.repeat(counts[items], np.diff(together.indptr))
+            together.data /= np.sqrt(own * counts[together.indices]) + np.float32(self.shrinkage)
+            return together
+
+        return item_weights(nearest(cosines, len(counts), self.neighbours).T.tocsr())

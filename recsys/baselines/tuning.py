@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from recsys.baselines.baseline import Baseline, Fitted
 from recsys.baselines.build import (
-    BETWEEN_ITEMS,
     CHEAP,
     RECENCY_SCALES,
     Grid,
     build_baseline,
     grid_of,
 )
+from recsys.baselines.content_knn import MOST_NEIGHBOURS
 from recsys.baselines.ease import ease_bytes
 from recsys.baselines.names import baseline_label
+from recsys.baselines.neighbours import MOST_PRODUCTS, nearest_bytes
 from recsys.config import BaselineName, Config
+from recsys.data.arrays import IntArray
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories
 from recsys.evaluation.metrics import mean, ranking_metrics
@@ -104,16 +106,37 @@ def chosen_settings(name: BaselineName, prepared: Prepared, config: Config) -> d
 
 
 def reason_to_leave_out(name: BaselineName, prepared: Prepared, config: Config) -> str | None:
-    """Why a baseline cannot be, or would take more memory than it may; None where neither is so."""
-    if name == "content_knn" and not prepared.item_features.bags:
-        return "nothing but numbers is known of the items"
-    limit, n_items = config.evaluation.baseline_memory_limit_mb, len(prepared.items)
-    if name not in BETWEEN_ITEMS or ease_bytes(n_items) <= limit * 2**20:
-        return None
-    return (
-        f"{n_items:,} items squared need {ease_bytes(n_items) / 1e9:.1f} GB, and "
-        f"'evaluation.baseline_memory_limit_mb' is {limit:,}"
-    )
+    """Why a baseline cannot be had, or would take too long or too much; None where it is not so."""
+    n_items, products = len(prepared.items), 0
+    match name:
+        case "ease":
+            n_bytes, what = ease_bytes(n_items), f"{n_items:,} items squared need"
+        case "item_knn":
+            n_bytes, what = nearest_bytes(n_items, 1000), f"neighbours of {n_items:,} items need"
+            products = _products(prepared.train.user_counts)
+        case "content_knn":
+            bags = prepared.item_features.bags
+            if not bags:
+                return "nothing but numbers is known of the items"
+            n_bytes = nearest_bytes(n_items, MOST_NEIGHBOURS)
+            what = f"neighbours of {n_items:,} items need"
+            products = sum(_products(np.bincount(each.indices)) for each in bags.values())
+        case _:
+            return None
+    limit = config.evaluation.baseline_memory_limit_mb
+    if n_bytes > limit * 2**20:
+        setting = f"'evaluation.baseline_memory_limit_mb' is {limit:,}"
+        return f"{what} {n_bytes / 1e9:.1f} GB, and {setting}"
+    if products > MOST_PRODUCTS:
+        return (
+            f"to compare {n_items:,} items takes {products:.1e} products, over {MOST_PRODUCTS:.0e}"
+        )
+    return None
+
+
+def _products(counts: IntArray) -> int:
+    """Pairs of entries in the same row, of so many entries each."""
+    return int((counts.astype(np.int64) ** 2).sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +147,7 @@ class _Candidate:
     baseline: Baseline
     fitted: Fitted
     value: float
-    recency: float | None = None
+    recency: float | None
 
 
 class _Tuning:
@@ -150,19 +173,20 @@ class _Tuning:
             settings = grid.candidates[number]
             baseline = build_baseline(name, settings, self._items, self._seed)
             fitted = baseline.fit(self.histories)
-            value = self._measure(name, baseline, fitted, None)
-            return _Candidate(settings, baseline, fitted, value)
+            scales = RECENCY_SCALES if fitted.takes_recency and self.histories.has_order else ()
+            tried = [
+                _Candidate(
+                    settings, baseline, fitted, self._measure(name, baseline, fitted, scale), scale
+                )
+                for scale in (None, *scales)
+            ]
+            return max(tried, key=lambda each: each.value)
 
         n = len(grid.candidates)
         if grid.start is None:
             best = max(map(attempt, range(n)), key=lambda tried: tried.value)
         else:
             best = climb(attempt, grid.start, n, grid.most)
-        if best.fitted.takes_recency and self.histories.has_order:
-            for scale in RECENCY_SCALES:
-                value = self._measure(name, best.baseline, best.fitted, scale)
-                if value > best.value:
-                    best = replace(best, value=value, recency=scale)
         chosen = (best.baseline.settings, best.recency)
         for record in self.records[first:]:
             is_chosen = (record["settings"], record["recency_scale"]) == chosen

@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from recsys.data.arrays import Bags, FloatArray, IntArray
@@ -133,17 +134,18 @@ class ItemWeights:
 
     Attributes:
         history: items of each user, (U, J), with weights or all counting 1.
-        weights: (J, I) float32; row j is what item j says for every item. The items of histories
-            are those that are scored, J = I, but for :meth:`of_items`.
+        weights: (J, I) float32, or sparse where most are 0; row j is what item j says for every
+            item. The items of histories are those that are scored, J = I, but for
+            :meth:`of_items`.
     """
 
     history: Bags
-    weights: FloatArray
+    weights: FloatArray | sparse.csr_matrix
 
     def __post_init__(self) -> None:
         """Check that the two sides can meet."""
-        assert len(self.weights) == self.history.n_columns
-        object.__setattr__(self, "weights", np.asarray(self.weights, dtype=np.float32))
+        assert self.weights.shape[0] == self.history.n_columns
+        object.__setattr__(self, "weights", self.weights.astype(np.float32, copy=False))
 
     @property
     def n_items(self) -> int:
@@ -163,15 +165,17 @@ class ItemWeights:
         """Refuse weights whose sums could be NaN or infinite."""
         largest = 0.0
         at_once = max(1, _CHUNK // max(1, self.n_items))
-        for start in range(0, len(self.weights), at_once):
+        for start in range(0, self.history.n_columns, at_once):
             block = self.weights[start : start + at_once]
-            rows = np.maximum(block.max(axis=1), -block.min(axis=1))  # NaN where one is
+            ends = (block.max(axis=1), block.min(axis=1))  # NaN where one is
+            high, low = (end.toarray().ravel() if sparse.issparse(end) else end for end in ends)
+            rows = np.maximum(high, -low)
             if not np.isfinite(rows).all():
                 item = start + int(np.flatnonzero(~np.isfinite(rows))[0])
                 raise BookendsError(
                     f"scores must be finite, but a weight of item {item} is NaN or infinity"
                 )
-            largest = max(largest, float(rows.max()))
+            largest = max(largest, float(rows.max(initial=0.0)))
         for start in range(0, len(users), at_once):
             taken = abs(self.history.take(users[start : start + at_once]).to_scipy())
             sums = np.asarray(taken.sum(axis=1, dtype=np.float64)).ravel()
@@ -184,8 +188,9 @@ class ItemWeights:
 
     def score_all(self, users: IntArray) -> FloatArray:
         """Scores of some users for every item, (n, I); terms added in the history's order."""
-        scores: FloatArray = self.history.take(users).to_scipy() @ self.weights
-        return scores
+        scores = self.history.take(users).to_scipy() @ self.weights
+        dense: FloatArray = scores.toarray() if sparse.issparse(scores) else scores
+        return dense
 
     def score_listed(self, users: IntArray, items: IntArray) -> FloatArray:
         """Score of each user for their own items; (m,), (m, w) -> (m, w) float32."""

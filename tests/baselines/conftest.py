@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import sparse
 
 from recsys.data.arrays import Interactions
 from recsys.data.histories import Histories
@@ -27,6 +28,7 @@ def weights_of(histories):
 
     def fit(baseline, matrix):
         known = histories(matrix)
-        return baseline.fit(known).scorer(known, None).weights
+        weights = baseline.fit(known).scorer(known, None).weights
+        return weights.toarray() if sparse.issparse(weights) else weights
 
     return fit

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys.baselines import content_knn
+from recsys.baselines import content_knn, neighbours
 from recsys.baselines.content_knn import ContentKNN
 from tests.small_arrays import categories_of
 
@@ -26,13 +26,13 @@ def slow_cosines(rows):
 
 
 @pytest.mark.parametrize("cells", [2**24, 30])
-@pytest.mark.parametrize("neighbours", [2, 9, 200])
-def test_an_item_is_scored_by_those_most_like_it(rng, monkeypatch, weights_of, neighbours, cells):
-    monkeypatch.setattr(content_knn, "_CELLS_AT_ONCE", cells)  # one block, or several
+@pytest.mark.parametrize("most", [2, 9, 200])
+def test_an_item_is_scored_by_those_most_like_it(rng, monkeypatch, weights_of, most, cells):
+    monkeypatch.setattr(neighbours, "CELLS_AT_ONCE", cells)  # one block, or several
     rows = [sorted(rng.choice(6, size, replace=False)) for size in (1, 2, 3, 4, 5, 3, 2, 1, 0)]
     cosines = slow_cosines(rows)
-    weights = weights_of(ContentKNN(neighbours, categories_of(rows)), NOBODY)
-    kept = np.sort(cosines, axis=0)[-min(neighbours, 9) :].sum(axis=0)  # ties: any of the equal
+    weights = weights_of(ContentKNN(most, categories_of(rows)), NOBODY)
+    kept = np.sort(cosines, axis=0)[-min(most, 9) :].sum(axis=0)  # ties: any of the equal
     assert weights.sum(axis=0) == pytest.approx(kept, abs=1e-6)
     assert weights[weights > 0] == pytest.approx(cosines[weights > 0], abs=1e-6)
 

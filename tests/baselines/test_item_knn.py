@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recsys.baselines import item_knn
+from recsys.baselines import neighbours
 from recsys.baselines.item_knn import ItemKNN
 
 
@@ -22,7 +22,7 @@ def slow_cosines(matrix, shrinkage):
 @pytest.mark.parametrize("shrinkage", [0, 3])
 @pytest.mark.parametrize("cells", [2**24, 30])
 def test_weights_are_cosines_with_all_neighbours(rng, monkeypatch, shrinkage, cells, weights_of):
-    monkeypatch.setattr(item_knn, "_CELLS_AT_ONCE", cells)  # one block, or several
+    monkeypatch.setattr(neighbours, "CELLS_AT_ONCE", cells)  # one block, or several
     matrix = (rng.random((30, 12)) < 0.3).astype(int)
     weights = weights_of(ItemKNN(12, shrinkage), matrix)
     assert weights == pytest.approx(slow_cosines(matrix, shrinkage), abs=1e-6)
@@ -30,7 +30,7 @@ def test_weights_are_cosines_with_all_neighbours(rng, monkeypatch, shrinkage, ce
 
 @pytest.mark.parametrize("cells", [2**24, 30])
 def test_an_item_is_scored_by_its_nearest_alone(rng, monkeypatch, cells, weights_of):
-    monkeypatch.setattr(item_knn, "_CELLS_AT_ONCE", cells)
+    monkeypatch.setattr(neighbours, "CELLS_AT_ONCE", cells)
     matrix = (rng.random((200, 12)) < 0.3).astype(int)
     cosines = slow_cosines(matrix, 0)
     weights = weights_of(ItemKNN(3, 0), matrix)

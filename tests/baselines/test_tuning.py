@@ -110,15 +110,31 @@ def test_only_a_refit_learns_from_validation(world):
     assert (tuned[False].scorers["ease"].weights != tuned[True].scorers["ease"].weights).any()
 
 
-def test_items_squared_must_fit_into_memory(world, monkeypatch):
+def test_what_would_take_more_than_the_limit_is_left_out(world, monkeypatch):
     monkeypatch.setattr(tuning, "ease_bytes", lambda n_items: 13.4e9)
     tuned = tuned_baselines(world, config_of(baseline_memory_limit_mb=1024), split="test")
-    assert list(tuned.scorers) == ["popularity"]
-    assert tuned.notes[1] == (
+    assert list(tuned.scorers) == ["popularity", "item_knn", "content_knn"]
+    assert tuned.notes == (
         "EASE was left out: 12 items squared need 13.4 GB, and "
-        "'evaluation.baseline_memory_limit_mb' is 1,024."
+        "'evaluation.baseline_memory_limit_mb' is 1,024.",
     )
-    assert column(tuned.table, "settings")["item_knn"].startswith("left out: 12 items squared")
+    monkeypatch.setattr(tuning, "nearest_bytes", lambda n_items, most: most * 1e7)
+    tuned = tuned_baselines(world, config_of(baseline_memory_limit_mb=1024), split="test")
+    assert list(tuned.scorers) == ["popularity"]
+    assert column(tuned.table, "settings")["item_knn"].startswith(
+        "left out: neighbours of 12 items need 10.0 GB"
+    )
+
+
+def test_items_that_share_too_many_users_or_words_are_not_compared(world, monkeypatch):
+    of_users = 60 * 4**2  # 4 train items of each user; 3 items of each of 4 categories
+    for most, left in ((of_users - 1, {"item_knn"}), (4 * 3**2 - 1, {"item_knn", "content_knn"})):
+        monkeypatch.setattr(tuning, "MOST_PRODUCTS", most)
+        tuned = tuned_baselines(world, Config(), split="test")
+        assert set(CHEAP) - set(tuned.scorers) == left
+        assert tuned.notes[0] == (
+            f"ItemKNN was left out: to compare 12 items takes 9.6e+02 products, over {most:.0e}."
+        )
 
 
 def test_content_is_no_baseline_where_nothing_but_numbers_is_known(world):
@@ -180,7 +196,7 @@ def test_climbing_follows_rising_values_and_keeps_the_best(values, most, tried, 
 
 def test_large_catalogues_have_smaller_grids():
     assert grid_of("ease", 10_000).most < grid_of("ease", 1000).most
-    assert len(grid_of("item_knn", 10_000).candidates) < 5
+    assert len(grid_of("item_knn", 10_000).candidates) < len(grid_of("item_knn", 100).candidates)
     grid = grid_of("ease", 1000)
     assert grid.candidates[grid.start or 0] == {"l2": 100.0}
     assert {"neighbours": 50, "shrinkage": 0.0} in grid_of("item_knn", 10_000).candidates

@@ -156,6 +156,6 @@ def test_a_data_set_that_is_too_large_for_a_baseline_leaves_it_out(tune, monkeyp
     monkeypatch.setattr("recsys.baselines.tuning.ease_bytes", lambda n_items: 2**21)
     record = tune("--evaluation.baseline_memory_limit_mb", "1", baseline_trials=1)
     found = {each.name: each.left_out for each in record.tuned_baselines}
-    assert "items squared need" in found["ease"] and "items squared need" in found["item_knn"]
+    assert "items squared need" in found["ease"] and found["item_knn"] is None
     if importlib.util.find_spec("implicit"):
         assert "train interactions are more than 10" in found["bpr"] == found["ials"]
