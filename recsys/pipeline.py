@@ -286,6 +286,7 @@ def evaluate_model(
         config=config.evaluation,
         seed=seed,
         baselines={**tuned.scorers, **oracle_scorer},
+        among_new=tuned.among_new,
         headline=config.training.early_stopping.monitor,
     )
     oracle = None

@@ -7,25 +7,31 @@ Blocks of many steps, one thread each, never wait.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
+Map = Callable[[Callable[[Any], None], Iterable[Any]], Iterable[None]]
+
 
 @contextmanager
-def worker_pool() -> Iterator[ThreadPoolExecutor]:
-    """As many threads as torch is set to use, within each of which torch uses one.
+def worker_map() -> Iterator[Map]:
+    """What works as ``map`` does, by as many threads as torch is set to use, each with one of them.
 
     The caller's torch uses one as well, until the setting is put back at the end.
     """
     n_threads = torch.get_num_threads()
+    if n_threads == 1:
+        yield map
+        return
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(
             n_threads, initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
-            yield pool
+            yield pool.map
     finally:
         torch.set_num_threads(n_threads)  # the matrix library shares one setting among threads

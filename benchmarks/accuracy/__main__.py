@@ -25,12 +25,9 @@ from benchmarks.accuracy.sparse_world import write_sparse_world
 from benchmarks.machine import describe
 from experiments.environment import keep_memory
 from experiments.settings import check_config, parse_overrides, read_yaml
-from recsys.baselines.build import build_baseline, grid_of
 from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config
-from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared, prepare_cached
-from recsys.data.histories import Histories
 from recsys.evaluation.evaluation import evaluate
 from recsys.evaluation.ranking import Scorer
 from recsys.evaluation.significance import compare_metrics
@@ -196,31 +193,10 @@ def _classics(case: Case, prepared: Prepared, config: Config) -> list[Result]:
     tuned = tuned_baselines(prepared, config, split="test", refit=True)
     for note in tuned.notes:
         print(f"{case.name}: {note}", flush=True)
-    scorers: dict[str, Scorer] = dict(tuned.scorers)
+    scorers = dict(tuned.scorers)
     if case.metrics[0] == AMONG_NEW:
-        scorers[TUNED_AMONG_NEW] = tuned_among_new(prepared, config)
+        scorers |= {f"{name}, tuned among new": each for name, each in tuned.among_new.items()}
     return [_result(case, name, each, prepared, config) for name, each in scorers.items()]
-
-
-def tuned_among_new(prepared: Prepared, config: Config) -> Scorer:
-    """ContentKNN with the neighbours that rank new items of validation best among themselves."""
-
-    def fitted(settings: dict[str, Any], *parts: Interactions) -> Scorer:
-        known = Histories.of(*parts)
-        built = build_baseline("content_knn", settings, prepared.item_features, 0)
-        return built.fit(known).scorer(known, None)
-
-    def on_validation(settings: dict[str, Any]) -> float:
-        scorer = fitted(settings, prepared.train)
-        found = evaluate(
-            scorer, prepared, split="validation", config=config.evaluation, seed=0, baselines={}
-        )
-        assert found.new_items is not None
-        return float(found.new_items.ndcg["model"].mean())
-
-    best = max(grid_of("content_knn", len(prepared.items)).candidates, key=on_validation)
-    print(f"{TUNED_AMONG_NEW}: {best}", flush=True)
-    return fitted(best, prepared.train, prepared.validation)
 
 
 def _result(case: Case, name: str, scorer: Scorer, prepared: Prepared, config: Config) -> Result:

@@ -30,6 +30,7 @@ from recsys.config import BaselineName, Config
 from recsys.data.arrays import IntArray
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories
+from recsys.evaluation import new_items
 from recsys.evaluation.metrics import mean, ranking_metrics
 from recsys.evaluation.ranking import Scorer, Task, rank
 from recsys.evaluation.tables import Cell, Table
@@ -37,6 +38,8 @@ from recsys.evaluation.tables import Cell, Table
 logger = logging.getLogger(__name__)
 
 TUNING_USERS = 2000
+FEWEST_USERS = 20
+"""Fewer users with a new item say nothing of settings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +48,14 @@ class TunedBaselines:
 
     Attributes:
         scorers: by name, popularity first.
+        among_new: of them, what is tuned to rank new items among themselves; empty where
+            validation holds none.
         table: what was tried and chosen.
         notes: a sentence for each that was left out.
     """
 
     scorers: dict[str, Scorer]
+    among_new: dict[str, Scorer]
     table: Table
     notes: tuple[str, ...]
 
@@ -72,21 +78,32 @@ def tuned_baselines(
     Raises:
         ConfigError: a baseline needs a package that is not installed.
     """
-    tuning, notes = _Tuning(prepared, config), []
+    tuning, notes = _Tuning(prepared, config), list[str]()
     scorers: dict[str, Scorer] = {}
+
+    def ready(chosen: _Candidate) -> Scorer:
+        known, fitted = tuning.histories, chosen.fitted
+        if split == "test":
+            known = Histories.of(prepared.train, prepared.validation)
+            fitted = chosen.baseline.fit(known) if refit else fitted
+        return fitted.scorer(known, chosen.recency)
+
     names: tuple[BaselineName, ...] = ("popularity", *asked_for(prepared, config))
     for name in dict.fromkeys(names) if split == "validation" or len(prepared.test) else ():
         if reason := reason_to_leave_out(name, prepared, config):
             notes.append(f"{baseline_label(name)} was left out: {reason}.")
             tuning.records.append({"baseline": name, "settings": f"left out: {reason}"})
             continue
-        chosen = tuning.choose(name, grid_of(name, len(prepared.items)))
-        known, fitted = tuning.histories, chosen.fitted
-        if split == "test":
-            known = Histories.of(prepared.train, prepared.validation)
-            fitted = chosen.baseline.fit(known) if refit else fitted
-        scorers[name] = fitted.scorer(known, chosen.recency)
-    return TunedBaselines(scorers, tuning.table(), tuple(notes))
+        scorers[name] = ready(tuning.choose(name, grid_of(name, len(prepared.items))))
+    among_new = {}
+    if "content_knn" in scorers:  # the others know nothing of new items
+        anew = _Tuning(prepared, config, among_new=True)
+        if anew.n_users >= FEWEST_USERS:
+            among_new["content_knn"] = ready(
+                anew.choose("content_knn", grid_of("content_knn", len(prepared.items)))
+            )
+            tuning.records += anew.records
+    return TunedBaselines(scorers, among_new, tuning.table(), tuple(notes))
 
 
 def asked_for(prepared: Prepared, config: Config) -> tuple[BaselineName, ...]:
@@ -151,19 +168,27 @@ class _Candidate:
 
 
 class _Tuning:
-    """Tries settings on validation and records what came of them."""
+    """Tries settings on validation, or on its new items alone, and records what came of them."""
 
-    def __init__(self, prepared: Prepared, config: Config) -> None:
+    def __init__(self, prepared: Prepared, config: Config, *, among_new: bool = False) -> None:
         users = np.unique(prepared.validation.users).astype(np.int64)
         if len(users) > TUNING_USERS:
             rng = np.random.default_rng([config.experiment.seed, TUNING_USERS])
             users = np.sort(rng.choice(users, TUNING_USERS, replace=False))
         self._task = Task(users, prepared.validation.by_user, (prepared.train.by_user,))
+        self._only: IntArray | None = None
+        if among_new:
+            self._only, self._task = new_items.among_new(self._task)
         self._monitor = config.training.early_stopping.monitor
         self._memory_limit_mb = config.evaluation.memory_limit_mb
         self._items, self._seed = prepared.item_features, config.experiment.seed
         self.histories = Histories.of(prepared.train)
         self.records: list[dict[str, Cell]] = []
+
+    @property
+    def n_users(self) -> int:
+        """Users it is measured on."""
+        return len(self._task.users)
 
     def choose(self, name: BaselineName, grid: Grid) -> _Candidate:
         """The best settings on validation; the first of equals."""
@@ -173,14 +198,14 @@ class _Tuning:
             settings = grid.candidates[number]
             baseline = build_baseline(name, settings, self._items, self._seed)
             fitted = baseline.fit(self.histories)
-            scales = RECENCY_SCALES if fitted.takes_recency and self.histories.has_order else ()
-            tried = [
-                _Candidate(
-                    settings, baseline, fitted, self._measure(name, baseline, fitted, scale), scale
-                )
-                for scale in (None, *scales)
-            ]
-            return max(tried, key=lambda each: each.value)
+            is_ordered = fitted.takes_recency and self.histories.has_order
+            scales = (None, *reversed(RECENCY_SCALES)) if is_ordered else (None,)
+
+            def weighed(place: int) -> _Candidate:
+                value = self._measure(name, baseline, fitted, scales[place])
+                return _Candidate(settings, baseline, fitted, value, scales[place])
+
+            return climb(weighed, 0, len(scales), len(scales))
 
         n = len(grid.candidates)
         if grid.start is None:
@@ -201,7 +226,8 @@ class _Tuning:
         note = (
             f"Learned from train, measured by {self._monitor} of {len(self._task.users):,} "
             "validation users. recency_scale: an item at position p from the latest of a history "
-            "weighs exp(-p / scale); a gap weighs all alike."
+            "weighs exp(-p / scale); a gap weighs all alike. among_new: of new items alone, which "
+            "nobody has in train."
         )
         return Table.from_records(
             "baseline_tuning", "Settings of the baselines", note, self.records
@@ -211,9 +237,10 @@ class _Tuning:
         self, name: BaselineName, baseline: Baseline, fitted: Fitted, recency: float | None
     ) -> float:
         value, k = float("nan"), int(self._monitor.partition("@")[2])
-        if len(self._task.users):
+        if self.n_users:
+            scorer = fitted.scorer(self.histories, recency)
             ranking = rank(
-                fitted.scorer(self.histories, recency),
+                scorer if self._only is None else scorer.of_items(self._only),
                 self._task.users,
                 masked=self._task.known,
                 k=k,
@@ -222,7 +249,7 @@ class _Tuning:
             value = mean(ranking_metrics(ranking, self._task.relevant, (k,))[self._monitor])
         self.records.append(
             {"baseline": name, "settings": baseline.settings, "recency_scale": recency}
-            | {f"validation_{self._monitor}": value}
+            | {f"validation_{self._monitor}{'' if self._only is None else '_among_new'}": value}
         )
         return -np.inf if np.isnan(value) else value
 

@@ -23,7 +23,7 @@ from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.evaluation.lists import NO_ITEM, pack, places_in, tie_order
 from recsys.evaluation.metrics import Places, metrics_of_places
 from recsys.evaluation.ranking import Scorer, Task
-from recsys.workers import worker_pool
+from recsys.workers import worker_map
 
 _USERS_PER_DRAW = 256  # users with neighbouring indices share a stream; changing it changes draws
 _USERS_PER_BLOCK = 16
@@ -69,10 +69,10 @@ def sampled_metrics(
         for name, finder in finders.items():
             places[name][pairs] = finder.places(ordered[group], owners, items[pairs], drawn)
 
-    with worker_pool() as pool:
+    with worker_map() as run:
         for name, scorer in systems.items():
             finders[name] = _PlaceFinder(scorer, ordered, budget)
-        for _ in pool.map(work, _draw_groups(ordered)):
+        for _ in run(work, _draw_groups(ordered)):
             pass  # raises what a worker raised
     metrics: dict[str, dict[str, FloatArray]] = {}
     for name, found in places.items():

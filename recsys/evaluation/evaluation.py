@@ -89,7 +89,7 @@ class Evaluation:
     rankings: dict[str, Ranking] = field(default_factory=dict)
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 (all but the first two by name)
     scorer: Scorer,
     prepared: Prepared,
     *,
@@ -97,6 +97,7 @@ def evaluate(
     config: EvaluationConfig,
     seed: int,
     baselines: Mapping[str, Scorer],
+    among_new: Mapping[str, Scorer] | None = None,
     headline: str = "",
 ) -> Evaluation:
     """Judge a model's rankings of the whole catalogue on a held-out split.
@@ -109,6 +110,7 @@ def evaluate(
         seed: of sampled candidates, resamples and sign flips.
         baselines: what to hold the model against, by name; an oracle is shown beside
             them and not tested against.
+        among_new: baselines tuned anew, where new items are ranked among themselves.
         headline: the metric that stands for all; of metrics that are the same it is the one told.
 
     Raises:
@@ -120,7 +122,7 @@ def evaluate(
         return Evaluation(split, skipped=reason)
     systems = {"model": scorer, **baselines}
     judged = _judge(systems, task, prepared, config, seed)
-    new_items = rank_new_items(systems, judged, task, config)
+    new_items = rank_new_items(systems, judged, task, config, among_new)
     scores = {
         name: _scores(each, len(prepared.items), config, seed) for name, each in judged.items()
     }

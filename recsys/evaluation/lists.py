@@ -8,7 +8,7 @@ model that scores everything alike look well informed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from recsys.data.arrays import BoolArray, FloatArray, IntArray
+from recsys.workers import Map
 
 _TIE_SEED = 20130401
 _LOW = 0xFFFFFFFF
@@ -119,7 +120,7 @@ def lists_of(
     order: IntArray,
     keys_of: Callable[[slice], IntArray],
     at_once: int,
-    run: Callable[[Callable[[int], None], Iterable[int]], Iterable[None]] = map,
+    run: Map = map,
 ) -> Lists:
     """Lists of ``n`` rows, made in blocks.
 

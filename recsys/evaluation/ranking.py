@@ -24,7 +24,7 @@ from recsys.evaluation.lists import (
 )
 from recsys.evaluation.scorers import Combine, ItemWeights, Scorer, Vectors
 from recsys.evaluation.topk import GROUP, GROUPS_PER_PLACE, ITEMS_PER_BLOCK, Catalogue
-from recsys.workers import worker_pool
+from recsys.workers import worker_map
 
 __all__ = [
     "Combine",
@@ -113,13 +113,13 @@ def rank(
         lists = Lists.empty(len(users), k)
         return Ranking(users, lists.items, lists.scores)
     own = memory_limit_mb * 2**20 // (2 * torch.get_num_threads())  # half for what libraries take
-    with worker_pool() as pool:
+    with worker_map() as run:
         scorer.check_finite(users)
         if isinstance(scorer, ItemWeights):
             order, keys_of, at_once = _keys_by_weights(scorer, users, masked, k, own)
         else:
             order, keys_of, at_once = _keys_by_vectors(scorer, users, masked, k, own)
-        lists = lists_of(len(users), k, order, keys_of, at_once, pool.map)
+        lists = lists_of(len(users), k, order, keys_of, at_once, run)
     return Ranking(users, lists.items, lists.scores)
 
 

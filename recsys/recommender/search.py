@@ -21,7 +21,7 @@ from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
 from recsys.evaluation.lists import Hidden, Lists, lists_of
 from recsys.evaluation.scorers import Combine, as_tensor
 from recsys.evaluation.topk import ITEMS_PER_BLOCK, PAIRS_AT_ONCE, Catalogue
-from recsys.workers import worker_pool
+from recsys.workers import worker_map
 
 ROWS_AT_ONCE = 64
 """Rows of one product; 64 take three times as long as one, on 1,000,000 items."""
@@ -192,11 +192,11 @@ def _best_of_alike(catalogue: Catalogue, queries: Sequence[Query]) -> list[Lists
         )
 
     n = len(vectors)
-    if n <= at_once or torch.get_num_threads() == 1:
+    if n <= at_once:
         found = lists_of(n, k, catalogue.order, keys_of, at_once)
     else:
-        with worker_pool() as pool:
-            found = lists_of(n, k, catalogue.order, keys_of, at_once, pool.map)
+        with worker_map() as run:
+            found = lists_of(n, k, catalogue.order, keys_of, at_once, run)
     lists = []
     for query, end in zip(queries, ends, strict=True):
         rows = slice(end - len(query), end)

@@ -80,7 +80,7 @@ def test_what_was_chosen_is_told_where_there_was_a_choice(world, caplog):
     tuned_baselines(world, Config(), split="validation")
     told = {message.partition(": ")[0]: message for message in caplog.messages}
     assert "popularity" not in told
-    assert told["item_knn"].endswith(", recency 1")
+    assert told["item_knn"].endswith(", recency 2")
     assert "None" not in str(caplog.messages)
 
 
@@ -205,3 +205,29 @@ def test_large_catalogues_have_smaller_grids():
 def test_the_same_data_and_seed_give_the_same_table(world):
     first, second = (tuned_baselines(world, Config(), split="test").table for _ in range(2))
     assert first == second
+
+
+def test_content_is_tuned_anew_where_new_items_are_ranked_among_themselves():
+    """Users keep to one of two categories, among new items too, which have a third in common."""
+    rows = [[item % 2] for item in range(16)] + [[item % 2, 2] for item in range(44)]
+    users, items = np.repeat(np.arange(30), 8), np.tile(np.arange(16).reshape(8, 2).T, (15, 1))
+    world = World()
+    world.users, world.items, world.item_features = range(30), range(60), categories_of(rows)
+    world.train = Interactions(users, items.ravel(), None, 30, 60)
+    new = 16 + np.arange(30) % 2
+    world.validation = Interactions(np.arange(30), new, None, 30, 60)
+    world.test = Interactions(np.arange(30), new + 2, None, 30, 60)
+    tuned = tuned_baselines(world, Config(), split="test")
+    assert list(tuned.among_new) == ["content_knn"]
+    frame = tuned.table.to_frame()
+    anew = frame[frame["validation_ndcg@10_among_new"].notna()]
+    assert set(anew["baseline"]) == {"content_knn"}
+    chosen = anew[anew["chosen"] == "yes"]["validation_ndcg@10_among_new"].item()
+    assert chosen == anew["validation_ndcg@10_among_new"].max() > 0
+    (scorer,) = tuned.among_new.values()
+    known = Histories.of(world.train, world.validation)
+    assert scorer.history.row(3).tolist() == known.bags.row(3).tolist()
+
+
+def test_nothing_is_tuned_anew_where_validation_holds_no_new_items(world):
+    assert tuned_baselines(world, Config(), split="test").among_new == {}

@@ -36,10 +36,10 @@ def vectors(rng):
     return Vectors(numbers[:N_USERS], numbers[N_USERS:])
 
 
-def found(scorer, task, config=CONFIG):
+def found(scorer, task, config=CONFIG, **options):
     ranking = rank(scorer, task.users, masked=task.known, k=3)
     judged = SimpleNamespace(ranking=ranking, found=find_places(ranking, task.relevant))
-    return rank_new_items({"model": scorer}, {"model": judged}, task, config)
+    return rank_new_items({"model": scorer}, {"model": judged}, task, config, **options)
 
 
 def row(new_items):
@@ -89,3 +89,12 @@ def test_nothing_is_said_where_no_new_item_is_held_out_or_a_list_holds_them_all(
     assert found(vectors, task, long) is None
     warm = Task(task.users, bags_of([[0]] * N_USERS, N_ITEMS), task.known)
     assert found(vectors, warm) is None
+
+
+def test_what_is_tuned_for_new_items_stands_in_where_they_are_ranked_alone(task, vectors):
+    other = Vectors(-vectors.users, vectors.items)
+    plain, turned = found(vectors, task), found(other, task)
+    mixed = found(vectors, task, tuned_for_it={"model": other})
+    assert mixed.ndcg["model"].tolist() == turned.ndcg["model"].tolist()
+    assert row(mixed)["ndcg@3"] == row(plain)["ndcg@3"]
+    assert "For these model is tuned anew." in mixed.table.note
