@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
@@ -135,7 +136,8 @@ class RunConsole:
     def results(self, results: Results, ks: tuple[int, ...]) -> None:
         """Print the ranking metrics of the model beside the baselines', each number once."""
         monitor, one = results.headline, results.one_held_out
-        table = Table(title=f"{results.split}, {results.n_users:,} users")
+        title = f"{results.split}, {results.n_users:,} users"
+        table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # of 80 columns
         table.add_column("metric")
         for name in results.scores:
             table.add_column(name, justify="right")
