@@ -17,9 +17,10 @@ FLOOR = HEIGHT - BOTTOM
 STYLE = """
 .chart{font-family:system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;font-size:11px;
 --c-text:#5b6169;--c-grid:#e4e1da;--c-strong:#22262b;--s0:#1f5f99;--s1:#9a9fa6;--s2:#c5841c;
---s3:#4e8a5b;--s4:#8a5a9e}
+--s3:#4e8a5b;--s4:#8a5a9e;--s5:#b04a4a;--s6:#3f8f92}
 @media (prefers-color-scheme:dark){.chart{--c-text:#a4abb3;--c-grid:#343a41;--c-strong:#eceae4;
---s0:#6cb0ea;--s1:#7d858e;--s2:#e3ab4f;--s3:#7dbd8b;--s4:#c296d6}}
+--s0:#6cb0ea;--s1:#7d858e;--s2:#e3ab4f;--s3:#7dbd8b;--s4:#c296d6;
+--s5:#e08a8a;--s6:#74c5c8}}
 .chart text{fill:var(--c-text)}.chart .small{font-size:9px}
 .chart .strong{fill:var(--c-strong);font-weight:600}
 .chart .grid{stroke:var(--c-grid);stroke-width:1}.chart .axis{stroke:var(--c-text);stroke-width:1}
@@ -28,11 +29,13 @@ STYLE = """
 .chart .line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .chart .area{fill-opacity:.32;stroke-width:1.5}
 .chart .f0{fill:var(--s0)}.chart .f1{fill:var(--s1)}.chart .f2{fill:var(--s2)}
-.chart .f3{fill:var(--s3)}.chart .f4{fill:var(--s4)}
+.chart .f3{fill:var(--s3)}.chart .f4{fill:var(--s4)}.chart .f5{fill:var(--s5)}
+.chart .f6{fill:var(--s6)}
 .chart .l0{stroke:var(--s0)}.chart .l1{stroke:var(--s1)}.chart .l2{stroke:var(--s2)}
-.chart .l3{stroke:var(--s3)}.chart .l4{stroke:var(--s4)}
+.chart .l3{stroke:var(--s3)}.chart .l4{stroke:var(--s4)}.chart .l5{stroke:var(--s5)}
+.chart .l6{stroke:var(--s6)}
 """
-N_COLOURS = 5
+N_COLOURS = 7
 
 
 def standalone(svg: str) -> str:
@@ -84,14 +87,20 @@ def chart(title: str, parts: Sequence[str], *, height: float = HEIGHT) -> str:
 
 
 def legend(names: Sequence[str], colours: Sequence[int] | None = None) -> str:
-    """Names in a row at the top, each beside its colour; the first colours where none are given."""
-    parts, x = [], float(LEFT)
+    """Names at the top, each beside its colour, in a second row where one has no room for all.
+
+    They have the first colours where none are given.
+    """
+    parts, x, y = [], float(LEFT), 9
     for colour, name in zip(colours or range(len(names)), names, strict=True):
+        width = 13 + 5.9 * len(name)
+        if x > LEFT and x + width > WIDTH:
+            x, y = float(LEFT), y + 12
         parts.append(
-            f'<rect class="f{colour % N_COLOURS}" x="{x:.1f}" y="9" width="9" height="9" rx="2"/>'
+            f'<rect class="f{colour % N_COLOURS}" x="{x:.1f}" y="{y}" width="9" height="9" rx="2"/>'
         )
-        parts.append(text_at(x + 13, 17, name, "start"))
-        x += 26 + 5.9 * len(name)
+        parts.append(text_at(x + 13, y + 8, name, "start"))
+        x += 13 + width
     return "".join(parts)
 
 

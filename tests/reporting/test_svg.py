@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from recsys.reporting.charts import Bars, Line, Steps, bar_chart, line_chart, step_chart
-from recsys.reporting.svg import standalone
+from recsys.reporting.svg import STYLE, TOP, WIDTH, standalone
 
 SPACE = "{http://www.w3.org/2000/svg}"
 
@@ -73,3 +73,16 @@ def test_names_are_escaped():
 def test_a_file_of_its_own_carries_its_style():
     svg = standalone(bar_chart("t", ["a"], [Bars("m", ((1.0, None, None),))]))
     assert "prefers-color-scheme:dark" in elements(svg, "style")[0].text
+
+
+def test_a_legend_of_all_that_may_be_judged_has_room_and_a_colour_for_each():
+    names = ["model", "popularity", "item_knn", "ease", "content_knn", "ials", "bpr"]
+    svg = bar_chart("t", ["a"], [Bars(name, ((0.2, None, None),)) for name in names])
+    keys = [e for e in elements(svg, "rect") if e.get("rx") == "2"]
+    assert len({e.get("class") for e in keys}) == 7
+    assert all(f".chart .{e.get('class')}{{fill:" in STYLE for e in keys)
+    shown = [e for e in elements(svg, "text") if e.text in names]
+    assert [e.text for e in shown] == names
+    for text in shown:
+        assert float(text.get("x")) + 5.9 * len(text.text) <= WIDTH
+        assert float(text.get("y")) < TOP
