@@ -38,6 +38,8 @@ from recsys.evaluation.tables import Cell, Table
 logger = logging.getLogger(__name__)
 
 TUNING_USERS = 2000
+TUNING_USERS_AMONG_NEW = 50_000
+"""Ranking new items alone takes little."""
 FEWEST_USERS = 20
 """Fewer users with a new item say nothing of settings."""
 
@@ -172,9 +174,10 @@ class _Tuning:
 
     def __init__(self, prepared: Prepared, config: Config, *, among_new: bool = False) -> None:
         users = np.unique(prepared.validation.users).astype(np.int64)
-        if len(users) > TUNING_USERS:
-            rng = np.random.default_rng([config.experiment.seed, TUNING_USERS])
-            users = np.sort(rng.choice(users, TUNING_USERS, replace=False))
+        most = TUNING_USERS_AMONG_NEW if among_new else TUNING_USERS
+        if len(users) > most:
+            rng = np.random.default_rng([config.experiment.seed, most])
+            users = np.sort(rng.choice(users, most, replace=False))
         self._task = Task(users, prepared.validation.by_user, (prepared.train.by_user,))
         self._only: IntArray | None = None
         if among_new:
