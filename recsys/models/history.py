@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from recsys.config import HistoryPooling
-from recsys.data.arrays import FloatArray, IntArray
-from recsys.models.bags import BagTensors, as_tensor, repeated, softmax_entries, sum_bags
+from recsys.data.arrays import FloatArray, IntArray, offsets_of
+from recsys.data.histories import Histories
+from recsys.models.bags import BagTensors, repeated, softmax_entries, sum_bags
 from recsys.models.normalise import normalise
 
 SECONDS_A_DAY = 86_400
@@ -42,15 +43,34 @@ class HistoryRows:
     @classmethod
     def of(
         cls,
+        histories: Histories,
+        places: IntArray,
         offsets: IntArray,
-        items: IntArray,
-        positions: IntArray | None = None,
-        ages: FloatArray | None = None,
-        ratings: FloatArray | None = None,
+        *,
+        positions: IntArray,
+        beside: IntArray,
     ) -> Self:
-        """The same of numpy arrays, over the same memory."""
-        arrays = (offsets, items, positions, ages, ratings)
-        return cls(*(None if each is None else as_tensor(each) for each in arrays))  # type: ignore[arg-type]
+        """Items of histories; rows name items of the catalogue.
+
+        Args:
+            histories: of all users.
+            places: of the items in ``histories.items``, (m,).
+            offsets: where each row begins in ``places``, and the end, (R + 1,) int64.
+            positions: distance of each item from the end of its row, (m,) int64.
+            beside: place of the item that its age is counted from, (m,).
+        """
+        times, ages, ratings = histories.times, None, None
+        if times is not None:
+            ages = torch.from_numpy(np.abs(times[beside] - times[places]).astype(np.float32))
+        if histories.ratings is not None:
+            ratings = torch.from_numpy(histories.ratings[places].astype(np.float32))
+        return cls(
+            torch.from_numpy(offsets),
+            torch.from_numpy(histories.items[places].astype(np.int64)),
+            torch.from_numpy(positions) if histories.has_order else None,
+            ages,
+            ratings,
+        )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -79,6 +99,18 @@ class HistoryRows:
         held = {each.name: getattr(self, each.name) for each in fields(self)}
         moved = {name: t.to(device) for name, t in held.items() if t is not None}
         return replace(self, **moved)
+
+
+def latest(histories: Histories, most: int) -> HistoryRows:
+    """The most recent items of each history, at most so many; rows name items of the catalogue."""
+    lengths = histories.lengths
+    from_end = np.repeat(histories.offsets[1:], lengths) - 1 - np.arange(len(histories.items))
+    places = np.flatnonzero(from_end < most)
+    positions = from_end[places]
+    offsets = offsets_of(np.minimum(lengths, most))
+    return HistoryRows.of(
+        histories, places, offsets, positions=positions, beside=places + positions
+    )
 
 
 class HistoryWeights(nn.Module):

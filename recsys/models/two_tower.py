@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from recsys.config import QueryScore, Similarity
 from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.histories import Histories
-from recsys.models.history import HistoryRows
+from recsys.models.history import latest
 from recsys.models.normalise import LEAST_LENGTH, normalise
 from recsys.models.tower import Tower, TowerParts
 
@@ -298,22 +298,3 @@ def log_shares(vectors: Tensor) -> Tensor:
 
 def _side_by_side(coordinates: list[Tensor]) -> Tensor:
     return coordinates[0] if len(coordinates) == 1 else torch.cat(coordinates, dim=-1)
-
-
-def latest(histories: Histories, most: int) -> HistoryRows:
-    """The most recent items of each history, at most so many; rows name items of the catalogue."""
-    lengths = np.diff(histories.offsets)
-    from_end = np.repeat(histories.offsets[1:], lengths) - 1 - np.arange(len(histories.items))
-    kept = from_end < most
-    offsets = np.concatenate([[0], np.cumsum(np.minimum(lengths, most))])
-    ages = None
-    if histories.times is not None and len(histories.times):
-        newest = np.repeat(histories.times[np.maximum(histories.offsets[1:] - 1, 0)], lengths)
-        ages = (newest - histories.times)[kept].astype(np.float32)
-    return HistoryRows.of(
-        offsets.astype(np.int64),
-        histories.items[kept].astype(np.int64),
-        from_end[kept] if histories.has_order else None,
-        ages,
-        None if histories.ratings is None else histories.ratings[kept].astype(np.float32),
-    )

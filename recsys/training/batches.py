@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recsys.data.arrays import FloatArray, IntArray
+from recsys.data.arrays import IntArray
 from recsys.models.history import HistoryRows
 from recsys.training.sampling import NegativeSampler
 
@@ -137,7 +137,7 @@ class Rows:
     rows: IntArray
     targets: IntArray
     masked: tuple[IntArray, IntArray]
-    history: tuple[IntArray, IntArray, IntArray | None, FloatArray | None, FloatArray | None] | None
+    history: HistoryRows | None
 
 
 class Assembler:
@@ -169,7 +169,7 @@ class Assembler:
             log_chance = sampler.log_inclusion(shared, n_draws)
         used = [part.ravel() for part in (made.targets, own, shared) if part is not None]
         if made.history is not None:
-            used.append(made.history[1])
+            used.append(made.history.items.numpy())
         items = self._distinct(used)
         self._place[items] = np.arange(len(items))
         masked_rows, masked_items = made.masked
@@ -184,7 +184,7 @@ class Assembler:
             log_chance=torch.from_numpy(log_chance),
             masked_rows=_tensor(masked_rows[present]),
             masked_items=_tensor(self._place[masked_items[present]]),
-            history=self._history(made, self._place),
+            history=self._history(made),
         )
         self._place[items] = -1
         return batch
@@ -200,7 +200,7 @@ class Assembler:
             log_chance=None,
             masked_rows=_tensor(made.masked[0]),
             masked_items=_tensor(made.masked[1]),
-            history=self._history(made, None),
+            history=made.history,
         )
 
     def _distinct(self, parts: list[IntArray]) -> IntArray:
@@ -209,12 +209,10 @@ class Assembler:
             is_used[part] = True
         return np.flatnonzero(is_used)
 
-    def _history(self, made: Rows, place: IntArray | None) -> HistoryRows | None:
+    def _history(self, made: Rows) -> HistoryRows | None:
         if made.history is None:
             return None
-        offsets, items, positions, ages, ratings = made.history
-        named = items.astype(np.int64) if place is None else place[items]
-        return HistoryRows.of(offsets, named, positions, ages, ratings)
+        return replace(made.history, items=_tensor(self._place[made.history.items.numpy()]))
 
 
 def _tensor(indices: IntArray) -> Tensor:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.config import HistorySplitConfig
-from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray
+from recsys.data.arrays import BoolArray, IntArray, offsets_of
 from recsys.data.histories import Histories
 from recsys.errors import DataError
+from recsys.models.history import HistoryRows
 from recsys.training.batches import Assembler, Batch, Negatives, Rows
 
 
@@ -38,7 +39,7 @@ class PairExamples:
         max_history: int | None,
     ) -> None:
         self._histories = histories
-        self._users = np.repeat(np.arange(len(histories)), histories.lengths)
+        self._users = histories.bags.owners
         self._batch_size = batch_size
         self._max_history = max_history
         self._assembler = Assembler(n_items, negatives)
@@ -76,7 +77,7 @@ class PairExamples:
         """Pairs of a row and an item that is no negative of it."""
         if not self._masks:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        known = Bags(self._histories.offsets, self._histories.items, self._histories.n_items)
+        known = self._histories.bags
         owners, items = known.entries(users)
         if self._masks_known:
             return owners, items
@@ -90,7 +91,7 @@ class PairExamples:
 
 def without(
     histories: Histories, interactions: IntArray, users: IntArray, most: int
-) -> tuple[IntArray, IntArray, IntArray | None, FloatArray | None, FloatArray | None]:
+) -> HistoryRows:
     """The histories of the interactions' users, each without that interaction.
 
     What is left closes up: positions and ages are counted as if it had never been there.
@@ -100,44 +101,19 @@ def without(
         interactions: places in ``histories.items``, (P,).
         users: their users, (P,).
         most: items of each to keep, the most recent.
-
-    Returns:
-        offsets, items, positions, ages and ratings of P rows; see
-        :class:`recsys.models.history.HistoryRows`.
     """
     starts, ends = histories.offsets[users], histories.offsets[users + 1]
     lengths = np.minimum(ends - starts, most + 1)
     starts = ends - lengths
     rows = np.repeat(np.arange(len(users)), lengths)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-    from_end = np.repeat(ends, lengths) - 1 - places
+    places = np.arange(len(rows)) + (starts - offsets_of(lengths)[:-1])[rows]
+    from_end = ends[rows] - 1 - places
     from_end -= places < interactions[rows]  # items before the gap move up by one
     kept = (places != interactions[rows]) & (from_end < most)
-    rows, places, from_end = rows[kept], places[kept], from_end[kept]
-    counts = np.bincount(rows, minlength=len(users))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    newest = places[np.maximum(offsets[1:] - 1, 0)[rows]]
-    return (offsets, histories.items[places], *_described(histories, places, from_end, newest))
-
-
-def _described(
-    histories: Histories, places: IntArray, positions: IntArray, beside: IntArray
-) -> tuple[IntArray | None, FloatArray | None, FloatArray | None]:
-    """Positions, ages and ratings of items.
-
-    Args:
-        histories: of all users.
-        places: of the items in ``histories.items``, (m,).
-        positions: distance of each from the end, (m,).
-        beside: place of the item that its age is counted from, (m,).
-    """
-    ages = ratings = None
-    if histories.times is not None:
-        ages = np.abs(histories.times[beside] - histories.times[places]).astype(np.float32)
-    if histories.ratings is not None:
-        ratings = histories.ratings[places].astype(np.float32)
-    return positions.astype(np.int64) if histories.has_order else None, ages, ratings
+    rows, places = rows[kept], places[kept]
+    offsets = offsets_of(np.bincount(rows, minlength=len(users)))
+    newest = places[offsets[1:][rows] - 1]
+    return HistoryRows.of(histories, places, offsets, positions=from_end[kept], beside=newest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,18 +195,20 @@ class HistoryExamples:
 
     def _rows(self, users: IntArray, rng: np.random.Generator) -> Rows:
         histories = self._histories
-        lengths = histories.lengths[users]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        places, offsets = histories.bags.positions(users)
+        lengths = np.diff(offsets)
         rows = np.repeat(np.arange(len(users)), lengths)
-        local = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)  # place in the history
-        places = local + np.repeat(histories.offsets[users], lengths)
+        local = np.arange(len(places)) - np.repeat(offsets[:-1], lengths)  # place in the history
         choose = self._at_random if self._split.targets == "random" else self._next
         chosen = choose(lengths, rows, local, rng)
         is_input = chosen.is_input & (chosen.positions < self._max_history)
-        counts = np.bincount(rows[is_input], minlength=len(users))
-        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        beside = (places - local + chosen.beside)[is_input]
-        described = _described(histories, places[is_input], chosen.positions[is_input], beside)
+        history = HistoryRows.of(
+            histories,
+            places[is_input],
+            offsets_of(np.bincount(rows[is_input], minlength=len(users))),
+            positions=chosen.positions[is_input],
+            beside=(places - local + chosen.beside)[is_input],
+        )
         items, is_target = histories.items[places], chosen.is_target
         masked = np.ones(len(rows), dtype=bool) if self._masks_targets else ~is_target
         return Rows(
@@ -238,7 +216,7 @@ class HistoryExamples:
             rows=rows[is_target],
             targets=items[is_target],
             masked=(rows[masked], items[masked]),
-            history=(ends, items[is_input], *described),
+            history=history,
         )
 
     def _at_random(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from recsys.data.histories import Histories
 from recsys.models.history import (
     SECONDS_A_DAY,
     SLOPE_PACE,
@@ -10,6 +11,7 @@ from recsys.models.history import (
     PooledHistory,
     SequenceHistory,
     build_history,
+    latest,
 )
 
 LENGTHS = (3, 0, 1, 2)
@@ -22,14 +24,13 @@ DIM = 4
 
 
 def rows(lengths=LENGTHS, **parts):
-    offsets = np.cumsum([0, *lengths]).astype(np.int64)
     held = {
-        "items": np.array(ITEMS),
-        "positions": np.array(POSITIONS),
-        "ages": np.array(DAYS, dtype=np.float32) * SECONDS_A_DAY,
-        "ratings": np.array(RATINGS, dtype=np.float32),
+        "items": torch.tensor(ITEMS),
+        "positions": torch.tensor(POSITIONS),
+        "ages": torch.tensor(DAYS) * SECONDS_A_DAY,
+        "ratings": torch.tensor(RATINGS),
     }
-    return HistoryRows.of(offsets, **{**held, **parts})
+    return HistoryRows(torch.tensor([0, *lengths]).cumsum(0), **{**held, **parts})
 
 
 def random_table():
@@ -148,9 +149,9 @@ def sequence(layers=2, max_length=6, weights=None):
 
 
 def of_items(*histories):
-    lengths = [len(history) for history in histories]
-    items = np.array([item for history in histories for item in history], dtype=np.int64)
-    return HistoryRows.of(np.cumsum([0, *lengths]).astype(np.int64), items)
+    offsets = torch.tensor([0, *map(len, histories)]).cumsum(0)
+    items = torch.tensor([item for history in histories for item in history], dtype=torch.int64)
+    return HistoryRows(offsets, items)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -222,3 +223,29 @@ def test_every_encoder_is_built_by_its_name(pooling):
     kinds = {"none": type(None), "sequence": SequenceHistory}
     assert type(built) is kinds.get(pooling, PooledHistory)
     assert getattr(built, "pooling", pooling) == pooling
+
+
+def histories(*, ordered=True):
+    """Three users with 4, 0 and 2 of 9 items."""
+    return Histories(
+        np.array([0, 4, 4, 6]),
+        np.array([7, 1, 5, 2, 8, 0], dtype=np.int32),
+        np.array([10, 20, 50, 60, 5, 5]) if ordered else None,
+        np.arange(6, dtype=np.float32),
+        9,
+    )
+
+
+def test_the_most_recent_items_are_kept_with_distance_age_and_rating():
+    kept = latest(histories(), 3)
+    assert kept.offsets.tolist() == [0, 3, 3, 5]
+    assert kept.items.tolist() == [1, 5, 2, 8, 0]
+    assert kept.positions.tolist() == [2, 1, 0, 1, 0]
+    assert kept.ages.tolist() == [40, 10, 0, 0, 0]
+    assert kept.ratings.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_without_an_order_there_are_neither_positions_nor_ages():
+    kept = latest(histories(ordered=False), 9)
+    assert kept.items.tolist() == [7, 1, 5, 2, 8, 0]
+    assert kept.positions is None and kept.ages is None

@@ -16,7 +16,7 @@ from recsys.models.tower import Tower
 DIM = 3
 # User 0 has an id and items, user 1 an id alone, user 2 items alone, and user 3 neither.
 USERS = torch.tensor([0, 1, 2, 7])  # of ids, the first two are known
-HISTORY = HistoryRows.of(np.array([0, 2, 2, 3, 3]), np.array([0, 1, 1]))
+HISTORY = HistoryRows(torch.tensor([0, 2, 2, 3, 3]), torch.tensor([0, 1, 1]))
 TABLE = torch.tensor([[1.0, 0, 2], [0, 3, 0]])
 
 

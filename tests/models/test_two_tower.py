@@ -3,37 +3,10 @@ import pytest
 import torch
 
 from recsys.config import Config
-from recsys.data.histories import Histories
 from recsys.models import build, two_tower
 from recsys.models.build import build_two_tower, rating_edges
-from recsys.models.two_tower import MIN_TEMPERATURE, PopularityTerm, latest
+from recsys.models.two_tower import MIN_TEMPERATURE, PopularityTerm
 from recsys.pipeline import model_vectors
-
-
-def histories(*, ordered=True):
-    """Three users with 4, 0 and 2 of 9 items."""
-    return Histories(
-        np.array([0, 4, 4, 6]),
-        np.array([7, 1, 5, 2, 8, 0], dtype=np.int32),
-        np.array([10, 20, 50, 60, 5, 5]) if ordered else None,
-        np.arange(6, dtype=np.float32),
-        9,
-    )
-
-
-def test_the_most_recent_items_are_kept_with_distance_age_and_rating():
-    kept = latest(histories(), 3)
-    assert kept.offsets.tolist() == [0, 3, 3, 5]
-    assert kept.items.tolist() == [1, 5, 2, 8, 0]
-    assert kept.positions.tolist() == [2, 1, 0, 1, 0]
-    assert kept.ages.tolist() == [40, 10, 0, 0, 0]
-    assert kept.ratings.tolist() == [1, 2, 3, 4, 5]
-
-
-def test_without_an_order_there_are_neither_positions_nor_ages():
-    kept = latest(histories(ordered=False), 9)
-    assert kept.items.tolist() == [7, 1, 5, 2, 8, 0]
-    assert kept.positions is None and kept.ages is None
 
 
 def test_few_distinct_ratings_have_a_border_between_any_two():
