@@ -29,25 +29,46 @@ class Batch:
         items: item index of each encoded row, (n,) int64; a number stands for the first so many.
         rows: row of each positive, not falling, (P,) int64.
         targets: place in ``items`` of each positive, (P,) int64.
+        masked_rows: row of each pair that is no negative, not falling, (m,) int64.
+        masked_items: its place in ``items``, (m,) int64.
+        history: of each row, items as places in ``items``; None where there are no histories.
         negatives: places in ``items`` of those drawn for each positive, (P, K) int64, or None.
         shared: places in ``items`` of those drawn for the whole batch, (M,) int64, or None.
         log_chance: of each drawn item, the logarithm of how often it was to be expected: of the
             form of ``negatives`` or ``shared``, float32; None where nothing is drawn.
-        masked_rows: row of each pair that is no negative, not falling, (m,) int64.
-        masked_items: its place in ``items``, (m,) int64.
-        history: of each row, items as places in ``items``; None where there are no histories.
     """
 
     users: Tensor
     items: Tensor | int
     rows: Tensor
     targets: Tensor
-    negatives: Tensor | None
-    shared: Tensor | None
-    log_chance: Tensor | None
     masked_rows: Tensor
     masked_items: Tensor
-    history: HistoryRows | None
+    history: HistoryRows | None = None
+    negatives: Tensor | None = None
+    shared: Tensor | None = None
+    log_chance: Tensor | None = None
+
+    @classmethod
+    def of(
+        cls,
+        n_items: int,
+        users: IntArray,
+        rows: IntArray,
+        targets: IntArray,
+        masked: tuple[IntArray, IntArray],
+        history: HistoryRows | None,
+    ) -> Batch:
+        """Positives against items 0 to n - 1, each of which is named by its index."""
+        return cls(
+            users=_tensor(users),
+            items=n_items,
+            rows=_tensor(rows),
+            targets=_tensor(targets),
+            masked_rows=_tensor(masked[0]),
+            masked_items=_tensor(masked[1]),
+            history=history,
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -126,20 +147,6 @@ class Negatives:
     shared: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The rows of a batch before items are named by place.
-
-    ``history`` names items of the catalogue; ``masked`` are pairs of a row and such an item.
-    """
-
-    users: IntArray
-    rows: IntArray
-    targets: IntArray
-    masked: tuple[IntArray, IntArray]
-    history: HistoryRows | None
-
-
 class Assembler:
     """Draws negatives and names items by place.
 
@@ -153,66 +160,42 @@ class Assembler:
         self._negatives = negatives
         self._place = np.full(n_items, -1, dtype=np.int64)
 
-    def assemble(self, made: Rows, rng: np.random.Generator) -> Batch:
-        """The batch of these rows."""
+    def assemble(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """The batch, of the whole catalogue, against what is drawn."""
         plan, sampler = self._negatives, self._negatives.sampler
         if sampler is None:
-            return self._against_all(made)
-        own = shared = None
+            return batch
+        targets, own, shared, history = batch.targets.numpy(), None, None, batch.history
         if plan.per_positive is not None:
-            own = sampler.sample(made.users[made.rows], plan.per_positive, rng)
+            own = sampler.sample(batch.users[batch.rows].numpy(), plan.per_positive, rng)
             log_chance = sampler.log_chance(own, plan.per_positive)
         else:
-            n_draws = plan.shared or len(made.targets)
-            drawn = made.targets if plan.shared is None else sampler.draw(n_draws, rng)
-            shared = np.unique(drawn).astype(np.int64)
+            n_draws = plan.shared or len(targets)
+            shared = np.unique(targets if plan.shared is None else sampler.draw(n_draws, rng))
             log_chance = sampler.log_inclusion(shared, n_draws)
-        used = [part.ravel() for part in (made.targets, own, shared) if part is not None]
-        if made.history is not None:
-            used.append(made.history.items.numpy())
-        items = self._distinct(used)
-        self._place[items] = np.arange(len(items))
-        masked_rows, masked_items = made.masked
-        present = self._place[masked_items] >= 0
-        batch = Batch(
-            users=_tensor(made.users),
-            items=_tensor(items),
-            rows=_tensor(made.rows),
-            targets=_tensor(self._place[made.targets]),
-            negatives=None if own is None else _tensor(self._place[own]),
-            shared=None if shared is None else _tensor(self._place[shared]),
-            log_chance=torch.from_numpy(log_chance),
-            masked_rows=_tensor(masked_rows[present]),
-            masked_items=_tensor(self._place[masked_items[present]]),
-            history=self._history(made),
-        )
-        self._place[items] = -1
-        return batch
-
-    def _against_all(self, made: Rows) -> Batch:
-        return Batch(
-            users=_tensor(made.users),
-            items=self._n_items,
-            rows=_tensor(made.rows),
-            targets=_tensor(made.targets),
-            negatives=None,
-            shared=None,
-            log_chance=None,
-            masked_rows=_tensor(made.masked[0]),
-            masked_items=_tensor(made.masked[1]),
-            history=made.history,
-        )
-
-    def _distinct(self, parts: list[IntArray]) -> IntArray:
         is_used = np.zeros(self._n_items, dtype=bool)
-        for part in parts:
-            is_used[part] = True
-        return np.flatnonzero(is_used)
-
-    def _history(self, made: Rows) -> HistoryRows | None:
-        if made.history is None:
-            return None
-        return replace(made.history, items=_tensor(self._place[made.history.items.numpy()]))
+        for used in (targets, own, shared, None if history is None else history.items.numpy()):
+            if used is not None:
+                is_used[used] = True
+        items, place = np.flatnonzero(is_used), self._place
+        place[items] = np.arange(len(items))
+        masked = place[batch.masked_items.numpy()]
+        present = masked >= 0
+        if history is not None:
+            history = replace(history, items=_tensor(place[history.items.numpy()]))
+        assembled = replace(
+            batch,
+            items=_tensor(items),
+            targets=_tensor(place[targets]),
+            masked_rows=_tensor(batch.masked_rows.numpy()[present]),
+            masked_items=_tensor(masked[present]),
+            history=history,
+            negatives=None if own is None else _tensor(place[own]),
+            shared=None if shared is None else _tensor(place[shared]),
+            log_chance=torch.from_numpy(log_chance),
+        )
+        place[items] = -1
+        return assembled
 
 
 def _tensor(indices: IntArray) -> Tensor:

@@ -13,7 +13,7 @@ from recsys.data.arrays import BoolArray, IntArray, offsets_of
 from recsys.data.histories import Histories
 from recsys.errors import DataError
 from recsys.models.history import HistoryRows
-from recsys.training.batches import Assembler, Batch, Negatives, Rows
+from recsys.training.batches import Assembler, Batch, Negatives
 
 
 class PairExamples:
@@ -40,6 +40,7 @@ class PairExamples:
     ) -> None:
         self._histories = histories
         self._users = histories.bags.owners
+        self._n_items = n_items
         self._batch_size = batch_size
         self._max_history = max_history
         self._assembler = Assembler(n_items, negatives)
@@ -60,16 +61,17 @@ class PairExamples:
         for start in range(0, len(order), self._batch_size):
             yield self._assembler.assemble(self._rows(order[start : start + self._batch_size]), rng)
 
-    def _rows(self, interactions: IntArray) -> Rows:
-        users = self._users[interactions]
+    def _rows(self, interactions: IntArray) -> Batch:
+        users, history = self._users[interactions], None
         if self._max_history is None:
-            distinct, rows = np.unique(users, return_inverse=True)
+            users, rows = np.unique(users, return_inverse=True)
             by_row = np.argsort(rows, kind="stable")
             rows, targets = rows[by_row], self._histories.items[interactions[by_row]]
-            return Rows(distinct, rows, targets, self._masked(distinct, rows, targets), None)
-        rows, targets = np.arange(len(users)), self._histories.items[interactions]
-        history = without(self._histories, interactions, users, self._max_history)
-        return Rows(users, rows, targets, self._masked(users, rows, targets), history)
+        else:
+            rows, targets = np.arange(len(users)), self._histories.items[interactions]
+            history = without(self._histories, interactions, users, self._max_history)
+        masked = self._masked(users, rows, targets)
+        return Batch.of(self._n_items, users, rows, targets, masked, history)
 
     def _masked(
         self, users: IntArray, rows: IntArray, targets: IntArray
@@ -165,6 +167,7 @@ class HistoryExamples:
                 "'training.examples: histories' needs users with at least 2 train items, but none "
                 "has more than 1; 'pairs' takes any"
             )
+        self._n_items = n_items
         self._split = split
         self._n_rows = len(self._users) * split.repeats
         self._batch_size = batch_size
@@ -193,7 +196,7 @@ class HistoryExamples:
             users = np.sort(order[start : start + self._batch_size])
             yield self._assembler.assemble(self._rows(users, rng), rng)
 
-    def _rows(self, users: IntArray, rng: np.random.Generator) -> Rows:
+    def _rows(self, users: IntArray, rng: np.random.Generator) -> Batch:
         histories = self._histories
         places, offsets = histories.bags.positions(users)
         lengths = np.diff(offsets)
@@ -211,12 +214,13 @@ class HistoryExamples:
         )
         items, is_target = histories.items[places], chosen.is_target
         masked = np.ones(len(rows), dtype=bool) if self._masks_targets else ~is_target
-        return Rows(
-            users=users,
-            rows=rows[is_target],
-            targets=items[is_target],
-            masked=(rows[masked], items[masked]),
-            history=history,
+        return Batch.of(
+            self._n_items,
+            users,
+            rows[is_target],
+            items[is_target],
+            (rows[masked], items[masked]),
+            history,
         )
 
     def _at_random(

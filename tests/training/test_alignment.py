@@ -18,12 +18,12 @@ CATEGORIES = Bags.from_pairs(
 )
 
 
-def loss(vectors, items, is_cosine=False):
+def loss(vectors, items, is_cosine=False, categories=CATEGORIES):
     nothing = torch.zeros(len(vectors), dtype=torch.bool)
     parts = TowerParts(vectors, None, nothing, vectors, nothing, None)
     empty = torch.zeros(0, dtype=torch.int64)
-    batch = Batch(empty, items, empty, empty, None, None, None, empty, empty, None)
-    return CategoryAlignment(CATEGORIES, is_cosine=is_cosine)(parts, parts, batch)
+    batch = Batch(empty, items, empty, empty, empty, empty)
+    return CategoryAlignment(categories, is_cosine=is_cosine)(parts, parts, batch)
 
 
 def test_an_item_counts_in_the_most_frequent_of_its_categories():
@@ -66,12 +66,7 @@ def test_training_brings_the_spreads_together(shop_config, shop_prepared):
         trainer = build_trainer(config, shop_prepared)
         for result in trainer.epochs():
             assert ("alignment" in result.parts) == (weight > 0)
-        model = trainer.model
-        parts = model.item_tower.parts(shop_prepared.n_warm_items)
-        align = CategoryAlignment(shop_prepared.item_features.bags["categories"], is_cosine=True)
-        empty = torch.zeros(0, dtype=torch.int64)
-        batch = Batch(
-            empty, shop_prepared.n_warm_items, empty, empty, None, None, None, empty, empty, None
-        )
-        distances.append(align(parts, parts, batch).item())
+        n_items, bags = shop_prepared.n_warm_items, shop_prepared.item_features.bags
+        vectors = trainer.model.item_tower(n_items)
+        distances.append(loss(vectors, n_items, True, bags["categories"]).item())
     assert distances[1] < 0.5 * distances[0]
