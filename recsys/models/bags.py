@@ -121,20 +121,21 @@ def sum_bags(table: Tensor, bags: BagTensors) -> Tensor:
         (n, D) float32.
     """
     if table.is_cuda:
-        columns = bags.columns.to(bags.offsets.dtype)
-        return F.embedding_bag(
-            columns,
-            table,
-            bags.offsets,
-            mode="sum",
-            per_sample_weights=bags.weights,
-            include_last_offset=True,
-        )
-    weights = bags.weights
-    if weights is None:
-        weights = torch.ones(len(bags.columns))
+        return _sum(table, bags)
+    weights = torch.ones(len(bags.columns)) if bags.weights is None else bags.weights
     total: Tensor = _SumBags.apply(table, weights, bags.offsets, bags.columns)  # type: ignore[no-untyped-call]
     return total
+
+
+def _sum(table: Tensor, bags: BagTensors) -> Tensor:
+    return F.embedding_bag(
+        bags.columns.to(bags.offsets.dtype),
+        table,
+        bags.offsets,
+        mode="sum",
+        per_sample_weights=bags.weights,
+        include_last_offset=True,
+    )
 
 
 class _SumBags(torch.autograd.Function):
@@ -148,7 +149,7 @@ class _SumBags(torch.autograd.Function):
         ctx: FunctionCtx, table: Tensor, weights: Tensor, offsets: Tensor, columns: Tensor
     ) -> Tensor:
         ctx.save_for_backward(table, weights, offsets, columns)
-        return _sum(table, weights, offsets, columns)
+        return _sum(table.detach(), BagTensors(offsets, columns, weights.detach()))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -156,34 +157,20 @@ class _SumBags(torch.autograd.Function):
         of_table = of_weights = None
         if ctx.needs_input_grad[0]:
             turned = transposed(BagTensors(offsets, columns, weights), len(table))
-            assert turned.weights is not None
-            of_table = _sum(gradient.contiguous(), turned.weights, turned.offsets, turned.columns)
+            of_table = _sum(gradient.contiguous(), turned)
         if ctx.needs_input_grad[1]:
             of_weights = entry_products(gradient, table.detach(), BagTensors(offsets, columns))
         return of_table, of_weights, None, None
 
 
-def _sum(table: Tensor, weights: Tensor, offsets: Tensor, columns: Tensor) -> Tensor:
-    if not len(columns):
-        return table.new_zeros((len(offsets) - 1, table.shape[1]))
-    return F.embedding_bag(
-        columns.to(offsets.dtype),
-        table.detach(),
-        offsets,
-        mode="sum",
-        per_sample_weights=weights.detach(),
-        include_last_offset=True,
-    )
-
-
 def transposed(bags: BagTensors, n_columns: int) -> BagTensors:
-    """The bags of columns: for each column the rows that name it, ascending; on the CPU."""
-    weights = torch.ones(len(bags.columns)) if bags.weights is None else bags.weights
-    ends = bags.offsets.numpy()
-    parts = (weights.detach().numpy(), bags.columns.numpy().astype(ends.dtype, copy=False), ends)
+    """The bags of columns, with weights: of each column the rows that name it, ascending; CPU."""
+    assert bags.weights is not None
+    weights, ends = bags.weights.detach().numpy(), bags.offsets.numpy()
+    parts = (weights, bags.columns.numpy().astype(ends.dtype, copy=False), ends)
     turned = sparse.csr_matrix(parts, shape=(len(bags), n_columns), copy=False).tocsc()
-    index = np.int64
-    return as_tensors(turned.indptr.astype(index), turned.indices.astype(index), turned.data)
+    offsets, rows = turned.indptr.astype(np.int64), turned.indices.astype(np.int64)
+    return BagTensors(*map(torch.from_numpy, (offsets, rows, turned.data)))
 
 
 def sum_entries(values: Tensor, bags: BagTensors) -> Tensor:
@@ -199,13 +186,6 @@ def softmax_entries(logits: Tensor, bags: BagTensors) -> Tensor:
     highest = highest.scatter_reduce(0, owners, logits.detach(), "amax")
     exponentials = (logits - highest[owners]).exp()
     return exponentials / sum_entries(exponentials, bags)[owners]
-
-
-def as_tensors(offsets: np.ndarray, columns: np.ndarray, weights: np.ndarray | None) -> BagTensors:
-    """Bags of numpy arrays as tensors over the same memory."""
-    return BagTensors(
-        as_tensor(offsets), as_tensor(columns), None if weights is None else as_tensor(weights)
-    )
 
 
 def as_tensor(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from recsys.config import HistoryPooling
 from recsys.data.arrays import FloatArray, IntArray, offsets_of
 from recsys.data.histories import Histories
-from recsys.models.bags import BagTensors, repeated, softmax_entries, sum_bags
+from recsys.models.bags import BagTensors, repeated, softmax_entries, sum_bags, sum_entries
 from recsys.models.normalise import normalise
 
 SECONDS_A_DAY = 86_400
@@ -209,9 +209,7 @@ class PooledHistory(nn.Module):
             return None if logits is None else logits.exp()
         weights = table.new_ones(len(history.items)) if logits is None else logits.exp()
         power = 1 if self.pooling == "mean" else 2
-        sums = table.new_zeros(len(history)).index_add(
-            0, history.bags.owners(), weights**power
-        ) ** (1 / power)
+        sums = sum_entries(weights**power, history.bags) ** (1 / power)
         return weights / sums[history.bags.owners()]
 
     def _shares(self, table: Tensor) -> Tensor:
