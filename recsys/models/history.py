@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Self, assert_never
 
 import numpy as np
@@ -96,8 +96,7 @@ class HistoryRows:
 
     def to(self, device: torch.device) -> HistoryRows:
         """The same on a device."""
-        held = {each.name: getattr(self, each.name) for each in fields(self)}
-        moved = {name: t.to(device) for name, t in held.items() if t is not None}
+        moved = {name: t.to(device) for name, t in vars(self).items() if t is not None}
         return replace(self, **moved)
 
 

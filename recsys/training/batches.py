@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -95,10 +95,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
-        held = {each.name: getattr(self, each.name) for each in fields(self)}
         moved: dict[str, Any] = {
             name: part.to(device)
-            for name, part in held.items()
+            for name, part in vars(self).items()
             if isinstance(part, Tensor | HistoryRows)
         }
         return replace(self, **moved)

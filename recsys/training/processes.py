@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -163,9 +163,8 @@ class Processes:
         return together
 
     def _exchanged(self, own: TowerParts, n: int, *, all_parts: bool) -> TowerParts:
-        names = [each.name for each in fields(own)] if all_parts else ["vectors"]
-        held = {name: getattr(own, name) for name in names}
-        whole: dict[str, Any] = {
+        held = vars(own) if all_parts else {"vectors": own.vectors}
+        whole = {
             name: _Exchange.apply(part, n, self)  # type: ignore[no-untyped-call]
             for name, part in held.items()
             if part is not None
