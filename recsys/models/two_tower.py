@@ -216,14 +216,11 @@ class TwoTower(nn.Module):
         """The item vectors that histories pool, (I, D); None for a model without histories."""
         if self.user_tower.history is None:
             return None
-        if self.user_tower.history_table is None:
+        own = self.user_tower.history_table
+        if own is None:
             return self.collect_items(n_items, lambda parts, _: parts.vectors)
-        with torch.no_grad():
-            nothing = torch.empty(0, device=self.device)
-            own: FloatArray = self.history_table(n_items, nothing).cpu().numpy()
-        return own
+        return self._by_chunk(n_items, lambda items: own(own.rows(items)))
 
-    @torch.no_grad()
     def collect_items(
         self, n_items: int, part: Callable[[TowerParts, Tensor], Tensor | None]
     ) -> FloatArray:
@@ -233,18 +230,8 @@ class TwoTower(nn.Module):
             n_items: n.
             part: takes the parts of a chunk of items and their indices.
         """
-        was_training = self.training
-        self.eval()
-        chunks = []
-        for start in range(0, max(n_items, 1), CHUNK):  # of no items a chunk of none
-            rows = torch.arange(start, min(start + CHUNK, n_items), device=self.device)
-            chunk = part(self.item_tower.parts(rows), rows)
-            assert chunk is not None
-            chunks.append(chunk.float().cpu().numpy())
-        self.train(was_training)
-        return np.concatenate(chunks)
+        return self._by_chunk(n_items, lambda items: part(self.item_tower.parts(items), items))
 
-    @torch.no_grad()
     def collect_users(
         self,
         users: IntArray,
@@ -260,23 +247,28 @@ class TwoTower(nn.Module):
             part: takes the parts of a chunk of users and the lengths of their histories.
             table: what :meth:`item_table` gave; None makes it.
         """
-        was_training = self.training
-        self.eval()
-        vectors = None
-        if self.user_tower.history is not None:
-            made = self.item_table(histories.n_items) if table is None else table
-            vectors = torch.from_numpy(made).to(self.device)
-        chunks = []
-        for start in range(0, max(len(users), 1), CHUNK):
-            at = np.arange(start, min(start + CHUNK, len(users)))
+        if self.user_tower.history is not None and table is None:
+            table = self.item_table(histories.n_items)
+        vectors = None if table is None else torch.from_numpy(table).to(self.device)
+
+        def encode(rows: Tensor) -> Tensor | None:
+            at = rows.cpu().numpy()
             indices = torch.from_numpy(users[at].astype(np.int64)).to(self.device)
             if vectors is None:
-                parts, lengths = self.user_tower.parts(indices), None
-            else:
-                history = latest(histories.take(at), self.matching.max_history).to(self.device)
-                parts = self.user_tower.parts(indices, history, vectors)
-                lengths = history.lengths
-            chunk = part(parts, lengths)
+                return part(self.user_tower.parts(indices), None)
+            history = latest(histories.take(at), self.matching.max_history).to(self.device)
+            return part(self.user_tower.parts(indices, history, vectors), history.lengths)
+
+        return self._by_chunk(len(users), encode)
+
+    @torch.no_grad()
+    def _by_chunk(self, n: int, encode: Callable[[Tensor], Tensor | None]) -> FloatArray:
+        """What is made of rows 0..n-1, in evaluation mode and so many at once; (n, ...)."""
+        was_training = self.training
+        self.eval()
+        chunks = []
+        for start in range(0, max(n, 1), CHUNK):  # of no rows a chunk of none
+            chunk = encode(torch.arange(start, min(start + CHUNK, n), device=self.device))
             assert chunk is not None
             chunks.append(chunk.float().cpu().numpy())
         self.train(was_training)

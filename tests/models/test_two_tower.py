@@ -114,7 +114,8 @@ def test_vectors_are_the_same_in_one_chunk_and_in_several(
 
 
 def test_a_table_of_the_histories_own_is_not_that_of_the_items(model):
-    own = model({"user_encoder": {"history": {"table": "own"}}})
+    ids = {"id_embedding": {"params": {"dropout": 0.5}}}  # in training alone
+    own = model({"user_encoder": {"history": {"table": "own"}}, "item_encoder": ids})
     assert own.user_tower.history_table is not own.item_tower.id_embedding
     rows = own.user_tower.history_table.embedding.weight[1:]
     np.testing.assert_array_equal(own.item_table(len(rows)), rows.detach().numpy())
