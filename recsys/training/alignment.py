@@ -52,7 +52,7 @@ class CategoryAlignment:
         vectors = normalise(vectors) if self._is_cosine else vectors
         parts = torch.split(vectors, sizes.tolist())
         spreads = {
-            name: covariance(part)
+            name: torch.cov(part.T)
             for name, part in zip(named.tolist(), parts, strict=True)
             if name >= 0 and len(part) >= 2
         }
@@ -62,16 +62,10 @@ class CategoryAlignment:
         return torch.stack([(largest - each).square().sum() for each in spreads.values()]).sum()
 
 
-def covariance(vectors: Tensor) -> Tensor:
-    """The covariance of vectors (n, D) over n - 1, (D, D)."""
-    centred = vectors - vectors.mean(dim=0)
-    return centred.T @ centred / (len(vectors) - 1)
-
-
 def main_categories(categories: Bags) -> IntArray:
     """Of each item the category that most items have, the first at a tie; -1 without any, (I,)."""
     counts = np.bincount(categories.indices, minlength=categories.n_columns)
-    owners = np.repeat(np.arange(categories.n_rows), categories.lengths)
+    owners = categories.owners
     order = np.lexsort((categories.indices, -counts[categories.indices], owners))
     main = np.full(categories.n_rows, -1, dtype=np.int64)
     firsts, places = np.unique(owners[order], return_index=True)

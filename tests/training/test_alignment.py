@@ -6,7 +6,7 @@ from recsys.data.arrays import Bags
 from recsys.errors import DataError
 from recsys.models.tower import TowerParts
 from recsys.pipeline import build_trainer
-from recsys.training.alignment import CategoryAlignment, covariance, main_categories
+from recsys.training.alignment import CategoryAlignment, main_categories
 from recsys.training.batches import Batch
 
 # Items 0 to 2 are of category 0; 3 and 4 of 1 (3 has the rarer 2 besides); 5 of 2; 6 of none.
@@ -28,11 +28,6 @@ def loss(vectors, items, is_cosine=False, categories=CATEGORIES):
 
 def test_an_item_counts_in_the_most_frequent_of_its_categories():
     assert main_categories(CATEGORIES).tolist() == [0, 0, 0, 1, 1, 2, -1]
-
-
-def test_the_covariance_is_that_of_numpy():
-    vectors = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 3)))
-    np.testing.assert_allclose(covariance(vectors), np.cov(vectors.numpy().T))
 
 
 @pytest.mark.parametrize("is_cosine", [True, False])
