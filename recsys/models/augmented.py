@@ -28,10 +28,6 @@ class AugmentedVectors(nn.Module):
         # Kept with the weights, since a bundle leaves out the vectors of known ids.
         self.register_buffer("mean", torch.zeros(table.dim))
 
-    def rows(self, indices: Tensor) -> Tensor:
-        """The weight row of each index, (n,) int64; 0 where it was not seen or is dropped."""
-        return self.table.rows(indices)
-
     def forward(self, rows: Tensor) -> Tensor:
         """The vectors of the given weight rows, (n, D) float32."""
         vectors = self.table(rows)

@@ -116,7 +116,7 @@ def build_tower(
     encoder, out_dim = config.feature_encoder, config.feature_encoder.output_dim or config.dim
     ids = build_ids(config, n_warm) if config.id_embedding.type == "embedding" else None
     fusion = build_fusion(config.fusion, config.dim, out_dim)
-    encode = None
+    encode = augmented = None
     if not features.dense_names and not features.bags:
         if ids is None and history is None:
             raise DataError("a tower without ids and history needs metadata, but the data has none")
@@ -129,9 +129,8 @@ def build_tower(
             dropout=encoder.dropout or 0.0,
             bag_dim=encoder.bag_dim,
         )
-    augmented = None
-    if fusion is not None and config.fusion == "dual_augmented":
-        augmented = AugmentedVectors(build_ids(config, n_warm))
+        if config.fusion == "dual_augmented":
+            augmented = AugmentedVectors(build_ids(config, n_warm))
     return Tower(
         config.dim,
         id_embedding=ids,

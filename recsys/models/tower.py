@@ -150,7 +150,9 @@ class Tower(nn.Module):
         """The weight row of each id, (n,) int64; 0 where the tower does not know it."""
         if isinstance(indices, int):
             indices = torch.arange(indices, device=next(self.parameters()).device)
-        table = self.augmented if self.id_embedding is None else self.id_embedding
+        table = self.id_embedding
+        if table is None and self.augmented is not None:
+            table = self.augmented.table
         if table is None:  # a tower with a history alone may have no parameters
             return torch.zeros_like(indices)
         return table.rows(indices)
