@@ -7,7 +7,7 @@ from typing import Any, assert_never
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from recsys.config import DenseOptimizer, TrainingConfig
+from recsys.config import TrainingConfig
 from recsys.models.id_embedding import IdEmbedding
 from recsys.models.two_tower import TwoTower
 from recsys.training.row_adam import RowAdam
@@ -81,18 +81,16 @@ def build_optimizer(model: TwoTower, config: TrainingConfig) -> HybridOptimizer:
         groups.append({"params": id_weights, "lr": id_rate, "weight_decay": 0.0})
     if others:
         groups.append({"params": others})
-    dense = build_dense(config.optimizer, groups, config) if groups else None
+    dense = build_dense(groups, config) if groups else None
     betas = config.betas or (0.9, 0.999)
     return HybridOptimizer(dense, RowAdam(sparse, lr=id_rate, betas=betas) if sparse else None)
 
 
-def build_dense(
-    name: DenseOptimizer, groups: list[dict[str, Any]], config: TrainingConfig
-) -> Optimizer:
-    """The named optimizer over the parameter groups."""
+def build_dense(groups: list[dict[str, Any]], config: TrainingConfig) -> Optimizer:
+    """The configured optimizer over the parameter groups."""
     rate, decay = config.learning_rate or 0.0, config.weight_decay
     betas = config.betas or (0.9, 0.999)
-    match name:
+    match config.optimizer:
         case "adam":
             return Adam(groups, lr=rate, betas=betas, weight_decay=decay, fused=True)
         case "adamw":
@@ -100,7 +98,7 @@ def build_dense(
         case "sgd":
             return SGD(groups, lr=rate, weight_decay=decay)
         case _:
-            assert_never(name)
+            assert_never(config.optimizer)
 
 
 def parameter_size(model: nn.Module) -> tuple[int, int]:

@@ -173,7 +173,7 @@ def test_a_dense_optimizer_is_made_of_its_settings(board_config, name, kind, tol
     training |= {} if name == "sgd" else {"betas": [0.5, 0.6]}
     weights = [nn.Parameter(torch.ones(2)) for _ in range(2)]
     groups = [{"params": [weights[0]], "lr": 0.7}, {"params": [weights[1]]}]
-    optimizer = build_dense(name, groups, board_config({"training": training}).training)
+    optimizer = build_dense(groups, board_config({"training": training}).training)
     assert type(optimizer) is kind
     assert [g["params"] for g in optimizer.param_groups] == [[weights[0]], [weights[1]]]
     found = [{key: group[key] for key in told} for group in optimizer.param_groups]
