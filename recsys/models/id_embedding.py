@@ -78,15 +78,14 @@ class _LookUp(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         weight, rows = ctx.saved_tensors
         known = rows.nonzero()[:, 0]
-        named, values = rows[known], gradient.index_select(0, known)
-        if not bool((named[1:] > named[:-1]).all()):  # a user may have several rows in a batch
-            named, places = named.unique(return_inverse=True)
-            values = values.new_zeros((len(named), values.shape[1])).index_add(0, places, values)
-        sparse = torch.sparse_coo_tensor(
-            named.unsqueeze(0),
-            values,
-            weight.shape,
-            check_invariants=False,
-            is_coalesced=True,
-        )
-        return sparse, None
+        return sparse_rows(rows[known], gradient.index_select(0, known), weight.shape), None
+
+
+def sparse_rows(rows: Tensor, values: Tensor, shape: torch.Size) -> Tensor:
+    """A sparse tensor (n, D) that names each row once; values (m, D) of the same are summed."""
+    if not bool((rows[1:] > rows[:-1]).all()):  # a user may have several rows in a batch
+        rows, places = torch.unique(rows, return_inverse=True)
+        values = values.new_zeros((len(rows), values.shape[1])).index_add(0, places, values)
+    return torch.sparse_coo_tensor(
+        rows.unsqueeze(0), values, shape, check_invariants=False, is_coalesced=True
+    )

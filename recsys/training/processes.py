@@ -20,6 +20,7 @@ from torch import Tensor, distributed, nn
 
 from recsys.errors import BookendsError
 from recsys.models.dropout import rows_of_more
+from recsys.models.id_embedding import sparse_rows
 from recsys.models.tower import Tower, TowerParts
 from recsys.training.batches import Batch
 
@@ -142,11 +143,7 @@ class Processes:
         rows, values = gradient._indices()[0], gradient._values()
         counts = self._gathered(rows.new_tensor([len(rows)])).tolist()
         rows, values = (self._ragged(each, counts) for each in (rows, values))
-        named, places = torch.unique(rows, return_inverse=True)
-        summed = values.new_zeros((len(named), values.shape[1])).index_add(0, places, values)
-        return torch.sparse_coo_tensor(
-            named.unsqueeze(0), summed, gradient.shape, check_invariants=False, is_coalesced=True
-        )
+        return sparse_rows(rows, values, gradient.shape)
 
     def _ragged(self, own: Tensor, counts: list[int]) -> Tensor:
         """The rows of all processes, so many of each."""
