@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass
@@ -42,17 +41,3 @@ class EarlyStopping:
     def should_stop(self) -> bool:
         """Whether patience has run out."""
         return self.patience is not None and self.epochs_without_gain >= self.patience
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was seen so far."""
-        return {
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "epochs_without_gain": self.epochs_without_gain,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state given by :meth:`state_dict`."""
-        self.best = state["best"]
-        self.best_epoch = state["best_epoch"]
-        self.epochs_without_gain = state["epochs_without_gain"]

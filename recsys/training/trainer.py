@@ -302,7 +302,6 @@ class Trainer:
             "numpy_state": json.dumps(self._rng.bit_generator.state),
             "torch_state": self._torch_state,
             "cuda_state": self._cuda_state,
-            "stopping": self._stopping.state_dict(),
             "best_weights": self._best_weights,
             "history": [asdict(result) for result in self.history],
         }
@@ -314,6 +313,8 @@ class Trainer:
         self._rng.bit_generator.state = json.loads(state["numpy_state"])
         self._torch_state = state["torch_state"]
         self._cuda_state = state["cuda_state"]
-        self._stopping.load_state_dict(state["stopping"])
         self._best_weights = state["best_weights"]
         self.history = [EpochResult(**result) for result in state["history"]]
+        self._stopping = EarlyStopping(self._plan.patience, self._plan.min_delta)
+        for result in self.history:
+            self._stopping.update(result.number, result.validation.get(self._plan.monitor))

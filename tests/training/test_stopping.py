@@ -36,11 +36,3 @@ def test_nan_is_never_better_and_any_number_is_better_than_nan():
     stopping = EarlyStopping(patience=3)
     assert updates(stopping, [math.nan, math.nan, 0.0, math.nan]) == [True, False, True, False]
     assert stopping.best_epoch == 3 and stopping.best == 0.0
-
-
-def test_state_goes_on_where_it_was_taken():
-    first = EarlyStopping(patience=3)
-    updates(first, [0.2, 0.1])
-    second = EarlyStopping(patience=3)
-    second.load_state_dict(first.state_dict())
-    assert second == first

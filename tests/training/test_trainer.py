@@ -122,6 +122,7 @@ def assert_resumes(trainer, changes, path, stop_at):
     assert resumed.history == history[:stop_at]
     assert list(resumed.epochs()) == history[stop_at:]
     assert_same_weights(weights(resumed), weights(whole))
+    assert resumed.stop_reason == whole.stop_reason
     resumed.restore_best()
     whole.restore_best()
     assert_same_weights(weights(resumed), weights(whole))
@@ -215,12 +216,14 @@ def test_the_best_weights_are_those_of_the_best_epoch(trainer):
     assert_same_weights(weights(fresh), seen[best][1])
 
 
-def test_training_stops_when_patience_runs_out(trainer):
+def test_training_stops_when_patience_runs_out_also_where_it_is_resumed(trainer, tmp_path):
     stopping = {"monitor": "recall@20", "patience": 2, "min_delta": 10.0}
-    fresh = trainer({"training": {"num_epochs": 9, "early_stopping": stopping}})
+    changes = {"training": {"num_epochs": 9, "early_stopping": stopping}}
+    fresh = trainer(changes)
     assert len(list(fresh.epochs())) == 3  # the first is the best; two more without a gain
     assert fresh.stop_reason == "recall@20 did not improve for 2 epochs"
     assert list(fresh.epochs()) == []
+    assert_resumes(trainer, changes, tmp_path / "checkpoint.pt", 2)
 
 
 def test_without_a_validation_split_all_epochs_are_trained_and_the_last_is_kept(
