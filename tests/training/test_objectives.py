@@ -184,21 +184,6 @@ def test_sampled_softmax_with_every_item_drawn_is_the_softmax_over_the_catalogue
     assert_parts(Softmax(Scoring(combine)), whole, drawn, users, items)
 
 
-@pytest.mark.parametrize(("queries", "combine"), COMBINES)
-def test_softmax(queries, combine):
-    users, items = vectors(queries)
-    inputs = [(0, 3), (1, 4), (3, 2), (3, 8)]
-    rows, places = (torch.tensor(side) for side in zip(*inputs, strict=True))
-    made = replace(batch("all"), masked_rows=rows, masked_items=places)
-    losses = []
-    for row, target in zip(ROWS, TARGETS, strict=True):
-        products = items @ users[row].view(-1, D).T
-        scores = products.logsumexp(1) if combine == "logsumexp" else products.max(1).values
-        counted = [item for item in range(N) if (row, item) not in inputs]
-        losses.append(-(scores[target].exp() / scores[counted].exp().sum()).log())
-    assert_parts(Softmax(Scoring(combine)), made, {"softmax": mean(losses)}, users, items)
-
-
 @pytest.mark.parametrize("form", ["own", "shared"])
 @pytest.mark.parametrize(("queries", "combine"), COMBINES)
 def test_ccl(queries, combine, form):

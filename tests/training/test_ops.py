@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from recsys.training import ops
-from recsys.training.ops import Catalogue, Scoring, catalogue_nll, combined, log_sums, pair_scores
+from recsys.training.ops import Catalogue, Scoring, catalogue_nll, log_sums, pair_scores
 
 R, N, D = 7, 11, 4
 ROWS = torch.tensor([0, 0, 2, 3, 3, 3, 6])  # users 1, 4 and 5 have no positive
@@ -160,12 +160,6 @@ def test_a_positive_may_name_an_item_twice_and_there_may_be_more_pairs_than_cell
     columns = torch.randint(6, (n_positives, 3))
     expected = (users[rows].unsqueeze(1) * items[columns]).sum(dim=2)
     torch.testing.assert_close(pair_scores(users, items, rows, columns), expected)
-
-
-def test_several_scores_become_one():
-    scores = torch.tensor([[1.0, 3.0], [2.0, 2.0]]).log()
-    assert combined(scores, "max").exp().tolist() == pytest.approx([3, 2])
-    assert combined(scores, "logsumexp").exp().tolist() == pytest.approx([4, 4])
 
 
 @pytest.mark.parametrize("chance", [None, (5,), (4, 5)])

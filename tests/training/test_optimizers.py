@@ -69,32 +69,6 @@ def test_a_loaded_state_goes_on_exactly():
     assert torch.equal(linear.weight, other[1].weight)
 
 
-@pytest.mark.parametrize("kind", [Adam, AdamW])
-def test_adam_steps_as_by_torchs_own_way_and_keeps_the_same_state(kind):
-    torch.manual_seed(0)
-    layers = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 1))
-    twin, settings = copy.deepcopy(layers), {"lr": 0.01, "weight_decay": 0.1}
-    idle = nn.Parameter(torch.ones(2))  # in a group in which nothing has a gradient
-    groups = [{"params": layers.parameters()}, {"params": [idle], "lr": 1.0}]
-    fused = kind(groups, fused=True, **settings)
-    wanted = kind(twin.parameters(), fused=True, **settings)
-    hybrid = HybridOptimizer(fused, None)
-    for number in range(6):
-        rows = torch.randn(8, 4)
-        for each in (layers, twin):
-            each.zero_grad()
-            each(rows).square().mean().backward()
-        if number == 3:  # a weight that a batch leaves out stays as it is
-            layers[1].bias.grad = twin[1].bias.grad = None
-        hybrid.step()
-        wanted.step()
-    for mine, other in zip(layers.parameters(), twin.parameters(), strict=True):
-        assert torch.equal(mine, other)
-    assert torch.equal(idle, torch.ones(2))
-    states = [each.state_dict()["state"] for each in (fused, wanted)]
-    torch.testing.assert_close(*states, rtol=0, atol=0)
-
-
 def test_a_forgotten_gradient_is_none_so_that_momentum_does_not_move_the_weight():
     (embedding, linear, optimizer), _ = twins()
     linear(embedding(torch.arange(5))).sum().backward()
