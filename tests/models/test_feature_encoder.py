@@ -24,13 +24,7 @@ def features(*, weighted=False, seed=0):
 
 
 def one_hot(bags):
-    """The same as a dense matrix, cell by cell."""
-    matrix = np.zeros((bags.n_rows, bags.n_columns), dtype=np.float32)
-    for row in range(bags.n_rows):
-        for entry in range(bags.offsets[row], bags.offsets[row + 1]):
-            weight = 1.0 if bags.weights is None else bags.weights[entry]
-            matrix[row, bags.indices[entry]] += weight
-    return torch.from_numpy(matrix)
+    return torch.from_numpy(bags.to_scipy().toarray())
 
 
 def dense_input(encoder, table):

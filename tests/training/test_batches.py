@@ -122,12 +122,17 @@ def test_epochs_come_in_different_orders_and_the_same_seed_in_the_same():
 
 def slow_without(histories, user, target, most):
     """The history of a user as if the target had never been there."""
-    left = [entry for entry in row_of(histories, user) if entry[0] != target][-most:]
-    if histories.times is None:
-        return [(item, None, None, rating) for item, _, rating in left]
+    left = [entry for entry in row_of(histories, user) if entry[0] != target]
+    return slow_input(left[-most:], histories.has_order)
+
+
+def slow_input(kept, has_order):
+    """Each item with its distance from the end of the input."""
+    if not has_order:
+        return [(item, None, None, rating) for item, _, rating in kept]
     return [
-        (item, len(left) - 1 - place, left[-1][1] - time, rating)
-        for place, (item, time, rating) in enumerate(left)
+        (item, len(kept) - 1 - place, kept[-1][1] - time, rating)
+        for place, (item, time, rating) in enumerate(kept)
     ]
 
 
@@ -288,17 +293,7 @@ def test_at_random_input_and_targets_are_the_history_and_the_share_is_kept(seed,
         assert low <= len(known) <= high
         assert left_out == set(known)
         kept = [entry for entry in whole if entry[0] in known]
-        assert given_items == slow_input(kept, times)
-
-
-def slow_input(kept, times):
-    """Each item with its distance from the end of the input."""
-    if not times:
-        return [(item, None, None, rating) for item, _, rating in kept]
-    return [
-        (item, len(kept) - 1 - place, kept[-1][1] - time, rating)
-        for place, (item, time, rating) in enumerate(kept)
-    ]
+        assert given_items == slow_input(kept, histories.has_order)
 
 
 def test_users_of_one_item_cannot_be_split():

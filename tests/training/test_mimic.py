@@ -15,13 +15,13 @@ IDS = torch.tensor([[1.0, 0.0], [0.0, 0.0], [2.0, 2.0]], requires_grad=True)
 METADATA = torch.tensor([[0.0, 0.0], [5.0, 5.0], [2.0, 0.0]], requires_grad=True)
 
 
-def parts(ids, is_known):
+def parts(is_known, *, ids=None, augmented=None):
     there = torch.tensor(is_known)
-    return TowerParts(METADATA, ids, there, METADATA, there, METADATA)
+    return TowerParts(METADATA, ids, there, METADATA, there, METADATA, augmented)
 
 
 def test_metadata_is_drawn_to_the_known_ids_and_ids_stay():
-    loss = mimic_loss(parts(IDS, [True, False, True]))
+    loss = mimic_loss(parts([True, False, True], ids=IDS))
     # (1 + 0) / 2 of the first, (0 + 4) / 2 of the last, over the two that are known
     assert loss.item() == (0.5 + 2.0) / 2
     of_ids, of_metadata = torch.autograd.grad(loss, (IDS, METADATA), allow_unused=True)
@@ -30,21 +30,15 @@ def test_metadata_is_drawn_to_the_known_ids_and_ids_stay():
 
 
 def test_nothing_known_and_no_ids_cost_nothing():
-    assert mimic_loss(parts(IDS, [False, False, False])).item() == 0
-    assert mimic_loss(parts(None, [False, False, False])).item() == 0
-
-
-def augmented(vectors, is_known):
-    return TowerParts(
-        METADATA, None, torch.tensor(is_known), METADATA, torch.tensor(is_known), METADATA, vectors
-    )
+    assert mimic_loss(parts([False, False, False], ids=IDS)).item() == 0
+    assert mimic_loss(parts([False, False, False])).item() == 0
 
 
 def test_augmented_vectors_are_drawn_to_the_other_towers_output_of_their_positives():
     own = torch.tensor([[1.0, 1.0], [0.0, 2.0]], requires_grad=True)
     output = torch.tensor([[0.0, 1.0], [9.0, 9.0], [0.0, 4.0]], requires_grad=True)
     rows, others = torch.tensor([0, 1, 1]), torch.tensor([0, 0, 2])  # output 1 is no positive
-    loss = dual_mimic_loss(augmented(own, [True, True]), rows, output, others)
+    loss = dual_mimic_loss(parts([True, True], augmented=own), rows, output, others)
     assert loss.item() == ((1 + 0) + (0 + 1) + (0 + 4)) / 3
     of_own, of_output = torch.autograd.grad(loss, (own, output), allow_unused=True)
     assert of_output is None  # held fixed
@@ -55,8 +49,8 @@ def test_positives_of_unknown_ids_draw_nothing():
     own = torch.ones(2, 2)
     rows, others = torch.tensor([0, 1]), torch.tensor([0, 0])
     output = torch.zeros(1, 2)
-    assert dual_mimic_loss(augmented(own, [True, False]), rows, output, others).item() == 2
-    assert dual_mimic_loss(augmented(own, [False, False]), rows, output, others).item() == 0
+    assert dual_mimic_loss(parts([True, False], augmented=own), rows, output, others).item() == 2
+    assert dual_mimic_loss(parts([False, False], augmented=own), rows, output, others).item() == 0
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "dot"])
