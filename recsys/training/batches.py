@@ -135,7 +135,7 @@ class Negatives:
     """What is drawn beside the positives.
 
     Attributes:
-        sampler: draws; None where the whole catalogue is the candidates.
+        sampler: draws them; None where the whole catalogue is the candidates.
         per_positive: so many for each positive, or None.
         shared: so many for the whole batch; where this and ``per_positive`` are None, the batch's
             own positives are shared.
@@ -145,56 +145,41 @@ class Negatives:
     per_positive: int | None = None
     shared: int | None = None
 
-
-class Assembler:
-    """Draws negatives and names items by place.
-
-    Args:
-        n_items: items with train interactions; the catalogue of training.
-        negatives: what is drawn.
-    """
-
-    def __init__(self, n_items: int, negatives: Negatives) -> None:
-        self._n_items = n_items
-        self._negatives = negatives
-        self._place = np.full(n_items, -1, dtype=np.int64)
-
-    def assemble(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """The batch, of the whole catalogue, against what is drawn."""
-        plan, sampler = self._negatives, self._negatives.sampler
+    def draw(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """The batch, of the whole catalogue, against what is drawn for it."""
+        sampler = self.sampler
         if sampler is None:
             return batch
+        assert isinstance(batch.items, int)
         targets, own, shared, history = batch.targets.numpy(), None, None, batch.history
-        if plan.per_positive is not None:
-            own = sampler.sample(batch.users[batch.rows].numpy(), plan.per_positive, rng)
-            log_chance = sampler.log_chance(own, plan.per_positive)
+        if self.per_positive is not None:
+            own = sampler.sample(batch.users[batch.rows].numpy(), self.per_positive, rng)
+            log_chance = sampler.log_chance(own, self.per_positive)
         else:
-            n_draws = plan.shared or len(targets)
-            shared = np.unique(targets if plan.shared is None else sampler.draw(n_draws, rng))
+            n_draws = self.shared or len(targets)
+            shared = np.unique(targets if self.shared is None else sampler.draw(n_draws, rng))
             log_chance = sampler.log_inclusion(shared, n_draws)
-        is_used = np.zeros(self._n_items, dtype=bool)
+        is_used = np.zeros(batch.items, dtype=bool)
         for used in (targets, own, shared, None if history is None else history.items.numpy()):
             if used is not None:
                 is_used[used] = True
-        items, place = np.flatnonzero(is_used), self._place
+        items, place = np.flatnonzero(is_used), np.empty(batch.items, dtype=np.int64)
         place[items] = np.arange(len(items))
-        masked = place[batch.masked_items.numpy()]
-        present = masked >= 0
+        masked = batch.masked_items.numpy()
+        present = is_used[masked]
         if history is not None:
             history = replace(history, items=_tensor(place[history.items.numpy()]))
-        assembled = replace(
+        return replace(
             batch,
             items=_tensor(items),
             targets=_tensor(place[targets]),
             masked_rows=_tensor(batch.masked_rows.numpy()[present]),
-            masked_items=_tensor(masked[present]),
+            masked_items=_tensor(place[masked[present]]),
             history=history,
             negatives=None if own is None else _tensor(place[own]),
             shared=None if shared is None else _tensor(place[shared]),
             log_chance=torch.from_numpy(log_chance),
         )
-        place[items] = -1
-        return assembled
 
 
 def _tensor(indices: IntArray) -> Tensor:

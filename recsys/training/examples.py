@@ -13,7 +13,7 @@ from recsys.data.arrays import BoolArray, IntArray, offsets_of
 from recsys.data.histories import Histories
 from recsys.errors import DataError
 from recsys.models.history import HistoryRows
-from recsys.training.batches import Assembler, Batch, Negatives
+from recsys.training.batches import Batch, Negatives
 
 
 class PairExamples:
@@ -43,9 +43,7 @@ class PairExamples:
         self._n_items = n_items
         self._batch_size = batch_size
         self._max_history = max_history
-        self._assembler = Assembler(n_items, negatives)
-        self._masks = negatives.per_positive is None
-        self._masks_known = negatives.sampler is not None
+        self._negatives = negatives
 
     @property
     def n_positives(self) -> int:
@@ -59,7 +57,7 @@ class PairExamples:
         """The batches of one epoch: every train interaction once."""
         order = rng.permutation(self.n_positives)
         for start in range(0, len(order), self._batch_size):
-            yield self._assembler.assemble(self._rows(order[start : start + self._batch_size]), rng)
+            yield self._negatives.draw(self._rows(order[start : start + self._batch_size]), rng)
 
     def _rows(self, interactions: IntArray) -> Batch:
         users, history = self._users[interactions], None
@@ -77,11 +75,11 @@ class PairExamples:
         self, users: IntArray, rows: IntArray, targets: IntArray
     ) -> tuple[IntArray, IntArray]:
         """Pairs of a row and an item that is no negative of it."""
-        if not self._masks:
+        if self._negatives.per_positive is not None:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         known = self._histories.bags
         owners, items = known.entries(users)
-        if self._masks_known:
+        if self._negatives.sampler is not None:
             return owners, items
         # Over the whole catalogue a positive stays in its own denominator, the others do not.
         is_target = np.isin(
@@ -172,8 +170,7 @@ class HistoryExamples:
         self._n_rows = len(self._users) * split.repeats
         self._batch_size = batch_size
         self._max_history = max_history
-        self._assembler = Assembler(n_items, negatives)
-        self._masks_targets = negatives.sampler is not None
+        self._negatives = negatives
 
     @property
     def n_positives(self) -> int:
@@ -194,7 +191,7 @@ class HistoryExamples:
         order = np.concatenate([rng.permutation(self._users) for _ in range(self._split.repeats)])
         for start in range(0, len(order), self._batch_size):
             users = np.sort(order[start : start + self._batch_size])
-            yield self._assembler.assemble(self._rows(users, rng), rng)
+            yield self._negatives.draw(self._rows(users, rng), rng)
 
     def _rows(self, users: IntArray, rng: np.random.Generator) -> Batch:
         histories = self._histories
@@ -213,7 +210,7 @@ class HistoryExamples:
             beside=(places - local + chosen.beside)[is_input],
         )
         items, is_target = histories.items[places], chosen.is_target
-        masked = np.ones(len(rows), dtype=bool) if self._masks_targets else ~is_target
+        masked = ~is_target if self._negatives.sampler is None else np.ones(len(rows), dtype=bool)
         return Batch.of(
             self._n_items,
             users,
