@@ -183,11 +183,9 @@ class Tower(nn.Module):
         """Whether the fusion is adaptive mimic."""
         return isinstance(self.fusion, AdaptiveMimicFusion)
 
-    def gates(self, parts: TowerParts) -> Tensor | None:
-        """Gate values of adaptive mimic, of the form of the vectors; None for another fusion."""
-        if not isinstance(self.fusion, AdaptiveMimicFusion):
-            return None
-        assert parts.metadata is not None
+    def gates(self, parts: TowerParts) -> Tensor:
+        """Gate values of adaptive mimic, of the form of the vectors."""
+        assert isinstance(self.fusion, AdaptiveMimicFusion) and parts.metadata is not None
         together = parts.collaborative
         return self.fusion.gates(
             together, _beside(parts.metadata, together), _beside(parts.is_there, together)

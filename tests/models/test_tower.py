@@ -73,7 +73,7 @@ def test_metadata_is_added_to_each_vector_of_a_user():
     without = plain(torch.tensor([0, 1, 2, 3]), HISTORY, TABLE)
     parts = fused.parts(torch.tensor([0, 1, 2, 3]), HISTORY, TABLE)
     torch.testing.assert_close(parts.vectors, without + parts.metadata.unsqueeze(1))
-    assert not fused.has_gates and fused.gates(parts) is None
+    assert not fused.has_gates
 
 
 def test_a_tower_of_metadata_alone_is_its_metadata():
