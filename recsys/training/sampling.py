@@ -27,8 +27,7 @@ class KnownPairs:
         self._bits: IntArray | None = None
         n_bytes = (by_user.n_rows * by_user.n_columns + 7) // 8
         if n_bytes <= BITMAP_LIMIT_BYTES:
-            users = np.repeat(np.arange(by_user.n_rows, dtype=np.int64), by_user.lengths)
-            keys = users * self._n_items + by_user.indices
+            keys = by_user.owners * self._n_items + by_user.indices
             self._bits = np.zeros(n_bytes, dtype=np.uint8)
             np.bitwise_or.at(self._bits, keys >> 3, (1 << (keys & 7)).astype(np.uint8))
 
@@ -70,6 +69,7 @@ class NegativeSampler:
             exponent = alpha if kind == "popularity" else 1.0
             self._cumulative = np.cumsum(counts.astype(np.float64) ** exponent)
             self._cumulative /= self._cumulative[-1]
+            self._chances = np.diff(self._cumulative, prepend=0.0)
         full = np.flatnonzero(by_user.lengths >= n_candidates)
         if len(full):
             raise DataError(
@@ -96,8 +96,7 @@ class NegativeSampler:
         """Logarithm of how often each item is expected among so many draws, float32."""
         if self._cumulative is None:
             return np.full(items.shape, np.log(n_draws / self._n_candidates), dtype=np.float32)
-        chances = np.diff(self._cumulative, prepend=0.0)
-        logs: FloatArray = np.log(n_draws * chances[items]).astype(np.float32)
+        logs: FloatArray = np.log(n_draws * self._chances[items]).astype(np.float32)
         return logs
 
     def log_inclusion(self, items: IntArray, n_draws: int) -> FloatArray:
@@ -117,9 +116,7 @@ class NegativeSampler:
 
     def _draw_from_complement(self, user: int, rng: np.random.Generator) -> int:
         unknown = np.setdiff1d(np.arange(self._n_candidates), self._by_user.row(user))
-        if self._cumulative is None:
-            return int(rng.choice(unknown))
-        weights = np.diff(self._cumulative, prepend=0.0)[unknown]
-        if weights.sum() <= 0:
+        weights = None if self._cumulative is None else self._chances[unknown]
+        if weights is None or weights.sum() <= 0:
             return int(rng.choice(unknown))
         return int(rng.choice(unknown, p=weights / weights.sum()))
