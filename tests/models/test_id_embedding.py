@@ -23,13 +23,6 @@ def test_the_padding_row_gets_no_gradient_and_stays_zero():
     assert torch.equal(embedding.embedding.weight[2:], before[2:])
 
 
-def test_sparse_decides_the_kind_of_gradient():
-    for is_sparse in (True, False):
-        embedding = IdEmbedding(3, 4, sparse=is_sparse)
-        embedding(torch.tensor([1])).sum().backward()
-        assert embedding.embedding.weight.grad.is_sparse is is_sparse
-
-
 def test_max_norm_bounds_the_vectors_that_are_used():
     torch.manual_seed(0)
     embedding = IdEmbedding(50, 96, sparse=False, max_norm=0.5)
