@@ -10,7 +10,9 @@ from recsys.training.objectives.candidates import score
 from recsys.training.ops import Scoring
 
 
-class Bsl:
+def bsl(
+    users: Tensor, items: Tensor, batch: Batch, *, positive_temperature: float, scoring: Scoring
+) -> dict[str, Tensor]:
     """For each user -r log mean exp(positives / r) + log mean exp(negatives), of logits.
 
     Wu et al., "BSL: Understanding and Improving Softmax Loss for Recommendation", ICDE 2024,
@@ -19,26 +21,15 @@ class Bsl:
     under the softmax loss, the limit of a large r. A user weighs as the positives that the batch
     has of it; where each positive is a row of its own, both losses are the same.
 
-    Args:
-        positive_temperature: r.
-        scoring: how scores are made.
+    Returns:
+        The share of the positives and of the negatives, in nats.
     """
-
-    def __init__(self, positive_temperature: float, scoring: Scoring) -> None:
-        self._r = positive_temperature
-        self._scoring = scoring
-
-    def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The share of the positives and of the negatives, in nats."""
-        scored = score(users, items, batch, self._scoring)
-        counts = torch.bincount(batch.rows, minlength=len(users))
-        logits = scored.positives / self._r
-        sums = _log_sums(logits, batch.rows, len(users))
-        means = (sums - counts.clamp(min=1).log())[batch.rows]
-        return {
-            "bsl_positive": -self._r * means.mean(),
-            "bsl_negative": scored.log_means().mean(),
-        }
+    r = positive_temperature
+    scored = score(users, items, batch, scoring)
+    counts = torch.bincount(batch.rows, minlength=len(users))
+    sums = _log_sums(scored.positives / r, batch.rows, len(users))
+    means = (sums - counts.clamp(min=1).log())[batch.rows]
+    return {"bsl_positive": -r * means.mean(), "bsl_negative": scored.log_means().mean()}
 
 
 def _log_sums(logits: Tensor, rows: Tensor, n_rows: int) -> Tensor:

@@ -10,27 +10,20 @@ from recsys.training.objectives.candidates import score
 from recsys.training.ops import Scoring
 
 
-class CosineContrastive:
+def ccl(
+    users: Tensor, items: Tensor, batch: Batch, *, margin: float, weight: float, scoring: Scoring
+) -> dict[str, Tensor]:
     """Mean of (1 - positive) + weight * mean of max(0, negative - margin), of cosines.
 
     Mao et al., "SimpleX: A Simple and Strong Baseline for Collaborative Filtering", CIKM 2021,
-    eq. 1.
+    eq. 1. Negatives with a cosine lower than the margin cost nothing.
 
-    Args:
-        margin: negatives with a lower cosine cost nothing.
-        weight: of the negatives' mean.
-        scoring: how scores are made.
+    Returns:
+        The share of the positives and of the negatives.
     """
-
-    def __init__(self, margin: float, weight: float, scoring: Scoring) -> None:
-        self._margin, self._weight = margin, weight
-        self._scoring = scoring
-
-    def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The share of the positives and of the negatives."""
-        scored = score(users, items, batch, self._scoring)
-        beyond = F.relu(scored.negatives - self._margin)
-        return {
-            "ccl_positive": (1 - scored.positives).mean(),
-            "ccl_negative": self._weight * scored.means(beyond).mean(),
-        }
+    scored = score(users, items, batch, scoring)
+    beyond = F.relu(scored.negatives - margin)
+    return {
+        "ccl_positive": (1 - scored.positives).mean(),
+        "ccl_negative": weight * scored.means(beyond).mean(),
+    }

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol, assert_never
 
 from torch import Tensor
 
 from recsys.config import TrainingConfig
 from recsys.training.batches import Batch
-from recsys.training.objectives.bpr import Bpr
-from recsys.training.objectives.bsl import Bsl
-from recsys.training.objectives.ccl import CosineContrastive
-from recsys.training.objectives.sampled_bce import SampledBce
-from recsys.training.objectives.sampled_softmax import SampledSoftmax
-from recsys.training.objectives.softmax import Softmax
+from recsys.training.objectives.bpr import bpr
+from recsys.training.objectives.bsl import bsl
+from recsys.training.objectives.ccl import ccl
+from recsys.training.objectives.sampled_bce import sampled_bce
+from recsys.training.objectives.sampled_softmax import sampled_softmax
+from recsys.training.objectives.softmax import softmax
 from recsys.training.ops import Scoring
 
 
@@ -41,20 +42,23 @@ def build_objective(config: TrainingConfig, n_items: int, scoring: Scoring) -> O
     """
     match config.objective:
         case "sampled_bce":
-            return SampledBce(n_items, calibration=config.calibration or 0.0, scoring=scoring)
+            calibration = config.calibration or 0.0
+            return partial(sampled_bce, n_items=n_items, calibration=calibration, scoring=scoring)
         case "bpr":
-            return Bpr(scoring)
+            return partial(bpr, scoring=scoring)
         case "sampled_softmax":
-            return SampledSoftmax(log_q=bool(config.log_q), scoring=scoring)
+            return partial(sampled_softmax, log_q=bool(config.log_q), scoring=scoring)
         case "softmax":
             if n_items > config.softmax_max_items:
-                return SampledSoftmax(log_q=True, scoring=scoring)
-            return Softmax(scoring)
+                return partial(sampled_softmax, log_q=True, scoring=scoring)
+            return partial(softmax, scoring=scoring)
         case "ccl":
-            assert config.margin is not None and config.negative_weight is not None
-            return CosineContrastive(config.margin, config.negative_weight, scoring)
+            margin, weight = config.margin, config.negative_weight
+            assert margin is not None and weight is not None
+            return partial(ccl, margin=margin, weight=weight, scoring=scoring)
         case "bsl":
-            return Bsl(config.positive_temperature or 1.0, scoring)
+            r = config.positive_temperature or 1.0
+            return partial(bsl, positive_temperature=r, scoring=scoring)
         case None:
             raise AssertionError("a checked configuration names its objective")
         case _:

@@ -10,33 +10,31 @@ from recsys.training.objectives.candidates import score
 from recsys.training.ops import Scoring
 
 
-class SampledBce:
+def sampled_bce(
+    users: Tensor,
+    items: Tensor,
+    batch: Batch,
+    *,
+    n_items: int,
+    calibration: float,
+    scoring: Scoring,
+) -> dict[str, Tensor]:
     """Mean binary cross-entropy of each positive against its drawn negatives, halved each.
 
     A positive weighs as much as its negatives together, so their number does not change the scale.
 
-    With ``calibration`` t above 0 the positive's probability is raised to beta, so that
-    overconfidence from seeing a share alpha = K / (I - 1) of the negatives only is made up for:
-    beta = alpha (t (1 - 1/alpha) + 1/alpha) (gBCE; Petrov and Macdonald, "gSASRec", RecSys 2023,
-    eq. 7 and 13).
+    With a ``calibration`` t above 0 (plain), up to 1 (full), the positive's probability is raised
+    to beta, so that overconfidence from seeing a share alpha = K / (I - 1) of the negatives only is
+    made up for, where ``n_items``, I, could be drawn: beta = alpha (t (1 - 1/alpha) + 1/alpha)
+    (gBCE; Petrov and Macdonald, "gSASRec", RecSys 2023, eq. 7 and 13).
 
-    Args:
-        n_items: items that could be drawn, I.
-        calibration: t, from 0 (plain) to 1 (fully calibrated).
-        scoring: how scores are made.
+    Returns:
+        The share of the positives and of the negatives, in nats.
     """
-
-    def __init__(self, n_items: int, *, calibration: float, scoring: Scoring) -> None:
-        self._n_items = n_items
-        self._calibration = calibration
-        self._scoring = scoring
-
-    def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """The share of the positives and of the negatives, in nats."""
-        scored = score(users, items, batch, self._scoring)
-        alpha = min(1.0, scored.negatives.shape[1] / max(self._n_items - 1, 1))
-        beta = alpha * (self._calibration * (1 - 1 / alpha) + 1 / alpha)
-        return {
-            "bce_positive": beta * F.softplus(-scored.positives).mean() / 2,
-            "bce_negative": scored.means(F.softplus(scored.negatives)).mean() / 2,
-        }
+    scored = score(users, items, batch, scoring)
+    alpha = min(1.0, scored.negatives.shape[1] / max(n_items - 1, 1))
+    beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
+    return {
+        "bce_positive": beta * F.softplus(-scored.positives).mean() / 2,
+        "bce_negative": scored.means(F.softplus(scored.negatives)).mean() / 2,
+    }

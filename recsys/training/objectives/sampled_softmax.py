@@ -10,7 +10,9 @@ from recsys.training.objectives.candidates import score
 from recsys.training.ops import Scoring
 
 
-class SampledSoftmax:
+def sampled_softmax(
+    users: Tensor, items: Tensor, batch: Batch, *, log_q: bool, scoring: Scoring
+) -> dict[str, Tensor]:
     """Mean of -log of the positive's share of the exponentials of itself and the negatives.
 
     With ``log_q`` a negative weighs one over how often it was to be expected, which makes the
@@ -18,19 +20,8 @@ class SampledSoftmax:
     user's other items (Bengio and Senecal, "Adaptive Importance Sampling", 2008, eq. 11; with the
     batch's positives as negatives: Yi et al., "Sampling-Bias-Corrected Neural Modeling", RecSys
     2019). The correction comes after the temperature. Items that the user is known to have count
-    for nothing, the positive itself among them.
-
-    Args:
-        log_q: whether to correct.
-        scoring: how scores are made.
+    for nothing, the positive itself among them. One part, in nats.
     """
-
-    def __init__(self, *, log_q: bool, scoring: Scoring) -> None:
-        self._log_q = log_q
-        self._scoring = scoring
-
-    def __call__(self, users: Tensor, items: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """One part, in nats."""
-        scored = score(users, items, batch, self._scoring)
-        sums = scored.log_sums(batch.log_chance if self._log_q else None)
-        return {"softmax": F.softplus(sums - scored.positives).mean()}
+    scored = score(users, items, batch, scoring)
+    sums = scored.log_sums(batch.log_chance if log_q else None)
+    return {"softmax": F.softplus(sums - scored.positives).mean()}
