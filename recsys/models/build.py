@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from recsys.config import ModelConfig, TowerConfig, UserTowerConfig
+from recsys.config import ModelConfig, TowerConfig
 from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.dataset import Prepared
 from recsys.data.features import Features
@@ -55,7 +55,10 @@ def assemble(
     """
     user, item = config.user_encoder, config.item_encoder
     history = user.history
-    weights = HistoryWeights(_recency(user, has_order), rating_edges if history.ratings else None)
+    recency = history.recency
+    if recency is None:
+        recency = "position" if has_order and history.pooling != "sequence" else "none"
+    weights = HistoryWeights(recency, rating_edges if history.ratings else None)
     pooled = build_history(
         history.pooling,
         user.dim,
@@ -80,12 +83,6 @@ def assemble(
     )
     popularity = PopularityTerm(item_counts) if config.popularity else None
     return TwoTower(user_tower, item_tower, matching, popularity)
-
-
-def _recency(config: UserTowerConfig, has_order: bool) -> str:
-    if config.history.recency is not None:
-        return config.history.recency
-    return "position" if has_order and config.history.pooling != "sequence" else "none"
 
 
 def build_ids(config: TowerConfig, n_warm: int) -> IdEmbedding:

@@ -42,8 +42,7 @@ class CategoryAlignment:
 
     def __call__(self, users: TowerParts, items: TowerParts, batch: Batch) -> Tensor:
         """Scalar; 0 where the largest category or all others have fewer than 2 items."""
-        if self._groups.device != items.vectors.device:
-            self._groups = self._groups.to(items.vectors.device)
+        self._groups = self._groups.to(items.vectors.device)
         chosen = batch.items
         groups = self._groups[:chosen] if isinstance(chosen, int) else self._groups[chosen]
         order = groups.argsort(stable=True)
