@@ -16,7 +16,8 @@ BLOCK_BYTES = 8 * 2**20
 """Scores of a block of users against the whole catalogue: so many stay in the cache from one pass
 to the next."""
 MOST_BYTES = 64 * 2**20
-"""Of a large catalogue, scores of more users are held at once, but no more than this."""
+"""Of a large catalogue, scores of more users are held at once, but no more than this, or those of
+one user."""
 QUERIES_WANTED = 128
 """Products of fewer vectors with the catalogue are slow: each reads the whole table."""
 LEAST_SUM = 1e-30
@@ -186,10 +187,10 @@ class Catalogue:
 def catalogue_nll(users: Tensor, items: Tensor, pairs: Catalogue) -> Tensor:
     """Mean negative log-likelihood of the positives under a softmax over all items.
 
-    The scores of a block of users are made, turned into their own gradient and forgotten, so that
-    memory is bounded whatever the size of the catalogue. As in Mnih and Hinton's log-bilinear model
-    with the full softmax; a user's positives share one denominator (multinomial likelihood, Liang
-    et al. 2018, eq. 2).
+    The scores of a block of users, of one at least, are made, turned into their own gradient and
+    forgotten, so that memory is that of a block whatever the size of the batch. As in Mnih and
+    Hinton's log-bilinear model with the full softmax; a user's positives share one denominator
+    (multinomial likelihood, Liang et al. 2018, eq. 2).
 
     Args:
         users: vectors, (R, D) or (R, K, D).

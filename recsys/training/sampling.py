@@ -104,7 +104,7 @@ class NegativeSampler:
         expected = np.exp(self.log_chance(items, 1).astype(np.float64))
         with np.errstate(divide="ignore"):
             none = n_draws * np.log1p(-np.minimum(expected, 1.0))
-        logs: FloatArray = np.log(-np.expm1(none)).astype(np.float32)
+            logs: FloatArray = np.log(-np.expm1(none)).astype(np.float32)
         return logs
 
     def draw(self, n: int, rng: np.random.Generator) -> IntArray:

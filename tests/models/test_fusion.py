@@ -1,20 +1,39 @@
 import pytest
 import torch
 
-from recsys.models.fusion import AdaptiveMimicFusion, ConcatFusion, SumFusion, build_fusion
+from recsys.models.fusion import (
+    AdaptiveMimicFusion,
+    ConcatFusion,
+    DualAugmentedFusion,
+    SumFusion,
+    build_fusion,
+)
 
 IDS, METADATA = torch.randn(4, 3), torch.randn(4, 3)
 KNOWN = torch.tensor([True, True, True, False])
 
 
 def test_every_fusion_but_identity_is_built_by_name():
-    kinds = {name: type(build_fusion(name, 3, 3)) for name in ("sum", "concat", "adaptive_mimic")}
-    assert kinds == {
+    kinds = {
         "sum": SumFusion,
         "concat": ConcatFusion,
         "adaptive_mimic": AdaptiveMimicFusion,
+        "dual_augmented": DualAugmentedFusion,
     }
+    assert {name: type(build_fusion(name, 3, 3)) for name in kinds} == kinds
     assert build_fusion("identity", 3, 3) is None
+
+
+def test_dual_augmented_is_one_hidden_layer_over_all_three():
+    fusion = DualAugmentedFusion(3, 4)
+    augmented = torch.randn(4, 3)
+    (first, _, second), beside = (
+        fusion.layers,
+        torch.cat([METADATA, torch.ones(4, 1), augmented], 1),
+    )
+    hidden = torch.cat([IDS, beside], dim=1) @ first.weight.T + first.bias
+    expected = hidden.clamp(min=0) @ second.weight.T + second.bias
+    assert torch.allclose(fusion(IDS, beside, KNOWN), expected, atol=1e-6)
 
 
 def test_sum_adds():
