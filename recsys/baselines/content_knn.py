@@ -49,6 +49,7 @@ def _nearest(items: Features) -> sparse.csr_matrix:
     """As :func:`nearest`, as many as any may ask for."""
     content = sparse.hstack([bags.to_scipy() for bags in items.bags.values()], format="csr")
     lengths = np.sqrt(np.bincount(_rows(content), content.data**2, minlength=len(items)))
+    lengths[lengths == 0] = 1  # of what all items have, which weighs nothing
     content.data /= lengths.astype(np.float32)[_rows(content)]
     return nearest(lambda part: content[part] @ content.T, len(items), MOST_NEIGHBOURS)
 

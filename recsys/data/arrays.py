@@ -88,7 +88,7 @@ class Bags:
         """The bags with the given columns alone, numbered in the given order."""
         matrix = self.to_scipy()[:, columns]
         weights = None if self.weights is None else matrix.data
-        return Bags(matrix.indptr, matrix.indices, len(columns), weights)
+        return Bags(matrix.indptr.astype(np.int64), matrix.indices, len(columns), weights)
 
     def entries(self, rows: IntArray) -> tuple[IntArray, IntArray]:
         """(position in ``rows``, column) of every entry of the given rows, row by row."""

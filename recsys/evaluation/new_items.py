@@ -71,7 +71,7 @@ def rank_new_items(
             {
                 "system": name,
                 metric: mean(among_all),
-                "share_of_lists": float(is_new[shown[shown >= 0]].mean()),
+                "share_of_lists": mean(is_new[shown[shown >= 0]].astype(np.float64)),
                 f"{metric}_among_new": mean(ndcg[name]),
             }
         )

@@ -1,5 +1,7 @@
 """Content neighbours against a loop over pairs of items."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,12 @@ def test_all_fields_count_by_their_weights(weights_of):
     features.bags["authors"] = authors
     weights = weights_of(ContentKNN(3, features), NOBODY[:, :3])
     assert weights == pytest.approx(np.array([[0, 1, 0.5], [1, 0, 0.5], [0.5, 0.5, 0]]), abs=1e-6)
+
+
+def test_what_weighs_nothing_makes_no_items_alike(weights_of):
+    features = categories_of([[0], [0], [1], [1]])
+    bags = features.bags["categories"]
+    features.bags["categories"] = replace(bags, weights=np.array([0, 0, 2, 3], np.float32))
+    expected = np.zeros((4, 4))
+    expected[2, 3] = expected[3, 2] = 1
+    assert weights_of(ContentKNN(3, features), NOBODY[:, :4]) == pytest.approx(expected)

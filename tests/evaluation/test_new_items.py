@@ -98,3 +98,12 @@ def test_what_is_tuned_for_new_items_stands_in_where_they_are_ranked_alone(task,
     assert mixed.ndcg["model"].tolist() == turned.ndcg["model"].tolist()
     assert row(mixed)["ndcg@3"] == row(plain)["ndcg@3"]
     assert "For these model is tuned anew." in mixed.table.note
+
+
+def test_columns_of_bags_are_those_of_the_matrix(rng):
+    bags = random_bags(rng, 6, 9, 0.4)
+    weighted = Bags(bags.offsets, bags.indices, 9, rng.random(len(bags.indices), np.float32))
+    chosen = np.array([7, 0, 4])
+    for each in (bags, weighted):
+        taken = each.columns(chosen).to_scipy().toarray()
+        assert taken.tolist() == each.to_scipy().toarray()[:, chosen].tolist()
