@@ -140,7 +140,7 @@ class RunConsole:
         table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # of 80 columns
         table.add_column("metric")
         for name in results.scores:
-            table.add_column(name, justify="right")
+            table.add_column(name.replace("_", "\n"), justify="right")
         stems = dict.fromkeys((monitor.partition("@")[0], "ndcg", *RANKING_METRICS))
         keys = [f"{stem}@{k}" for stem in stems for k in ks]
         for key in distinct_metrics(keys, one_held_out=one, preferred=monitor):

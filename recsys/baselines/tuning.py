@@ -221,7 +221,8 @@ class _Tuning:
             record["chosen"] = "yes" if is_chosen else ""
         if len(self.records) > first + 1:
             weighed = "" if best.recency is None else f", recency {best.recency:g}"
-            logger.info("%s: %s%s", name, best.baseline.settings, weighed)
+            what = name if self._only is None else f"{name} among new items"
+            logger.info("%s: %s%s", what, best.baseline.settings, weighed)
         return best
 
     def table(self) -> Table:

@@ -7,13 +7,13 @@ from recsys.baselines.build import CHEAP
 from recsys.reporting.results import Results, Value
 
 
-def test_the_default_baselines_stand_on_80_columns(capsys):
+def test_the_default_baselines_and_the_oracle_stand_on_80_columns(capsys):
     metrics = {f"precision@{k}": Value(0.1234, 0.1200, 0.1300) for k in (5, 10)}
-    scores = {name: metrics for name in ("model", *CHEAP)}
+    scores = {name: metrics for name in ("model", *CHEAP, "oracle")}
     results = Results("test", 1234, "precision@10", scores, None, {}, 0.95)
     RunConsole(Console(width=80)).results(results, (5, 10))
     shown = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in shown if "precision" in line]
     assert rows == [
-        [f"precision@{k}", "0.1234", "[0.1200,", "0.1300]", *["0.1234"] * 4] for k in (5, 10)
+        [f"precision@{k}", "0.1234", "[0.1200,", "0.1300]", *["0.1234"] * 5] for k in (5, 10)
     ]
