@@ -202,13 +202,13 @@ class _Tuning:
             baseline = build_baseline(name, settings, self._items, self._seed)
             fitted = baseline.fit(self.histories)
             is_ordered = fitted.takes_recency and self.histories.has_order
-            scales = (None, *reversed(RECENCY_SCALES)) if is_ordered else (None,)
 
-            def weighed(place: int) -> _Candidate:
-                value = self._measure(name, baseline, fitted, scales[place])
-                return _Candidate(settings, baseline, fitted, value, scales[place])
+            def weighed(recency: float | None) -> _Candidate:
+                value = self._measure(name, baseline, fitted, recency)
+                return _Candidate(settings, baseline, fitted, value, recency)
 
-            return climb(weighed, 0, len(scales), len(scales))
+            scales = (None, *RECENCY_SCALES) if is_ordered else (None,)
+            return max(map(weighed, scales), key=lambda tried: tried.value)
 
         n = len(grid.candidates)
         if grid.start is None:

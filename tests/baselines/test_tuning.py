@@ -80,7 +80,7 @@ def test_what_was_chosen_is_told_where_there_was_a_choice(world, caplog):
     tuned_baselines(world, Config(), split="validation")
     told = {message.partition(": ")[0]: message for message in caplog.messages}
     assert "popularity" not in told
-    assert told["item_knn"].endswith(", recency 2")
+    assert told["item_knn"].endswith(", recency 1")
     assert "None" not in str(caplog.messages)
 
 
