@@ -17,9 +17,9 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState, create_trial
 
+from recsys.baselines import content_knn, item_knn
 from recsys.baselines.baseline import Baseline
 from recsys.baselines.build import BETWEEN_ITEMS, RECENCY_SCALES
-from recsys.baselines.content_knn import MOST_NEIGHBOURS
 from recsys.baselines.names import baseline_label
 from recsys.config import BaselineName
 from recsys.reporting.formatting import chance, interval, number
@@ -43,7 +43,7 @@ _FACTORS = {"int": [16, 128], "log": True}
 _SPACES: dict[BaselineName, dict[str, Any]] = {
     "popularity": {},
     "item_knn": {
-        "neighbours": {"int": [5, 1000], "log": True},
+        "neighbours": {"int": [5, item_knn.MOST_NEIGHBOURS], "log": True},
         "shrinkage": {"float": [0.0, 100.0]},
     },
     "ease": {"l2": {"float": [1.0, 10_000.0], "log": True}},
@@ -59,7 +59,7 @@ _SPACES: dict[BaselineName, dict[str, Any]] = {
         "l2": {"float": [0.0001, 0.1], "log": True},
         "epochs": {"int": [20, 150], "log": True},
     },
-    "content_knn": {"neighbours": {"int": [1, MOST_NEIGHBOURS], "log": True}},
+    "content_knn": {"neighbours": {"int": [1, content_knn.MOST_NEIGHBOURS], "log": True}},
 }
 """What is tried of each, in the language of a sweep's space; recency beside it."""
 _STARTS: dict[BaselineName, Params] = {

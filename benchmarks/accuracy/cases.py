@@ -49,7 +49,7 @@ and decides; the second ranks all items, and rises with the third, the share of 
 new ones take. Runs tune ContentKNN by the second; the row *tuned among new* is tuned by the first.
 *Small steps* (`--training.learning_rate=0.001 --training.embedding_learning_rate=0.0001
 --training.num_epochs=4`) leave ids near their random start: what they gain among all items they
-gain by putting new ones high."""
+gain by putting new ones high. Test was opened for them first, and a second time for the others."""
 SMALL_STEPS = (
     "--training.learning_rate=0.001",
     "--training.embedding_learning_rate=0.0001",

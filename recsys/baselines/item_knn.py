@@ -11,6 +11,8 @@ from recsys.baselines.baseline import Fitted, item_weights
 from recsys.baselines.neighbours import nearest
 from recsys.data.histories import Histories
 
+MOST_NEIGHBOURS = 1000
+
 
 @dataclass(frozen=True)
 class ItemKNN:
@@ -20,7 +22,7 @@ class ItemKNN:
     nearest items that the user has.
 
     Attributes:
-        neighbours: how many items count for an item.
+        neighbours: how many items count for an item; runs and sweeps try up to 1000.
         shrinkage: draws cosines that rest on few users to 0.
     """
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from recsys.baselines import content_knn, item_knn
 from recsys.baselines.baseline import Baseline, Fitted
 from recsys.baselines.build import (
     CHEAP,
@@ -22,7 +23,6 @@ from recsys.baselines.build import (
     build_baseline,
     grid_of,
 )
-from recsys.baselines.content_knn import MOST_NEIGHBOURS
 from recsys.baselines.ease import ease_bytes
 from recsys.baselines.names import baseline_label
 from recsys.baselines.neighbours import MOST_PRODUCTS, nearest_bytes
@@ -131,13 +131,14 @@ def reason_to_leave_out(name: BaselineName, prepared: Prepared, config: Config) 
         case "ease":
             n_bytes, what = ease_bytes(n_items), f"{n_items:,} items squared need"
         case "item_knn":
-            n_bytes, what = nearest_bytes(n_items, 1000), f"neighbours of {n_items:,} items need"
+            n_bytes = nearest_bytes(n_items, item_knn.MOST_NEIGHBOURS)
+            what = f"neighbours of {n_items:,} items need"
             products = _products(prepared.train.user_counts)
         case "content_knn":
             bags = prepared.item_features.bags
             if not bags:
                 return "nothing but numbers is known of the items"
-            n_bytes = nearest_bytes(n_items, MOST_NEIGHBOURS)
+            n_bytes = nearest_bytes(n_items, content_knn.MOST_NEIGHBOURS)
             what = f"neighbours of {n_items:,} items need"
             products = sum(_products(np.bincount(each.indices)) for each in bags.values())
         case _:
