@@ -76,7 +76,13 @@ def build_trainer(config: Config, prepared: Prepared, processes: Processes = ALO
         if not len(users):
             return {}
         vectors = model_vectors(model, prepared, known=(prepared.train,))
-        return validation_metrics(vectors, prepared, config=config.evaluation, users=users)
+        return validation_metrics(
+            vectors,
+            prepared,
+            config=config.evaluation,
+            users=users,
+            among_new=bool(config.training.early_stopping.among_new),
+        )
 
     histories = Histories.of(prepared.train)
     return _trainer(config, prepared, histories, validate, processes=processes, last_epoch=None)
@@ -120,7 +126,7 @@ def _trainer(
     plan = Plan(
         num_epochs=training.num_epochs,
         last_epoch=last_epoch,
-        monitor=training.early_stopping.monitor,
+        monitor=training.early_stopping.watched,
         patience=None if last_epoch else training.early_stopping.patience,
         min_delta=training.early_stopping.min_delta,
         schedule=training.schedule,

@@ -19,7 +19,7 @@ from recsys.config import RANKING_METRICS, flatten
 from recsys.errors import TrackingError
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.reporting.record import RunRecord
-from recsys.reporting.results import has_one_held_out, monitor_of, results_of
+from recsys.reporting.results import has_one_held_out, monitor_of, results_of, watched_of
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
 from tracking.run_page import description
@@ -166,7 +166,8 @@ def shown_in_epochs(record: RunRecord) -> list[str]:
     ks = record.setting("evaluation.metrics_k", [10])
     names = [f"{stem}@{k}" for stem in RANKING_METRICS for k in ks]
     monitored, one = monitor_of(record), has_one_held_out(record, "validation")
-    return main_metrics([monitored, *names], monitored, one_held_out=one)
+    main = main_metrics([monitored, *names], monitored, one_held_out=one)
+    return list(dict.fromkeys([*main, watched_of(record)]))
 
 
 def model_metrics(record: RunRecord) -> dict[str, float]:

@@ -26,12 +26,12 @@ from recsys.baselines.build import (
 from recsys.baselines.ease import ease_bytes
 from recsys.baselines.names import baseline_label
 from recsys.baselines.neighbours import MOST_PRODUCTS, nearest_bytes
-from recsys.config import BaselineName, Config
+from recsys.config import AMONG_NEW, BaselineName, Config
 from recsys.data.arrays import IntArray
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories
-from recsys.evaluation import new_items
 from recsys.evaluation.metrics import mean, ranking_metrics
+from recsys.evaluation.new_items import task_among_new
 from recsys.evaluation.ranking import Scorer, Task, rank
 from recsys.evaluation.tables import Cell, Table
 
@@ -182,7 +182,7 @@ class _Tuning:
         self._task = Task(users, prepared.validation.by_user, (prepared.train.by_user,))
         self._only: IntArray | None = None
         if among_new:
-            self._only, self._task = new_items.among_new(self._task)
+            self._only, self._task = task_among_new(self._task)
         self._monitor = config.training.early_stopping.monitor
         self._memory_limit_mb = config.evaluation.memory_limit_mb
         self._items, self._seed = prepared.item_features, config.experiment.seed
@@ -254,7 +254,7 @@ class _Tuning:
             value = mean(ranking_metrics(ranking, self._task.relevant, (k,))[self._monitor])
         self.records.append(
             {"baseline": name, "settings": baseline.settings, "recency_scale": recency}
-            | {f"validation_{self._monitor}{'' if self._only is None else '_among_new'}": value}
+            | {f"validation_{self._monitor}{'' if self._only is None else AMONG_NEW}": value}
         )
         return -np.inf if np.isnan(value) else value
 

@@ -36,6 +36,7 @@ from recsys.config.model import (
 )
 from recsys.config.section import Positive, Section, flatten, merge, require
 from recsys.config.training import (
+    AMONG_NEW,
     DenseOptimizer,
     HistorySplitConfig,
     NegativeSampling,
@@ -45,6 +46,7 @@ from recsys.config.training import (
 )
 
 __all__ = [
+    "AMONG_NEW",
     "DRAWN_SPLITS",
     "RANKING_METRICS",
     "TIMED_SPLITS",

@@ -10,7 +10,12 @@ from pydantic import Field, model_validator
 
 from recsys.addresses import without_password
 from recsys.config.data import DataConfig
-from recsys.config.derived import check_recency, fill_objective, fill_optimizer
+from recsys.config.derived import (
+    check_recency,
+    fill_early_stopping,
+    fill_objective,
+    fill_optimizer,
+)
 from recsys.config.evaluation import DiagnosticsConfig, EvaluationConfig
 from recsys.config.model import ModelConfig
 from recsys.config.section import Section, require
@@ -94,6 +99,7 @@ class Config(Section):
             "'training.early_stopping.monitor' must be one of the evaluated metrics "
             f"({', '.join(self.evaluation.metric_names)}), got '{monitor}'",
         )
+        fill_early_stopping(self.data, self.training)
         fill_objective(self.model, self.training)
         fill_optimizer(self.model, self.training)
         self._check_fusions()

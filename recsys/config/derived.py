@@ -35,6 +35,18 @@ def fill_objective(model: ModelConfig, training: TrainingConfig) -> None:
     _fill_temperature(model, training)
 
 
+def fill_early_stopping(data: DataConfig, training: TrainingConfig) -> None:
+    """Fill in what depends on the split, and refuse what it gives no meaning."""
+    strategy = data.split.strategy
+    settle(
+        training.early_stopping,
+        strategy == "cold_items",
+        f"with 'data.split.strategy: cold_items', got '{strategy}'",
+        {"among_new": True},
+        prefix="training.early_stopping.",
+    )
+
+
 def _fill_negatives(training: TrainingConfig) -> None:
     name, sampling = training.objective, training.negative_sampling
     in_batch = sampling == "in_batch"

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from recsys.config import RANKING_METRICS, EvaluationConfig
+from recsys.config import AMONG_NEW, RANKING_METRICS, EvaluationConfig
 from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.dataset import Prepared
 from recsys.evaluation.beyond_accuracy import coverage, list_character
@@ -22,7 +22,7 @@ from recsys.evaluation.bootstrap import Interval, bootstrap_intervals
 from recsys.evaluation.candidates import sampled_metrics
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.metrics import find_places, means, metrics_of_places, ranking_metrics
-from recsys.evaluation.new_items import NewItems, rank_new_items
+from recsys.evaluation.new_items import NewItems, rank_new_items, task_among_new
 from recsys.evaluation.qualitative import category_bags
 from recsys.evaluation.ranking import Ranking, Scorer, Task, rank
 from recsys.evaluation.segments import (
@@ -152,7 +152,12 @@ def evaluate(  # noqa: PLR0913 (all but the first two by name)
 
 
 def validation_metrics(
-    scorer: Scorer, prepared: Prepared, *, config: EvaluationConfig, users: IntArray
+    scorer: Scorer,
+    prepared: Prepared,
+    *,
+    config: EvaluationConfig,
+    users: IntArray,
+    among_new: bool = False,
 ) -> dict[str, float]:
     """Means of the ranking metrics on validation, over the whole catalogue.
 
@@ -163,16 +168,24 @@ def validation_metrics(
         prepared: what it is trained on; train items are left out of the lists.
         config: list lengths and the bound on memory.
         users: whom to judge by; users without a validation item do not count.
+        among_new: measure lists of new items alone, too.
 
     Returns:
-        Keys such as ``"ndcg@10"``; NaN where no user has a validation item.
+        Keys such as ``"ndcg@10"`` and ``"ndcg@10_among_new"``; NaN where no user has a validation
+        item.
 
     Raises:
         BookendsError: a score is NaN or infinite.
     """
     relevant = prepared.validation.by_user
     task = Task(np.asarray(users, dtype=np.int64), relevant, (prepared.train.by_user,))
-    return means(ranking_metrics(_rank(scorer, task, config), relevant, config.metrics_k))
+    found = means(ranking_metrics(_rank(scorer, task, config), relevant, config.metrics_k))
+    if among_new:
+        items, task = task_among_new(task)
+        lists = _rank(scorer.of_items(items), task, config)
+        alone = means(ranking_metrics(lists, task.relevant, config.metrics_k))
+        found |= {name + AMONG_NEW: value for name, value in alone.items()}
+    return found
 
 
 def _task(prepared: Prepared, split: HeldOutSplit) -> Task:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.config import EvaluationConfig
+from recsys.config import AMONG_NEW, EvaluationConfig
 from recsys.data.arrays import FloatArray, IntArray
 from recsys.evaluation.metrics import mean, metrics_of_places, ranking_metrics
 from recsys.evaluation.ranking import Scorer, Task, rank
@@ -53,7 +53,7 @@ def rank_new_items(
     Returns:
         None where no new item is held out, or a list would hold all of them.
     """
-    items, new_task = among_new(task)
+    items, new_task = task_among_new(task)
     users, k = new_task.users, main_k(config.metrics_k)
     if len(items) <= k or not len(users):
         return None
@@ -72,20 +72,20 @@ def rank_new_items(
                 "system": name,
                 metric: mean(among_all),
                 "share_of_lists": mean(is_new[shown[shown >= 0]].astype(np.float64)),
-                f"{metric}_among_new": mean(ndcg[name]),
+                metric + AMONG_NEW: mean(ndcg[name]),
             }
         )
     note = (
         f"{len(items):,} of {len(is_new):,} items are new: nobody is known to have them. {metric}: "
         f"how well those are found that the {len(users):,} users with a held-out one went on to "
         "choose, among all items. It rises with share_of_lists, the share of all lists that new "
-        f"items take; {metric}_among_new, of lists of new items alone, does not."
+        f"items take; {metric}{AMONG_NEW}, of lists of new items alone, does not."
         + "".join(f" For these {name} is tuned anew." for name in tuned_for_it or {})
     )
     return NewItems(ndcg, Table.from_records("new_items", "New items", note, records))
 
 
-def among_new(task: Task) -> tuple[IntArray, Task]:
+def task_among_new(task: Task) -> tuple[IntArray, Task]:
     """The new items, and the task among them alone: they are numbered in their order."""
     is_new = np.ones(task.relevant.n_columns, dtype=bool)
     for known in task.known:

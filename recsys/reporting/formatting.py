@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from recsys.config import AMONG_NEW
 from recsys.evaluation.tables import Cell, Table
 
 GAP = "–"
@@ -34,7 +35,8 @@ def metric_label(name: str) -> str:
         inner = metric_label(name.removeprefix("sampled_"))
         return "Sampled " + (inner if inner[:2].isupper() else inner[:1].lower() + inner[1:])
     stem, at, k = name.partition("@")
-    return _METRIC_LABELS.get(stem, stem.replace("_", " ").capitalize()) + at + k
+    label = _METRIC_LABELS.get(stem, stem.replace("_", " ").capitalize()) + at + k
+    return label.replace(AMONG_NEW, " among new")
 
 
 def decimals(values: Sequence[float]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from recsys.config import RANKING_METRICS
+from recsys.config import AMONG_NEW, RANKING_METRICS
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.reporting.record import RunRecord
 
@@ -96,8 +96,14 @@ class Results:
 
 
 def monitor_of(record: RunRecord) -> str:
-    """The metric that training watched."""
+    """The metric that decides: training watched it, the report and comparisons begin with it."""
     return str(record.setting("training.early_stopping.monitor", "ndcg@10"))
+
+
+def watched_of(record: RunRecord) -> str:
+    """The validation metric that training watched: of new items alone where they are held out."""
+    is_among_new = record.setting("training.early_stopping.among_new", False)
+    return monitor_of(record) + (AMONG_NEW if is_among_new else "")
 
 
 def has_one_held_out(record: RunRecord, split: str) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.config import TIMED_SPLITS
+from recsys.config import AMONG_NEW, TIMED_SPLITS
 from recsys.config.section import flatten
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting import figures
@@ -30,7 +30,7 @@ from recsys.reporting.formatting import (
     setting_text,
 )
 from recsys.reporting.record import RunRecord
-from recsys.reporting.results import Results, Value, monitor_of
+from recsys.reporting.results import Results, Value, monitor_of, watched_of
 
 Tables = Mapping[str, Table]
 FOLDED = {"embedding_norm_histogram", "dimension_spread"}
@@ -199,19 +199,19 @@ def _segments(tables: Tables) -> list[Block]:
 def _learning(record: RunRecord, results: Results | None) -> list[Block]:
     if not record.history:
         return []
-    monitor = monitor_of(record)
-    blocks = figures_of(figures.loss_figure(record), figures.validation_figure(record, monitor))
-    return [*blocks, TableView(_epoch_table(record, monitor), limit=200, is_folded=True)]
+    watched = watched_of(record)
+    blocks = figures_of(figures.loss_figure(record), figures.validation_figure(record, watched))
+    return [*blocks, TableView(_epoch_table(record), limit=200, is_folded=True)]
 
 
-def _epoch_table(record: RunRecord, monitor: str) -> Table:
-    k = monitor.partition("@")[2]
+def _epoch_table(record: RunRecord) -> Table:
+    k = monitor_of(record).partition("@")[2]
     records = []
     for epoch in record.history:
         validation = {
             metric_label(name): value
             for name, value in epoch.validation.items()
-            if name.partition("@")[2] == k
+            if name.partition("@")[2].removesuffix(AMONG_NEW) == k
         }
         records.append(
             {"epoch": epoch.number, "train loss": epoch.train_loss}

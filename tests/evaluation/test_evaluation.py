@@ -269,6 +269,26 @@ def test_validation_metrics_are_those_of_the_full_evaluation(world, knowing):
         assert value == approx(full[name])
 
 
+def test_validation_metrics_among_new_items_are_those_of_a_catalogue_without_others(world):
+    """No new item is known, so that nothing but the other items is left out."""
+    everyone, n_items = np.arange(60), len(world.items)
+    half = world.train.select(world.train.items < n_items // 2)
+    world = SimpleNamespace(**vars(world) | {"train": half})
+    is_new = np.bincount(world.train.items, minlength=n_items) == 0
+    numbers = np.random.default_rng(0).normal(size=(60 + n_items, 4)).astype(np.float32)
+    vectors = Vectors(numbers[:60], numbers[60:])
+    values = validation_metrics(vectors, world, config=CONFIG, users=everyone, among_new=True)
+    users, items = world.validation.users, world.validation.items
+    expected = []
+    for user in everyone:
+        own = items[(users == user) & is_new[items]]
+        if len(own):
+            scores = np.where(is_new, vectors.users[user] @ vectors.items.T, -np.inf)
+            expected.append(np.isin(np.argsort(-scores, kind="stable")[:5], own).sum() / len(own))
+    assert is_new.sum() > 5
+    assert values["recall@5_among_new"] == approx(np.mean(expected))
+
+
 def test_validation_metrics_of_some_users_are_means_over_them(world):
     validation = world.validation
     scores = perfect_vectors(validation)

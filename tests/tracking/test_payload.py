@@ -131,6 +131,15 @@ def test_an_epoch_shows_each_number_once_at_the_monitored_list_length(running_re
         assert {key for key in sent if key.startswith("val/")} == {f"val/{n}_at_10" for n in shown}
 
 
+def test_what_training_watches_is_sent_with_every_epoch(running_record):
+    config = running_record.config | {
+        "training": {"early_stopping": {"monitor": "recall@5", "among_new": True}}
+    }
+    names = payload.shown_in_epochs(dataclasses.replace(running_record, config=config))
+    assert names[0] == "recall@5"
+    assert names[-1] == "recall@5_among_new"
+
+
 def test_what_is_not_sent_as_a_metric_is_in_the_tables(finished_record):
     """Every number of the record, by recommender and metric, or by epoch."""
     epochs, everything = detail_tables(finished_record)
