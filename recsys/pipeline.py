@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -93,14 +93,13 @@ def build_refit_trainer(
 ) -> Trainer:
     """A trainer on train and validation together, for as many epochs as were best.
 
-    The schedule of the step size is that of the first training, cut off at the best epoch.
-    Validation interactions of users and items without any in train stay out: they have no id
-    embedding.
+    The schedule of the step size is that of the first training, cut off at the best epoch. Users
+    and items that validation alone has are learned as well.
     """
-    held_out = prepared.validation
-    is_warm = held_out.users < prepared.n_warm_users
-    is_warm &= held_out.items < prepared.n_warm_items
-    histories = Histories.of(prepared.train, held_out.select(is_warm))
+    histories = Histories.of(prepared.train, prepared.validation)
+    prepared = replace(
+        prepared, n_warm_users=prepared.n_known_users, n_warm_items=prepared.n_known_items
+    )
     return _trainer(
         config, prepared, histories, lambda _: {}, processes=processes, last_epoch=best_epoch
     )
@@ -340,7 +339,6 @@ def _tower_embeddings(model: TwoTower, side: Side, prepared: Prepared) -> Embedd
     Of a user with several queries they are the means over the queries.
     """
     tower = model.tower(side)
-    n_warm = prepared.n_warm_users if side == "user" else prepared.n_warm_items
     histories = Histories.of(prepared.train, prepared.validation)
     table = None if side == "item" else model.item_table(len(prepared.items))
 
@@ -353,7 +351,7 @@ def _tower_embeddings(model: TwoTower, side: Side, prepared: Prepared) -> Embedd
 
     ids = metadata = gates = None
     if tower.id_embedding is not None:
-        ids = collect(lambda parts: parts.ids)[:n_warm]
+        ids = collect(lambda parts: parts.ids)[: tower.id_embedding.n_warm]
     if tower.encoder is not None:
         metadata = collect(lambda parts: parts.metadata)
     if tower.has_gates:

@@ -139,7 +139,8 @@ class TrainingConfig(Section):
     """When to stop before ``num_epochs``."""
     refit: bool = True
     """When validation has named the best epoch, train anew on train and validation together for
-    as many epochs; that model is tested and saved."""
+    as many epochs; that model is tested and saved. It knows the users and items that validation
+    alone has, too."""
     precision: Precision = "auto"
     """Of the matrix products in training; auto is bfloat16 on a CPU that computes in it."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | None = None

@@ -41,7 +41,7 @@ from recsys.errors import ArtifactError, DataError
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 PARTS = ("train", "validation", "test")
 SIDES = ("user", "item")
 States = dict[Path, tuple[int, int]]
@@ -52,8 +52,9 @@ States = dict[Path, tuple[int, int]]
 class Prepared:
     """Everything that training and evaluation need of the data.
 
-    Indices of users and items with train interactions ("warm") come first; within warm and cold,
-    indices follow the raw ids as text, so that they say nothing of popularity or file order.
+    Indices of users and items with train interactions ("warm") come first, those with validation
+    interactions alone next; within each of the three, indices follow the raw ids as text, so that
+    they say nothing of popularity or file order.
 
     Attributes:
         users: raw ids of users, by index.
@@ -89,6 +90,16 @@ class Prepared:
     split: SplitSummary
     fingerprint: str
     sources: dict[str, str]
+
+    @property
+    def n_known_users(self) -> int:
+        """Users from this index on have no train and no validation interaction."""
+        return max(self.n_warm_users, int(self.validation.users.max(initial=-1)) + 1)
+
+    @property
+    def n_known_items(self) -> int:
+        """Items from this index on have no train and no validation interaction."""
+        return max(self.n_warm_items, int(self.validation.items.max(initial=-1)) + 1)
 
     def save(self, path: Path) -> None:
         """Write it as a directory, whole or not at all.
@@ -199,11 +210,10 @@ def _prepare(
     log, n_tied = in_order(_renumbered(log, users, items), ticks)
     rng = np.random.default_rng(seed)
     parts, split = split_interactions(log, config.split, rng, n_tied=n_tied)
-    is_train = parts == TRAIN
-    warm_users, n_warm_users = _warm_first(log.users[is_train], log.n_users)
-    warm_items, n_warm_items = _warm_first(log.items[is_train], log.n_items)
-    log = replace(_renumbered(log, warm_users, warm_items), parts=None)
-    books = books.take(pa.array(items[warm_items])).combine_chunks()
+    user_order, n_warm_users = _warm_first(log.users, parts, log.n_users)
+    item_order, n_warm_items = _warm_first(log.items, parts, log.n_items)
+    log = replace(_renumbered(log, user_order, item_order), parts=None)
+    books = books.take(pa.array(items[item_order])).combine_chunks()
     if config.books_path is None:
         featurizer = ItemFeaturizer((), {})
         item_features = featurizer.transform(books)
@@ -211,7 +221,7 @@ def _prepare(
         featurizer, item_features = featurize_items(books, n_warm_items, config.feature_params)
     train, validation, test = (log.select(parts == n) for n in (TRAIN, VALIDATION, TEST))
     return Prepared(
-        users=Vocabulary(user_ids.take(pa.array(users[warm_users]))),
+        users=Vocabulary(user_ids.take(pa.array(users[user_order]))),
         items=Vocabulary(books[ITEM_ID].combine_chunks()),
         n_warm_users=n_warm_users,
         n_warm_items=n_warm_items,
@@ -290,10 +300,18 @@ def _sorted_by_id(numbers: IntArray, ids: pa.Array) -> IntArray:
     return order
 
 
-def _warm_first(train: IntArray, n: int) -> tuple[IntArray, int]:
-    """The numbers below ``n``, those in train first, otherwise in their order; how many are."""
-    is_cold = np.bincount(train, minlength=n) == 0
-    return np.argsort(is_cold, kind="stable"), n - int(np.count_nonzero(is_cold))
+def _warm_first(numbers: IntArray, parts: IntArray, n: int) -> tuple[IntArray, int]:
+    """The numbers below ``n``, those in train first, then those in validation; how many are warm.
+
+    Args:
+        numbers: of the user or the item of each interaction.
+        parts: where each interaction is.
+        n: how many there are.
+    """
+    first = np.full(n, TEST)
+    for part in (VALIDATION, TRAIN):
+        first[numbers[parts == part]] = part
+    return np.argsort(first, kind="stable"), int(np.count_nonzero(first == TRAIN))
 
 
 def _renumbered(log: Interactions, users: IntArray, items: IntArray) -> Interactions:

@@ -23,14 +23,18 @@ MOST_RATINGS = 20
 
 
 def build_two_tower(config: ModelConfig, prepared: Prepared) -> TwoTower:
-    """The configured model with fresh weights, drawn from torch's current random state."""
+    """The configured model with fresh weights, drawn from torch's current random state.
+
+    An item is as popular as it is in train; one that train lacks, as it is in validation.
+    """
+    train, validation = prepared.train.item_counts, prepared.validation.item_counts
     return assemble(
         config,
         n_warm=(prepared.n_warm_users, prepared.n_warm_items),
         features=(prepared.user_features, prepared.item_features),
         has_order=prepared.train.times is not None,
         rating_edges=rating_edges(prepared.train.ratings),
-        item_counts=prepared.train.item_counts[: prepared.n_warm_items],
+        item_counts=np.where(train > 0, train, validation)[: prepared.n_warm_items],
     )
 
 
@@ -51,7 +55,7 @@ def assemble(
         features: of users and of items.
         has_order: whether histories have one.
         rating_edges: borders between ratings that have a weight each, where the data has any.
-        item_counts: train interactions of the items with an id embedding.
+        item_counts: interactions of the items with an id embedding.
     """
     user, item = config.user_encoder, config.item_encoder
     history = user.history

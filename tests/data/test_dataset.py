@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +172,20 @@ def test_items_are_in_index_order_with_their_raw_text(tmp_path):
     row = prepared.books.to_pylist()[prepared.items.index_of(["b3"])[0]]
     assert row["title"] == "Title xxx"
     assert row["author"] == "Author 3, Author 3"
+
+
+def test_those_with_validation_interactions_alone_come_second(tmp_path):
+    """Cut in time: u1 and b1 appear in validation first, u0 and b0 in test."""
+    rows = [(user, 2 + (user + k) % 8, START + k) for user in range(2, 10) for k in range(5)]
+    held_out = [(1, 1, START + 100), (2, 1, START + 101), (0, 0, START + 102), (0, 2, START + 103)]
+    split = {"strategy": "global_time", "test_fraction": 2 / 44, "validation_fraction": 2 / 44}
+    prepared = prepare(write(tmp_path, BOOK_ROWS, rows + held_out, split=split), seed=0)
+    assert prepared.users.ids.to_pylist() == [f"u{n}" for n in (*range(2, 10), 1, 0)]
+    assert (prepared.n_warm_users, prepared.n_known_users) == (8, 9)
+    assert prepared.items.ids.to_pylist() == [f"b{n}" for n in (*range(2, 10), 1, 0)]
+    assert (prepared.n_warm_items, prepared.n_known_items) == (8, 9)
+    nothing = prepared.validation.select(np.zeros(0, dtype=np.int64))
+    assert replace(prepared, validation=nothing).n_known_users == 8
 
 
 def test_warm_comes_first_and_each_group_is_sorted_by_id(tmp_path):
@@ -450,7 +464,7 @@ def test_a_loaded_data_set_is_the_saved_one(tmp_path, settings):
 def test_a_data_set_of_another_version_is_refused(tmp_path, monkeypatch):
     prepare(small_world(tmp_path), seed=0).save(tmp_path / "saved")
     monkeypatch.setattr(dataset, "FORMAT_VERSION", 999)
-    with pytest.raises(ArtifactError, match="must be of format 999, is 3"):
+    with pytest.raises(ArtifactError, match="must be of format 999, is 4"):
         Prepared.load(tmp_path / "saved")
 
 

@@ -163,19 +163,30 @@ def test_a_refit_trains_on_train_and_validation_for_the_best_number_of_epochs(
     assert sorted(zip(users, histories.items, strict=True)) == sorted(wanted)
 
 
-def test_a_refit_leaves_out_validation_items_that_have_no_id_embedding(
-    board_config, board_prepared, monkeypatch
-):
-    seen = []
-    monkeypatch.setattr(
-        pipeline, "_trainer", lambda c, p, histories, v, **_: seen.append(histories)
+def test_a_refit_learns_items_that_validation_alone_has(board_config, board_prepared):
+    """An item that train lacks has an id embedding, and is as popular as it is in validation."""
+    train, validation = board_prepared.train, board_prepared.validation
+    lacking, unknown = train.n_items - 2, train.n_items - 1
+    held_out = validation.select(validation.items < lacking)
+    held_out.items[:5] = lacking
+    prepared = replace(
+        board_prepared,
+        train=train.select(train.items < lacking),
+        validation=held_out,
+        n_warm_items=lacking,
     )
-    cold = replace(board_prepared.validation, items=board_prepared.validation.items.copy())
-    cold.items[:3] = board_prepared.n_warm_items
-    prepared = replace(board_prepared, validation=cold)
-    build_refit_trainer(board_config(), prepared, 1)
-    assert len(seen[0].items) == len(prepared.train) + len(cold) - 3
-    assert seen[0].items.max() < prepared.n_warm_items
+    config = board_config({"model": {"popularity": True}})
+    first, refit = build_trainer(config, prepared), build_refit_trainer(config, prepared, 1)
+    assert first.model.item_tower.id_embedding.n_warm == lacking
+    table = refit.model.item_tower.id_embedding
+    assert table.n_warm == unknown
+    before = table(table.rows(torch.tensor([lacking]))).clone()
+    list(refit.epochs())
+    assert (table(table.rows(torch.tensor([lacking]))) != before).all()
+    assert not table(table.rows(torch.tensor([unknown]))).any()
+    logs = np.log1p([*prepared.train.item_counts[:lacking], 5])
+    popularity = refit.model.popularity.of_items(train.n_items)[:, 0]
+    assert popularity.tolist() == pytest.approx([*(logs - logs.mean()), 0], abs=1e-6)
 
 
 def test_a_refit_steps_as_the_first_epochs_of_a_whole_training_would(board_config, board_prepared):
