@@ -12,7 +12,7 @@ from recsys.addresses import without_password
 from recsys.config.data import DataConfig
 from recsys.config.derived import (
     check_recency,
-    fill_early_stopping,
+    fill_by_split,
     fill_objective,
     fill_optimizer,
 )
@@ -99,7 +99,7 @@ class Config(Section):
             "'training.early_stopping.monitor' must be one of the evaluated metrics "
             f"({', '.join(self.evaluation.metric_names)}), got '{monitor}'",
         )
-        fill_early_stopping(self.data, self.training)
+        fill_by_split(self.data, self.model, self.training)
         fill_objective(self.model, self.training)
         fill_optimizer(self.model, self.training)
         self._check_fusions()

@@ -35,9 +35,10 @@ def fill_objective(model: ModelConfig, training: TrainingConfig) -> None:
     _fill_temperature(model, training)
 
 
-def fill_early_stopping(data: DataConfig, training: TrainingConfig) -> None:
+def fill_by_split(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> None:
     """Fill in what depends on the split, and refuse what it gives no meaning."""
     strategy = data.split.strategy
+    fill(model, popularity=strategy != "cold_items")
     settle(
         training.early_stopping,
         strategy == "cold_items",

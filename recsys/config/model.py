@@ -232,9 +232,10 @@ class ModelConfig(Section):
     learn_temperature: bool | None = None
     """cosine: learn the temperature or keep it fixed. Where not given, it is learned by the
     objectives over pairs (sampled_bce, bpr)."""
-    popularity: bool = True
+    popularity: bool | None = None
     """Add a learned weight times the logarithm of an item's train interactions to the score, which
-    a cosine cannot say. Items without any count as average."""
+    a cosine cannot say. Items without any count as average. Where not given: true, but false with
+    the split 'cold_items', where metadata has to say how popular a new item will be."""
     device: Device = "auto"
     """auto uses a CUDA device where there is one."""
 

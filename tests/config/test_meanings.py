@@ -47,9 +47,9 @@ optimizer=sgd
 learning_rate=0.3
     embedding_learning_rate=0.3
 data.split.strategy=cold_items
-    early_stopping.among_new=true
+    early_stopping.among_new=true model.popularity=false
 data.split.strategy=leave_latest_out
-    early_stopping.among_new=null
+    early_stopping.among_new=null model.popularity=true
 item.id_embedding.params.sparse=true
     sparse_optimizer=sparse_adam
 item.id_embedding.params.sparse=true item.id_embedding.type=none
