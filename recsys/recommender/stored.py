@@ -147,7 +147,7 @@ def _cold_start(
         return None
     settings = ModelConfig.model_validate(values.model)
     tower = settings.user_encoder
-    expected = tower.dim + settings.popularity + bool(tower.query_prior)
+    expected = tower.dim + bool(settings.popularity) + bool(tower.query_prior)
     if expected != dim:
         raise ArtifactError(f"vectors must have {expected} dimensions, got {dim}")
     table = None
