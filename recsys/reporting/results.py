@@ -30,7 +30,8 @@ class Results:
         n_users: how many users had something to find.
         headline: the metric that stands for all, that which training watched.
         scores: {recommender: {metric: value}}, the model first.
-        best: the best attainable value of the headline metric, where the world is known.
+        best: the best attainable value of the headline metric, where the world is known; None where
+            new items are held out, since the true preferences do not know that they are.
         expected: metrics that the best possible ranking has in expectation, where known.
         confidence: of the intervals, between 0 and 1.
         one_held_out: whether every user had exactly one item to find.
@@ -130,6 +131,8 @@ def results_of(record: RunRecord) -> Results | None:
     known = {k.removeprefix("expected_"): v for k, v in (record.oracle or {}).items()}
     expected = {name: value for name, value in known.items() if value is not None}
     best = expected.get(headline) if best is None else best
+    if record.split.get("strategy") == "cold_items":
+        best = None  # a model may put new items high, the true preferences do not
     return Results(
         split=evaluation.split,
         n_users=evaluation.n_users,

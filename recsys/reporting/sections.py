@@ -117,7 +117,8 @@ def _results(results: Results | None, tables: Tables) -> list[Block]:
             "MAP is MRR, so that each is told once."
         )
     if "oracle" in results.scores:
-        note += " oracle ranks by the true preferences that generated the data."
+        unknown = "" if results.best else ", which do not know that whatever is held out is new"
+        note += f" oracle ranks by the true preferences that generated the data{unknown}."
     if results.expected:
         expected = [f"{metric_label(m)} {number(value)}" for m, value in results.expected.items()]
         note += f" In expectation it attains {', '.join(expected)}."

@@ -223,6 +223,15 @@ def test_without_an_oracle_no_best_is_claimed(written, make_record):
     assert "oracle" not in markdown
 
 
+def test_the_true_preferences_are_no_bound_where_new_items_are_held_out(written, make_record):
+    plain, record = written()[0], make_record()
+    split = record.split | {"strategy": "cold_items"}
+    new = written(dataset=record.dataset | {"split": split})[0]
+    assert "best attainable" in plain and "which do not know" not in plain
+    assert "best attainable" not in new
+    assert "which do not know that whatever is held out is new." in new
+
+
 def test_the_expected_best_stands_in_where_the_oracle_was_not_ranked(written, make_record):
     evaluation = make_record().evaluation
     del evaluation.baselines["oracle"]
