@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.accuracy.cases import AMONG_NEW, CASES, CONFIGS, Case
+from benchmarks.accuracy.cases import CASES, CONFIGS, NDCG_AMONG_NEW, Case
 from benchmarks.accuracy.sparse_world import write_sparse_world
 from benchmarks.machine import describe
 from experiments.environment import keep_memory
@@ -194,7 +194,7 @@ def _classics(case: Case, prepared: Prepared, config: Config) -> list[Result]:
     for note in tuned.notes:
         print(f"{case.name}: {note}", flush=True)
     scorers = dict(tuned.scorers)
-    if case.metrics[0] == AMONG_NEW:
+    if case.metrics[0] == NDCG_AMONG_NEW:
         scorers |= {f"{name}, tuned among new": each for name, each in tuned.among_new.items()}
     return [_result(case, name, each, prepared, config) for name, each in scorers.items()]
 
@@ -207,7 +207,7 @@ def _result(case: Case, name: str, scorer: Scorer, prepared: Prepared, config: C
     per_user = dict(evaluation.per_user)
     if new is not None:
         found |= {name: each for name, each in new.table.records()[0].items() if name != "system"}
-        per_user[AMONG_NEW] = new.ndcg["model"]
+        per_user[NDCG_AMONG_NEW] = new.ndcg["model"]
     values = {metric: [found[metric]] for metric in case.metrics}
     print(case.name, name, values, flush=True)
     return Result(case.name, name, values, np.asarray(per_user[case.metrics[0]]))

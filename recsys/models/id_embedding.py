@@ -14,8 +14,8 @@ from recsys.models.dropout import draw_shares
 class IdEmbedding(nn.Module):
     """One vector for each warm id; zero for a cold or unknown one.
 
-    Row 0 of the weight is ``padding_idx``: it is zero, gets no gradient, and serves every index
-    without train interactions (``index >= n_warm`` or -1). Warm index ``i`` owns row ``i + 1``.
+    Row 0 of the weight is ``padding_idx``: it is zero, gets no gradient, and serves every other
+    index (``index >= n_warm`` or -1). Warm index ``i`` owns row ``i + 1``.
 
     Args:
         n_warm: how many indices have an embedding of their own.

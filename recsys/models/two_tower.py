@@ -59,7 +59,7 @@ class PopularityTerm(nn.Module):
     """A learned weight times how much more popular an item is than the average, as a coordinate.
 
     Args:
-        counts: train interactions of the items that have any, (n_warm,).
+        counts: interactions of the items with an id embedding, (n_warm,).
     """
 
     values: Tensor
