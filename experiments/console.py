@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from recsys.config import RANKING_METRICS
+from recsys.config import NEW_ITEMS, RANKING_METRICS
 from recsys.data.dataset import Prepared
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.reporting.results import Results
@@ -141,8 +141,12 @@ class RunConsole:
         table.add_column("metric")
         for name in results.scores:
             table.add_column(name.replace("_", "\n"), justify="right")
-        stems = dict.fromkeys((monitor.partition("@")[0], "ndcg", *RANKING_METRICS))
+        prefix = NEW_ITEMS if results.is_among_new else ""
+        shown = (prefix + stem for stem in ("ndcg", *RANKING_METRICS))
+        stems = dict.fromkeys((monitor.partition("@")[0], *shown))
         keys = [f"{stem}@{k}" for stem in stems for k in ks]
+        if results.is_among_new:
+            keys += [f"ndcg@{k}" for k in ks]
         for key in distinct_metrics(keys, one_held_out=one, preferred=monitor):
             own, *others = (results.value(name, key) for name in results.scores)
             interval = "" if own.low is None else f" [{own.low:.4f}, {own.high:.4f}]"

@@ -21,7 +21,7 @@ from recsys.recommender import Recommender
 from recsys.recommender.drift import drift_sentence
 from recsys.reporting.comparison import Paired
 from recsys.reporting.record import HELD_OUT_FILE
-from recsys.reporting.results import results_of
+from recsys.reporting.results import monitor_of, results_of
 from tracking.model import resolve_bundle
 from tracking.past_runs import PastRun, find_run
 from tracking.registry import ChampionChangedError, Registered, Registry
@@ -66,6 +66,7 @@ def register(
     registry: Registry,
     gate: GateSettings,
     *,
+    metric: str | None = None,
     lists: Sequence[Path] = (),
     reason: str | None = None,
     dry_run: bool = False,
@@ -76,6 +77,7 @@ def register(
         text: a run directory, an MLflow run id, a prefix of one, or a run's name.
         registry: in the store of the run.
         gate: what the run is held to.
+        metric: to be better on; None takes that by which the run was trained.
         lists: files with lists of other tools that it must be better than, too.
         reason: why it is to be champion whatever the gate says; None leaves it to the gate.
         dry_run: judge, and write nothing.
@@ -89,6 +91,7 @@ def register(
             f"run '{run.name}': must be tracked to be registered, but {text} was not sent "
             f"to this store; 'bookends track {text} --tracking-uri URI' sends it"
         )
+    gate = replace(gate, metric=metric or monitor_of(run.record))
     version = registry.version_of(run.run_id)
     is_forced = reason is not None
     test = RunTest(run, registry.uri)

@@ -244,7 +244,7 @@ def _train(current: _Run) -> None:
             if current.tracked is not None:
                 with _held_for(current.tracked):
                     current.tracked.log_epoch(result)
-            current.console.epoch(result, config.training.early_stopping.watched)
+            current.console.epoch(result, config.monitor)
     if current.tracked is not None:
         with _held_for(current.tracked):
             current.tracked.send_epochs()
@@ -292,7 +292,7 @@ def _refit(current: _Run, state: dict[str, Any] | None) -> None:
     with closing(epochs), current.console.training(trainer.best_epoch, refit.n_positives):
         for result in epochs:
             current.save_checkpoint()
-            current.console.epoch(result, current.config.training.early_stopping.watched)
+            current.console.epoch(result, current.config.monitor)
     current.update(
         refit={
             "epochs": len(refit.history),

@@ -76,13 +76,7 @@ def build_trainer(config: Config, prepared: Prepared, processes: Processes = ALO
         if not len(users):
             return {}
         vectors = model_vectors(model, prepared, known=(prepared.train,))
-        return validation_metrics(
-            vectors,
-            prepared,
-            config=config.evaluation,
-            users=users,
-            among_new=bool(config.training.early_stopping.among_new),
-        )
+        return validation_metrics(vectors, prepared, config=config.evaluation, users=users)
 
     histories = Histories.of(prepared.train)
     return _trainer(config, prepared, histories, validate, processes=processes, last_epoch=None)
@@ -125,7 +119,7 @@ def _trainer(
     plan = Plan(
         num_epochs=training.num_epochs,
         last_epoch=last_epoch,
-        monitor=training.early_stopping.watched,
+        monitor=config.monitor,
         patience=None if last_epoch else training.early_stopping.patience,
         min_delta=training.early_stopping.min_delta,
         schedule=training.schedule,
@@ -292,7 +286,7 @@ def evaluate_model(
         seed=seed,
         baselines={**tuned.scorers, **oracle_scorer},
         among_new=tuned.among_new,
-        headline=config.training.early_stopping.monitor,
+        headline=config.monitor,
     )
     oracle = None
     if world is not None and evaluation.skipped is None:

@@ -204,7 +204,6 @@ TESTED_BELOW = {
     "data.bad_rows",
     "data.split.order",
     f"{ITEM}.id_embedding.params.embedding_dim",
-    "training.early_stopping.among_new",
     "training.early_stopping.monitor",
     "training.refit",
     "training.sparse_optimizer",
@@ -382,21 +381,19 @@ def test_the_monitored_metric_decides_the_best_epoch(shop):
     assert all(kept == highest for kept, highest in best.values())
 
 
-@pytest.mark.parametrize("among_new", [True, False])
-def test_new_items_held_out_are_watched_alone_unless_said_otherwise(shop, among_new):
+@pytest.mark.parametrize("monitor", [None, "ndcg@10"])
+def test_new_items_held_out_are_watched_alone_unless_said_otherwise(shop, monitor):
     flat = {
         "data.split.strategy": "cold_items",
         "training.num_epochs": 6,
         "training.early_stopping.patience": None,
-        "training.early_stopping.among_new": among_new,
+        "training.early_stopping.monitor": monitor,
     }
     config = build(shop, flat)
     trainer = build_trainer(config, prepare(config.data, 0))
     history = list(trainer.epochs())
-    watched = "ndcg@10_among_new" if among_new else "ndcg@10"
-    values = [result.validation[watched] for result in history]
+    values = [result.validation[monitor or "new_ndcg@10"] for result in history]
     assert trainer.best_epoch == 1 + int(np.argmax(values))
-    assert ("ndcg@10_among_new" in history[0].validation) == among_new
 
 
 def test_sparse_embeddings_are_stepped_by_sparse_adam(shop):

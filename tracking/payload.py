@@ -15,11 +15,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from recsys.addresses import without_password
-from recsys.config import RANKING_METRICS, flatten
+from recsys.config import NEW_ITEMS, RANKING_METRICS, flatten, is_ranking_metric
 from recsys.errors import TrackingError
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.reporting.record import RunRecord
-from recsys.reporting.results import has_one_held_out, monitor_of, results_of, watched_of
+from recsys.reporting.results import has_one_held_out, monitor_of, results_of
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
 from tracking.run_page import description
@@ -131,7 +131,7 @@ def evaluation_metrics(record: RunRecord) -> dict[str, float]:
     values = {_score_key(group, name): results.model[name].mean for name in first}
     values[metric_key(group, "users")] = results.n_users
     for recommender, scores in results.scores.items():
-        for name in filter(_is_ranking, main_metrics(scores, monitored, one_held_out=one)):
+        for name in filter(is_ranking_metric, main_metrics(scores, monitored, one_held_out=one)):
             mean, low, high = scores[name]
             if recommender != "model":
                 values[metric_key(baseline_group(recommender, split), name)] = mean
@@ -144,7 +144,7 @@ def evaluation_metrics(record: RunRecord) -> dict[str, float]:
 def compared_metrics(metrics: Iterable[str], monitored: str, *, one_held_out: bool) -> list[str]:
     """Ranking metrics at every list length, others at that of the monitored; each number once."""
     told = distinct_metrics(metrics, one_held_out=one_held_out, preferred=monitored)
-    return [name for name in told if _is_ranking(name) or name.endswith(_main_end(monitored))]
+    return [name for name in told if is_ranking_metric(name) or name.endswith(_main_end(monitored))]
 
 
 def main_metrics(metrics: Iterable[str], monitored: str, *, one_held_out: bool) -> list[str]:
@@ -157,17 +157,13 @@ def _main_end(monitored: str) -> str:
     return f"@{monitored.partition('@')[2] or 10}"
 
 
-def _is_ranking(name: str) -> bool:
-    return name.partition("@")[0] in RANKING_METRICS
-
-
 def shown_in_epochs(record: RunRecord) -> list[str]:
     """The validation metrics that an epoch is sent with."""
     ks = record.setting("evaluation.metrics_k", [10])
-    names = [f"{stem}@{k}" for stem in RANKING_METRICS for k in ks]
     monitored, one = monitor_of(record), has_one_held_out(record, "validation")
-    main = main_metrics([monitored, *names], monitored, one_held_out=one)
-    return list(dict.fromkeys([*main, watched_of(record)]))
+    prefixes = ("", NEW_ITEMS) if record.split.get("strategy") == "cold_items" else ("",)
+    names = [f"{each}{stem}@{k}" for each in prefixes for stem in RANKING_METRICS for k in ks]
+    return main_metrics([monitored, *names], monitored, one_held_out=one)
 
 
 def model_metrics(record: RunRecord) -> dict[str, float]:

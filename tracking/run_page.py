@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from recsys.config import RANKING_METRICS
+from recsys.config import is_ranking_metric
 from recsys.evaluation.tables import Table
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import results_of
@@ -83,7 +83,7 @@ def _table_row(cells: Sequence[str]) -> str:
 def _key_metrics(names: Collection[str], monitored: str) -> list[str]:
     """Two metrics: the monitored one and a companion at the same list length."""
     k = monitored.partition("@")[2]
-    others = (name for name in names if name.partition("@")[0] in RANKING_METRICS)
+    others = filter(is_ranking_metric, names)
     wanted = dict.fromkeys([monitored, f"ndcg@{k}", f"recall@{k}", *others])
     return [name for name in wanted if name in names][:2]
 

@@ -32,6 +32,7 @@ from recsys.evaluation.evaluation import evaluate
 from recsys.evaluation.ranking import Scorer
 from recsys.evaluation.significance import compare_metrics
 from recsys.pipeline import build_refit_trainer, build_trainer, model_vectors
+from recsys.reporting.formatting import metric_label
 from recsys.training.optimizers import parameter_size
 
 OUT = Path(__file__).parents[2] / "docs" / "results.md"
@@ -147,8 +148,7 @@ def run_case(
 
 def _run(case: Case, settings: list[str], seeds: Sequence[int]) -> list[Result]:
     """The classics, then the models, each over all seeds."""
-    config = _config(case, settings, (), seeds[0])
-    results = _classics(case, prepare_cached(config.data, config.experiment.seed), config)
+    results = _classics(case, settings, seeds[0])
     for name, overrides in case.variants:
         results.append(_mean([_train(case, name, settings, overrides, seed) for seed in seeds]))
         print(case.name, name, results[-1].values, results[-1].seconds, flush=True)
@@ -189,12 +189,17 @@ def _config(
     return check_config(base, parse_overrides(given), origin=case.config)
 
 
-def _classics(case: Case, prepared: Prepared, config: Config) -> list[Result]:
+def _classics(case: Case, settings: list[str], seed: int) -> list[Result]:
+    among_new = case.metrics[0] == NDCG_AMONG_NEW
+    if among_new:  # tuned among all items; what is tuned among new ones has a row of its own
+        settings = [*settings, "--training.early_stopping.monitor=ndcg@10"]
+    config = _config(case, settings, (), seed)
+    prepared = prepare_cached(config.data, seed)
     tuned = tuned_baselines(prepared, config, split="test", refit=True)
     for note in tuned.notes:
         print(f"{case.name}: {note}", flush=True)
     scorers = dict(tuned.scorers)
-    if case.metrics[0] == NDCG_AMONG_NEW:
+    if among_new:
         scorers |= {f"{name}, tuned among new": each for name, each in tuned.among_new.items()}
     return [_result(case, name, each, prepared, config) for name, each in scorers.items()]
 
@@ -203,14 +208,12 @@ def _result(case: Case, name: str, scorer: Scorer, prepared: Prepared, config: C
     evaluation = evaluate(
         scorer, prepared, split="test", config=config.evaluation, seed=0, baselines={}
     )
-    found, new = dict(evaluation.model.means), evaluation.new_items
-    per_user = dict(evaluation.per_user)
-    if new is not None:
-        found |= {name: each for name, each in new.table.records()[0].items() if name != "system"}
-        per_user[NDCG_AMONG_NEW] = new.ndcg["model"]
+    found = dict(evaluation.model.means)
+    if "new_items" in evaluation.tables:
+        found["share_of_lists"] = evaluation.tables["new_items"].records()[0]["share_of_lists"]
     values = {metric: [found[metric]] for metric in case.metrics}
     print(case.name, name, values, flush=True)
-    return Result(case.name, name, values, np.asarray(per_user[case.metrics[0]]))
+    return Result(case.name, name, values, np.asarray(evaluation.per_user[case.metrics[0]]))
 
 
 def _train(
@@ -296,10 +299,7 @@ def write(out: Path, kept: Path, held: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def _table(case: Case, results: Sequence[dict[str, Any]]) -> list[str]:
-    words = {"ndcg": "NDCG", "recall": "Recall", "_": " "}
-    heads = list(case.metrics)
-    for word, shown in words.items():
-        heads = [head.replace(word, shown) for head in heads]
+    heads = [metric_label(metric) for metric in case.metrics]
     lines = [
         f"| model | {' | '.join(heads)} | against the best classic | bar | epochs | seconds | MB |",
         "|---" * (len(heads) + 6) + "|",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from recsys.config import AMONG_NEW
+from recsys.config import NEW_ITEMS
 
 CHEAP = ("popularity", "item_knn", "ease", "content_knn")
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 
 
-NDCG_AMONG_NEW = "ndcg@10" + AMONG_NEW
+NDCG_AMONG_NEW = NEW_ITEMS + "ndcg@10"
 """Of new items alone; see :mod:`recsys.evaluation.new_items`."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,7 +19,7 @@ _TRACKING_URI = click.option("--tracking-uri", help="MLflow store or server.")
 @click.command()
 @click.argument("run", type=RunName())
 @_NAME
-@click.option("--metric", default="ndcg@10", show_default=True, help="To be better on.")
+@click.option("--metric", help="To be better on.  [default: that by which RUN was trained]")
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the test.")
 @click.option(
     "--margin",
@@ -63,7 +64,7 @@ def register(
     tracking_uri: str | None,
     dry_run: bool,
     against: tuple[Path, ...],
-    **gate: float,
+    **gate: Any,
 ) -> None:
     """Register RUN's model, and make it champion if it passes the gate.
 
@@ -81,10 +82,11 @@ def register(
     from tracking.ledger import Ledger
     from tracking.registry import Registry
 
-    settings = GateSettings(**gate)  # type: ignore[arg-type]
+    metric = gate.pop("metric")
+    settings = GateSettings(**gate)
     registry = Registry(Ledger.read(Path(run)).store(tracking_uri), name)
     registration = register_run(
-        run, registry, settings, lists=against, reason=reason, dry_run=dry_run
+        run, registry, settings, metric=metric, lists=against, reason=reason, dry_run=dry_run
     )
     show(registration, name)
     sys.exit(0 if registration.is_champion else 1)

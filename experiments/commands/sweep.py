@@ -68,7 +68,7 @@ def sweep() -> None:
     "--objective",
     "objectives",
     multiple=True,
-    help="METRIC[:maximize|:minimize].  [default: ndcg@10]",
+    help="METRIC[:maximize|:minimize].  [default: that which training watches]",
 )
 @click.option("--constraint", "constraints", multiple=True, help="Such as 'train_seconds<=60'.")
 @click.option(

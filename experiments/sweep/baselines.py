@@ -178,7 +178,7 @@ def _build(session: Session, name: BaselineName, params: Params) -> Baseline:
 
 def _objective(session: Session) -> Objective:
     """The first objective, or the metric that training watches where a baseline has none."""
-    first, monitor = session.settings.objectives[0], session.base.training.early_stopping.monitor
+    first, monitor = session.settings.objectives[0], session.base.monitor
     return Objective(monitor) if first.metric in COSTS else first
 
 

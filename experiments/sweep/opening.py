@@ -80,10 +80,10 @@ def read_settings(
     resolved = check_config(base, {}, origin=str(config or "defaults"))
     objectives = [parse_objective(text) for text in options.get("objectives") or ()]
     given = dict(options) | {
-        "objectives": objectives or [Objective(resolved.training.early_stopping.monitor)],
+        "objectives": objectives or [Objective(resolved.monitor)],
         "constraints": [parse_constraint(text) for text in options.get("constraints") or ()],
         "base": base,
-        "epoch_metrics": resolved.evaluation.metric_names,
+        "epoch_metrics": resolved.metric_names,
     }
     return build_settings(**given, **_read_space(space, base))
 

@@ -167,8 +167,8 @@ def epoch_metrics(settings: SweepSettings, base: Config, dataset: Mapping[str, A
         base: names those that there are.
         dataset: as a record describes it.
     """
-    known, first = base.evaluation.metric_names, settings.objectives[0].metric
-    metric = first if first in known else base.training.early_stopping.monitor
+    known, first = base.metric_names, settings.objectives[0].metric
+    metric = first if first in known else base.monitor
     one = one_held_out(dataset, "validation")
     return [*main_metrics(known, metric, one_held_out=one)]
 

@@ -26,7 +26,7 @@ from recsys.baselines.build import (
 from recsys.baselines.ease import ease_bytes
 from recsys.baselines.names import baseline_label
 from recsys.baselines.neighbours import MOST_PRODUCTS, nearest_bytes
-from recsys.config import AMONG_NEW, BaselineName, Config
+from recsys.config import NEW_ITEMS, BaselineName, Config
 from recsys.data.arrays import IntArray
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories
@@ -50,8 +50,8 @@ class TunedBaselines:
 
     Attributes:
         scorers: by name, popularity first.
-        among_new: of them, what is tuned to rank new items among themselves; empty where
-            validation holds none.
+        among_new: of them, what is tuned anew to rank new items among themselves; empty where
+            validation holds none, or all are tuned so.
         table: what was tried and chosen.
         notes: a sentence for each that was left out.
     """
@@ -80,7 +80,7 @@ def tuned_baselines(
     Raises:
         ConfigError: a baseline needs a package that is not installed.
     """
-    tuning, notes = _Tuning(prepared, config), list[str]()
+    tuning, notes = _Tuning(prepared, config, config.monitor), list[str]()
     scorers: dict[str, Scorer] = {}
 
     def ready(chosen: _Candidate) -> Scorer:
@@ -98,8 +98,9 @@ def tuned_baselines(
             continue
         scorers[name] = ready(tuning.choose(name, grid_of(name, len(prepared.items))))
     among_new = {}
-    if "content_knn" in scorers:  # the others know nothing of new items
-        anew = _Tuning(prepared, config, among_new=True)
+    is_tuned_so = config.monitor.startswith(NEW_ITEMS)
+    if "content_knn" in scorers and not is_tuned_so:  # the others know nothing of new items
+        anew = _Tuning(prepared, config, NEW_ITEMS + config.monitor)
         if anew.n_users >= FEWEST_USERS:
             among_new["content_knn"] = ready(
                 anew.choose("content_knn", grid_of("content_knn", len(prepared.items)))
@@ -120,7 +121,9 @@ def chosen_settings(name: BaselineName, prepared: Prepared, config: Config) -> d
 
     ``recency`` is the scale, None where all items of a history weigh the same.
     """
-    chosen = _Tuning(prepared, config).choose(name, grid_of(name, len(prepared.items)))
+    chosen = _Tuning(prepared, config, config.monitor).choose(
+        name, grid_of(name, len(prepared.items))
+    )
     return chosen.settings | {"recency": chosen.recency}
 
 
@@ -171,9 +174,16 @@ class _Candidate:
 
 
 class _Tuning:
-    """Tries settings on validation, or on its new items alone, and records what came of them."""
+    """Tries settings on validation and records what came of them.
 
-    def __init__(self, prepared: Prepared, config: Config, *, among_new: bool = False) -> None:
+    Args:
+        prepared: what the baselines learn from.
+        config: bounds of memory, and the seed.
+        monitor: the ranking metric that decides.
+    """
+
+    def __init__(self, prepared: Prepared, config: Config, monitor: str) -> None:
+        among_new = monitor.startswith(NEW_ITEMS)
         users = np.unique(prepared.validation.users).astype(np.int64)
         most = TUNING_USERS_AMONG_NEW if among_new else TUNING_USERS
         if len(users) > most:
@@ -183,7 +193,7 @@ class _Tuning:
         self._only: IntArray | None = None
         if among_new:
             self._only, self._task = task_among_new(self._task)
-        self._monitor = config.training.early_stopping.monitor
+        self._monitor = monitor
         self._memory_limit_mb = config.evaluation.memory_limit_mb
         self._items, self._seed = prepared.item_features, config.experiment.seed
         self.histories = Histories.of(prepared.train)
@@ -231,8 +241,8 @@ class _Tuning:
         note = (
             f"Learned from train, measured by {self._monitor} of {len(self._task.users):,} "
             "validation users. recency_scale: an item at position p from the latest of a history "
-            "weighs exp(-p / scale); a gap weighs all alike. among_new: of new items alone, which "
-            "nobody has in train."
+            f"weighs exp(-p / scale); a gap weighs all alike. {NEW_ITEMS}: of new items alone, "
+            "which nobody has in train."
         )
         return Table.from_records(
             "baseline_tuning", "Settings of the baselines", note, self.records
@@ -251,10 +261,11 @@ class _Tuning:
                 k=k,
                 memory_limit_mb=self._memory_limit_mb,
             )
-            value = mean(ranking_metrics(ranking, self._task.relevant, (k,))[self._monitor])
+            metric = self._monitor.removeprefix(NEW_ITEMS)
+            value = mean(ranking_metrics(ranking, self._task.relevant, (k,))[metric])
         self.records.append(
             {"baseline": name, "settings": baseline.settings, "recency_scale": recency}
-            | {f"validation_{self._monitor}{'' if self._only is None else AMONG_NEW}": value}
+            | {f"validation_{self._monitor}": value}
         )
         return -np.inf if np.isnan(value) else value
 

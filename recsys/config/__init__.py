@@ -19,11 +19,13 @@ from recsys.config.data import (
     UserAggregation,
 )
 from recsys.config.evaluation import (
+    NEW_ITEMS,
     RANKING_METRICS,
     BaselineName,
     DiagnosticsConfig,
     EvaluationConfig,
     SegmentConfig,
+    is_ranking_metric,
 )
 from recsys.config.model import (
     FusionName,
@@ -36,7 +38,6 @@ from recsys.config.model import (
 )
 from recsys.config.section import Positive, Section, flatten, merge, require
 from recsys.config.training import (
-    AMONG_NEW,
     DenseOptimizer,
     HistorySplitConfig,
     NegativeSampling,
@@ -46,8 +47,8 @@ from recsys.config.training import (
 )
 
 __all__ = [
-    "AMONG_NEW",
     "DRAWN_SPLITS",
+    "NEW_ITEMS",
     "RANKING_METRICS",
     "TIMED_SPLITS",
     "BagKind",
@@ -79,6 +80,7 @@ __all__ = [
     "UserAggregation",
     "UserTowerConfig",
     "flatten",
+    "is_ranking_metric",
     "merge",
     "require",
 ]

@@ -16,7 +16,7 @@ from recsys.config.derived import (
     fill_objective,
     fill_optimizer,
 )
-from recsys.config.evaluation import DiagnosticsConfig, EvaluationConfig
+from recsys.config.evaluation import NEW_ITEMS, DiagnosticsConfig, EvaluationConfig
 from recsys.config.model import ModelConfig
 from recsys.config.section import Section, require
 from recsys.config.training import TrainingConfig
@@ -93,18 +93,35 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        monitor = self.training.early_stopping.monitor
-        require(
-            monitor in self.evaluation.metric_names,
-            "'training.early_stopping.monitor' must be one of the evaluated metrics "
-            f"({', '.join(self.evaluation.metric_names)}), got '{monitor}'",
-        )
         fill_by_split(self.data, self.model, self.training)
+        require(
+            self.monitor in self.metric_names,
+            "'training.early_stopping.monitor' must be one of the evaluated metrics "
+            f"({', '.join(self.metric_names)}), got '{self.monitor}'",
+        )
         fill_objective(self.model, self.training)
         fill_optimizer(self.model, self.training)
         self._check_fusions()
         check_recency(self.data, self.model)
         return self
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The ranking metrics that validation and test produce, such as ``ndcg@10``.
+
+        Where whole items are held out, those of new items alone come first.
+        """
+        names = self.evaluation.metric_names
+        if self.data.split.strategy != "cold_items":
+            return names
+        return (*(NEW_ITEMS + name for name in names), *names)
+
+    @property
+    def monitor(self) -> str:
+        """The validation metric that training watches."""
+        monitor = self.training.early_stopping.monitor
+        assert monitor is not None
+        return monitor
 
     def _check_fusions(self) -> None:
         user, item = self.model.user_encoder, self.model.item_encoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recsys.config.data import DataConfig
+from recsys.config.evaluation import NEW_ITEMS
 from recsys.config.model import ModelConfig
 from recsys.config.section import fill, require, settle
 from recsys.config.training import HistorySplitConfig, TrainingConfig
@@ -36,16 +37,10 @@ def fill_objective(model: ModelConfig, training: TrainingConfig) -> None:
 
 
 def fill_by_split(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> None:
-    """Fill in what depends on the split, and refuse what it gives no meaning."""
-    strategy = data.split.strategy
-    fill(model, popularity=strategy != "cold_items")
-    settle(
-        training.early_stopping,
-        strategy == "cold_items",
-        f"with 'data.split.strategy: cold_items', got '{strategy}'",
-        {"among_new": True},
-        prefix="training.early_stopping.",
-    )
+    """Fill in what depends on the split."""
+    holds_items_out = data.split.strategy == "cold_items"
+    fill(model, popularity=not holds_items_out)
+    fill(training.early_stopping, monitor=(NEW_ITEMS if holds_items_out else "") + "ndcg@10")
 
 
 def _fill_negatives(training: TrainingConfig) -> None:

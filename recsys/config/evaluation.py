@@ -11,6 +11,8 @@ from recsys.config.section import Fraction, Positive, Section, require
 
 BaselineName = Literal["popularity", "item_knn", "ease", "ials", "bpr", "content_knn"]
 RANKING_METRICS = ("recall", "precision", "ndcg", "hit_rate", "map", "mrr")
+NEW_ITEMS = "new_"
+"""Begins the names of ranking metrics of lists of new items alone."""
 
 
 class SegmentConfig(Section):
@@ -61,8 +63,13 @@ class EvaluationConfig(Section):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The ranking metrics that validation and test produce, such as ``ndcg@10``."""
+        """The ranking metrics of the whole catalogue, such as ``ndcg@10``."""
         return tuple(f"{metric}@{k}" for metric in RANKING_METRICS for k in self.metrics_k)
+
+
+def is_ranking_metric(name: str) -> bool:
+    """Whether a metric is of lists of the whole catalogue, or of its new items alone."""
+    return name.partition("@")[0].removeprefix(NEW_ITEMS) in RANKING_METRICS
 
 
 class DiagnosticsConfig(Section):

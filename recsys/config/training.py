@@ -15,27 +15,19 @@ Schedule = Literal["constant", "linear"]
 Precision = Literal["auto", "float32", "bfloat16"]
 NegativeSampling = Literal["uniform", "popularity", "in_batch"]
 DenseOptimizer = Literal["adam", "adamw", "sgd"]
-AMONG_NEW = "_among_new"
-"""Ends the names of metrics of lists of new items alone."""
 
 
 class EarlyStoppingConfig(Section):
     """When training ends before ``num_epochs``."""
 
-    monitor: str = "ndcg@10"
-    """Validation metric to watch; higher is better."""
-    among_new: bool | None = None
-    """split 'cold_items': watch it in lists of new items alone (true where not given). Among all
+    monitor: str | None = None
+    """Validation metric to watch, which reports and comparisons begin with; higher is better.
+    null is ndcg@10; with split 'cold_items' new_ndcg@10, of lists of new items alone: among all
     items it rises with whatever puts new items high."""
     patience: Positive | None = 3
     """Stop after so many epochs without a better value; null never stops early."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     """How much better a value must be to count."""
-
-    @property
-    def watched(self) -> str:
-        """The metric by the name that validation gives it."""
-        return self.monitor + (AMONG_NEW if self.among_new else "")
 
 
 class HistorySplitConfig(Section):

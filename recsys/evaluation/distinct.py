@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from recsys.config import NEW_ITEMS
+
 _OF_ONE_ITEM = {"hit_rate": "recall", "precision": "recall", "map": "mrr"}
-_SAMPLED = "sampled_"
+_PREFIXES = ("sampled_", NEW_ITEMS)
 
 
 def distinct_metrics(
@@ -37,8 +39,9 @@ def _told_as(name: str) -> str:
 
 def _same_as(name: str, one_held_out: bool) -> str:
     """One name for all metrics that are the same number, or a fixed part of it."""
-    if name.startswith(_SAMPLED):
-        return _SAMPLED + _same_as(name.removeprefix(_SAMPLED), one_held_out)
+    for prefix in _PREFIXES:
+        if name.startswith(prefix):
+            return prefix + _same_as(name.removeprefix(prefix), one_held_out)
     stem, at, k = name.partition("@")
     if k == "1" and stem in ("hit_rate", "precision", "map", "mrr", "ndcg"):
         return "recall@1" if one_held_out else "hit_rate@1"

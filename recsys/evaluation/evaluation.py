@@ -8,13 +8,13 @@ baselines given, over the same users, candidates and resamples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from recsys.config import AMONG_NEW, RANKING_METRICS, EvaluationConfig
+from recsys.config import NEW_ITEMS, RANKING_METRICS, EvaluationConfig, is_ranking_metric
 from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.dataset import Prepared
 from recsys.evaluation.beyond_accuracy import coverage, list_character
@@ -22,10 +22,11 @@ from recsys.evaluation.bootstrap import Interval, bootstrap_intervals
 from recsys.evaluation.candidates import sampled_metrics
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.metrics import find_places, means, metrics_of_places, ranking_metrics
-from recsys.evaluation.new_items import NewItems, rank_new_items, task_among_new
+from recsys.evaluation.new_items import NewItems, metrics_among_new, task_among_new
 from recsys.evaluation.qualitative import category_bags
 from recsys.evaluation.ranking import Ranking, Scorer, Task, rank
 from recsys.evaluation.segments import (
+    TAIL_PREFIX,
     Judged,
     activity_tables,
     gains,
@@ -65,7 +66,6 @@ class Evaluation:
         n_users: users with at least one held-out item.
         model: the model's scores.
         baselines: scores of what the model was held against.
-        new_items: how new items are ranked; None where none is held out.
         tables: by name, in the order of the report: the model's difference to each baseline on each
             ranking metric, and on cold items and users; new items, where some are held out; model
             and baselines by number of train interactions, and by segment, of users and of held-out
@@ -73,7 +73,8 @@ class Evaluation:
         per_user: user_id, n_train, segment, the model's metrics, its ranking metrics on the
             held-out items outside the head alone under the prefix ``tail_items_`` (NaN for a user
             without any), and the ranking metrics of each baseline under its name as prefix; one
-            row a user, ascending by index.
+            row a user, ascending by index. Where whole items are held out, ranking metrics are
+            of lists of new items alone as well, under the prefix ``new_``.
         rankings: the lists of the model and the baselines by name, as long as the largest k, in the
             order of ``per_user``.
     """
@@ -83,7 +84,6 @@ class Evaluation:
     n_users: int = 0
     model: Scores = field(default_factory=lambda: Scores({}, {}))
     baselines: dict[str, Scores] = field(default_factory=dict)
-    new_items: NewItems | None = None
     tables: dict[str, Table] = field(default_factory=dict)
     per_user: pd.DataFrame = field(default_factory=pd.DataFrame)
     rankings: dict[str, Ranking] = field(default_factory=dict)
@@ -122,14 +122,21 @@ def evaluate(  # noqa: PLR0913 (all but the first two by name)
         return Evaluation(split, skipped=reason)
     systems = {"model": scorer, **baselines}
     judged = _judge(systems, task, prepared, config, seed)
-    new_items = rank_new_items(systems, judged, task, config, among_new)
+    new_items = NewItems.of(systems, task, config, among_new)
+    if new_items is not None and holds_items_out(prepared):
+        judged = {
+            name: replace(each, values={**new_items.of_users(task.users, name), **each.values})
+            for name, each in judged.items()
+        }
+    if new_items is not None and len(new_items.items) <= main_k(config.metrics_k):
+        new_items = None  # a list would hold all of them
     scores = {
         name: _scores(each, len(prepared.items), config, seed) for name, each in judged.items()
     }
     tables = (
         _versus(judged, config, seed, headline),
         _versus_cold(judged, new_items, task.users, prepared, config, seed),
-        *((new_items.table,) if new_items is not None else ()),
+        *((new_items.table(judged, config),) if new_items is not None else ()),
         *activity_tables(
             judged,
             user_counts=prepared.train.user_counts,
@@ -144,7 +151,6 @@ def evaluate(  # noqa: PLR0913 (all but the first two by name)
         n_users=len(task.users),
         model=scores.pop("model"),
         baselines=scores,
-        new_items=new_items,
         tables={table.name: table for table in tables},
         per_user=_per_user(task.users, prepared, config, judged),
         rankings={name: each.ranking for name, each in judged.items()},
@@ -157,7 +163,6 @@ def validation_metrics(
     *,
     config: EvaluationConfig,
     users: IntArray,
-    among_new: bool = False,
 ) -> dict[str, float]:
     """Means of the ranking metrics on validation, over the whole catalogue.
 
@@ -168,11 +173,10 @@ def validation_metrics(
         prepared: what it is trained on; train items are left out of the lists.
         config: list lengths and the bound on memory.
         users: whom to judge by; users without a validation item do not count.
-        among_new: measure lists of new items alone, too.
 
     Returns:
-        Keys such as ``"ndcg@10"`` and ``"ndcg@10_among_new"``; NaN where no user has a validation
-        item.
+        Keys such as ``"ndcg@10"``, where whole items are held out also ``"new_ndcg@10"``, of lists
+        of new items alone; NaN where no user has a validation item.
 
     Raises:
         BookendsError: a score is NaN or infinite.
@@ -180,12 +184,15 @@ def validation_metrics(
     relevant = prepared.validation.by_user
     task = Task(np.asarray(users, dtype=np.int64), relevant, (prepared.train.by_user,))
     found = means(ranking_metrics(_rank(scorer, task, config), relevant, config.metrics_k))
-    if among_new:
+    if holds_items_out(prepared):
         items, task = task_among_new(task)
-        lists = _rank(scorer.of_items(items), task, config)
-        alone = means(ranking_metrics(lists, task.relevant, config.metrics_k))
-        found |= {name + AMONG_NEW: value for name, value in alone.items()}
+        found |= means(metrics_among_new(scorer, items, task, config))
     return found
+
+
+def holds_items_out(prepared: Prepared) -> bool:
+    """Whether whole items are held out, so that whoever has something to find has a new item."""
+    return prepared.split.strategy == "cold_items"
 
 
 def _task(prepared: Prepared, split: HeldOutSplit) -> Task:
@@ -257,10 +264,12 @@ def _versus(
 ) -> Table:
     """The model's difference to each baseline on each ranking metric at the main k.
 
-    Metrics that are one number by construction are tested once, and corrected for once.
+    They are of new items alone where the headline is. Metrics that are one number by construction
+    are tested once, and corrected for once.
     """
+    prefix = NEW_ITEMS if headline.startswith(NEW_ITEMS) else ""
     names = distinct_metrics(
-        [f"{metric}@{main_k(config.metrics_k)}" for metric in RANKING_METRICS],
+        [f"{prefix}{metric}@{main_k(config.metrics_k)}" for metric in RANKING_METRICS],
         one_held_out=most_held_out(judged["model"].found.rows) == 1,
         preferred=headline,
     )
@@ -292,7 +301,7 @@ def _versus_cold(
     cold_items = segments_of(prepared.train.item_counts, config.segments)[held_out] == "cold"
     of_kind: dict[str, dict[str, FloatArray]] = {
         "items": {name: gains(found.found.places[cold_items], k) for name, found in judged.items()},
-        "new items": {} if new_items is None else new_items.ndcg,
+        "new items": {} if new_items is None else new_items.of_metric(f"{NEW_ITEMS}ndcg@{k}"),
         "users": {name: found.values[f"ndcg@{k}"][cold_users] for name, found in judged.items()},
     }
     compared = [
@@ -361,7 +370,12 @@ def _per_user(
         **model.values,
         **tail_metrics(model.found, prepared.train.item_counts, config.segments, config.metrics_k),
     }
+    ranking = [name for name in model.values if is_ranking_metric(name)]
+    # No new item is of the head.
+    columns |= {
+        TAIL_PREFIX + key: model.values[key] for key in ranking if key.startswith(NEW_ITEMS)
+    }
     for name, each in judged.items():
         if name != "model":
-            columns |= {f"{name}_{key}": each.values[key] for key in config.metric_names}
+            columns |= {f"{name}_{key}": each.values[key] for key in ranking}
     return pd.DataFrame(columns)

@@ -194,9 +194,15 @@ def judge(
         others: lists of other tools for the same test users, which it must be better than, too.
 
     Raises:
-        ConfigError: the candidate's values per user hold no such metric.
+        ConfigError: the candidate's values per user hold no such metric, or those of given lists.
     """
     _require_metric(candidate, settings.metric)
+    for other in (*others, *([champion] if champion is not None and champion.asked else [])):
+        if len(other.per_user) and settings.metric not in other.per_user.columns:
+            raise ConfigError(
+                f"'metric' must be one of lists of the whole catalogue with {other.name}, which "
+                f"gave such lists alone, got '{settings.metric}'"
+            )
     rows: list[Criterion] = []
     if not len(candidate.per_user):
         found = "it was judged on no user"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from recsys.config import DRAWN_SPLITS, RANKING_METRICS
+from recsys.config import DRAWN_SPLITS, NEW_ITEMS, RANKING_METRICS
 from recsys.config.section import flatten
 from recsys.errors import DataError
 from recsys.evaluation.distinct import distinct_metrics
@@ -321,8 +321,8 @@ def _usual_metrics(reference: ComparedRun, common: Sequence[str]) -> tuple[str, 
     if headline not in common:
         ks = record.setting("evaluation.metrics_k") or record.setting("evaluation.ks") or [10]
         headline = f"ndcg@{main_k(ks)}"
-    k = headline.partition("@")[2]
-    names = [headline, *(f"{metric}@{k}" for metric in ("ndcg", *RANKING_METRICS))]
+    k, prefix = headline.partition("@")[2], NEW_ITEMS if headline.startswith(NEW_ITEMS) else ""
+    names = [headline, *(f"{prefix}{metric}@{k}" for metric in ("ndcg", *RANKING_METRICS))]
     known = [name for name in names if name in common]
     one = has_one_held_out(record, "test")
     return tuple(distinct_metrics(known, one_held_out=one, preferred=headline))

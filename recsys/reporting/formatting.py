@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from recsys.config import AMONG_NEW
+from recsys.config import NEW_ITEMS
 from recsys.evaluation.tables import Cell, Table
 
 GAP = "–"
@@ -30,13 +30,18 @@ _METRIC_LABELS = {
 
 
 def metric_label(name: str) -> str:
-    """``ndcg@10`` as "NDCG@10", ``sampled_hit_rate@5`` as "Sampled hit rate@5"."""
+    """How reports name a metric.
+
+    ``ndcg@10`` as "NDCG@10", ``sampled_hit_rate@5`` as "Sampled hit rate@5", ``new_ndcg@10`` as
+    "NDCG@10 among new".
+    """
     if name.startswith("sampled_"):
         inner = metric_label(name.removeprefix("sampled_"))
         return "Sampled " + (inner if inner[:2].isupper() else inner[:1].lower() + inner[1:])
+    if name.startswith(NEW_ITEMS):
+        return metric_label(name.removeprefix(NEW_ITEMS)) + " among new"
     stem, at, k = name.partition("@")
-    label = _METRIC_LABELS.get(stem, stem.replace("_", " ").capitalize()) + at + k
-    return label.replace(AMONG_NEW, " among new")
+    return _METRIC_LABELS.get(stem, stem.replace("_", " ").capitalize()) + at + k
 
 
 def decimals(values: Sequence[float]) -> int:

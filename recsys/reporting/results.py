@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from recsys.config import AMONG_NEW, RANKING_METRICS
+from recsys.config import NEW_ITEMS, is_ranking_metric
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.reporting.record import RunRecord
 
@@ -31,7 +31,8 @@ class Results:
         headline: the metric that stands for all, that which training watched.
         scores: {recommender: {metric: value}}, the model first.
         best: the best attainable value of the headline metric, where the world is known; None where
-            new items are held out, since the true preferences do not know that they are.
+            new items are held out and ranked among all, since the true preferences do not know
+            that they are new.
         expected: metrics that the best possible ranking has in expectation, where known.
         confidence: of the intervals, between 0 and 1.
         one_held_out: whether every user had exactly one item to find.
@@ -69,9 +70,23 @@ class Results:
         return max(means, key=lambda name: means[name]) if means else None
 
     @property
+    def is_among_new(self) -> bool:
+        """Whether the headline metric is of lists of new items alone."""
+        return self.headline.startswith(NEW_ITEMS)
+
+    @property
     def ranking_metrics(self) -> tuple[str, ...]:
-        """Ranking metrics over the whole catalogue, each number once."""
-        return self._distinct(name for name in self.model if _stem(name) in RANKING_METRICS)
+        """Ranking metrics of the lists that the headline is of, each number once."""
+        return self._of_lists(among_new=self.is_among_new)
+
+    @property
+    def other_ranking_metrics(self) -> tuple[str, ...]:
+        """Those of the whole catalogue where the headline is of new items alone, or likewise."""
+        return self._of_lists(among_new=not self.is_among_new)
+
+    def _of_lists(self, *, among_new: bool) -> tuple[str, ...]:
+        names = filter(is_ranking_metric, self.model)
+        return self._distinct(name for name in names if name.startswith(NEW_ITEMS) == among_new)
 
     @property
     def sampled_metrics(self) -> tuple[str, ...]:
@@ -84,7 +99,7 @@ class Results:
         return tuple(
             name
             for name in self.model
-            if _stem(name) not in RANKING_METRICS and not name.startswith("sampled_")
+            if not is_ranking_metric(name) and not name.startswith("sampled_")
         )
 
     def _distinct(self, metrics: Iterable[str]) -> tuple[str, ...]:
@@ -99,12 +114,6 @@ class Results:
 def monitor_of(record: RunRecord) -> str:
     """The metric that decides: training watched it, the report and comparisons begin with it."""
     return str(record.setting("training.early_stopping.monitor", "ndcg@10"))
-
-
-def watched_of(record: RunRecord) -> str:
-    """The validation metric that training watched: of new items alone where they are held out."""
-    is_among_new = record.setting("training.early_stopping.among_new", False)
-    return monitor_of(record) + (AMONG_NEW if is_among_new else "")
 
 
 def has_one_held_out(record: RunRecord, split: str) -> bool:
@@ -131,7 +140,7 @@ def results_of(record: RunRecord) -> Results | None:
     known = {k.removeprefix("expected_"): v for k, v in (record.oracle or {}).items()}
     expected = {name: value for name, value in known.items() if value is not None}
     best = expected.get(headline) if best is None else best
-    if record.split.get("strategy") == "cold_items":
+    if record.split.get("strategy") == "cold_items" and not headline.startswith(NEW_ITEMS):
         best = None  # a model may put new items high, the true preferences do not
     return Results(
         split=evaluation.split,
@@ -143,7 +152,3 @@ def results_of(record: RunRecord) -> Results | None:
         confidence=float(record.setting("evaluation.confidence", 0.95)),
         one_held_out=has_one_held_out(record, evaluation.split),
     )
-
-
-def _stem(metric: str) -> str:
-    return metric.partition("@")[0]

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from recsys.config import AMONG_NEW, TIMED_SPLITS
+from recsys.config import TIMED_SPLITS
 from recsys.config.section import flatten
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting import figures
@@ -30,7 +30,7 @@ from recsys.reporting.formatting import (
     setting_text,
 )
 from recsys.reporting.record import RunRecord
-from recsys.reporting.results import Results, Value, monitor_of, watched_of
+from recsys.reporting.results import Results, Value, monitor_of
 
 Tables = Mapping[str, Table]
 FOLDED = {"embedding_norm_histogram", "dimension_spread"}
@@ -106,8 +106,10 @@ def _results(results: Results | None, tables: Tables) -> list[Block]:
         return []
     k = results.headline.partition("@")[2]
     at, _ = _at(results.ranking_metrics, k)
+    whole = "the whole catalogue is ranked, the items of earlier interactions left out"
+    new = "the items that nobody is known to have are ranked"
     note = (
-        "For each user the whole catalogue is ranked, the items of earlier interactions left out, "
+        f"For each user {new if results.is_among_new else whole}, "
         "and judged by the held-out ones; users with nothing to find do not count. "
         f"Intervals: {results.level}, bootstrap over users."
     )
@@ -128,6 +130,9 @@ def _results(results: Results | None, tables: Tables) -> list[Block]:
         figures.lengths_figure(results),
     )
     blocks += _metric_views("results", title, note, results, results.ranking_metrics)
+    title = f"Among {'all' if results.is_among_new else 'new'} items"
+    others = results.other_ranking_metrics
+    blocks += _metric_views("results_among_others", title, "", results, others)
     blocks += views_of(tables, "versus_baselines", limit=1000)
     blocks += views_of(tables, "baseline_tuning", limit=1000, is_folded=True)
     return blocks + _metric_views(
@@ -200,8 +205,8 @@ def _segments(tables: Tables) -> list[Block]:
 def _learning(record: RunRecord, results: Results | None) -> list[Block]:
     if not record.history:
         return []
-    watched = watched_of(record)
-    blocks = figures_of(figures.loss_figure(record), figures.validation_figure(record, watched))
+    monitor = monitor_of(record)
+    blocks = figures_of(figures.loss_figure(record), figures.validation_figure(record, monitor))
     return [*blocks, TableView(_epoch_table(record), limit=200, is_folded=True)]
 
 
@@ -212,7 +217,7 @@ def _epoch_table(record: RunRecord) -> Table:
         validation = {
             metric_label(name): value
             for name, value in epoch.validation.items()
-            if name.partition("@")[2].removesuffix(AMONG_NEW) == k
+            if name.partition("@")[2] == k
         }
         records.append(
             {"epoch": epoch.number, "train loss": epoch.train_loss}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recsys.baselines.names import baseline_label
+from recsys.config import NEW_ITEMS
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import (
@@ -116,9 +117,10 @@ def _result_figures(results: Results) -> list[KeyFigure]:
     if share is not None:
         best = f"which is {number(results.best, 3)}"
         figures.append(KeyFigure("Of the best attainable", f"{share:.0%}".replace("%", " %"), best))
-    recall = results.value("model", f"recall@{k}")
-    if metric != f"recall@{k}" and recall.mean is not None:
-        label = metric_label(f"recall@{k}")
+    also = (NEW_ITEMS if results.is_among_new else "") + f"recall@{k}"
+    recall = results.value("model", also)
+    if metric != also and recall.mean is not None:
+        label = metric_label(also)
         figures.append(KeyFigure(label, number(recall.mean, 3), _level(results, recall)))
     return figures
 
@@ -144,11 +146,12 @@ def _outcome(record: RunRecord, results: Results, tables: Mapping[str, Table]) -
     value = results.value("model", results.headline)
     if value.mean is None:
         return f"No {results.split} user had an item to find."
+    what = "new items alone" if results.is_among_new else "the whole catalogue"
     between = ""
     if value.low is not None and value.high is not None:
         between = f" ({results.level} interval {number(value.low, 3)} to {number(value.high, 3)})"
     return (
-        f"Ranking the whole catalogue for {results.n_users:,} users, {record.run_name} reaches "
+        f"Ranking {what} for {results.n_users:,} users, {record.run_name} reaches "
         f"{metric_label(results.headline)} {number(value.mean, 3)}{between} on the "
         f"{results.split} items{_against_best_baseline(results, tables)}."
     )

@@ -26,6 +26,7 @@ class World:
         users = np.repeat(np.arange(n_users), length).reshape(n_users, length)
         times = np.tile(np.arange(length), (n_users, 1))
         self.users, self.items = range(n_users), range(n_items)
+        self.split = SimpleNamespace(strategy="leave_latest_out")
         self.item_features = categories_of([[item // 3] for item in range(n_items)])
 
         def part(columns):
@@ -207,7 +208,7 @@ def test_the_same_data_and_seed_give_the_same_table(world):
     assert first == second
 
 
-def test_content_is_tuned_anew_where_new_items_are_ranked_among_themselves():
+def new_shelf():
     """Users keep to one of two categories, among new items too, which have a third in common."""
     rows = [[item % 2] for item in range(16)] + [[item % 2, 2] for item in range(44)]
     users, items = np.repeat(np.arange(30), 8), np.tile(np.arange(16).reshape(8, 2).T, (15, 1))
@@ -217,13 +218,18 @@ def test_content_is_tuned_anew_where_new_items_are_ranked_among_themselves():
     new = 16 + np.arange(30) % 2
     world.validation = Interactions(np.arange(30), new, None, 30, 60)
     world.test = Interactions(np.arange(30), new + 2, None, 30, 60)
+    return world
+
+
+def test_content_is_tuned_anew_where_new_items_are_ranked_among_themselves():
+    world = new_shelf()
     tuned = tuned_baselines(world, Config(), split="test")
     assert list(tuned.among_new) == ["content_knn"]
     frame = tuned.table.to_frame()
-    anew = frame[frame["validation_ndcg@10_among_new"].notna()]
+    anew = frame[frame["validation_new_ndcg@10"].notna()]
     assert set(anew["baseline"]) == {"content_knn"}
-    chosen = anew[anew["chosen"] == "yes"]["validation_ndcg@10_among_new"].item()
-    assert chosen == anew["validation_ndcg@10_among_new"].max() > 0
+    chosen = anew[anew["chosen"] == "yes"]["validation_new_ndcg@10"].item()
+    assert chosen == anew["validation_new_ndcg@10"].max() > 0
     (scorer,) = tuned.among_new.values()
     known = Histories.of(world.train, world.validation)
     assert scorer.history.row(3).tolist() == known.bags.row(3).tolist()
@@ -231,3 +237,13 @@ def test_content_is_tuned_anew_where_new_items_are_ranked_among_themselves():
 
 def test_nothing_is_tuned_anew_where_validation_holds_no_new_items(world):
     assert tuned_baselines(world, Config(), split="test").among_new == {}
+
+
+def test_all_are_tuned_for_new_items_where_training_watches_these():
+    config = Config.model_validate({"data": {"split": {"strategy": "cold_items"}}})
+    tuned = tuned_baselines(new_shelf(), config, split="test")
+    frame = tuned.table.to_frame()
+    assert tuned.among_new == {}
+    assert set(frame["baseline"]) == {"popularity", "item_knn", "ease", "content_knn"}
+    of_content = frame[frame["baseline"] == "content_knn"]["validation_new_ndcg@10"]
+    assert of_content.max() > frame[frame["baseline"] == "ease"]["validation_new_ndcg@10"].max()

@@ -47,9 +47,9 @@ optimizer=sgd
 learning_rate=0.3
     embedding_learning_rate=0.3
 data.split.strategy=cold_items
-    early_stopping.among_new=true model.popularity=false
+    early_stopping.monitor=new_ndcg@10 model.popularity=false
 data.split.strategy=leave_latest_out
-    early_stopping.among_new=null model.popularity=true
+    early_stopping.monitor=ndcg@10 model.popularity=true
 item.id_embedding.params.sparse=true
     sparse_optimizer=sparse_adam
 item.id_embedding.params.sparse=true item.id_embedding.type=none
@@ -182,8 +182,8 @@ data.split.n_test_items=9
     only with strategy 'cold_items', got 'leave_latest
 data.split.strategy=cold_items data.split.n_test_items=9 data.split.test_fraction=0.2
     only one of 'n_test_items' and 'test_fraction' can be given
-early_stopping.among_new=true
-    only with 'data.split.strategy: cold_items', got 'leave_latest_out'
+early_stopping.monitor=new_ndcg@10
+    must be one of the evaluated metrics
 early_stopping.monitor=ndcg@7
     must be one of the evaluated metrics
 data.split.order=rows data.feature_params.user_aggregation=time_decayed_mean

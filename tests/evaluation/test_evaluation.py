@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import isnan, log2
 from types import SimpleNamespace
 
@@ -273,11 +274,12 @@ def test_validation_metrics_among_new_items_are_those_of_a_catalogue_without_oth
     """No new item is known, so that nothing but the other items is left out."""
     everyone, n_items = np.arange(60), len(world.items)
     half = world.train.select(world.train.items < n_items // 2)
-    world = SimpleNamespace(**vars(world) | {"train": half})
+    summary = replace(world.split, strategy="cold_items")
+    world = SimpleNamespace(**vars(world) | {"train": half, "split": summary})
     is_new = np.bincount(world.train.items, minlength=n_items) == 0
     numbers = np.random.default_rng(0).normal(size=(60 + n_items, 4)).astype(np.float32)
     vectors = Vectors(numbers[:60], numbers[60:])
-    values = validation_metrics(vectors, world, config=CONFIG, users=everyone, among_new=True)
+    values = validation_metrics(vectors, world, config=CONFIG, users=everyone)
     users, items = world.validation.users, world.validation.items
     expected = []
     for user in everyone:
@@ -286,7 +288,28 @@ def test_validation_metrics_among_new_items_are_those_of_a_catalogue_without_oth
             scores = np.where(is_new, vectors.users[user] @ vectors.items.T, -np.inf)
             expected.append(np.isin(np.argsort(-scores, kind="stable")[:5], own).sum() / len(own))
     assert is_new.sum() > 5
-    assert values["recall@5_among_new"] == approx(np.mean(expected))
+    assert values["new_recall@5"] == approx(np.mean(expected))
+
+
+def test_where_whole_items_are_held_out_metrics_are_of_new_items_alone_as_well(world):
+    half = len(world.items) // 2
+    known = {name: getattr(world, name) for name in ("train", "validation")}
+    parts = {name: part.select(part.items < half) for name, part in known.items()}
+    parts["test"] = world.test.select(world.test.items >= half)
+    parts["split"] = replace(world.split, strategy="cold_items")
+    world = SimpleNamespace(**vars(world) | parts)
+    numbers = np.random.default_rng(0).normal(size=(60 + 2 * half, 4)).astype(np.float32)
+    vectors, other = Vectors(numbers[:60], numbers[60:]), Vectors(-numbers[:60], numbers[60:])
+    found = judged(vectors, world, baselines={"popularity": other})
+    names = {f"new_{name}" for name in CONFIG.metric_names}
+    assert names < set(found.model.means) and names < set(found.model.intervals)
+    assert names < set(found.baselines["popularity"].means)
+    per_user = found.per_user
+    assert per_user["tail_items_new_ndcg@5"].tolist() == per_user["new_ndcg@5"].tolist()
+    assert (per_user["new_ndcg@5"] >= per_user["ndcg@5"]).all()
+    assert per_user["popularity_new_ndcg@5"].mean() == approx(
+        found.baselines["popularity"].means["new_ndcg@5"]
+    )
 
 
 def test_validation_metrics_of_some_users_are_means_over_them(world):

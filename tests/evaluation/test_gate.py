@@ -209,6 +209,16 @@ def test_a_metric_that_popularity_does_not_hold_is_an_error_too():
         judge(dataclasses.replace(candidate, per_user=fewer), CHAMPION, CHEAP, SETTINGS)
 
 
+def test_lists_of_the_whole_catalogue_cannot_be_held_against_ranks_among_new_items():
+    new = {f"{name}new_ndcg@10": 0.5 for name in ("", "popularity_", "tail_items_")}
+    settings = dataclasses.replace(SETTINGS, metric="new_ndcg@10")
+    candidate, asked = changed(contender(), **new), dataclasses.replace(CHAMPION, asked="older")
+    for champion, others in ((asked, []), (None, [contender(name="ALS")])):
+        name = others[0].name if others else champion.name
+        with pytest.raises(ConfigError, match=f"with {name}, .* got 'new_ndcg@10'"):
+            judge(candidate, champion, CHEAP, settings, others)
+
+
 def test_the_same_values_give_the_same_verdict():
     candidate = contender(noise=0.1)
     first, second = (judge(candidate, CHAMPION, CHEAP, SETTINGS) for _ in range(2))

@@ -8,7 +8,7 @@ import pytest
 from recsys.config import EvaluationConfig
 from recsys.data.arrays import Bags
 from recsys.evaluation.metrics import find_places
-from recsys.evaluation.new_items import rank_new_items
+from recsys.evaluation.new_items import NewItems
 from recsys.evaluation.ranking import ItemWeights, Task, Vectors, rank
 from tests.small_arrays import bags_of, random_bags
 
@@ -36,14 +36,22 @@ def vectors(rng):
     return Vectors(numbers[:N_USERS], numbers[N_USERS:])
 
 
-def found(scorer, task, config=CONFIG, **options):
+def found(scorer, task, **options):
+    return NewItems.of({"model": scorer}, task, CONFIG, **options)
+
+
+def values(new_items):
+    return new_items.of_metric("new_ndcg@3")["model"]
+
+
+def table(new_items, scorer, task):
     ranking = rank(scorer, task.users, masked=task.known, k=3)
     judged = SimpleNamespace(ranking=ranking, found=find_places(ranking, task.relevant))
-    return rank_new_items({"model": scorer}, {"model": judged}, task, config, **options)
+    return new_items.table({"model": judged}, CONFIG)
 
 
-def row(new_items):
-    return new_items.table.records()[0]
+def row(scorer, task):
+    return table(found(scorer, task), scorer, task).records()[0]
 
 
 def raised(vectors, by):
@@ -63,17 +71,19 @@ def test_a_held_out_item_is_ranked_among_the_new_ones(task, vectors):
             places = [(scores[user, -N_NEW:] > scores[user, item]).sum() for item in own]
             gains = [1 / np.log2(place + 2) for place in places if place < 3]
             expected.append(sum(gains) / sum(1 / np.log2(n + 2) for n in range(len(own))))
-    judged = found(vectors, task)
+    new_items = found(vectors, task)
     assert len(expected) == 29
-    assert judged.ndcg["model"] == pytest.approx(expected)
-    assert row(judged)["ndcg@3_among_new"] == pytest.approx(np.mean(expected))
+    assert values(new_items) == pytest.approx(expected)
+    assert row(vectors, task)["new_ndcg@3"] == pytest.approx(np.mean(expected))
+    of_all = new_items.of_users(task.users, "model")["new_ndcg@3"]
+    assert np.isnan(of_all[1]) and np.delete(of_all, 1) == pytest.approx(expected)
 
 
 def test_to_raise_every_new_item_helps_among_all_and_not_among_the_new(task, vectors):
-    low, plain, high = (row(found(raised(vectors, by), task)) for by in (-50, 0, 50))
-    assert low["ndcg@3_among_new"] == plain["ndcg@3_among_new"] == high["ndcg@3_among_new"]
+    low, plain, high = (row(raised(vectors, by), task) for by in (-50, 0, 50))
+    assert low["new_ndcg@3"] == plain["new_ndcg@3"] == high["new_ndcg@3"]
     assert low["share_of_lists"] == 0 < plain["share_of_lists"] < 1 == high["share_of_lists"]
-    assert low["ndcg@3"] == 0 < plain["ndcg@3"] < high["ndcg@3"] == high["ndcg@3_among_new"]
+    assert low["ndcg@3"] == 0 < plain["ndcg@3"] < high["ndcg@3"] == high["new_ndcg@3"]
 
 
 def test_weights_between_items_rank_as_vectors_do(task, rng):
@@ -81,23 +91,21 @@ def test_weights_between_items_rank_as_vectors_do(task, rng):
     (known,) = task.known
     by_weights = found(ItemWeights(known, weights), task)
     by_vectors = found(Vectors(known.to_scipy().toarray(), weights.T), task)
-    assert by_weights.ndcg["model"] == pytest.approx(by_vectors.ndcg["model"])
+    assert values(by_weights) == pytest.approx(values(by_vectors))
 
 
-def test_nothing_is_said_where_no_new_item_is_held_out_or_a_list_holds_them_all(task, vectors):
-    long = EvaluationConfig(metrics_k=(N_NEW,))
-    assert found(vectors, task, long) is None
+def test_nothing_is_said_where_no_new_item_is_held_out(task, vectors):
     warm = Task(task.users, bags_of([[0]] * N_USERS, N_ITEMS), task.known)
     assert found(vectors, warm) is None
 
 
 def test_what_is_tuned_for_new_items_stands_in_where_they_are_ranked_alone(task, vectors):
     other = Vectors(-vectors.users, vectors.items)
-    plain, turned = found(vectors, task), found(other, task)
     mixed = found(vectors, task, tuned_for_it={"model": other})
-    assert mixed.ndcg["model"].tolist() == turned.ndcg["model"].tolist()
-    assert row(mixed)["ndcg@3"] == row(plain)["ndcg@3"]
-    assert "For these model is tuned anew." in mixed.table.note
+    assert values(mixed).tolist() == values(found(other, task)).tolist()
+    shown = table(mixed, vectors, task)
+    assert shown.records()[0]["ndcg@3"] == row(vectors, task)["ndcg@3"]
+    assert "For these model is tuned anew." in shown.note
 
 
 def test_columns_of_bags_are_those_of_the_matrix(rng):

@@ -232,6 +232,25 @@ def test_the_true_preferences_are_no_bound_where_new_items_are_held_out(written,
     assert "which do not know that whatever is held out is new." in new
 
 
+def test_a_report_begins_with_new_items_alone_where_training_watched_these(written, make_record):
+    record = make_record()
+    config = Config.model_validate({"data": {"split": {"strategy": "cold_items"}}})
+    for scores in record.evaluation.systems.values():
+        new = {f"new_{name}": value / 2 for name, value in scores.means.items()}
+        scores.means.update(new)
+    split = record.split | {"strategy": "cold_items"}
+    markdown, _ = written(
+        evaluation=record.evaluation,
+        config=config.model_dump(mode="json"),
+        dataset=record.dataset | {"split": split},
+    )
+    assert "Ranking new items alone for 1,100 users, mimic-1 reaches NDCG@10 among new" in markdown
+    assert "the model reaches 50% of it" in markdown  # ranked alone, the true preferences are best
+    heads = [markdown.index(head) for head in ("NDCG@10 among new |", "### Among all items")]
+    assert heads == sorted(heads)
+    assert "| NDCG@10 |" in markdown[heads[1] :]
+
+
 def test_the_expected_best_stands_in_where_the_oracle_was_not_ranked(written, make_record):
     evaluation = make_record().evaluation
     del evaluation.baselines["oracle"]

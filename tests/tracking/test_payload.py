@@ -132,12 +132,12 @@ def test_an_epoch_shows_each_number_once_at_the_monitored_list_length(running_re
 
 
 def test_what_training_watches_is_sent_with_every_epoch(running_record):
-    config = running_record.config | {
-        "training": {"early_stopping": {"monitor": "recall@5", "among_new": True}}
-    }
-    names = payload.shown_in_epochs(dataclasses.replace(running_record, config=config))
-    assert names[0] == "recall@5"
-    assert names[-1] == "recall@5_among_new"
+    config = running_record.config | {"training": {"early_stopping": {"monitor": "new_recall@5"}}}
+    dataset = running_record.dataset | {"split": {"strategy": "cold_items"}}
+    record = dataclasses.replace(running_record, config=config, dataset=dataset)
+    names = payload.shown_in_epochs(record)
+    assert names[0] == "new_recall@5"
+    assert {"recall@5", "new_ndcg@5", "ndcg@5"} < set(names)
 
 
 def test_what_is_not_sent_as_a_metric_is_in_the_tables(finished_record):
