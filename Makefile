@@ -27,7 +27,7 @@ lint: $(STAMP)
 
 # What is generated from the .proto, after a change of it.
 proto: $(STAMP)
-	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. \
+	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. \
 		experiments/serve/rpc/recommender.proto
 
 bench: $(STAMP) $(PEERS_STAMP)

@@ -6,7 +6,6 @@ import resource
 import socket
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -23,14 +22,14 @@ from experiments.serve.meters import OTHER, Meters
 from experiments.serve.model import LOG, Served
 from experiments.serve.refusals import MISTAKE_LINE, REFUSED, TOKEN_LINE, describe
 from experiments.serve.rpc import recommender_pb2 as pb
-from experiments.serve.rpc import recommender_pb2_grpc
 from experiments.serve.rpc.messages import question_of, response_of
+from experiments.serve.rpc.recommender_pb2_grpc import SERVICE, service_handler
 from recsys.errors import ConfigError
 from recsys.recommender.search import Asking
 
 Give = Callable[[Any], Awaitable[Message]]
 Method = Callable[[Any, Any], Awaitable[Any]]
-_NAME = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
+_NAME = SERVICE.full_name
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 _METHODS = {
     f"/{service.full_name}/{method.name}"
@@ -88,7 +87,7 @@ class RpcServer:
                 ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1000)),
             ],
         )
-        recommender_pb2_grpc.add_RecommenderServicer_to_server(_methods(self._admission), server)
+        server.add_generic_rpc_handlers((service_handler(_methods(self._admission)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((_NAME, _HEALTH, reflection.SERVICE_NAME), server)
         address = address_of(self._reserved)
@@ -116,7 +115,7 @@ def _most_connections() -> int:
     return most // 2
 
 
-def _methods(admission: Admission) -> SimpleNamespace:
+def _methods(admission: Admission) -> dict[str, Method]:
     """The methods of recommender.proto, by their names."""
 
     def asking(
@@ -132,19 +131,19 @@ def _methods(admission: Admission) -> SimpleNamespace:
     async def model(_: Message) -> Message:
         return response_of(pb.ModelResponse)(answers.model_card(admission.served()))
 
-    return SimpleNamespace(
-        Recommend=asking(schemas.RecommendQuestion, answers.recommend, pb.RecommendResponse),
-        SimilarItems=asking(
+    return {
+        "Recommend": asking(schemas.RecommendQuestion, answers.recommend, pb.RecommendResponse),
+        "SimilarItems": asking(
             schemas.SimilarItemsQuestion, answers.similar_items, pb.SimilarItemsResponse
         ),
-        NewBookSimilar=asking(
+        "NewBookSimilar": asking(
             schemas.NewBookSimilarQuestion, answers.similar_to_book, pb.NewBookSimilarResponse
         ),
-        NewBookUsers=asking(
+        "NewBookUsers": asking(
             schemas.NewBookUsersQuestion, answers.users_of_book, pb.NewBookUsersResponse
         ),
-        Model=_refusing(model),
-    )
+        "Model": _refusing(model),
+    }
 
 
 def _refusing(give: Give) -> Method:
