@@ -4,9 +4,8 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import grpc
 import psutil
@@ -19,6 +18,7 @@ from experiments.serve.rpc import recommender_pb2 as pb
 from experiments.serve.rpc.recommender_pb2_grpc import RecommenderStub
 from experiments.serve.server import read_token
 from recsys.errors import ConfigError
+from tests.forked import Forked, run
 from tests.waiting import wait_until
 
 TOKEN = {"Authorization": "Bearer right"}
@@ -27,25 +27,25 @@ TOKEN = {"Authorization": "Bearer right"}
 class Server:
     """A process, what it says, and where it listens."""
 
-    def __init__(self, arguments, log):
-        self.log = log
-        with log.open("w") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "experiments", "serve", "--port", "0", *arguments],
-                stderr=stderr,
-                env=os.environ | {"BOOKENDS_TOKEN": "right"},
-            )
-        found = self.wait(lambda: re.search(r"serving on \S+:(\d+)", log.read_text()))
+    def __init__(self, *arguments):
+        words = ("-m", "experiments", "serve", "--port", "0", *arguments)
+        environ = os.environ | {"BOOKENDS_TOKEN": "right"}
+        self.process = Forked(*words, cwd=Path.cwd(), env=environ, forks_children=False)
+        found = self.wait(lambda: re.search(r"serving on \S+:(\d+)", self.log))
         self.port = int(found[1])
-        found = re.search(r"serving gRPC on (\S+)", log.read_text())
+        found = re.search(r"serving gRPC on (\S+)", self.log)
         self.rpc_address = found and found[1]
+
+    @property
+    def log(self):
+        return self.process.said()[1]
 
     def get(self, path):
         address = f"http://127.0.0.1:{self.port}{path}"
         return requests.get(address, headers=TOKEN, timeout=10)
 
     def wait(self, is_so):
-        return wait_until(is_so, process=self.process, said=self.log.read_text)
+        return wait_until(is_so, process=self.process, said=lambda: self.log)
 
 
 def version_by_rpc(server):
@@ -54,10 +54,9 @@ def version_by_rpc(server):
         return RecommenderStub(channel).Model(pb.ModelRequest(), metadata=metadata).version
 
 
-def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store, tmp_path):
+def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store):
     uri, client = store
-    arguments = ["--tracking-uri", uri, "--reload-seconds", "0.2", "--grpc-port", "0"]
-    server = Server(arguments, tmp_path / "log")
+    server = Server("--tracking-uri", uri, "--reload-seconds", "0.2", "--grpc-port", "0")
     try:
         assert server.get("/model").json()["version"] == "1"
         client.set_registered_model_alias("bookends", "champion", "2")
@@ -80,7 +79,7 @@ def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store,
         assert answer.startswith(b"HTTP/1.1 200")
         assert b'"model_version":"2"' in answer
         assert server.process.wait(timeout=20) == 0
-        assert "Traceback" not in server.log.read_text()
+        assert "Traceback" not in server.log
     finally:
         if server.process.poll() is None:
             server.process.kill()
@@ -98,10 +97,10 @@ def n_connections(process):
     return sum(connection.status == "ESTABLISHED" for connection in process.net_connections())
 
 
-def test_workers_share_connections_follow_the_alias_and_are_replaced(store, tmp_path):
+def test_workers_share_connections_follow_the_alias_and_are_replaced(store):
     uri, client = store
-    arguments = ["--tracking-uri", uri, "--reload-seconds", "0.2", "--grpc-port", "0"]
-    server = Server([*arguments, "--workers", "2"], tmp_path / "log")
+    options = ("--reload-seconds", "0.2", "--grpc-port", "0", "--workers", "2")
+    server = Server("--tracking-uri", uri, *options)
     parent = psutil.Process(server.process.pid)
     try:
         server.wait(lambda: models_of(server) == {"1": 2})
@@ -114,22 +113,22 @@ def test_workers_share_connections_follow_the_alias_and_are_replaced(store, tmp_
 
         first.kill()
         server.wait(lambda: len({*parent.children()} - {first}) == 2)
-        assert "worker-0 ended with exit code -9 and is replaced" in server.log.read_text()
+        assert "worker-0 ended with exit code -9 and is replaced" in server.log
         client.set_registered_model_alias("bookends", "champion", "2")
         server.wait(lambda: models_of(server) == {"2": 2})
 
         workers = parent.children()
-        server.process.terminate()
+        server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(timeout=20) == 0
         assert not any(worker.is_running() for worker in workers)
-        assert "Traceback" not in server.log.read_text()
+        assert "Traceback" not in server.log
     finally:
         for process in [*parent.children(), parent] if parent.is_running() else []:
             process.kill()
 
 
-def test_workers_end_with_their_parent(small_paths, tmp_path):
-    server = Server(["--model", str(small_paths[0]), "--workers", "2"], tmp_path / "log")
+def test_workers_end_with_their_parent(small_paths):
+    server = Server("--model", small_paths[0], "--workers", "2")
     workers = psutil.Process(server.process.pid).children()
     assert len(workers) == 2
     server.process.kill()
@@ -139,9 +138,8 @@ def test_workers_end_with_their_parent(small_paths, tmp_path):
 
 
 def test_a_model_that_workers_cannot_load_is_said_in_one_line(tmp_path):
-    arguments = ["serve", "--model", str(tmp_path / "none"), "--port", "0", "--workers", "2"]
-    command = [sys.executable, "-m", "experiments", *arguments]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    words = ("serve", "--model", tmp_path / "none", "--port", "0", "--workers", "2")
+    result = run("-m", "experiments", *words, cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert "must be a bundle or run directory" in result.stderr
