@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from experiments.serve.refusals import TOKEN_LINE
@@ -20,9 +21,9 @@ DRAIN_SECONDS = 2
 broken connection, not the answer."""
 
 
-def carries_token(header: bytes | None, token: bytes) -> bool:
+def carries_token(header: bytes, token: bytes) -> bool:
     """Whether the header 'Authorization' carries the bearer token."""
-    scheme, _, given = (header or b"").partition(b" ")
+    scheme, _, given = header.partition(b" ")
     is_right = hmac.compare_digest(given.strip(), token)
     return scheme.lower() == b"bearer" and is_right
 
@@ -43,18 +44,12 @@ class TokenGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 401 or hand on."""
-        if scope["type"] != "http" or scope["path"] in self.open_paths:
-            await self.app(scope, receive, send)
-            return
-        if carries_token(_header(scope, b"authorization"), self.token):
-            await self.app(scope, receive, send)
-            return
-        await refuse(
-            send,
-            401,
-            TOKEN_LINE,
-            [(b"www-authenticate", b"Bearer")],
-        )
+        app = self.app
+        if scope["type"] == "http" and scope["path"] not in self.open_paths:
+            header = Headers(scope=scope).get("authorization", "").encode("latin-1")
+            if not carries_token(header, self.token):
+                app = JSONResponse({"detail": TOKEN_LINE}, 401, {"WWW-Authenticate": "Bearer"})
+        await app(scope, receive, send)
 
 
 @dataclass(frozen=True)
@@ -74,21 +69,21 @@ class BodyGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        announced = _header(scope, b"content-length") or b"0"
-        is_small = announced.isdigit() and int(announced[:20]) <= self.max_bytes
+        announced = Headers(scope=scope).get("content-length") or "0"
+        is_small = announced.isdecimal() and int(announced[:20]) <= self.max_bytes
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await self._read(receive) if is_small else None
         except TimeoutError:
-            text = f"the body must arrive within {BODY_SECONDS} seconds"
-            await refuse(send, 408, text, _CLOSE)
-            return
-        if body is None:
-            text = f"the body must be at most {self.max_bytes} bytes"
+            status, text = 408, f"the body must arrive within {BODY_SECONDS} seconds"
+        else:
+            if body is not None:
+                await self.app(scope, _replayed(body, receive), send)
+                return
+            status, text = 413, f"the body must be at most {self.max_bytes} bytes"
             await _drain(receive)
-            await refuse(send, 413, text, _CLOSE)
-            return
-        await self.app(scope, _replayed(body, receive), send)
+        refusal = JSONResponse({"detail": text}, status, {"Connection": "close"})
+        await refusal(scope, receive, send)
 
     async def _read(self, receive: Receive) -> Message | None:
         """The body as one message; None where it is too large."""
@@ -103,25 +98,6 @@ class BodyGuard:
                 return None
             if not message.get("more_body", False):
                 return {"type": "http.request", "body": b"".join(parts), "more_body": False}
-
-
-_CLOSE = [(b"connection", b"close")]
-
-
-async def refuse(
-    send: Send, status: int, detail: str, headers: list[tuple[bytes, bytes]] | None = None
-) -> None:
-    """Answer with a status and one line."""
-    body = json.dumps({"detail": detail}).encode()
-    head = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    start = {"type": "http.response.start", "status": status, "headers": head + (headers or [])}
-    await send(start)
-    await send({"type": "http.response.body", "body": body})
-
-
-def _header(scope: Scope, name: bytes) -> bytes | None:
-    values: list[bytes] = [value for key, value in scope["headers"] if key == name]
-    return values[0] if values else None
 
 
 def _replayed(body: Message, receive: Receive) -> Receive:

@@ -160,7 +160,8 @@ class TestBodyLimit:
         assert self.send(limited, at_limit).status_code == 200
         assert "at most 100 bytes" in detail_of(self.send(limited, at_limit + b" "), 413)
 
-    def test_a_chunked_body_has_the_same_limit(self, limited):
+    def test_a_chunked_body_has_the_same_limit(self, limited, monkeypatch):
+        monkeypatch.setattr("experiments.serve.guards.DRAIN_SECONDS", 0.05)
         assert self.send(limited, iter([self.QUESTION[:10], self.QUESTION[10:]])).status_code == 200
         detail_of(self.send(limited, (b" " * 50 for _ in range(3))), 413)
 
