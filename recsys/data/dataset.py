@@ -34,7 +34,7 @@ from recsys.data.splitting import (
     split_interactions,
 )
 from recsys.data.storage import Content, read_directory, write_directory
-from recsys.data.tables import Tables, read_tables
+from recsys.data.tables import read_tables
 from recsys.data.user_features import aggregate_user_features
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError, DataError
@@ -167,7 +167,7 @@ def prepare(config: DataConfig, seed: int) -> Prepared:
             left.
     """
     fetch_inputs(config)
-    return _prepare(config, seed, None)
+    return _prepare(config, seed, _states(config), source_hashes(config))
 
 
 def prepare_cached(config: DataConfig, seed: int) -> Prepared:
@@ -180,28 +180,26 @@ def prepare_cached(config: DataConfig, seed: int) -> Prepared:
             left.
     """
     fetch_inputs(config)
-    known = None
-    if any(config.cache_dir.glob("sha256-*")):  # else the files are hashed while they are read
-        known = _states(config), source_hashes(config)
-        path = cache_path(config, fingerprint(config, known[1], seed))
-        if path.exists():
-            try:
-                found = replace(Prepared.load(path), sources=_sources(config, known[1]))
-            except ArtifactError as error:
-                logger.warning("the cached data set is not usable and is made anew: %s", error)
-            else:
-                logger.info("%s: prepared before, used again", path)
-                return found
-    prepared = _prepare(config, seed, known)
-    path = cache_path(config, prepared.fingerprint)  # of what was read, should a file have changed
-    prepared.save(path)
-    return replace(Prepared.load(path), sources=prepared.sources)
+    states, hashes = _states(config), source_hashes(config)
+    path = cache_path(config, fingerprint(config, hashes, seed))
+    if path.exists():
+        try:
+            found = Prepared.load(path)
+        except ArtifactError as error:
+            logger.warning("the cached data set is not usable and is made anew: %s", error)
+        else:
+            logger.info("%s: prepared before, used again", path)
+            return replace(found, sources=_sources(config, hashes))
+    _prepare(config, seed, states, hashes).save(path)
+    return replace(Prepared.load(path), sources=_sources(config, hashes))
 
 
-def _prepare(
-    config: DataConfig, seed: int, known: tuple[States, tuple[str, ...]] | None
-) -> Prepared:
-    tables, hashes = _read_unchanging(config, known)
+def _prepare(config: DataConfig, seed: int, states: States, hashes: Sequence[str]) -> Prepared:
+    """The data set of files whose hashes are known, and the states that they were in before."""
+    tables = read_tables(config)
+    for path, now in _states(config).items():
+        if now != states[path]:
+            raise DataError(f"{path}: must not change while it is read")
     books, user_ids, ticks = tables.books, tables.user_ids, tables.ticks
     log, steps = filter_interactions(tables, config)
     del tables  # frees what filtering left out
@@ -261,29 +259,6 @@ def check_prepared(config: DataConfig, seed: int) -> None:
 def cache_path(config: DataConfig, name: str) -> Path:
     """Where the data set of this fingerprint lies, once it is prepared."""
     return config.cache_dir / name.replace(":", "-")
-
-
-def _read_unchanging(
-    config: DataConfig, known: tuple[States, tuple[str, ...]] | None
-) -> tuple[Tables, tuple[str, ...]]:
-    """All files and their hashes, of one and the same content.
-
-    Args:
-        config: which files.
-        known: their hashes, and the state that they were in before these were taken.
-    """
-    before = _states(config)
-    if known is not None and known[0] == before:
-        tables, hashes = read_tables(config), known[1]
-    else:
-        with ThreadPoolExecutor(1) as pool:
-            pending = pool.submit(source_hashes, config)  # beside the reading
-            tables = read_tables(config)
-            hashes = pending.result()
-    for path, now in _states(config).items():
-        if now != before[path]:
-            raise DataError(f"{path}: must not change while it is read")
-    return tables, hashes
 
 
 def _sources(config: DataConfig, hashes: Sequence[str]) -> dict[str, str]:

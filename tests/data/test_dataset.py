@@ -300,17 +300,18 @@ def test_sources_are_the_hashes_of_the_files(tmp_path):
     assert prepare(config, seed=0).sources == expected
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize("step", ["source_hashes", "read_tables"])
+def test_a_file_that_changes_after_it_was_hashed_is_refused(tmp_path, monkeypatch, step):
     config = small_world(tmp_path)
-    read_tables = dataset.read_tables
+    do = getattr(dataset, step)
 
-    def read_and_change(given):
-        tables = read_tables(given)
+    def do_and_change(given):
+        done = do(given)
         with given.interactions_path.open("a") as file:
             file.write("u0,b0,5,1500000000\n")
-        return tables
+        return done
 
-    monkeypatch.setattr(dataset, "read_tables", read_and_change)
+    monkeypatch.setattr(dataset, step, do_and_change)
     with pytest.raises(DataError, match=r"users\.csv: must not change while it is read"):
         prepare(config, seed=0)
 
@@ -494,38 +495,6 @@ def test_cached_is_what_prepare_gives_and_the_second_use_reads_no_table(
     assert len(count_preparations) == 1
     assert isinstance(prepared.train.users.base, np.memmap)
     assert not prepared.train.users.flags.writeable
-
-
-def test_files_are_hashed_once_where_they_are_prepared(tmp_path, monkeypatch):
-    """Whether the cache is empty, and they are hashed while they are read, or not."""
-    config = small_world(tmp_path)
-    hashed = []
-    source_hashes = dataset.source_hashes
-    monkeypatch.setattr(
-        dataset, "source_hashes", lambda given: hashed.append(given) or source_hashes(given)
-    )
-    for number, least in enumerate((1, 2), start=1):
-        changed = config.model_copy(update={"min_user_interactions": least})
-        prepared = prepare_cached(changed, seed=0)
-        assert len(hashed) == number
-        assert list(prepared.sources.values()) == list(source_hashes(config))
-
-
-def test_a_file_that_changes_before_it_is_read_is_prepared_as_it_then_is(tmp_path, monkeypatch):
-    config = small_world(tmp_path)
-    prepare_cached(config.model_copy(update={"min_user_interactions": 2}), seed=0)
-    source_hashes = dataset.source_hashes
-
-    def hash_and_change(given):
-        hashes = source_hashes(given)
-        if "v3" not in (text := given.interactions_path.read_text()):
-            given.interactions_path.write_text(text.replace("u3,", "v3,") + "\n")
-        return hashes
-
-    monkeypatch.setattr(dataset, "source_hashes", hash_and_change)
-    prepared = prepare_cached(config, seed=0)
-    assert "v3" in prepared.users.ids.to_pylist()
-    assert list(prepared.sources.values()) == list(source_hashes(config))
 
 
 def test_the_same_content_elsewhere_is_found_under_its_own_paths(tmp_path, count_preparations):
