@@ -17,14 +17,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from experiments.console import PLAIN_LINE_SECONDS
-from recsys.artifacts import replacement
+from recsys.artifacts import file_digest, replacement
 from recsys.data.vocabulary import near_match
 from recsys.errors import ArtifactError, ConfigError, DataError, shown
 from recsys.recommender import Recommender
 from recsys.recommender.approximate import Recall
-from tracking.model import resolve_bundle
+from recsys.recommender.bundle import MANIFEST
+from tracking.model import DOWNLOADS, resolve_bundle
 
 FILES = {".parquet": pa.parquet.ParquetWriter, ".csv": pa.csv.CSVWriter}
+DIGITS = 24
+"""Of a digest."""
 Report = Callable[[int, int | None], None]
 """Told after each batch how many users are answered, and of how many where known."""
 
@@ -43,6 +46,8 @@ class Request:
         ann: search by an index, not exactly.
         tracking_uri: the store of the model.
         batch_size: how many users are answered at once.
+        digest: of the model, where it must be this very one; None for whatever is at its address.
+        downloads: where a model is put that does not lie on the machine.
     """
 
     model: str
@@ -54,14 +59,23 @@ class Request:
     ann: bool = False
     tracking_uri: str | None = None
     batch_size: int = 2048
+    digest: str | None = None
+    downloads: Path = DOWNLOADS
 
     def check_users(self) -> None:
         """Raise DataError where the file of users is none."""
         if self.users is not None and not self.users.is_file():
             raise DataError(f"{self.users}: must be a file with a user's id on each line")
 
-    def load(self, bundle: Path) -> Recommender:
-        """The model, with an index where one is asked for."""
+    def load(self) -> Recommender:
+        """The model, with an index where one is asked for.
+
+        Raises:
+            BookendsError: it is not to be had, or is another one.
+        """
+        bundle = resolve_bundle(self.model, self.tracking_uri, downloads=self.downloads)
+        if self.digest is not None and self.digest != model_digest(bundle):
+            raise ArtifactError(f"{bundle}: must be the same model on each machine, is another")
         recommender = Recommender.load(bundle)
         return recommender.with_approximate(k=self.k) if self.ann else recommender
 
@@ -98,6 +112,11 @@ class Request:
                     batch = list(islice(named, size))
         except UnicodeDecodeError as error:
             raise DataError(f"{self.users}: must be UTF-8 text ({error})") from error
+
+
+def model_digest(bundle: Path) -> str:
+    """What tells models apart: the manifest has the digest of every other file."""
+    return file_digest(bundle / MANIFEST)[:DIGITS]
 
 
 @dataclass(eq=False)
@@ -156,7 +175,7 @@ def write_recommendations(request: Request, report: Report) -> Written:
     except OSError as error:
         raise ArtifactError(f"{request.out}: must be writable ({error.strerror})") from error
     request.check_users()
-    recommender = request.load(resolve_bundle(request.model, request.tracking_uri))
+    recommender = request.load()
     written, writer = Written(), None
     with replacement(request.out) as unfinished, ExitStack() as open_files:
         for users in request.batches(recommender, request.batch_size):

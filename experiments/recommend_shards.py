@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
@@ -21,12 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from experiments.launcher import LOCAL, Launcher, ray_imported
-from experiments.recommend import FILES, Report, Request, Written
+from experiments.recommend import DIGITS, FILES, Report, Request, Written, model_digest
 from recsys.artifacts import file_digest, locked, replacement
 from recsys.errors import ArtifactError, BookendsError, ConfigError, shown
 from recsys.recommender import Recommender
 from recsys.recommender.approximate import Recall
-from recsys.recommender.bundle import MANIFEST
 from tracking.model import DOWNLOADS, find_model, resolve_bundle
 from tracking.store import resolve_uri
 
@@ -34,7 +33,6 @@ SHARD_SIZE = 100_000
 MOST_SHARDS = 100_000
 """Names of parts with more digits would not sort as their users do."""
 REQUEST, LOCK, DONE = "_request.json", ".lock", "_SUCCESS"
-DIGITS = 24
 
 
 class Shard(NamedTuple):
@@ -47,25 +45,6 @@ class Shard(NamedTuple):
     def file(self) -> str:
         """Name of its part."""
         return f"part-{self.number:05}.parquet"
-
-
-class Answer(NamedTuple):
-    """The lists of a shard, in the order of its users."""
-
-    lists: pa.Table
-    recall: Recall | None
-    """Of the index, where one searched."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What every machine needs to give the same lists."""
-
-    request: Request
-    digest: str
-    """Of the model."""
-    downloads: Path
-    """Where a model is put that does not lie on the machine."""
 
 
 def write_shards(
@@ -89,22 +68,22 @@ def write_shards(
     bundle = resolve_bundle(request.model, request.tracking_uri)
     recommender = Recommender.load(bundle)
     request.lists(recommender, [])  # refuses what no machine could answer
-    source = _source(request, bundle, launcher)
+    request = _everywhere(request, bundle, launcher)
     shards = _shards(request, recommender, shard_size)
     shards = chain([next(shards)], shards)  # a file without users leaves no directory
     with _alone_in(request.out):
-        _claim(request.out, _made_with(source, shard_size))
-        return _write(source, recommender, shards, report, launcher)
+        _claim(request.out, _made_with(request, shard_size))
+        return _write(request, recommender, shards, report, launcher)
 
 
 def _write(
-    source: Source,
+    request: Request,
     recommender: Recommender,
     shards: Iterable[Shard],
     report: Report,
     launcher: Launcher,
 ) -> Written:
-    request, written = source.request, Written()
+    written = Written()
 
     def missing() -> Iterator[Shard]:
         for shard in shards:
@@ -113,7 +92,7 @@ def _write(
             else:
                 yield shard
 
-    for shard, (lists, recall) in _answered(source, missing(), launcher):
+    for shard, (lists, recall) in _answered(request, missing(), launcher):
         with replacement(request.out / shard.file) as unfinished:
             pa.parquet.write_table(lists, unfinished)
         written.add(shard.users, len(lists), recommender)
@@ -125,9 +104,9 @@ def _write(
 
 
 def _answered(
-    source: Source, shards: Iterator[Shard], launcher: Launcher
-) -> Iterator[tuple[Shard, Answer]]:
-    answer = partial(answer_shard, source)
+    request: Request, shards: Iterator[Shard], launcher: Launcher
+) -> Iterator[tuple[Shard, tuple[pa.Table, Recall | None]]]:
+    answer = partial(answer_shard, request)
     if launcher.name == "local":
         yield from ((shard, answer(shard)) for shard in shards)
         return
@@ -137,45 +116,38 @@ def _answered(
         yield from done_on_cluster("bookends recommend", answer, shards, launcher)
 
 
-def answer_shard(source: Source, shard: Shard) -> Answer:
-    """The lists of a shard, on whatever machine this is.
+def answer_shard(request: Request, shard: Shard) -> tuple[pa.Table, Recall | None]:
+    """The lists of a shard in the order of its users, on whatever machine this is.
+
+    Returns:
+        The lists, and the recall of the index where one searched.
 
     Raises:
         ArtifactError: the model is not to be had there, or is another one.
     """
-    recommender, size = _loaded(source), source.request.batch_size
+    recommender, size = _loaded(request), request.batch_size
     users = [shard.users[start : start + size] for start in range(0, len(shard.users), size)]
-    lists = pa.concat_tables([source.request.lists(recommender, some) for some in users])
+    lists = pa.concat_tables([request.lists(recommender, some) for some in users])
     index = recommender.approximate
-    return Answer(lists, None if index is None else index.recall)
+    return lists, None if index is None else index.recall
 
 
 @lru_cache(maxsize=1)
-def _loaded(source: Source) -> Recommender:
+def _loaded(request: Request) -> Recommender:
     """The model, loaded once by each process."""
-    request = source.request
     try:
-        bundle = resolve_bundle(request.model, request.tracking_uri, downloads=source.downloads)
-        if model_digest(bundle) != source.digest:
-            raise ArtifactError(f"{bundle}: must be the same model on each machine, is another")
-        return request.load(bundle)
+        return request.load()
     except (BookendsError, OSError) as error:
         raise ArtifactError(f"on {socket.gethostname()}: {error}") from None
 
 
-def model_digest(bundle: Path) -> str:
-    """What tells models apart: the manifest has the digest of every other file."""
-    return file_digest(bundle / MANIFEST)[:DIGITS]
-
-
-def _source(request: Request, bundle: Path, launcher: Launcher) -> Source:
+def _everywhere(request: Request, bundle: Path, launcher: Launcher) -> Request:
+    """The request with all that every machine needs to give the same lists."""
     is_fetched = bundle.absolute().is_relative_to(DOWNLOADS.absolute())
-    return Source(
-        request=replace(
-            request,
-            model=request.model if is_fetched else str(bundle.absolute()),
-            tracking_uri=resolve_uri(request.tracking_uri) if is_fetched else None,
-        ),
+    return replace(
+        request,
+        model=request.model if is_fetched else str(bundle.absolute()),
+        tracking_uri=resolve_uri(request.tracking_uri) if is_fetched else None,
         digest=model_digest(bundle),
         downloads=(launcher.ray_cache_dir or DOWNLOADS).absolute(),
     )
@@ -190,11 +162,10 @@ def _shards(request: Request, recommender: Recommender, size: int) -> Iterator[S
         yield Shard(number, users)
 
 
-def _made_with(source: Source, shard_size: int) -> dict[str, Any]:
+def _made_with(request: Request, shard_size: int) -> dict[str, Any]:
     """All that decides what the parts hold, as JSON values."""
-    request = source.request
     return {
-        "model": source.digest,
+        "model": request.digest,
         "users": None if request.users is None else file_digest(request.users)[:DIGITS],
         "k": request.k,
         "exclude_seen": request.exclude_seen,

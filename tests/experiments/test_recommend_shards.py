@@ -10,7 +10,7 @@ import pytest
 from benchmarks.serving_bundle import build_recommender
 from experiments.launcher import LOCAL, Launcher
 from experiments.recommend import Request
-from experiments.recommend_shards import Shard, _source, answer_shard, write_shards
+from experiments.recommend_shards import Shard, _everywhere, answer_shard, write_shards
 from experiments.signals import Interrupted
 from recsys.artifacts import locked
 from recsys.errors import ArtifactError, ConfigError
@@ -182,13 +182,13 @@ def test_a_machine_without_the_model_is_named(model, tmp_path, monkeypatch):
     monkeypatch.setattr("socket.gethostname", lambda: "node7")
     away = tmp_path / "away"
     build_recommender(300, N_USERS, 8).save(away)
-    source = _source(Request(str(model), tmp_path), away, LOCAL)
+    request = _everywhere(Request(str(model), tmp_path), away, LOCAL)
     away.rename(tmp_path / "gone")
     with pytest.raises(ArtifactError, match=r"on node7: \S+/away: must be a bundle or run"):
-        answer_shard(source, Shard(0, ["u00000001"]))
+        answer_shard(request, Shard(0, ["u00000001"]))
     build_recommender(300, N_USERS, 8, seed=3).save(away)
     with pytest.raises(ArtifactError, match=r"on node7: .+ must be the same model on each machine"):
-        answer_shard(source, Shard(0, ["u00000001"]))
+        answer_shard(request, Shard(0, ["u00000001"]))
 
 
 def test_machines_fetch_by_address_only_what_lies_on_none_of_them(model, tmp_path, monkeypatch):
@@ -196,12 +196,11 @@ def test_machines_fetch_by_address_only_what_lies_on_none_of_them(model, tmp_pat
     fetched = tmp_path / "artifacts" / "cache" / "models" / "one"
     build_recommender(300, N_USERS, 8).save(fetched)
     request = Request("models:/m/1", tmp_path / "recs", tracking_uri="http://tracker:5000")
-    source = _source(request, fetched, Launcher("ray", ray_cache_dir=tmp_path / "kept"))
-    asked = source.request
+    asked = _everywhere(request, fetched, Launcher("ray", ray_cache_dir=tmp_path / "kept"))
     assert (asked.model, asked.tracking_uri) == ("models:/m/1", "http://tracker:5000")
-    assert source.downloads == tmp_path / "kept"
-    assert _source(request, fetched, LOCAL).downloads == fetched.parent
-    here = _source(request, model, LOCAL).request
+    assert asked.downloads == tmp_path / "kept"
+    assert _everywhere(request, fetched, LOCAL).downloads == fetched.parent
+    here = _everywhere(request, model, LOCAL)
     assert (here.model, here.tracking_uri) == (str(model), None)
 
 
