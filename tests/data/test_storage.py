@@ -76,19 +76,6 @@ def test_a_file_whose_content_is_nonsense_of_the_right_size_is_noticed(directory
             read_directory(directory.parent / name)
 
 
-def test_a_damaged_directory_is_replaced(directory):
-    (directory / "numbers.npy").unlink()
-    write_directory(directory, CONTENT)
-    assert is_whole(directory)
-    assert [path.name for path in directory.parent.iterdir()] == ["whole"]
-
-
-def test_a_whole_directory_of_another_process_stays(directory):
-    other = Content({}, {}, {"answer": 43})
-    write_directory(directory, other)
-    assert read_directory(directory).values == CONTENT.values
-
-
 def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path):
     old, recent = (tmp_path / f".whole.{name}.tmp" for name in ("old", "recent"))
     old.mkdir()

@@ -61,9 +61,9 @@ def load():
 
 
 @pytest.fixture(scope="session")
-def registry_of_two(tmp_path_factory, small_paths):
+def registry_of_two(tmp_path_factory, copy_store, small_paths):
     """The address and client of a store with two versions of a model."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    uri = copy_store(tmp_path_factory.mktemp("store"))
     client = connect(uri)
     client.create_registered_model("bookends")
     for path in small_paths:

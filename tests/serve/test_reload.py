@@ -12,7 +12,6 @@ from fastapi.testclient import TestClient
 from experiments.serve.app import build_app
 from experiments.serve.model import ModelSource, refreshed
 from experiments.serve.server import _Server
-from recsys.errors import TrackingError
 from tests.waiting import wait_until
 
 FAVOURITE = {"1": "book-0", "2": "book-1"}
@@ -162,19 +161,3 @@ def test_an_alias_that_stays_loads_nothing(champion):
 )
 def test_only_an_alias_is_looked_at_again(uri, can_move):
     assert ModelSource(uri).can_move is can_move
-
-
-def test_a_model_that_is_not_registered_is_said(load, store):
-    with pytest.raises(TrackingError, match="must be a model in sqlite"):
-        load("models:/bookends@nobody", store[0])
-
-
-def test_a_store_that_is_not_there_is_not_made(load, tmp_path):
-    with pytest.raises(TrackingError, match="there is no such file"):
-        load("models:/bookends@champion")
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_version_is_served_by_its_number(load, store):
-    current, _ = load("models:/bookends/2", store[0])
-    assert current.served.place.version == "2"

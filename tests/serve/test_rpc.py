@@ -203,24 +203,11 @@ SAME_LINE = [
         {"user_ids": [None], "k": 1001},
     ),
     (
-        "Recommend",
-        pb.RecommendRequest(users=[{}] * 500, k=900),
-        "/recommend",
-        {"user_ids": [None] * 500, "k": 900},
-    ),
-    (
-        "Recommend",
-        pb.RecommendRequest(users=[{}], categories=["Nonsense"]),
-        "/recommend",
-        {"user_ids": [None], "categories": ["Nonsense"]},
-    ),
-    (
         "SimilarItems",
         pb.SimilarItemsRequest(item_ids=["nothing"]),
         "/similar-items",
         {"item_ids": ["nothing"]},
     ),
-    ("NewBookSimilar", pb.NewBookSimilarRequest(books=[{}]), "/new-book/similar", {"books": [{}]}),
     (
         "NewBookUsers",
         pb.NewBookUsersRequest(books=[{"numbers": {"weight": 3}}]),
@@ -245,8 +232,6 @@ NAN = float("nan")
     ("method", "request_", "line"),
     [
         ("Recommend", pb.RecommendRequest(), "users: "),
-        ("Recommend", pb.RecommendRequest(users=[{}] * 1001), "users: List should have at most"),
-        ("Recommend", pb.RecommendRequest(users=[{}], k=0), "k: Input should be greater"),
         (
             "Recommend",
             pb.RecommendRequest(users=[{}, {"liked": [{"item_id": "a", "rating": NAN}]}]),
@@ -257,7 +242,6 @@ NAN = float("nan")
             pb.RecommendRequest(users=[{}, {"liked": [{"item_id": "a"}] * 10_001}]),
             "users.1.liked: List should have at most 10000 items",
         ),
-        ("SimilarItems", pb.SimilarItemsRequest(), "item_ids: "),
         (
             "NewBookSimilar",
             pb.NewBookSimilarRequest(books=[{"title": "T", "numbers": {"title": 3}}]),
@@ -413,18 +397,6 @@ def test_health_knows_the_service_and_no_other(servers):
     with pytest.raises(grpc.RpcError) as raised:
         servers.health("other")
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
-
-
-def test_the_alias_is_followed(store, champion):
-    current, meters = champion
-    request = pb.RecommendRequest(users=[{"user_id": "user-0"}], k=1, exclude_seen=False)
-    with Servers(current, meters) as servers:
-        before = servers.ask.Recommend(request, timeout=SECONDS)
-        store[1].set_registered_model_alias("bookends", "champion", "2")
-        current.refresh()
-        after = servers.ask.Recommend(request, timeout=SECONDS)
-    found = [(each.model_version, each.results[0].items[0].item_id) for each in (before, after)]
-    assert found == [("1", "book-0"), ("2", "book-1")]
 
 
 def test_the_generated_code_is_that_of_the_proto(tmp_path):
