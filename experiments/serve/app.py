@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from experiments.serve import answers, schemas
 from experiments.serve.answering import Answering, as_json
 from experiments.serve.guards import BodyGuard, TokenGuard
-from experiments.serve.meters import Metered, Meters
+from experiments.serve.meters import Metered
 from experiments.serve.model import LOG, CurrentModel, Served
 from experiments.serve.page import schema_page
 from experiments.serve.refusals import MISTAKE_LINE, REFUSED, describe
@@ -40,23 +40,37 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Admission:
-    """Lets questions in to the threads that answer, as many as may wait.
+class Service:
+    """What every server answers with: it lets questions in to the threads, as many as may wait.
 
     Args:
         current: the model that answers.
-        answering: the threads that do so.
+        token: that requests must carry; None to let all pass.
         max_k: length of a list.
+        max_body_bytes: of a request.
+        n_threads: that answer; None for one a core.
     """
 
-    def __init__(self, current: CurrentModel, answering: Answering, max_k: int) -> None:
-        self._current, self._answering, self._max_k = current, answering, max_k
+    def __init__(
+        self,
+        current: CurrentModel,
+        *,
+        token: str | None = None,
+        max_k: int = 1000,
+        max_body_bytes: int = 1 << 20,
+        n_threads: int | None = None,
+    ) -> None:
+        self.current, self.meters = current, current.meters
+        self.token = None if token is None else token.encode()
+        self.max_body_bytes = max_body_bytes
+        self._max_k = max_k
+        self._answering = Answering(self.meters, n_threads)
         self._n_waiting = 0
         self._has_ended = False
 
     def served(self) -> Served:
         """The model that answers now; 503 while there is none."""
-        served = self._current.served
+        served = self.current.served
         if served is None:
             raise HTTPException(503, "the model is not loaded yet")
         return served
@@ -99,34 +113,13 @@ class Admission:
             self._n_waiting -= 1
 
 
-def build_app(
-    current: CurrentModel,
-    meters: Meters,
-    *,
-    token: str | None = None,
-    max_k: int = 1000,
-    max_body_bytes: int = 1 << 20,
-    n_threads: int | None = None,
-) -> FastAPI:
-    """The application.
-
-    Args:
-        current: the model that answers.
-        meters: where requests are counted.
-        token: that requests must carry; None to let all pass.
-        max_k: length of a list.
-        max_body_bytes: of a request.
-        n_threads: that answer; None for one a core.
-
-    Returns:
-        The application; its ``state.admission`` lets in questions that come by another way.
-    """
-    admission = Admission(current, Answering(meters, n_threads), max_k)
+def build_app(service: Service) -> FastAPI:
+    """The application, which ends the service when it ends."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        admission.end()
+        service.end()
 
     app = FastAPI(
         title="bookends",
@@ -137,25 +130,24 @@ def build_app(
         redoc_url=None,
         redirect_slashes=False,  # it would lead to whatever host the request names
     )
-    app.state.admission = admission
-    _add_questions(app, admission)
-    _add_accounts(app, admission, meters)
+    _add_questions(app, service)
+    _add_accounts(app, service)
     _add_refusals(app)
     paths = {*app.openapi()["paths"], "/openapi.json", "/"}
-    _add_page(app, current, needs_token=token is not None)
+    _add_page(app, service)
     # the last one added is asked first
-    app.add_middleware(BodyGuard, max_bytes=max_body_bytes)
-    if token is not None:
-        app.add_middleware(TokenGuard, token=token.encode(), open_paths=OPEN_PATHS)
-    app.add_middleware(Metered, meters=meters, paths=paths)
+    app.add_middleware(BodyGuard, max_bytes=service.max_body_bytes)
+    if service.token is not None:
+        app.add_middleware(TokenGuard, token=service.token, open_paths=OPEN_PATHS)
+    app.add_middleware(Metered, meters=service.meters, paths=paths)
     return app
 
 
-def _add_questions(app: FastAPI, admission: Admission) -> None:
+def _add_questions(app: FastAPI, service: Service) -> None:
     async def answer(
         ask: Callable[[Served, Any, int], Asking[Any]], question: BaseModel
     ) -> Response:
-        return Response(await admission.answer(ask, question, as_json), media_type=_JSON)
+        return Response(await service.answer(ask, question, as_json), media_type=_JSON)
 
     @app.post("/recommend", response_model=schemas.RecommendAnswer, responses=_REFUSALS)
     async def recommend(question: schemas.RecommendQuestion) -> Response:
@@ -182,7 +174,7 @@ def _add_questions(app: FastAPI, admission: Admission) -> None:
         return await answer(answers.users_of_book, question)
 
 
-def _add_accounts(app: FastAPI, admission: Admission, meters: Meters) -> None:
+def _add_accounts(app: FastAPI, service: Service) -> None:
     refusals: dict[int | str, dict[str, Any]] = {code: _REFUSALS[code] for code in (401, 503)}
 
     @app.get("/healthz")
@@ -193,27 +185,28 @@ def _add_accounts(app: FastAPI, admission: Admission, meters: Meters) -> None:
     @app.get("/readyz", responses={503: _REFUSALS[503]})
     async def readyz() -> schemas.Health:
         """Whether it can answer."""
-        admission.served()
+        service.served()
         return schemas.Health(status="ready")
 
     @app.get("/model", responses=refusals)
     async def model() -> schemas.ModelCard:
         """The model that answers now."""
-        return answers.model_card(admission.served())
+        return answers.model_card(service.served())
 
     @app.get("/metrics", response_class=Response, responses={401: _REFUSALS[401]})
     async def metrics() -> Response:
         """Counters, in the text form of Prometheus."""
-        return Response(meters.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        text = service.meters.text()
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_page(app: FastAPI, current: CurrentModel, *, needs_token: bool) -> None:
+def _add_page(app: FastAPI, service: Service) -> None:
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page(request: Request) -> HTMLResponse:
         """What can be asked, for a browser."""
-        base = str(request.base_url)
+        base, needs_token = str(request.base_url), service.token is not None
         return HTMLResponse(
-            schema_page(app.openapi(), base, current.served, needs_token=needs_token)
+            schema_page(app.openapi(), base, service.current.served, needs_token=needs_token)
         )
 
 

@@ -117,16 +117,17 @@ def settle() -> None:
 class CurrentModel:
     """The model that answers, and the one place where it is changed.
 
-    A request takes :attr:`served` once and keeps to it, so that none sees two models.
+    A request takes :attr:`served` once and keeps to it, so that none sees two models. Loads are
+    counted in :attr:`meters`, and so is all else of the server.
 
     Args:
         source: where models come from.
-        meters: where loads are counted.
     """
 
-    def __init__(self, source: ModelSource, meters: Meters) -> None:
+    def __init__(self, source: ModelSource) -> None:
         self.served: Served | None = None
-        self._source, self._meters = source, meters
+        self.meters = Meters()
+        self._source = source
         self._failure: str | None = None
 
     def start(self) -> None:
@@ -149,7 +150,7 @@ class CurrentModel:
                 return
             served = self._source.load(place)
         except _FAILURES as error:
-            self._meters.count_reload(has_failed=True)
+            self.meters.count_reload(has_failed=True)
             failure = one_line(error)
             if failure != self._failure:
                 LOG.error("the model stays as it is, since loading failed: %s", failure)
@@ -158,11 +159,11 @@ class CurrentModel:
         self._failure = None
         self._take(served)
         settle()
-        self._meters.count_reload(has_failed=False)
+        self.meters.count_reload(has_failed=False)
 
     def _take(self, served: Served) -> None:
         n_bytes = served.recommender.n_bytes
-        self._meters.show_model(served.place.version, served.place.run_id, n_bytes)
+        self.meters.show_model(served.place.version, served.place.run_id, n_bytes)
         self.served = served
 
 

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import uvicorn
 
-from experiments.serve.app import build_app
+from experiments.serve.app import Service, build_app
 from experiments.serve.connections import Listener, TimedProtocol, address_of
-from experiments.serve.meters import Meters
 from experiments.serve.model import LOG, CurrentModel, ModelSource, refreshed, settle
 from experiments.serve.workers import run_workers
 from experiments.signals import Interrupted, interruptible
@@ -109,7 +108,6 @@ def _answer(
     *,
     reserved: list[socket.socket],
     on_ready: Callable[[], None],
-    token: str | None,
     reload_seconds: float = 10.0,
     **limits: Any,
 ) -> None:
@@ -119,19 +117,17 @@ def _answer(
         source: what is to be served.
         reserved: sockets that hold the addresses of HTTP and, where it is wanted, of gRPC.
         on_ready: called when questions are answered.
-        token: that requests must carry; None to let all pass.
         reload_seconds: between two looks at the alias.
-        **limits: of :func:`build_app`.
+        **limits: of :class:`Service`, and its token.
     """
     listener, *for_rpc = reserved
-    meters = Meters()
-    current = CurrentModel(source, meters)
+    current = CurrentModel(source)
     with _all_cores():  # an index takes minutes; a later one is built by one thread
         current.start()
-    app = build_app(current, meters, token=token, **limits)
+    service = Service(current, **limits)
     server = _Server(
         uvicorn.Config(
-            app,
+            build_app(service),
             http=TimedProtocol,
             log_config=None,
             access_log=False,
@@ -141,8 +137,7 @@ def _answer(
     )
     server.on_ready = on_ready
     for socket_of_rpc in for_rpc:
-        build = _rpc_server()
-        server.rpc = build(socket_of_rpc, app.state.admission, meters, token=token, **limits)
+        server.rpc = _rpc_server()(socket_of_rpc, service)
     with refreshed(current, reload_seconds) if source.can_move else nullcontext():
         try:
             server.run(sockets=[listener])

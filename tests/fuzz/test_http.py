@@ -8,8 +8,7 @@ import logging
 
 import pytest
 
-from experiments.serve.app import build_app
-from experiments.serve.meters import Meters
+from experiments.serve.app import Service, build_app
 from experiments.serve.model import CurrentModel, ModelSource
 
 LIMITS = {"token": "t", "max_k": 50, "max_body_bytes": 10_000}
@@ -50,9 +49,9 @@ def application(towers, towers_path):
         "/new-book/similar": [{"books": [book], "k": 3}],
         "/new-book/users": [{"books": [book, book], "k": 3}],
     }
-    current = CurrentModel(ModelSource(str(towers_path)), Meters())
+    current = CurrentModel(ModelSource(str(towers_path)))
     current.start()
-    return build_app(current, Meters(), **LIMITS), questions
+    return build_app(Service(current, **LIMITS)), questions
 
 
 def damaged(rng, raw):

@@ -13,8 +13,7 @@ with warnings.catch_warnings():  # Starlette would rather have httpx2, which har
     from fastapi.testclient import TestClient
 
 from experiments.serve import answers
-from experiments.serve.app import build_app
-from experiments.serve.meters import Meters
+from experiments.serve.app import Service, build_app
 from experiments.serve.model import CurrentModel, ModelSource
 from tracking.mirror import mirror  # noqa: F401  quiets what MLflow says while imported
 from tracking.store import connect
@@ -49,13 +48,12 @@ def small_paths(tmp_path_factory, small_recommender):
 
 @pytest.fixture(scope="session")
 def load():
-    """Gives what serves a model, with it loaded, and its counters."""
+    """Gives what serves a model, with it loaded."""
 
     def build(uri, tracking_uri=None):
-        meters = Meters()
-        current = CurrentModel(ModelSource(str(uri), tracking_uri), meters)
+        current = CurrentModel(ModelSource(str(uri), tracking_uri))
         current.start()
-        return current, meters
+        return current
 
     return build
 
@@ -81,7 +79,7 @@ def store(registry_of_two):
 
 @pytest.fixture
 def champion(load, store):
-    """What follows the alias, with version 1 loaded, and its counters."""
+    """What follows the alias, with version 1 loaded."""
     return load("models:/bookends@champion", store[0])
 
 
@@ -91,7 +89,7 @@ def open_client(load):
     with contextlib.ExitStack() as clients:
 
         def build(uri, **settings):
-            app = build_app(*load(uri), **settings)
+            app = build_app(Service(load(uri), **settings))
             return clients.enter_context(TestClient(app, raise_server_exceptions=False))
 
         yield build
@@ -100,7 +98,7 @@ def open_client(load):
 @pytest.fixture(scope="module")
 def client(load, towers_path):
     """A client of an application over the recommender with towers."""
-    app = build_app(*load(towers_path))
+    app = build_app(Service(load(towers_path)))
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
 

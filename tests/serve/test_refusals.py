@@ -6,8 +6,7 @@ import logging
 import pytest
 from fastapi.testclient import TestClient
 
-from experiments.serve.app import build_app
-from experiments.serve.meters import Meters
+from experiments.serve.app import Service, build_app
 from experiments.serve.model import CurrentModel, ModelSource
 
 
@@ -105,7 +104,7 @@ def test_a_mistake_of_ours_shows_no_trace(open_client, small_paths, our_mistake,
 def test_a_mistake_of_ours_reaches_the_server_whole_which_logs_its_trace(
     load, small_paths, our_mistake
 ):
-    client = TestClient(build_app(*load(small_paths[0])))
+    client = TestClient(build_app(Service(load(small_paths[0]))))
     with client, pytest.raises(ZeroDivisionError) as raised:
         client.post("/recommend", json={"user_ids": ["r"]})
     assert raised.traceback[-1].name == "fail"
@@ -167,9 +166,8 @@ class TestBodyLimit:
 
 
 def test_without_a_model_the_server_lives_but_is_not_ready(small_paths):
-    meters = Meters()
-    current = CurrentModel(ModelSource(str(small_paths[0])), meters)
-    with TestClient(build_app(current, meters)) as client:
+    current = CurrentModel(ModelSource(str(small_paths[0])))
+    with TestClient(build_app(Service(current))) as client:
         assert client.get("/healthz").status_code == 200
         detail_of(client.get("/readyz"), 503)
         detail_of(client.post("/recommend", json={"user_ids": ["user-1"]}), 503)

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from experiments.serve.app import build_app
+from experiments.serve.app import Service, build_app
 from experiments.serve.model import ModelSource, refreshed
 from experiments.serve.server import _Server
 from tests.waiting import wait_until
@@ -18,8 +18,8 @@ FAVOURITE = {"1": "book-0", "2": "book-1"}
 QUESTION = {"user_ids": ["user-0"], "k": 1, "exclude_seen": False}
 
 
-def reloads(meters):
-    lines = meters.text().decode().splitlines()
+def reloads(current):
+    lines = current.meters.text().decode().splitlines()
     return {
         result: next(
             float(line.split()[-1])
@@ -31,10 +31,9 @@ def reloads(meters):
 
 
 def test_requests_go_on_while_the_alias_moves(store, champion):
-    current, meters = champion
     found, ended = [], threading.Event()
 
-    with TestClient(build_app(current, meters)) as client, refreshed(current, 0.05):
+    with TestClient(build_app(Service(champion))) as client, refreshed(champion, 0.05):
 
         def ask():
             while not ended.is_set():
@@ -66,13 +65,13 @@ def test_requests_go_on_while_the_alias_moves(store, champion):
         assert item["item_id"] == FAVOURITE[body["model_version"]]
     assert 'bookends_model_info{run_id="",version="2"} 1.0' in text
     assert 'bookends_model_info{run_id="",version="1"} 0.0' in text
-    assert reloads(meters) == {"loaded": 3, "failed": 0}
+    assert reloads(champion) == {"loaded": 3, "failed": 0}
 
 
 def test_health_is_answered_while_a_question_is_in_work(champion, held_question):
     begun, may_end = held_question
     statuses = []
-    with TestClient(build_app(*champion)) as client:
+    with TestClient(build_app(Service(champion))) as client:
 
         def ask():
             statuses.append(client.post("/recommend", json=QUESTION).status_code)
@@ -91,7 +90,6 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one(
     store, champion, small_paths, tmp_path, caplog
 ):
     _, client = store
-    current, meters = champion
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for file in small_paths[1].iterdir():
@@ -100,31 +98,29 @@ def test_a_version_that_cannot_be_loaded_leaves_the_old_one(
     version = client.create_model_version("bookends", damaged.as_uri()).version
     client.set_registered_model_alias("bookends", "champion", version)
     with caplog.at_level(logging.ERROR, "bookends.serve"):
-        current.refresh()
-        current.refresh()
-    assert current.served.place.version == "1"
-    assert reloads(meters) == {"loaded": 0, "failed": 2}
+        champion.refresh()
+        champion.refresh()
+    assert champion.served.place.version == "1"
+    assert reloads(champion) == {"loaded": 0, "failed": 2}
     assert len(caplog.records) == 1  # the same failure is not said again and again
     assert "users.arrow" in caplog.records[0].getMessage()
     client.set_registered_model_alias("bookends", "champion", "2")
-    current.refresh()
-    assert current.served.place.version == "2"
+    champion.refresh()
+    assert champion.served.place.version == "2"
 
 
 def test_an_alias_that_is_taken_away_leaves_the_model(store, champion):
-    current, meters = champion
     store[1].delete_registered_model_alias("bookends", "champion")
-    current.refresh()
-    assert current.served.place.version == "1"
-    assert reloads(meters)["failed"] == 1
+    champion.refresh()
+    assert champion.served.place.version == "1"
+    assert reloads(champion)["failed"] == 1
 
 
 def test_a_new_model_is_out_of_the_collectors_way(store, champion):
-    current, _ = champion
     store[1].set_registered_model_alias("bookends", "champion", "2")
     try:
-        current.refresh()
-        assert current.served.place.version == "2"
+        champion.refresh()
+        assert champion.served.place.version == "2"
         assert len(gc.get_objects()) < gc.get_freeze_count() / 10
     finally:
         gc.unfreeze()
@@ -143,11 +139,10 @@ def test_a_server_that_is_up_is_out_of_the_collectors_way(monkeypatch):
 
 
 def test_an_alias_that_stays_loads_nothing(champion):
-    current, meters = champion
-    before = current.served
-    current.refresh()
-    assert current.served is before
-    assert reloads(meters) == {"loaded": 0, "failed": 0}
+    before = champion.served
+    champion.refresh()
+    assert champion.served is before
+    assert reloads(champion) == {"loaded": 0, "failed": 0}
 
 
 @pytest.mark.parametrize(

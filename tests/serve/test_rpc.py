@@ -26,8 +26,7 @@ from starlette.exceptions import HTTPException
 from experiments.cli import main
 from experiments.serve import answers, schemas
 from experiments.serve.answering import as_json
-from experiments.serve.app import build_app
-from experiments.serve.meters import Meters
+from experiments.serve.app import Service, build_app
 from experiments.serve.rpc import recommender_pb2 as pb
 from experiments.serve.rpc.messages import question_of
 from experiments.serve.rpc.recommender_pb2_grpc import RecommenderStub
@@ -41,13 +40,12 @@ SECONDS = 20
 class Servers:
     """Both servers over one model: a client of HTTP, and a channel of gRPC."""
 
-    def __init__(self, current, meters, **settings):
-        app = build_app(current, meters, **settings)
-        self.http = TestClient(app, raise_server_exceptions=False)
-        settings.pop("max_k", None)
+    def __init__(self, current, **settings):
+        service = Service(current, **settings)
+        self.http = TestClient(build_app(service), raise_server_exceptions=False)
         reserved = socket.socket()
         reserved.bind(("127.0.0.1", 0))
-        self.rpc = RpcServer(reserved, app.state.admission, meters, **settings)
+        self.rpc = RpcServer(reserved, service)
 
     def __enter__(self):
         self.http.__enter__()
@@ -72,7 +70,7 @@ def open_servers(load):
     with contextlib.ExitStack() as opened:
 
         def build(uri, **settings):
-            return opened.enter_context(Servers(*load(uri), **settings))
+            return opened.enter_context(Servers(load(uri), **settings))
 
         yield build
 
@@ -80,7 +78,7 @@ def open_servers(load):
 @pytest.fixture(scope="module")
 def servers(load, towers_path):
     """Both servers over the recommender with towers."""
-    with Servers(*load(towers_path)) as servers:
+    with Servers(load(towers_path)) as servers:
         yield servers
 
 
@@ -325,11 +323,11 @@ def test_a_call_in_work_is_answered_before_the_end(open_servers, small_paths, he
 
 
 def test_after_the_end_of_the_threads_a_question_is_refused(load, small_paths):
-    admission = build_app(*load(small_paths[0])).state.admission
-    admission.end()
+    service = Service(load(small_paths[0]))
+    service.end()
     question = schemas.SimilarItemsQuestion(item_ids=["book-0"])
     with pytest.raises(HTTPException, match="about to end"):
-        asyncio.run(admission.answer(answers.similar_items, question, as_json))
+        asyncio.run(service.answer(answers.similar_items, question, as_json))
 
 
 def test_a_mistake_of_ours_shows_no_trace(open_servers, small_paths, our_mistake, caplog):
@@ -434,7 +432,7 @@ def test_a_taken_port_is_said_in_one_line(small_paths):
     assert result.stderr.startswith("bookends: '--host' and '--grpc-port' must be free")
 
 
-def test_a_port_that_was_taken_since_is_said():
+def test_a_port_that_was_taken_since_is_said(load, small_paths):
     with socket.socket() as other:
 
         class Reserved(socket.socket):
@@ -445,6 +443,6 @@ def test_a_port_that_was_taken_since_is_said():
 
         reserved = Reserved()
         reserved.bind(("127.0.0.1", 0))
-        server = RpcServer(reserved, None, Meters())
+        server = RpcServer(reserved, Service(load(small_paths[0])))
         with pytest.raises(ConfigError, match="'--grpc-port' must be free"):
             asyncio.run(server.start())

@@ -15,10 +15,10 @@ from grpc_reflection.v1alpha import reflection
 from pydantic import BaseModel
 
 from experiments.serve import answers, schemas
-from experiments.serve.app import Admission
+from experiments.serve.app import Service
 from experiments.serve.connections import HEAD_SECONDS, MAX_DESCRIPTORS, address_of
 from experiments.serve.guards import carries_token
-from experiments.serve.meters import OTHER, Meters
+from experiments.serve.meters import OTHER
 from experiments.serve.model import LOG, Served
 from experiments.serve.refusals import MISTAKE_LINE, REFUSED, TOKEN_LINE, describe
 from experiments.serve.rpc import recommender_pb2 as pb
@@ -44,27 +44,15 @@ _CODES = {422: grpc.StatusCode.INVALID_ARGUMENT, 503: grpc.StatusCode.UNAVAILABL
 class RpcServer:
     """Answers over gRPC, in the event loop of the HTTP server.
 
+    Calls for health need no token.
+
     Args:
         reserved: a socket that holds the address to listen on.
-        admission: lets questions in, those of both servers together.
-        meters: where calls are counted.
-        token: that calls must carry, but those for health; None to let all pass.
-        max_body_bytes: of a request.
-        **_: limits that hold without us.
+        service: lets questions in, those of both servers together.
     """
 
-    def __init__(
-        self,
-        reserved: socket.socket,
-        admission: Admission,
-        meters: Meters,
-        *,
-        token: str | None = None,
-        max_body_bytes: int = 1 << 20,
-        **_: int,
-    ) -> None:
-        self._reserved, self._admission, self._max_bytes = reserved, admission, max_body_bytes
-        self._guard = _Guard(meters, None if token is None else token.encode())
+    def __init__(self, reserved: socket.socket, service: Service) -> None:
+        self._reserved, self._service = reserved, service
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
@@ -79,15 +67,15 @@ class RpcServer:
         """
         may_share = self._reserved.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
         server = self._server = grpc.aio.server(
-            interceptors=[self._guard],
+            interceptors=[_Guard(self._service)],
             options=[
                 ("grpc.so_reuseport", int(may_share != 0)),
-                ("grpc.max_receive_message_length", self._max_bytes),
+                ("grpc.max_receive_message_length", self._service.max_body_bytes),
                 ("grpc.max_allowed_incoming_connections", _most_connections()),
                 ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1000)),
             ],
         )
-        server.add_generic_rpc_handlers((service_handler(_methods(self._admission)),))
+        server.add_generic_rpc_handlers((service_handler(_methods(self._service)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((_NAME, _HEALTH, reflection.SERVICE_NAME), server)
         address = address_of(self._reserved)
@@ -115,7 +103,7 @@ def _most_connections() -> int:
     return most // 2
 
 
-def _methods(admission: Admission) -> dict[str, Method]:
+def _methods(service: Service) -> dict[str, Method]:
     """The methods of recommender.proto, by their names."""
 
     def asking(
@@ -124,12 +112,12 @@ def _methods(admission: Admission) -> dict[str, Method]:
         response: type[Message],
     ) -> Method:
         async def give(request: Message) -> Message:
-            return await admission.answer(ask, question_of(kind, request), response_of(response))
+            return await service.answer(ask, question_of(kind, request), response_of(response))
 
         return _refusing(give)
 
     async def model(_: Message) -> Message:
-        return response_of(pb.ModelResponse)(answers.model_card(admission.served()))
+        return response_of(pb.ModelResponse)(answers.model_card(service.served()))
 
     return {
         "Recommend": asking(schemas.RecommendQuestion, answers.recommend, pb.RecommendResponse),
@@ -165,8 +153,8 @@ def _refusing(give: Give) -> Method:
 class _Guard(grpc.aio.ServerInterceptor):
     """Lets calls pass that carry the token, and those for health; counts those with one answer."""
 
-    def __init__(self, meters: Meters, token: bytes | None) -> None:
-        self._meters, self._token = meters, token
+    def __init__(self, service: Service) -> None:
+        self._meters, self._token = service.meters, service.token
 
     async def intercept_service(
         self,
