@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from recsys.config import Config, ModelConfig
-from recsys.data.arrays import Bags, FloatArray
+from recsys.data.arrays import FloatArray
+from recsys.data.columns import ITEM_ID
 from recsys.data.dataset import Prepared
 from recsys.data.features import Features, ItemFeaturizer
 from recsys.data.histories import Histories
@@ -28,6 +29,7 @@ _OF_KNOWN_IDS = (
     "augmented.table.embedding.weight",
 )
 _RATING_EDGES = "user_tower.history.weights.rating_edges"
+NO_BOOKS = pa.table({ITEM_ID: pa.array([], pa.string())})
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +61,7 @@ class ColdStart:
         """Those of a trained model."""
         features, featurizer = prepared.item_features, prepared.item_featurizer
         if model.user_tower.encoder is None:
-            features = no_features(featurizer)
+            features = featurizer.transform(NO_BOOKS)
         has_order = prepared.train.times is not None
         return cls(
             model=towers_without_ids(config.model, featurizer, _state_of(model), has_order),
@@ -140,7 +142,7 @@ def towers_without_ids(
     Raises:
         ArtifactError: the weights are not those of a model with these settings.
     """
-    items = no_features(item_featurizer)
+    items = item_featurizer.transform(NO_BOOKS)
     users = Features(
         np.zeros((0, 1 + items.dense.shape[1]), dtype=np.float32),
         ("log_train_interactions", *items.dense_names),
@@ -171,20 +173,3 @@ def _state_of(model: TwoTower) -> dict[str, Tensor]:
     """The weights, on the CPU, without those of ids."""
     held = model.state_dict().items()
     return {name: tensor.cpu() for name, tensor in held if not name.endswith(_OF_KNOWN_IDS)}
-
-
-def no_features(featurizer: ItemFeaturizer) -> Features:
-    """Features of no items, with all columns."""
-    names = featurizer.dense_names
-    nothing = np.zeros(0, dtype=np.int32)
-    bags: dict[str, Bags] = {
-        name: Bags(
-            np.zeros(1, dtype=np.int64),
-            nothing,
-            columns.size,
-            np.zeros(0, dtype=np.float32) if columns.idf else None,
-        )
-        for name, columns in featurizer.bag_columns.items()
-    }
-    dense = np.zeros((0, len(names)), dtype=np.float32)
-    return Features(dense, names, bags, featurizer.bag_labels)
