@@ -20,6 +20,12 @@ SPARE_DESCRIPTORS = 32
 SECONDS_BETWEEN_WARNINGS = 60.0
 
 
+def most_descriptors() -> int:
+    """File descriptors that this process may hold."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MAX_DESCRIPTORS)
+
+
 class Listener(socket.socket):
     """A listening socket that closes what it accepts while file descriptors are scarce.
 
@@ -37,8 +43,7 @@ class Listener(socket.socket):
             BlockingIOError: none waits, or the next was closed.
         """
         connection, address = super().accept()
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        most = MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MAX_DESCRIPTORS)
+        most = most_descriptors()
         if connection.fileno() < most - SPARE_DESCRIPTORS:
             return connection, address
         connection.close()

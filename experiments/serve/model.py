@@ -15,7 +15,7 @@ import torch
 from experiments.serve.meters import Meters
 from recsys.errors import BookendsError, ConfigError
 from recsys.recommender import Recommender
-from tracking.model import FoundModel, find_model, is_alias, resolve_bundle
+from tracking.model import FoundModel, find_model, resolve_bundle
 from tracking.store import STORE_ERRORS, one_line
 
 LOG = logging.getLogger("bookends.serve")
@@ -51,15 +51,6 @@ class ModelSource:
     uri: str
     tracking_uri: str | None = None
     ann: bool = False
-
-    @property
-    def can_move(self) -> bool:
-        """Whether the address may come to mean another model."""
-        return is_alias(self.uri)
-
-    def find(self) -> FoundModel:
-        """What the address means now; see :func:`tracking.model.find_model`."""
-        return find_model(self.uri, self.tracking_uri)
 
     def load(self, place: FoundModel) -> Served:
         """The model at a place, whole and warm.
@@ -136,7 +127,7 @@ class CurrentModel:
         Raises:
             BookendsError: there is none.
         """
-        self._take(self._source.load(self._source.find()))
+        self._take(self._source.load(self._find()))
 
     def refresh(self) -> None:
         """Take the model that the alias points to now, if it is another; on failure keep this one.
@@ -144,7 +135,7 @@ class CurrentModel:
         A failure is counted each time and logged when it is another than the one before.
         """
         try:
-            place = self._source.find()
+            place = self._find()
             if self.served is not None and place.uri == self.served.place.uri:
                 self._failure = None
                 return
@@ -160,6 +151,9 @@ class CurrentModel:
         self._take(served)
         settle()
         self.meters.count_reload(has_failed=False)
+
+    def _find(self) -> FoundModel:
+        return find_model(self._source.uri, self._source.tracking_uri)
 
     def _take(self, served: Served) -> None:
         n_bytes = served.recommender.n_bytes

@@ -22,6 +22,7 @@ from experiments.serve.model import LOG, CurrentModel, ModelSource, refreshed, s
 from experiments.serve.workers import run_workers
 from experiments.signals import Interrupted, interruptible
 from recsys.errors import ConfigError
+from tracking.model import is_alias
 
 if TYPE_CHECKING:
     from experiments.serve.rpc.service import RpcServer
@@ -138,7 +139,7 @@ def _answer(
     server.on_ready = on_ready
     for socket_of_rpc in for_rpc:
         server.rpc = _rpc_server()(socket_of_rpc, service)
-    with refreshed(current, reload_seconds) if source.can_move else nullcontext():
+    with refreshed(current, reload_seconds) if is_alias(source.uri) else nullcontext():
         try:
             server.run(sockets=[listener])
         except Interrupted:  # uvicorn raises the signal again when all is answered

@@ -3,6 +3,8 @@
 import pandas as pd
 import pytest
 
+from experiments.serve.answers import model_card
+from experiments.serve.model import CurrentModel, ModelSource
 from recsys.recommender import questions
 
 
@@ -143,10 +145,8 @@ def test_the_schema_types_every_answer(client):
 
 def test_an_index_is_measured_and_shown(towers_path):
     pytest.importorskip("usearch")
-    from experiments.serve.answers import model_card
-    from experiments.serve.model import ModelSource
-
-    source = ModelSource(str(towers_path), ann=True)
-    card = model_card(source.load(source.find()))
+    current = CurrentModel(ModelSource(str(towers_path), ann=True))
+    current.start()
+    card = model_card(current.served)
     assert 0 <= card.index.recall_lowest <= card.index.recall_mean <= 1
     assert card.index.k == 10

@@ -10,9 +10,10 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from experiments.serve.app import Service, build_app
-from experiments.serve.model import ModelSource, refreshed
+from experiments.serve.model import refreshed
 from experiments.serve.server import _Server
 from tests.waiting import wait_until
+from tracking.model import is_alias
 
 FAVOURITE = {"1": "book-0", "2": "book-1"}
 QUESTION = {"user_ids": ["user-0"], "k": 1, "exclude_seen": False}
@@ -155,4 +156,4 @@ def test_an_alias_that_stays_loads_nothing(champion):
     ],
 )
 def test_only_an_alias_is_looked_at_again(uri, can_move):
-    assert ModelSource(uri).can_move is can_move
+    assert is_alias(uri) is can_move

@@ -254,7 +254,7 @@ def test_a_refusal_says_where_in_the_request(servers, method, request_, line):
 
 
 def test_connections_beyond_the_limit_are_closed(open_servers, small_paths, monkeypatch):
-    monkeypatch.setattr("experiments.serve.rpc.service._most_connections", lambda: 2)
+    monkeypatch.setattr("experiments.serve.rpc.service.most_descriptors", lambda: 4)
     servers = open_servers(small_paths[0])
     host, port = servers.address.split(":")
     with contextlib.ExitStack() as opened:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import socket
 from collections.abc import Awaitable, Callable
 from time import perf_counter
@@ -16,7 +15,7 @@ from pydantic import BaseModel
 
 from experiments.serve import answers, schemas
 from experiments.serve.app import Service
-from experiments.serve.connections import HEAD_SECONDS, MAX_DESCRIPTORS, address_of
+from experiments.serve.connections import HEAD_SECONDS, address_of, most_descriptors
 from experiments.serve.guards import carries_token
 from experiments.serve.meters import OTHER
 from experiments.serve.model import LOG, Served
@@ -71,7 +70,8 @@ class RpcServer:
             options=[
                 ("grpc.so_reuseport", int(may_share != 0)),
                 ("grpc.max_receive_message_length", self._service.max_body_bytes),
-                ("grpc.max_allowed_incoming_connections", _most_connections()),
+                # the other half is for HTTP, the model, the store and the log
+                ("grpc.max_allowed_incoming_connections", most_descriptors() // 2),
                 ("grpc.server_handshake_timeout_ms", int(HEAD_SECONDS * 1000)),
             ],
         )
@@ -94,13 +94,6 @@ class RpcServer:
         if self._server is not None:
             await self._health.enter_graceful_shutdown()
             await self._server.stop(seconds)
-
-
-def _most_connections() -> int:
-    """Half of the file descriptors: the others are for HTTP, the model, the store and the log."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MAX_DESCRIPTORS)
-    return most // 2
 
 
 def _methods(service: Service) -> dict[str, Method]:
