@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -258,16 +258,12 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     same rows give the same bytes.
     """
     with ExitStack() as stack:
-        file: IO[str]
-        if path.suffix == ".gz":
-            raw = stack.enter_context(path.open("wb"))
-            # no name and time in the header
-            packed = gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0)
+        binary: BinaryIO | gzip.GzipFile = stack.enter_context(path.open("wb"))
+        if path.suffix == ".gz":  # no name and time in the header
+            packed = gzip.GzipFile("", "wb", compresslevel=6, fileobj=binary, mtime=0)
             binary = stack.enter_context(packed)
-            text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
-            file = stack.enter_context(text)
-        else:
-            file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        text = io.TextIOWrapper(binary, encoding="utf-8", newline="")
+        file = stack.enter_context(text)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         n_rows = 0
