@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recsys.data.arrays import Bags, BoolArray, IntArray
 from recsys.data.columns import CATEGORY_SEPARATOR, ITEM_ID, TEXT_FIELDS, TITLE
@@ -135,21 +134,15 @@ class Lookup:
         """Index of each id, white space around it aside, (m,) int64; -1 where it is unknown."""
         asked = [text.strip() for text in ids]
         found = np.full(len(asked), -1, dtype=np.int64)
-        if not asked or not len(self._sorted):
+        if not asked:
             return found
         hashes = _hashes(asked)
-        starts = np.searchsorted(self._sorted, hashes, side="left")
-        ends = np.searchsorted(self._sorted, hashes, side="right")
-        alone = np.flatnonzero(ends - starts == 1)
-        candidates = self._order[starts[alone]]
-        names = self._ids.take(pa.array(candidates))
-        same = pc.equal(names, pa.array([asked[index] for index in alone], pa.string()))
-        right = same.to_numpy(zero_copy_only=False)
-        found[alone[right]] = candidates[right]
-        for index in np.flatnonzero(ends - starts > 1):
-            for candidate in self._order[starts[index] : ends[index]]:
-                if self._ids[int(candidate)].as_py() == asked[index]:
-                    found[index] = candidate
+        starts = np.searchsorted(self._sorted, hashes, side="left").tolist()
+        ends = np.searchsorted(self._sorted, hashes, side="right").tolist()
+        for place, text in enumerate(asked):
+            for candidate in self._order[starts[place] : ends[place]].tolist():
+                if self._ids[candidate].as_py() == text:
+                    found[place] = candidate
         return found
 
 
