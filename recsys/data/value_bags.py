@@ -175,11 +175,8 @@ def _most_frequent(
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The values that most rows have, and how many have each."""
     counts = np.bincount(lists.bags.indices, minlength=len(lists.values))
-    present = np.flatnonzero(counts >= min_count)
-    enough = np.sort(counts[present])[-size:][:1] if size else np.zeros(0, dtype=np.int64)
-    if not len(enough):
-        return (), ()
-    candidates = present[counts[present] >= enough[0]]  # the ties at the end included
-    names = lists.values.take(pa.array(candidates)).to_pylist()
-    ranked = sorted(zip((-counts[candidates]).tolist(), names, strict=True))[:size]
-    return tuple(name for _, name in ranked), tuple(-count for count, _ in ranked)
+    values = pa.table({"name": lists.values, "count": counts})
+    values = values.filter(pc.field("count") >= min_count)
+    keys = [("count", "descending"), ("name", "ascending")]
+    best = values.sort_by(keys).slice(0, size)
+    return tuple(best["name"].to_pylist()), tuple(best["count"].to_pylist())
