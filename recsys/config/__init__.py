@@ -34,11 +34,9 @@ from recsys.config.model import (
     QueryScore,
     Similarity,
     TowerConfig,
-    UserTowerConfig,
 )
-from recsys.config.section import Positive, Section, flatten, merge, require
+from recsys.config.section import Section, flatten, merge, require
 from recsys.config.training import (
-    DenseOptimizer,
     HistorySplitConfig,
     NegativeSampling,
     Precision,
@@ -55,7 +53,6 @@ __all__ = [
     "BaselineName",
     "Config",
     "DataConfig",
-    "DenseOptimizer",
     "DiagnosticsConfig",
     "EvaluationConfig",
     "FeatureParams",
@@ -66,7 +63,6 @@ __all__ = [
     "ModelConfig",
     "NegativeSampling",
     "Order",
-    "Positive",
     "Precision",
     "QueryScore",
     "Schedule",
@@ -78,7 +74,6 @@ __all__ = [
     "TowerConfig",
     "TrainingConfig",
     "UserAggregation",
-    "UserTowerConfig",
     "flatten",
     "is_ranking_metric",
     "merge",

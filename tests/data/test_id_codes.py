@@ -32,16 +32,6 @@ def test_white_space_of_any_kind_around_ids_is_no_part_of_them():
     assert encode_ids(chunked(ids, 2)).to_pylist() == ["u 1", "u 1", None, "u 1", "u 1", "u 2"]
 
 
-@given(st.lists(st.integers(0, 60), min_size=1, max_size=40), st.integers(1, 40))
-def test_counting_and_hashing_give_the_same_ids(numbers, size):
-    ids = [str(number) for number in numbers]
-    by_count = encode_ids(chunked(ids, size, pa.string())).to_pylist()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_plain_numbers", lambda _: None)
-        by_hash = encode_ids(chunked(ids, size, pa.string())).to_pylist()
-    assert by_count == by_hash == ids
-
-
 @pytest.mark.parametrize("type_", [pa.string(), pa.large_string()])
 def test_whole_numbers_no_larger_than_the_rows_allow_are_counted(type_):
     ids = [str(number) for number in range(1, 1001)]
