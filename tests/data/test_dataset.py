@@ -126,21 +126,6 @@ def test_every_interaction_is_in_one_part_under_its_own_ids_sorted_by_user_and_t
     assert (train.users.dtype, train.items.dtype, train.times.dtype) == ("int32", "int32", "int64")
 
 
-def test_users_who_have_held_out_items_alone_are_cold(tmp_path):
-    rows = [(user, book, START + book) for user in range(5) for book in range(8)]
-    split = {"strategy": "cold_items", "n_test_items": 4, "n_validation_items": 2}
-    prepared = prepare(write(tmp_path, BOOK_ROWS, rows, split=split), seed=0)
-    held_out = prepared.items.id_of(np.arange(2, 8))[0]
-    lonely = [*rows, (5, int(held_out[1:]), START)]
-    prepared = prepare(write(tmp_path, BOOK_ROWS, lonely, split=split), seed=0)
-    assert (prepared.n_warm_users, len(prepared.users)) == (5, 6)
-    assert (prepared.n_warm_items, len(prepared.items)) == (2, 8)
-    assert prepared.users.id_of([5])[0] == "u5"
-    held_users = np.concatenate([prepared.test.users, prepared.validation.users])
-    assert np.count_nonzero(held_users == 5) == 1
-    assert len(prepared.item_features) == 8
-
-
 @pytest.mark.parametrize("make", [prepare, prepare_cached], ids=["made", "cached"])
 def test_each_interaction_keeps_its_rating(tmp_path, make):
     """A user's rating of a book is made from both numbers, so that any mix-up shows."""

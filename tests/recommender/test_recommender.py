@@ -384,14 +384,6 @@ def test_the_book_nearest_to_the_metadata_of_a_cold_book_is_that_book(
     np.testing.assert_allclose(answer["score"], 1, rtol=1e-5)
 
 
-def test_users_of_a_new_book_are_those_who_score_it_highest(shop, shop_prepared, metadata):
-    cold = shop_prepared.n_warm_items
-    scores = shop.vectors.users @ shop.vectors.items[cold]
-    answer = shop.users_of_book(metadata.iloc[[cold]], k=6)
-    assert list(answer["user_id"]) == shop.users.id_of(np.argsort(-scores)[:6])
-    assert list(answer["rank"]) == [1, 2, 3, 4, 5, 6]
-
-
 def test_what_is_not_said_of_a_new_book_counts_as_missing(shop):
     little = pd.DataFrame({"title": ["The Paper Sorcerer"]})
     more = pd.DataFrame(

@@ -422,16 +422,6 @@ def test_without_the_extra_one_line_says_what_to_install(small_paths, monkeypatc
     assert result.stderr.count("\n") == 1
 
 
-def test_a_taken_port_is_said_in_one_line(small_paths):
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        arguments = ["serve", "--model", str(small_paths[0]), "--port", "0", "--grpc-port", port]
-        result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 2
-    assert result.stderr.startswith("bookends: '--host' and '--grpc-port' must be free")
-
-
 def test_a_port_that_was_taken_since_is_said(load, small_paths):
     with socket.socket() as other:
 

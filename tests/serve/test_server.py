@@ -146,16 +146,18 @@ def test_a_model_that_workers_cannot_load_is_said_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_taken_port_is_said_in_one_line(small_paths, workers):
+@pytest.mark.parametrize("option", ["--port", "--grpc-port"])
+def test_a_taken_port_is_said_in_one_line(small_paths, workers, option):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        arguments = ["--model", str(small_paths[0]), "--port", port, "--workers", workers]
+        arguments = ["--model", str(small_paths[0]), "--port", 0, "--workers", workers]
+        arguments += [option, port]  # the last of an option counts
         before = dict(os.environ)
         result = CliRunner().invoke(main, ["serve", *arguments])
         assert dict(os.environ) == before
     assert result.exit_code == 2
-    assert result.stderr.startswith("bookends: '--host' and '--port' must be free")
+    assert result.stderr.startswith(f"bookends: '--host' and '{option}' must be free")
 
 
 def test_a_model_that_is_not_there_is_said_in_one_line(tmp_path):
