@@ -31,10 +31,13 @@ class Server:
         words = ("-m", "experiments", "serve", "--port", "0", *arguments)
         environ = os.environ | {"BOOKENDS_TOKEN": "right"}
         self.process = Forked(*words, cwd=Path.cwd(), env=environ, forks_children=False)
+
+    def listen(self):
         found = self.wait(lambda: re.search(r"serving on \S+:(\d+)", self.log))
         self.port = int(found[1])
         found = re.search(r"serving gRPC on (\S+)", self.log)
         self.rpc_address = found and found[1]
+        return self
 
     @property
     def log(self):
@@ -48,42 +51,49 @@ class Server:
         return wait_until(is_so, process=self.process, said=lambda: self.log)
 
 
+@pytest.fixture
+def serve(request):
+    """Starts a server, which ends with the test at the latest, and its workers with it."""
+
+    def start(*arguments):
+        server = Server(*arguments)
+        request.addfinalizer(server.process.kill)
+        return server.listen()
+
+    return start
+
+
 def version_by_rpc(server):
     with grpc.insecure_channel(server.rpc_address) as channel:
         metadata = [("authorization", "Bearer right")]
         return RecommenderStub(channel).Model(pb.ModelRequest(), metadata=metadata).version
 
 
-def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store):
+def test_a_process_serves_follows_the_alias_and_ends_when_all_is_answered(store, serve):
     uri, client = store
-    server = Server("--tracking-uri", uri, "--reload-seconds", "0.2", "--grpc-port", "0")
-    try:
-        assert server.get("/model").json()["version"] == "1"
-        client.set_registered_model_alias("bookends", "champion", "2")
-        server.wait(lambda: server.get("/model").json()["version"] == "2")
-        assert version_by_rpc(server) == "2"
-        body = b'{"user_ids": ["user-0"], "k": 1}'
-        head = (
-            "POST /recommend HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer right\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-            connection.sendall(head.encode() + body[:5])
-            time.sleep(0.3)  # the request is in work when the signal comes
-            server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
-            with pytest.raises(grpc.RpcError):
-                version_by_rpc(server)
-            connection.sendall(body[5:])
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
-        assert answer.startswith(b"HTTP/1.1 200")
-        assert b'"model_version":"2"' in answer
-        assert server.process.wait(timeout=20) == 0
-        assert "Traceback" not in server.log
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.wait()
+    server = serve("--tracking-uri", uri, "--reload-seconds", "0.2", "--grpc-port", "0")
+    assert server.get("/model").json()["version"] == "1"
+    client.set_registered_model_alias("bookends", "champion", "2")
+    server.wait(lambda: server.get("/model").json()["version"] == "2")
+    assert version_by_rpc(server) == "2"
+    body = b'{"user_ids": ["user-0"], "k": 1}'
+    head = (
+        "POST /recommend HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer right\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head.encode() + body[:5])
+        time.sleep(0.3)  # the request is in work when the signal comes
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        with pytest.raises(grpc.RpcError):
+            version_by_rpc(server)
+        connection.sendall(body[5:])
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b'"model_version":"2"' in answer
+    assert server.process.wait(timeout=20) == 0
+    assert "Traceback" not in server.log
 
 
 def models_of(server):
@@ -97,38 +107,34 @@ def n_connections(process):
     return sum(connection.status == "ESTABLISHED" for connection in process.net_connections())
 
 
-def test_workers_share_connections_follow_the_alias_and_are_replaced(store):
+def test_workers_share_connections_follow_the_alias_and_are_replaced(store, serve):
     uri, client = store
     options = ("--reload-seconds", "0.2", "--grpc-port", "0", "--workers", "2")
-    server = Server("--tracking-uri", uri, *options)
+    server = serve("--tracking-uri", uri, *options)
     parent = psutil.Process(server.process.pid)
-    try:
-        server.wait(lambda: models_of(server) == {"1": 2})
-        assert version_by_rpc(server) == "1"
-        first, second = parent.children()
-        connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
-        server.wait(lambda: min(map(n_connections, (first, second))) >= 5)
-        for connection in connections:
-            connection.close()
+    server.wait(lambda: models_of(server) == {"1": 2})
+    assert version_by_rpc(server) == "1"
+    first, second = parent.children()
+    connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(40)]
+    server.wait(lambda: min(map(n_connections, (first, second))) >= 5)
+    for connection in connections:
+        connection.close()
 
-        first.kill()
-        server.wait(lambda: len({*parent.children()} - {first}) == 2)
-        assert "worker-0 ended with exit code -9 and is replaced" in server.log
-        client.set_registered_model_alias("bookends", "champion", "2")
-        server.wait(lambda: models_of(server) == {"2": 2})
+    first.kill()
+    server.wait(lambda: len({*parent.children()} - {first}) == 2)
+    assert "worker-0 ended with exit code -9 and is replaced" in server.log
+    client.set_registered_model_alias("bookends", "champion", "2")
+    server.wait(lambda: models_of(server) == {"2": 2})
 
-        workers = parent.children()
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(timeout=20) == 0
-        assert not any(worker.is_running() for worker in workers)
-        assert "Traceback" not in server.log
-    finally:
-        for process in [*parent.children(), parent] if parent.is_running() else []:
-            process.kill()
+    workers = parent.children()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=20) == 0
+    assert not any(worker.is_running() for worker in workers)
+    assert "Traceback" not in server.log
 
 
-def test_workers_end_with_their_parent(small_paths):
-    server = Server("--model", small_paths[0], "--workers", "2")
+def test_workers_end_with_their_parent(small_paths, serve):
+    server = serve("--model", small_paths[0], "--workers", "2")
     workers = psutil.Process(server.process.pid).children()
     assert len(workers) == 2
     server.process.kill()
