@@ -22,7 +22,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -30,57 +29,42 @@ from scipy.special import gammaln
 
 from recsys.data.arrays import FloatArray
 from sweeps.record import Constraint, Objective, TrialRecord
+from sweeps.settings import FEWEST_DRAWS, SweepSettings
 
-FEWEST_DRAWS = 10
-"""Values that a forecast rests on at least."""
-UNLIMITED = 2**31 - 1
-"""Trials of a search that hours alone bound."""
 Interval = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Forecast:
-    """What is expected of the trials that remain."""
+def trials_left(n_ended: int, limit: int, spent: float, seconds: float | None) -> int:
+    """Trials that remain up to the limit, or fewer where time will not be enough for them.
 
-    n_draws: int  # values that it rests on
-    n_left: int  # trials that remain
-    gain: float  # by which the best value is expected to improve; 0 or more
+    Args:
+        n_ended: trials that ended.
+        limit: how many there may be.
+        spent: seconds in which they ran.
+        seconds: in which trials may run; None where time does not bound them.
+    """
+    n_left = max(0, limit - n_ended)
+    if seconds is None or not n_ended or spent <= 0:
+        return n_left
+    return min(n_left, int(n_ended * max(0.0, seconds - spent) / spent))
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What may end a search beside the number of its trials."""
+def forecast(
+    settings: SweepSettings, trials: Sequence[TrialRecord], n_left: int, *, learned: bool = False
+) -> float | None:
+    """By how much the best value is expected to improve; None where too few values are known.
 
-    objective: Objective
-    constraints: tuple[Constraint, ...] = ()
-    seconds: float | None = None  # in which trials may run
-    n_startup: int = 0  # trials before the sampler learns; the default configuration is another one
-    ends_in_noise: bool = False
-
-    def left(self, n_ended: int, limit: int, spent: float) -> int:
-        """Trials that remain up to the limit, or fewer where time will not be enough for them."""
-        n_left = max(0, limit - n_ended)
-        if self.seconds is None or not n_ended or spent <= 0:
-            return n_left
-        return min(n_left, int(n_ended * max(0.0, self.seconds - spent) / spent))
-
-    def forecast(
-        self, trials: Sequence[TrialRecord], n_left: int, *, learned: bool = False
-    ) -> Forecast | None:
-        """What to expect; None where too few values are known.
-
-        Args:
-            trials: of the search, by number.
-            n_left: that remain.
-            learned: take no draws from before the sampler learned, or none at all.
-        """
-        draws = merits(trials, self.objective, self.constraints)[1:]  # trial 0 is the default
-        late = draws[self.n_startup :]
-        if len(late) >= FEWEST_DRAWS or learned:
-            draws = late
-        if len(draws) < FEWEST_DRAWS:
-            return None
-        return Forecast(len(draws), n_left, expected_gain(np.array(draws), n_left))
+    Args:
+        settings: of the sweep.
+        trials: of the search, by number.
+        n_left: that remain.
+        learned: take no draws from before the sampler learned, or none at all.
+    """
+    draws = merits(trials, settings.objectives[0], settings.constraints)[1:]  # 0 is the default
+    late = draws[settings.n_startup :]
+    if len(late) >= FEWEST_DRAWS or learned:
+        draws = late
+    return expected_gain(np.array(draws), n_left) if len(draws) >= FEWEST_DRAWS else None
 
 
 def merits(

@@ -99,7 +99,7 @@ class TrialRecord:
     origin: str | None = None  # where it is from that was not drawn, such as "start 1"
     stop_reason: str = ""
     error: str | None = None  # one line, where it failed
-    share_of_users: float = 1.0  # of the train users that it was trained on
+    share_of_users: float = 1.0  # of the train users; trials on a share are in no record
     mlflow_run_id: str | None = None
 
     @property

@@ -13,7 +13,6 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from recsys.config import Section, require
 from recsys.errors import ConfigError
-from sweeps.ending import FEWEST_DRAWS, UNLIMITED, Limits
 from sweeps.findings import Direction
 from sweeps.record import Constraint, Objective
 
@@ -26,6 +25,10 @@ COSTS = ("train_seconds", "model_bytes", "model_parameters", "epochs")
 SMALLER_IS_BETTER = (*COSTS, "popularity_lift")
 _COMPARISON = re.compile(r"\s*([\w@]+)\s*(<=|>=)\s*(\S+)\s*")
 USUAL_TRIALS = 30
+UNLIMITED = 2**31 - 1
+"""Trials of a search that hours alone bound."""
+FEWEST_DRAWS = 10
+"""Values that a forecast of the gain in further trials rests on at least."""
 LEARNERS: tuple[SamplerName, ...] = ("tpe", "gp", "cmaes", "nsgaii")
 """Samplers that draw at random first and learn then."""
 MAY_CHANGE = (
@@ -192,15 +195,9 @@ class SweepSettings(Section):
         return zlib.crc32("\n".join([str(self.seed), *self.warm_from]).encode())
 
     @property
-    def limits(self) -> Limits:
-        """What may end the search beside the number of its trials."""
-        return Limits(
-            self.objectives[0],
-            self.constraints,
-            None if self.hours is None else 3600 * self.hours,
-            self.n_startup,
-            self.stops,
-        )
+    def seconds(self) -> float | None:
+        """In which trials may run; None where time does not bound them."""
+        return None if self.hours is None else 3600 * self.hours
 
     @property
     def measures(self) -> tuple[str, ...]:

@@ -23,12 +23,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from recsys.addresses import without_password
 from recsys.errors import ConfigError
-from sweeps.ending import UNLIMITED, Forecast, Limits, busy_seconds
+from sweeps.ending import busy_seconds, forecast, trials_left
 from sweeps.findings import EndReason, SearchEnd
 from sweeps.journal import EXCESS
 from sweeps.record import DEFAULT, TrialRecord
 from sweeps.samplers import build_sampler
-from sweeps.settings import SweepSettings
+from sweeps.settings import UNLIMITED, SweepSettings
 from sweeps.space import Params, Space, label
 from sweeps.storage import Storage
 from sweeps.trials import (
@@ -78,9 +78,9 @@ class SweepStudy:
 
     study: optuna.Study
     storage: Storage
+    settings: SweepSettings
     space: Space  # what its trials draw from; without a dimension for finalists
     limit: int  # how many trials it may have
-    limits: Limits  # what may end it besides
     defaults: Params = field(default_factory=dict)  # the default configuration's, for its record
     stopwatch: Stopwatch = field(default_factory=Stopwatch)  # time in the storage and the sampler
 
@@ -154,7 +154,7 @@ class SweepStudy:
         kept = self.kept().get(ENDED)
         if kept is not None:
             return SearchEnd(**kept)
-        seconds = self.limits.seconds
+        seconds = self.settings.seconds
         is_over = seconds is not None and self.spent_seconds() >= seconds
         # one is completed in any case, or the time would have been for nothing
         if not is_over or all(trial.state != TrialState.COMPLETE for trial in self.trials()):
@@ -178,7 +178,7 @@ class SweepStudy:
             return
         now = self._end("noise")
         is_same = (kept["limit"], kept["hours"]) == (now.limit, now.hours)
-        stays = kept["why"] == "hours" or (kept["why"] == "noise" and self.limits.ends_in_noise)
+        stays = kept["why"] == "hours" or (kept["why"] == "noise" and self.settings.stops)
         if not (is_same and stays):
             self.keep(ENDED, None)
 
@@ -195,35 +195,33 @@ class SweepStudy:
         """Trials that are still to begin, estimated where time bounds them."""
         trials = self.trials()
         n_ended = sum(trial.state.is_finished() for trial in counted(trials))
-        left = self.limits.left(n_ended, self.limit, self.spent_seconds())
+        left = trials_left(n_ended, self.limit, self.spent_seconds(), self.settings.seconds)
         return max(0, left - sum(trial.state == TrialState.RUNNING for trial in trials))
 
-    def forecast(self, *, learned: bool = False) -> Forecast | None:
+    def expected_gain(self, n_left: int, *, learned: bool = False) -> float | None:
         """What to expect of the trials that remain; None where too few values are known."""
-        return self.limits.forecast(self.records(), self.n_left(), learned=learned)
+        return forecast(self.settings, self.records(), n_left, learned=learned)
 
     def _ends_in_noise(self) -> bool:
         """Whether finalists could not tell from chance what is still to be gained; kept."""
         error = self.kept().get(ERROR)
-        if error is None or not self.limits.ends_in_noise:
+        if error is None or not self.settings.stops:
             return False
-        found = self.forecast(learned=True)
-        if found is None or found.gain >= error:
+        n_left = self.n_left()
+        gain = self.expected_gain(n_left, learned=True)
+        if gain is None or gain >= error:
             return False
-        end = dataclasses.replace(
-            self._end("noise"), spared=found.n_left, gain=found.gain, error=error
-        )
+        end = dataclasses.replace(self._end("noise"), spared=n_left, gain=gain, error=error)
         self.keep(ENDED, dataclasses.asdict(end))
         return True
 
     def _end(self, why: EndReason) -> SearchEnd:
         trials = counted(self.trials())
-        seconds = self.limits.seconds
         return SearchEnd(
             why=why,
             n_trials=sum(trial.state.is_finished() and not is_lost(trial) for trial in trials),
             limit=self.limit if self.limit < UNLIMITED else None,
-            hours=None if seconds is None else seconds / 3600,
+            hours=self.settings.hours,
         )
 
     def _ask(self) -> optuna.Trial:
@@ -256,7 +254,7 @@ class SweepStudy:
     def constrain(self, trial: optuna.Trial, metrics: Mapping[str, float | None]) -> None:
         """Tell the sampler by how much the trial breaks each rule; kept rules are 0 or less."""
         with self.stopwatch:
-            for rule in self.limits.constraints:
+            for rule in self.settings.constraints:
                 value = metrics.get(rule.metric)
                 if value is not None and rule.maximum is not None:
                     trial.set_constraint(f"{rule.metric}<=", value - rule.maximum)
@@ -322,23 +320,19 @@ class SweepStudy:
         """What the trial drew."""
         return self.space.values(trial.params)
 
-    def records(self, *, share_of_users: float = 1.0) -> tuple[TrialRecord, ...]:
+    def records(self) -> tuple[TrialRecord, ...]:
         """All trials that ever began, but those that two processes began at once."""
         return tuple(
-            self._record(trial, share_of_users)
+            self._record(trial)
             for trial in self.trials()
             if trial.state in STATES and EXCESS not in trial.user_attrs
         )
 
-    def _record(self, trial: FrozenTrial, share_of_users: float) -> TrialRecord:
+    def _record(self, trial: FrozenTrial) -> TrialRecord:
         drawn, only = self.values_of(trial), trial.user_attrs.get(DEFAULT)
-        return trial_record(
-            trial,
-            drawn if only is None else self.defaults,
-            self.limits.constraints,
-            is_whole=self.space.is_whole(drawn, only),
-            share_of_users=share_of_users,
-        )
+        params = drawn if only is None else self.defaults
+        is_whole = self.space.is_whole(drawn, only)
+        return trial_record(trial, params, self.settings.constraints, is_whole=is_whole)
 
 
 def open_study(
@@ -377,7 +371,7 @@ def open_study(
     study.sampler = build_sampler(
         settings, lambda trial: config_index(trial, study.get_trials(deepcopy=False))
     )
-    return SweepStudy(study, storage, space, limit, settings.limits, defaults or {})
+    return SweepStudy(study, storage, settings, space, limit, defaults or {})
 
 
 def load_kept(storage: Storage, name: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from recsys.baselines.names import baseline_label
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import duration, interval, metric_label, number
-from sweeps.ending import Forecast
 from sweeps.findings import BaselineComparison, Comparison, SearchEnd, best_baseline
 from sweeps.on_test import mean_of_seeds, on_test, run_look, seeds_look, test_rows
 from sweeps.record import SweepRecord, TrialRecord
@@ -177,20 +176,20 @@ def why_ended(end: SearchEnd, metric: str) -> str:
 
 
 def outlook(
-    n_left: int | None, seconds: float | None, forecast: Forecast | None, error: float | None
+    n_left: int | None, seconds: float | None, gain: float | None, error: float | None
 ) -> str:
     """What is left of a search, in a line.
 
     Args:
         n_left: trials; None where that is not known.
         seconds: they will take; None where that is not known.
-        forecast: what to expect of them; None where that is not known.
+        gain: that is expected of them; None where that is not known.
         error: of a difference between two finalists; None where nothing ends by it.
     """
     parts = [] if n_left is None else [f"{_count(n_left, 'trial')} left"]
     parts += [] if seconds is None else [f"{duration(seconds)} left"]
-    if forecast is not None:
-        parts.append(f"the best is expected to gain {number(forecast.gain)}")
+    if gain is not None:
+        parts.append(f"the best is expected to gain {number(gain)}")
     if error is not None:
         parts.append(f"ends below {number(error)}")
     return ", ".join(parts)

@@ -103,7 +103,6 @@ def trial_record(
     rules: Sequence[Constraint],
     *,
     is_whole: bool,
-    share_of_users: float,
 ) -> TrialRecord:
     """The record of a trial that began.
 
@@ -112,7 +111,6 @@ def trial_record(
         params: what it drew.
         rules: whose measures it shows.
         is_whole: whether the study holds all that it drew.
-        share_of_users: that it is trained on.
     """
     begin = trial.user_attrs.get(BEGIN, {})
     notes = {"epochs": len(trial.intermediate_values)} | trial.user_attrs.get(END, {})
@@ -135,7 +133,6 @@ def trial_record(
         ended=_iso(trial.datetime_complete),
         retry_of=trial.user_attrs.get(RETRY_OF),
         origin=_origin(trial),
-        share_of_users=share_of_users,
         mlflow_run_id=begin.get("run_id"),
         **notes,
     )

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from experiments.console import RunConsole
-from sweeps.ending import UNLIMITED
 from sweeps.findings import Finalists
 from sweeps.record import Objective, TrialRecord
+from sweeps.settings import UNLIMITED
 
 SHOWN_TRIALS = 12
 OUTLOOK_EVERY = 5

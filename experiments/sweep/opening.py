@@ -44,10 +44,16 @@ from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.reporting.record import write_text
-from sweeps.ending import UNLIMITED
 from sweeps.findings import Numbers
 from sweeps.record import Objective, SweepRecord
-from sweeps.settings import COSTS, SweepSettings, build_settings, parse_constraint, parse_objective
+from sweeps.settings import (
+    COSTS,
+    UNLIMITED,
+    SweepSettings,
+    build_settings,
+    parse_constraint,
+    parse_objective,
+)
 from sweeps.space import Params, Space
 from sweeps.start import START, starting_points
 from sweeps.storage import open_storage, refuse_shared

@@ -130,8 +130,7 @@ def promote(session: Session, share: SweepStudy) -> None:
     if study.trials():
         session.set_limit("search", study.n_configurations())
         return
-    trials = share.records(share_of_users=session.settings.user_share or 1.0)
-    ranked = dataclasses.replace(session.record("running"), trials=trials).ranked()
+    ranked = dataclasses.replace(session.record("running"), trials=share.records()).ranked()
     chosen = [trial for trial in ranked if not trial.is_default][: session.settings.promoted]
     queue_default(session, study)
     for trial in chosen:

@@ -24,12 +24,11 @@ from recsys.config import Config
 from recsys.data.dataset import Prepared
 from recsys.evaluation.tables import Cell
 from recsys.reporting.formatting import number
-from sweeps.ending import UNLIMITED
 from sweeps.findings import BaselineComparison, Finalists, RankAgreement
 from sweeps.pruners import describe_pruner
 from sweeps.record import SweepRecord, SweepStatus
 from sweeps.samplers import describe_sampler
-from sweeps.settings import SweepSettings
+from sweeps.settings import UNLIMITED, SweepSettings
 from sweeps.storage import Storage
 from sweeps.study import SweepStudy
 from sweeps.summary import findings, key_table, searched

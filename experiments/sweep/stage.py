@@ -16,7 +16,7 @@ from experiments.sweep.pool import Pool, life_of
 from experiments.sweep.session import Session, progress_points
 from experiments.sweep.state import Stage
 from recsys.errors import BookendsError
-from sweeps.ending import UNLIMITED
+from sweeps.settings import UNLIMITED
 from sweeps.study import ERROR, SweepStudy
 from sweeps.summary import outlook
 from sweeps.trials import BEGIN
@@ -64,16 +64,16 @@ def _outlook(study: SweepStudy) -> str:
     if n_left == 0:
         return ""
     n_ended = study.search_end().n_trials
-    limits, spent = study.limits, study.spent_seconds()
+    settings, spent = study.settings, study.spent_seconds()
     seconds = n_left * spent / n_ended if n_ended else None
-    if limits.seconds is not None:
-        rest = max(0.0, limits.seconds - spent)
+    if settings.seconds is not None:
+        rest = max(0.0, settings.seconds - spent)
         seconds = rest if seconds is None or study.limit >= UNLIMITED else min(rest, seconds)
     return outlook(
         None if study.limit >= UNLIMITED and not n_ended else n_left,
         seconds,
-        study.forecast(),
-        study.kept().get(ERROR) if limits.ends_in_noise else None,
+        study.expected_gain(n_left),
+        study.kept().get(ERROR) if settings.stops else None,
     )
 
 

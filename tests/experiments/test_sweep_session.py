@@ -334,7 +334,7 @@ def test_a_share_of_the_users_first_and_the_best_on_all(open_sweep, work, monkey
     assert session.n_ended == 9
     whole = len(session.prepared.train)  # all users have equally many interactions
     assert seen == [whole // 2] * 6 + [whole] * 3
-    low = share.records(share_of_users=0.5)
+    low = share.records()
     high = session.main.records()
     ranked = sorted(low[1:], key=lambda t: (-t.values[0] if t.values else 1.0, t.number))
     assert [t.params for t in high] == [low[0].params, ranked[0].params, ranked[1].params]

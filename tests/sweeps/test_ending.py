@@ -9,15 +9,16 @@ import pandas as pd
 import pytest
 
 from sweeps.ending import (
-    Forecast,
-    Limits,
     busy_seconds,
     difference_error,
     expected_best,
     expected_gain,
+    forecast,
     merits,
+    trials_left,
 )
 from sweeps.record import Constraint, Objective, TrialRecord
+from sweeps.settings import build_settings
 
 OBJECTIVE = Objective("ndcg@10")
 
@@ -97,25 +98,23 @@ def test_pruned_trials_count_by_what_they_reached_and_what_cannot_win_as_the_wor
 
 
 def test_a_forecast_waits_for_ten_draws_of_a_sampler_that_has_learned(make_sweep):
-    limits = Limits(OBJECTIVE, n_startup=5)
+    given = {"objectives": [OBJECTIVE], "epoch_metrics": ["ndcg@10"], "startup_trials": 5}
+    settings = build_settings(space={}, base={}, **given)
     for count, early, learned in ((10, 0, 0), (11, 10, 0), (15, 14, 0), (16, 10, 10)):
         trials = make_sweep(("complete",) * count).trials
-        found = limits.forecast(trials, 7), limits.forecast(trials, 7, learned=True)
-        assert [each.n_draws if each else 0 for each in found] == [early, learned]
-    draws = np.array(merits(trials, OBJECTIVE, ())[6:])
-    assert found[1] == Forecast(10, 7, expected_gain(draws, 7))
+        draws = np.array(merits(trials, OBJECTIVE, ()))
+        wanted = [expected_gain(draws[-n:], 7) if n else None for n in (early, learned)]
+        assert [forecast(settings, trials, 7, learned=each) for each in (False, True)] == wanted
 
 
 def test_time_bounds_the_trials_that_are_left():
-    assert Limits(OBJECTIVE).left(10, 30, 100.0) == 20
-    assert [Limits(OBJECTIVE).left(n, 30, 100.0) for n in (30, 31)] == [0, 0]
-    limits = Limits(OBJECTIVE, seconds=150.0)
-    assert limits.left(10, 30, 100.0) == 5  # ten seconds each, fifty are left
-    assert limits.left(10, 12, 100.0) == 2
-    assert limits.left(10, 30, 200.0) == limits.left(300, 400, 200.0) == 0
-    assert Limits(OBJECTIVE, seconds=4.0).left(1, 30, 1.0) == 3
-    assert limits.left(0, 30, 9.0) == limits.left(0, 30, 0.0) == 30  # nothing to go by yet
-    assert limits.left(3, 30, 0.0) == 27
+    assert [trials_left(n, 30, 100.0, None) for n in (10, 30, 31)] == [20, 0, 0]
+    assert trials_left(10, 30, 100.0, 150.0) == 5  # ten seconds each, fifty are left
+    assert trials_left(10, 12, 100.0, 150.0) == 2
+    assert trials_left(10, 30, 200.0, 150.0) == trials_left(300, 400, 200.0, 150.0) == 0
+    assert trials_left(1, 30, 1.0, 4.0) == 3
+    assert [trials_left(0, 30, spent, 150.0) for spent in (9.0, 0.0)] == [30, 30]  # nothing known
+    assert trials_left(3, 30, 0.0, 150.0) == 27
 
 
 def test_the_error_of_a_difference_counts_seeds_and_users():

@@ -95,7 +95,7 @@ def test_more_trials_or_workers_are_the_same_sweep_and_another_seed_is_not():
 def test_hours_alone_bound_the_trials_and_both_do_together():
     assert settings().n_trials == 30
     assert settings(hours=2.0).n_trials is None
-    assert settings(hours=2.0).limits.seconds == 7200
+    assert settings(hours=2.0).seconds == 7200
     assert settings(hours=2.0, n_trials=9).most_trials == 9
     assert settings(hours=2.0).digest("data") == settings(stop=False).digest("data")
 

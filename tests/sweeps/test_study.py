@@ -312,10 +312,10 @@ def test_a_record_says_what_is_known_of_a_trial(studies):
     trial = study.next_trial()
     study.begin(trial, {"worker": "worker-3", "run_id": "abc"})
     study.end(trial, "complete", NOTES, [0.25])
-    (record,) = study.records(share_of_users=0.5)
+    (record,) = study.records()
     assert (record.worker, record.mlflow_run_id) == ("worker-3", "abc")
     assert (record.values, record.metrics, record.constraints) == ((0.25,), {"m": 0.5}, {"m": 0.5})
-    assert (record.epochs, record.planned_epochs, record.share_of_users) == (2, 3, 0.5)
+    assert (record.epochs, record.planned_epochs) == (2, 3)
     assert record.started is not None and record.started.endswith("+00:00")
 
 
