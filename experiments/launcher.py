@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Literal
 from recsys.errors import ConfigError
 
 LauncherName = Literal["local", "ray"]
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,16 @@ class Launcher:
 
 
 LOCAL = Launcher()
+
+
+def thread_variables(n_threads: float) -> dict[str, str]:
+    """Environment of a worker: so many threads, which sleep while idle, unless the user set them.
+
+    Threads that spin while they wait take the cores from the other workers.
+    """
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    wanted = dict.fromkeys(names, str(max(1, int(n_threads)))) | {"OMP_WAIT_POLICY": "passive"}
+    return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
 @contextmanager

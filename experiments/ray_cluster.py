@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from experiments.launcher import THREAD_VARIABLES, Launcher
+from experiments.launcher import Launcher, thread_variables
 from experiments.signals import held
 from recsys.errors import ArtifactError, BookendsError, ConfigError
 from tracking.store import one_line
@@ -56,13 +55,6 @@ def n_cpus(options: Launcher) -> float:
     return 1 if options.cpus_per_worker is None else options.cpus_per_worker
 
 
-def thread_variables(options: Launcher) -> dict[str, str]:
-    """Environment of a worker: threads as many as CPUs, unless the user set them."""
-    n_threads = str(max(1, int(n_cpus(options))))
-    threads = {name: os.environ.get(name, n_threads) for name in THREAD_VARIABLES}
-    return threads | {"OMP_WAIT_POLICY": "passive"}
-
-
 def done_on_cluster(
     name: str, work: Callable[[Item], Any], items: Iterable[Item], options: Launcher
 ) -> Iterator[tuple[Item, Any]]:
@@ -79,7 +71,7 @@ def done_on_cluster(
         name=name,
         num_cpus=n_cpus(options),
         max_retries=MOST_RETRIES,
-        runtime_env={"env_vars": thread_variables(options)},
+        runtime_env={"env_vars": thread_variables(n_cpus(options))},
     )
     waiting = iter(items)
     running: dict[Any, Item] = {}

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from experiments.launcher import thread_variables
 from experiments.signals import held
+from experiments.sweep.state import STORAGE_VARIABLE, TRACKING_VARIABLE, Stage
 from tracking.processes import Life, Owner
+
+if TYPE_CHECKING:
+    from experiments.sweep.session import Session
 
 MOST_REPLACEMENTS = 5
 """Per worker: one that cannot live is not to be started for ever."""
@@ -50,9 +59,6 @@ class Pool:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def start(self, wanted: int) -> None:
         """Start workers that do not run, at most so many in all."""
         for index in range(min(wanted, self.n_workers)):
@@ -89,7 +95,7 @@ class Pool:
         """Whether so many workers died that no more are to be started."""
         return self._replaced > MOST_REPLACEMENTS * self.n_workers
 
-    def stop(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Ask all workers to end and wait until they have."""
         with held():
             for worker in self._running.values():
@@ -118,3 +124,71 @@ def life_of(note: Mapping[str, Any], running: Iterable[str] = ()) -> Life | None
             return "alive" if launch["name"] in running else "dead"
         return parent.life()
     return Owner(**note["owner"]).life() if note.get("owner") else None
+
+
+@dataclass
+class LocalWorker:
+    """A worker in a session of its own: a Ctrl-C reaches it through its parent."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    name: str = ""
+
+    def ended(self) -> str | None:
+        """How it ended: empty for well, else in words; None while it runs."""
+        code = self.process.poll()
+        if not code:
+            return None if code is None else ""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return f"{how}: {lines[-1]}" if lines else how
+
+    def terminate(self) -> None:
+        """Ask it to give its trial back and to end."""
+        if self.process.poll() is None:
+            self.process.terminate()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for its end, at most so many seconds; gives whether it ended."""
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End it now, and wait until it has."""
+        self.process.kill()
+        self.process.wait()
+
+
+def local_pool(session: Session, stage: Stage) -> Pool:
+    """The workers of a stage, as processes of this machine."""
+    n_workers, tracked = session.settings.workers, session.tracked
+    has_affinity = hasattr(os, "sched_getaffinity")
+    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    # The address goes by the environment: it may hold a password, which a command shows.
+    environment = os.environ | thread_variables(n_cores // n_workers)
+    environment |= {STORAGE_VARIABLE: session.storage.url}
+    if tracked is not None:
+        environment[TRACKING_VARIABLE] = tracked.uri
+
+    def start(index: int) -> LocalWorker:
+        path = session.directory.worker_log(stage, index)
+        command = [
+            *(sys.executable, "-m", "experiments", "sweep", "worker"),
+            *("--study", session.directory.name, "--stage", stage),
+            *("--index", str(index), "--parent", str(os.getpid())),
+        ]
+        with open(path, "ab") as log:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return LocalWorker(process, path)
+
+    return Pool(start, n_workers)

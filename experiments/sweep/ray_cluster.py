@@ -16,12 +16,11 @@ from urllib.parse import urlsplit
 import ray
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 
-from experiments.launcher import Launcher
-from experiments.ray_cluster import POLL_SECONDS, joined, n_cpus, thread_variables
+from experiments.launcher import Launcher, thread_variables
+from experiments.ray_cluster import POLL_SECONDS, joined, n_cpus
 from experiments.signals import held
 from experiments.sweep.pool import Pool
-from experiments.sweep.proxy import served
-from experiments.sweep.remote import Remote, whole_paths, work
+from experiments.sweep.remote import Remote, served, whole_paths, work
 from experiments.sweep.session import Session
 from experiments.sweep.shipping import ShippedFile, ship
 from experiments.sweep.state import Assignment, Stage
@@ -127,7 +126,9 @@ class Cluster:
         self._warn_of_few(session)
         address = self._served(session)
         url = storage.url if storage.lock_path is None else ""  # a file goes by the proxy
-        function, environment = ray.remote(_work), _environment(options)
+        function = ray.remote(_work)
+        here = {"TZ": zone(time.localtime().tm_gmtoff)}
+        environment = thread_variables(n_cpus(options)) | here
 
         def start(index: int) -> RayWorker:
             assignment = Assignment(session.directory.name, url, stage, index)
@@ -187,11 +188,6 @@ class Cluster:
 
 def _work(assignment: Assignment, remote: Remote) -> None:
     work(assignment, remote, ray.get, ray.get_runtime_context().get_node_id())
-
-
-def _environment(options: Launcher) -> dict[str, str]:
-    """Threads, and the time of day of the parent."""
-    return thread_variables(options) | {"TZ": zone(time.localtime().tm_gmtoff)}
 
 
 def zone(seconds: int) -> str:

@@ -17,8 +17,7 @@ from experiments.dataset import describe_dataset
 from experiments.environment import describe_environment
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
-from experiments.sweep.local import local_pool
-from experiments.sweep.pool import Pool
+from experiments.sweep.pool import Pool, local_pool
 from experiments.sweep.state import Stage, SweepState, epoch_metrics, open_stage, read_state
 from recsys.config import Config
 from recsys.data.dataset import Prepared

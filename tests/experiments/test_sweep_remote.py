@@ -21,8 +21,7 @@ from experiments.sweep.finish import train_on_seeds
 from experiments.sweep.opening import SweepRequest, read_settings
 from experiments.sweep.parent import launching, sweep
 from experiments.sweep.pool import life_of
-from experiments.sweep.proxy import put_file, served
-from experiments.sweep.remote import Remote, whole_paths, work
+from experiments.sweep.remote import Remote, put_file, served, whole_paths, work
 from experiments.sweep.shipping import receive, ship
 from experiments.sweep.stage import requeue_lost
 from experiments.sweep.state import Assignment
@@ -129,7 +128,7 @@ def test_a_worker_whose_parent_is_gone_says_so(open_sweep, serve, far_away, monk
 
     with pytest.raises(TrackingError, match=f"parent at {address} no longer answers"):
         far_away(session, address, get=get)
-    monkeypatch.setattr("experiments.sweep.proxy.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("experiments.sweep.remote.ANSWER_SECONDS", 0.1)
     with pytest.raises(ConfigError, match="but does not answer; '--ray-listen' names another"):
         far_away(session, address)
 
