@@ -13,7 +13,7 @@ from sweeps.record import SweepRecord
 
 def importance_tables(record: SweepRecord) -> list[Table]:
     """One an objective; the caveat stands with the last, earlier sweeps beside the first."""
-    found = record.importances or importances_of(record)
+    found = importances_of(record)
     last = len(found) - 1
     return [
         _importance_table(each, () if index else record.earlier, with_caveat=index == last)

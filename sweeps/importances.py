@@ -45,8 +45,9 @@ CORRELATION_CAVEAT = (
 
 
 def importances_of(record: SweepRecord) -> tuple[Importances, ...]:
-    """The importances for each objective; where there are none, the reason."""
-    return tuple(_importances(record, index) for index in range(len(record.objectives)))
+    """Those of the record for each objective, else anew; where there are none, the reason."""
+    anew = (_importances(record, index) for index in range(len(record.objectives)))
+    return record.importances or tuple(anew)
 
 
 def _importances(record: SweepRecord, objective: int) -> Importances:

@@ -18,6 +18,7 @@ import plotly.graph_objects as go
 from recsys.reporting.charts import last_part, shortened
 from recsys.reporting.formatting import metric_label, setting_text
 from sweeps.charts import setting_axis
+from sweeps.importances import importances_of
 from sweeps.record import SweepRecord, TrialRecord
 
 SHOWN_LETTERS = 22
@@ -47,7 +48,7 @@ class _Axis:
 def parallel_figure(record: SweepRecord, objective: int = 0) -> go.Figure | None:
     """Lines of completed and pruned trials in an objective; None where no setting was drawn.
 
-    The settings stand by importance, where that is known.
+    The settings stand by importance.
     """
     trials = [
         trial
@@ -57,7 +58,7 @@ def parallel_figure(record: SweepRecord, objective: int = 0) -> go.Figure | None
     drawn = list(dict.fromkeys(name for trial in trials for name in trial.params))
     if not drawn or not record.in_state("complete"):
         return None
-    known = record.importances[objective].values if record.importances else {}
+    known = importances_of(record)[objective].values
     names = sorted(drawn, key=lambda name: -known.get(name, 0.0))
     axes = [_objective_axis(record, trials, objective)]
     axes += [_setting_axis(record, name, trials) for name in names]
@@ -79,11 +80,6 @@ def parallel_figure(record: SweepRecord, objective: int = 0) -> go.Figure | None
         hovermode="closest",
     )
     return figure
-
-
-def short_name(name: str) -> str:
-    """The last part of a dotted name, cut where it is long."""
-    return shortened(last_part(name), SHOWN_LETTERS)
 
 
 def hover_text(trial: TrialRecord) -> str:
@@ -153,4 +149,4 @@ def _setting_axis(record: SweepRecord, name: str, trials: Sequence[TrialRecord])
         ticks = [(each, f"{math.exp(value) if axis.log else value:.4g}") for each, value in at]
     if len(values) < len(trials):
         ticks.append((_MISSING, "missing"))
-    return _Axis(short_name(name), heights, ticks)
+    return _Axis(shortened(last_part(name), SHOWN_LETTERS), heights, ticks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,33 +62,45 @@ class Plot:
 
 def draw_plots(record: SweepRecord) -> tuple[Plot, ...]:
     """Every plot of a sweep, in the order in which they are shown."""
-    metric = metric_label(record.objectives[0].metric)
-    dashed = " Dashed: the best trial of each baseline." if record.tuned_baselines else ""
-    is_single = len(record.objectives) == 1
-    plots = _each(
-        record, "history", "{} by trial", HISTORY + dashed, figures.history, "no trial has a value"
-    )
+    is_single, plots = len(record.objectives) == 1, list[Plot]()
+    objectives = [
+        (index, "" if is_single else f"_{index}", metric_label(objective.metric))
+        for index, objective in enumerate(record.objectives)
+    ]
+    for index, end, metric in objectives:
+        dashed = " Dashed: the best trial of each baseline." if record.tuned_baselines else ""
+        shown, reason = figures.history(record, index), "no trial has a value"
+        plots.append(_plot(f"history{end}", f"{metric} by trial", HISTORY + dashed, shown, reason))
     if not is_single:
         more = len(record.objectives) - 2
         beside = f" {more} further objective(s) count, but are not drawn." if more else ""
-        front = figures.pareto_front(record)
-        reason = "no trial was completed"
+        front, reason = figures.pareto_front(record), "no trial was completed"
         plots.append(_plot("pareto_front", "Pareto front", FRONT + beside, front, reason))
-    plots += _importances(record)
-    plots += _each(record, "slices", "{} by setting", SLICES, figures.slices, NO_SETTING)
-    title = "{} in parallel coordinates"
-    plots += _each(record, "parallel_coordinates", title, PARALLEL, parallel_figure, NO_SETTING)
-    if is_single:  # else nothing is reported, for nothing is pruned
-        epochs = figures.intermediate_values(record)
-        reason = "no trial reported a value"
+    for (_, end, metric), found in zip(objectives, importances_of(record), strict=True):
+        title, shown = f"What {metric} depended on", figures.importances(found)
+        plots.append(_plot(f"importances{end}", title, found.caveat, shown, found.reason or ""))
+    for index, end, metric in objectives:
+        shown, title = figures.slices(record, index), f"{metric} by setting"
+        plots.append(_plot(f"slices{end}", title, SLICES, shown, NO_SETTING))
+    for index, end, metric in objectives:
+        shown, title = parallel_figure(record, index), f"{metric} in parallel coordinates"
+        plots.append(_plot(f"parallel_coordinates{end}", title, PARALLEL, shown, NO_SETTING))
+    return (*plots, *_of_time(record))
+
+
+def _of_time(record: SweepRecord) -> list[Plot]:
+    """What came after each epoch, when, and for how long."""
+    metric, plots = metric_label(record.objectives[0].metric), list[Plot]()
+    if len(record.objectives) == 1:  # else nothing is reported, for nothing is pruned
+        epochs, reason = figures.intermediate_values(record), "no trial reported a value"
         plots.append(_plot("intermediate_values", f"{metric} by epoch", EPOCHS, epochs, reason))
     timeline, costs = figures.timeline(record), figures.costs(record)
     title = f"{metric} by time spent on the trial"
-    return (
+    return [
         *plots,
         _plot("timeline", "Timeline", TIMELINE, timeline, "no trial began"),
         _plot("cost", title, COSTS, costs, "no trial was completed"),
-    )
+    ]
 
 
 def write_plots(sweep_dir: Path, record: SweepRecord) -> Path:
@@ -124,44 +135,6 @@ def _markup(plot: Plot) -> Markup | None:
             config={"displaylogo": False, "responsive": True},
         )
     )
-
-
-def _each(
-    record: SweepRecord,
-    name: str,
-    title: str,
-    caption: str,
-    draw: Callable[[SweepRecord, int], go.Figure | None],
-    reason: str,
-) -> list[Plot]:
-    """A plot an objective, whose metric the title names."""
-    return [
-        _plot(
-            _numbered(record, name, index),
-            title.format(metric_label(objective.metric)),
-            caption,
-            draw(record, index),
-            reason,
-        )
-        for index, objective in enumerate(record.objectives)
-    ]
-
-
-def _importances(record: SweepRecord) -> list[Plot]:
-    return [
-        _plot(
-            _numbered(record, "importances", index),
-            f"What {metric_label(found.metric)} depended on",
-            found.caveat,
-            figures.importances(found),
-            found.reason or "",
-        )
-        for index, found in enumerate(record.importances or importances_of(record))
-    ]
-
-
-def _numbered(record: SweepRecord, name: str, objective: int) -> str:
-    return f"{name}_{objective}" if len(record.objectives) > 1 else name
 
 
 def _plot(name: str, title: str, caption: str, figure: go.Figure | None, reason: str) -> Plot:

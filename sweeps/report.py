@@ -27,8 +27,6 @@ Tables = Mapping[str, Table]
 
 def build_sweep_report(record: SweepRecord) -> Report:
     """The report of a sweep, from its record alone."""
-    if not record.importances:
-        record = dataclasses.replace(record, importances=importances_of(record))
     tables = sweep_tables(record)
     return Report(
         title=record.name,
@@ -50,6 +48,7 @@ def write_sweep_report(sweep_dir: Path) -> tuple[Path, Path]:
         The Markdown and the HTML file.
     """
     record = SweepRecord.read(sweep_dir)
+    record = dataclasses.replace(record, importances=importances_of(record))  # once, for all
     report = build_sweep_report(record)
     write_tables(sweep_dir, sweep_tables(record).values())
     write_plots(sweep_dir, record)
@@ -106,7 +105,7 @@ def _search(record: SweepRecord, tables: Tables) -> list[Block]:
 
 def _mattered(record: SweepRecord, tables: Tables) -> list[Block]:
     blocks: list[Block] = []
-    for index, found in enumerate(record.importances):
+    for index, found in enumerate(importances_of(record)):
         if found.reason is not None:
             name = metric_label(found.metric)
             blocks.append(Text(f"No importances for {name}: {found.reason}."))
