@@ -24,10 +24,9 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from sweeps.pruners import build_pruner
+from recsys.config import Config
 from sweeps.record import Objective
 from sweeps.settings import SweepSettings, build_settings
-from sweeps.space import Space
 from sweeps.storage import open_storage
 from sweeps.study import SweepStudy, open_study
 from sweeps.trials import END, Notes
@@ -86,14 +85,9 @@ def _measure(n_trials: int, given: argparse.Namespace, folder: str) -> str:
 
 
 def _open(path: Path, settings: SweepSettings) -> SweepStudy:
-    return open_study(
-        open_storage(str(path)),
-        "many",
-        settings,
-        space=Space.of(settings.space),
-        pruner=build_pruner(settings, N_EPOCHS),
-        limit=settings.most_trials,
-    )
+    base = Config.model_validate({"training": {"num_epochs": N_EPOCHS}})
+    storage = open_storage(str(path))
+    return open_study(storage, "many", "search", settings, base, settings.most_trials)
 
 
 def _write(study: SweepStudy, n_trials: int) -> None:

@@ -17,15 +17,17 @@ from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from recsys.addresses import without_password
+from recsys.config import Config
+from recsys.config.section import flatten
 from recsys.errors import ConfigError
 from sweeps.ending import busy_seconds, forecast, trials_left
 from sweeps.findings import EndReason, SearchEnd
 from sweeps.journal import EXCESS
+from sweeps.pruners import build_pruner
 from sweeps.record import DEFAULT, TrialRecord
 from sweeps.samplers import build_sampler
 from sweeps.settings import UNLIMITED, SweepSettings
@@ -48,6 +50,8 @@ from sweeps.trials import (
 
 MOST_RETRIES = 2
 MOST_EARLY_FAILURES = 5
+Stage = Literal["share", "search", "finalists"]
+"""Trials on a share of the users, trials on all, and the best of them on fresh seeds."""
 SETTINGS_KEY = "settings"
 ENDED, ERROR = "ended", "difference_error"
 _OPTUNA_STATES = {word: state for state, word in STATES.items()}
@@ -78,21 +82,17 @@ class SweepStudy:
 
     study: optuna.Study
     storage: Storage
+    stage: Stage
     settings: SweepSettings
     space: Space  # what its trials draw from; without a dimension for finalists
     limit: int  # how many trials it may have
-    defaults: Params = field(default_factory=dict)  # the default configuration's, for its record
+    defaults: Params  # the default configuration's, for its record
     stopwatch: Stopwatch = field(default_factory=Stopwatch)  # time in the storage and the sampler
 
     @property
     def name(self) -> str:
         """The study's name."""
         return self.study.study_name
-
-    @property
-    def is_of_finalists(self) -> bool:
-        """Whether its trials draw nothing: each was queued with the settings that it needs."""
-        return not self.space.dimensions
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number."""
@@ -336,20 +336,26 @@ class SweepStudy:
 
 
 def open_study(
-    storage: Storage,
-    name: str,
-    settings: SweepSettings,
-    *,
-    space: Space,
-    pruner: BasePruner,
-    limit: int,
-    defaults: Params | None = None,
+    storage: Storage, sweep: str, stage: Stage, settings: SweepSettings, base: Config, limit: int
 ) -> SweepStudy:
-    """The study of this name, made where there is none.
+    """The study of a stage of a sweep, made where there is none.
+
+    Finalists are all queued with what they need, and none is pruned.
 
     Raises:
         ConfigError: another program made it.
     """
+    name = sweep if stage == "search" else f"{sweep}.{stage}"
+    space, defaults = Space(()), Params()
+    if stage == "finalists" or (stage == "search" and settings.user_share is not None):
+        settings = settings.model_copy(update={"hours": None, "stop": False})  # all are run
+    if stage == "finalists":
+        update = {"pruner": "none", "objectives": settings.objectives[:1]}
+        settings = settings.model_copy(update=update)
+    else:
+        space, resolved = Space.of(settings.space), flatten(base.model_dump(mode="json"))
+        names = [dimension.name for dimension in space.dimensions]
+        defaults = {name: resolved[name] for name in names if resolved.get(name) is not None}
     directions = [objective.direction for objective in settings.objectives]
     with storage.exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -357,7 +363,7 @@ def open_study(
             study_name=name,
             storage=storage.backend,
             directions=directions,
-            pruner=pruner,
+            pruner=build_pruner(settings, base.training.num_epochs),
             load_if_exists=True,
         )
     if study.directions != [StudyDirection[each.upper()] for each in directions] and (
@@ -371,7 +377,7 @@ def open_study(
     study.sampler = build_sampler(
         settings, lambda trial: config_index(trial, study.get_trials(deepcopy=False))
     )
-    return SweepStudy(study, storage, settings, space, limit, defaults or {})
+    return SweepStudy(study, storage, stage, settings, space, limit, defaults)
 
 
 def load_kept(storage: Storage, name: str) -> dict[str, Any]:

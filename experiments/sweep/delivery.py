@@ -5,21 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
+
+from optuna.trial import FrozenTrial
 
 from experiments.sweep.opening import reopen
 from experiments.sweep.session import Session, describe, open_run, progress_points
 from experiments.sweep.shipping import digests
-from experiments.sweep.state import Stage, settings_of, tags_of, title_of
+from experiments.sweep.state import settings_of, tags_of, title_of
 from recsys.data.dataset import cache_path
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.results import one_held_out
 from sweeps.findings import Numbers
 from sweeps.on_test import run_look, seeds_look
 from sweeps.record import SweepRecord, TrialRecord
-from sweeps.settings import COSTS
-from sweeps.study import SweepStudy
+from sweeps.settings import COSTS, SweepSettings
+from sweeps.study import Stage, SweepStudy
 from tracking.mirror import mirror
 from tracking.payload import compared_metrics
 from tracking.store import STORE_ERRORS, explain, is_server, resolve_uri, without_password
@@ -154,15 +155,14 @@ def _ended_trials(session: Session) -> Iterator[EndedTrial]:
         by_number = {trial.number: trial for trial in study.trials()}
         for record in study.records():
             if record.state != "running" and not record.is_lost:
-                yield _ended_trial(session, stage, study, record, by_number[record.number])
+                yield _ended_trial(session.settings, study, record, by_number[record.number])
 
 
 def _ended_trial(
-    session: Session, stage: Stage, study: SweepStudy, record: TrialRecord, trial: Any
+    settings: SweepSettings, study: SweepStudy, record: TrialRecord, trial: FrozenTrial
 ) -> EndedTrial:
-    settings = session.settings
     params = settings_of(study, trial, record.params) or record.params
-    tags = tags_of(study, trial, record.worker or "", is_share=stage == "share")
+    tags = tags_of(study, trial, record.worker or "")
     said = {"bookends.stop_reason": record.stop_reason, "bookends.error": record.error or ""}
     return EndedTrial(
         number=record.number,

@@ -29,7 +29,7 @@ from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.first import queue_first
 from experiments.sweep.session import Session, track
-from experiments.sweep.state import Stage, load_state, open_stage
+from experiments.sweep.state import load_state
 from experiments.sweep.trial import (
     check_measures,
     evaluate_lists,
@@ -57,7 +57,7 @@ from sweeps.settings import (
 from sweeps.space import Params, Space
 from sweeps.start import START, starting_points
 from sweeps.storage import open_storage, refuse_shared
-from sweeps.study import SETTINGS_KEY
+from sweeps.study import SETTINGS_KEY, Stage, open_study
 from tracking.processes import Owner
 from tracking.store import resolve_uri, without_password
 
@@ -132,9 +132,9 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
     directory = SweepDirectory.of(request.sweeps_dir, name)
     with locked(directory.lock_path):
         storage = open_storage(request.storage or directory.default_storage)
-        main = open_stage(storage, name, "search", settings, base, settings.most_trials)
+        main = open_study(storage, name, "search", settings, base, settings.most_trials)
         session = Session(settings, base, prepared, directory, storage, main, console, started)
-        _open_study(session)
+        _prepare_study(session)
         session.keep(baselines={"popularity": popularity} | session.state.baselines)
         track(session)
         session.took("start-up", time.monotonic() - started)
@@ -161,7 +161,7 @@ def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session
         prepare_cached(base.data, base.experiment.seed),
         directory,
         opened,
-        open_stage(opened, record.name, "search", settings, base, record.n_trials or UNLIMITED),
+        open_study(opened, record.name, "search", settings, base, record.n_trials or UNLIMITED),
         SweepConsole(),
         environment=record.environment,
     )
@@ -190,7 +190,7 @@ def _check_measures(settings: SweepSettings, prepared: Prepared, base: Config) -
     return known
 
 
-def _open_study(session: Session) -> None:
+def _prepare_study(session: Session) -> None:
     """Make the study what the settings say, or check that it is; queue what comes first."""
     main, settings, directory = session.main, session.settings, session.directory
     first: Stage = "search" if settings.user_share is None else "share"

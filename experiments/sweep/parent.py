@@ -22,7 +22,6 @@ from experiments.sweep.opening import SweepRequest, begin
 from experiments.sweep.pool import Pool, local_pool
 from experiments.sweep.session import Session
 from experiments.sweep.stage import run_stage
-from experiments.sweep.state import Stage
 from recsys.addresses import hide_passwords
 from recsys.artifacts import locked
 from recsys.errors import BookendsError
@@ -30,7 +29,7 @@ from sweeps.agreement import rank_agreement
 from sweeps.finalists import DEFAULT_TRIAL
 from sweeps.findings import RankAgreement
 from sweeps.record import SweepRecord, SweepStatus
-from sweeps.study import SweepStudy
+from sweeps.study import Stage, SweepStudy
 from sweeps.summary import why_ended
 from sweeps.trials import ORIGIN
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from experiments.launcher import thread_variables
 from experiments.signals import held
-from experiments.sweep.state import STORAGE_VARIABLE, TRACKING_VARIABLE, Stage
+from experiments.sweep.state import STORAGE_VARIABLE, TRACKING_VARIABLE
+from sweeps.study import Stage
 from tracking.processes import Life, Owner
 
 if TYPE_CHECKING:

@@ -23,9 +23,10 @@ from experiments.sweep.pool import Pool
 from experiments.sweep.remote import Remote, served, whole_paths, work
 from experiments.sweep.session import Session
 from experiments.sweep.shipping import ShippedFile, ship
-from experiments.sweep.state import Assignment, Stage
+from experiments.sweep.state import Assignment
 from recsys.data.dataset import cache_path
 from recsys.errors import ConfigError
+from sweeps.study import Stage
 from tracking.processes import Owner
 from tracking.store import one_line
 

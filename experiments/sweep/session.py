@@ -18,7 +18,7 @@ from experiments.environment import describe_environment
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.pool import Pool, local_pool
-from experiments.sweep.state import Stage, SweepState, epoch_metrics, open_stage, read_state
+from experiments.sweep.state import SweepState, epoch_metrics, read_state
 from recsys.config import Config
 from recsys.data.dataset import Prepared
 from recsys.evaluation.tables import Cell
@@ -29,7 +29,7 @@ from sweeps.record import SweepRecord, SweepStatus
 from sweeps.samplers import describe_sampler
 from sweeps.settings import UNLIMITED, SweepSettings
 from sweeps.storage import Storage
-from sweeps.study import SweepStudy
+from sweeps.study import Stage, SweepStudy, open_study
 from sweeps.summary import findings, key_table, searched
 from tracking.payload import baseline_group
 from tracking.run_page import markdown_table
@@ -75,7 +75,7 @@ class Session:
         if stage == "search":
             return self.main
         limit = self.state.limits[stage]
-        return open_stage(self.storage, self.directory.name, stage, self.settings, self.base, limit)
+        return open_study(self.storage, self.directory.name, stage, self.settings, self.base, limit)
 
     @property
     def n_ended(self) -> int:

@@ -14,10 +14,9 @@ from experiments.signals import Interrupted, held
 from experiments.sweep.delivery import deliver_trials
 from experiments.sweep.pool import Pool, life_of
 from experiments.sweep.session import Session, progress_points
-from experiments.sweep.state import Stage
 from recsys.errors import BookendsError
 from sweeps.settings import UNLIMITED
-from sweeps.study import ERROR, SweepStudy
+from sweeps.study import ERROR, Stage, SweepStudy
 from sweeps.summary import outlook
 from sweeps.trials import BEGIN
 from tracking.processes import Life

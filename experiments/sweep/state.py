@@ -5,29 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from experiments.settings import flatten
 from recsys.config import Config
 from recsys.errors import ConfigError
 from recsys.reporting.results import one_held_out
 from sweeps.findings import EarlierSweep, Numbers, SearchEnd, TestLook, TunedBaseline
-from sweeps.pruners import build_pruner
 from sweeps.record import DEFAULT
 from sweeps.settings import SweepSettings
-from sweeps.space import Space
 from sweeps.storage import Storage
-from sweeps.study import SweepStudy, load_kept, open_study
+from sweeps.study import Stage, SweepStudy, load_kept
 from sweeps.trials import ORIGIN, RETRY_OF
 from tracking.payload import main_metrics
 from tracking.processes import Owner
 
-Stage = Literal["share", "search", "finalists"]
-"""Trials on a share of the users, trials on all, and the best of them on fresh seeds."""
 STORAGE_VARIABLE, TRACKING_VARIABLE = "BOOKENDS_STORAGE", "BOOKENDS_TRACKING_URI"
 
 
@@ -130,34 +125,6 @@ def read_state(kept: Mapping[str, Any], name: str) -> SweepState:
         ) from None
 
 
-def open_stage(
-    storage: Storage, name: str, stage: Stage, settings: SweepSettings, base: Config, limit: int
-) -> SweepStudy:
-    """The Optuna study of a stage of a sweep, made where there is none.
-
-    Finalists are all queued with what they need, and none is pruned.
-    """
-    space, defaults = Space(()), {}
-    if stage == "finalists" or (stage == "search" and settings.user_share is not None):
-        settings = settings.model_copy(update={"hours": None, "stop": False})  # all are run
-    if stage == "finalists":
-        update = {"pruner": "none", "objectives": settings.objectives[:1]}
-        settings = settings.model_copy(update=update)
-    else:
-        space, resolved = Space.of(settings.space), flatten(base.model_dump(mode="json"))
-        names = [dimension.name for dimension in space.dimensions]
-        defaults = {name: resolved[name] for name in names if resolved.get(name) is not None}
-    return open_study(
-        storage,
-        name if stage == "search" else f"{name}.{stage}",
-        settings,
-        space=space,
-        pruner=build_pruner(settings, base.training.num_epochs),
-        limit=limit,
-        defaults=defaults,
-    )
-
-
 def epoch_metrics(settings: SweepSettings, base: Config, dataset: Mapping[str, Any]) -> list[str]:
     """The ranking metrics on validation that a sweep shows in MLflow, each number once.
 
@@ -177,25 +144,21 @@ def settings_of(
     study: SweepStudy, trial: optuna.Trial | FrozenTrial, params: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The dotted settings that a trial changes; those of the default configuration are none."""
-    if study.is_of_finalists:
+    if study.stage == "finalists":
         return dict(trial.user_attrs["settings"])
     return {} if DEFAULT in trial.user_attrs else study.space.settings(params)
 
 
 def title_of(study: SweepStudy, trial: optuna.Trial | FrozenTrial) -> str:
     """The name of a trial's run."""
-    if study.is_of_finalists:
+    if study.stage == "finalists":
         return f"finalist trial {trial.user_attrs['trial']} seed {trial.user_attrs['seed']}"
     return f"trial {trial.number}" + (" default" if DEFAULT in trial.user_attrs else "")
 
 
-def tags_of(
-    study: SweepStudy, trial: optuna.Trial | FrozenTrial, worker: str, *, is_share: bool
-) -> dict[str, str]:
+def tags_of(study: SweepStudy, trial: optuna.Trial | FrozenTrial, worker: str) -> dict[str, str]:
     """The tags of a trial's run that say which it is."""
-    stage = "finalists" if study.is_of_finalists else "search"
-    tags = {"bookends.stage": "share" if is_share else stage}
-    tags |= {"optuna.study": study.name, "bookends.worker": worker}
+    tags = {"bookends.stage": study.stage, "optuna.study": study.name, "bookends.worker": worker}
     if RETRY_OF in trial.user_attrs:
         tags["optuna.retry_of"] = str(trial.user_attrs[RETRY_OF])
     if ORIGIN in trial.user_attrs:

@@ -29,7 +29,6 @@ from experiments.sweep.state import (
     SweepState,
     epoch_metrics,
     load_state,
-    open_stage,
     settings_of,
     tags_of,
     title_of,
@@ -53,6 +52,7 @@ from recsys.pipeline import build_trainer, model_vectors
 from recsys.training.trainer import EpochResult, Step, Trainer
 from sweeps.settings import COSTS
 from sweeps.storage import HEARTBEAT_SECONDS, Storage, open_storage
+from sweeps.study import open_study
 from sweeps.trials import Notes
 from tracking.processes import Owner
 from tracking.store import resolve_uri
@@ -183,7 +183,7 @@ class Worker:
         share = self._settings.user_share if stage == "share" else None
         self._data = SealedData(self._base.experiment.seed, share or 1.0, place.find_data)
         _check_data(assignment.study, state, self._data.of(self._base), is_cut=share is not None)
-        self._study = open_stage(
+        self._study = open_study(
             storage, assignment.study, stage, self._settings, self._base, state.limits[stage]
         )
         self._tracker, held = None, state.tracking
@@ -238,8 +238,7 @@ class Worker:
         run_id = None
         if self._tracker is not None:
             with self._study.stopwatch:
-                is_share = self._data.user_share != 1
-                tags = tags_of(self._study, trial, self._place.name, is_share=is_share)
+                tags = tags_of(self._study, trial, self._place.name)
                 self._tracker.begin(trial.number, title_of(self._study, trial), tags)
                 run_id = self._tracker.run_id
         note = {"worker": self._place.name, "owner": asdict(Owner.current()), "run_id": run_id}
@@ -259,8 +258,8 @@ class Worker:
             BookendsError: an objective has no value.
         """
         prepared = self._data.of(config)
-        is_finalist = self._study.is_of_finalists
-        metric = None if is_finalist else self._settings.pruning_metric
+        is_finalist = self._study.stage == "finalists"
+        metric = self._study.settings.pruning_metric
         notes.planned_epochs = config.training.num_epochs
 
         def keep_going(result: EpochResult) -> bool:
@@ -276,10 +275,9 @@ class Worker:
         wanted = () if is_finalist or is_pruned else self._settings.measures
         notes.metrics = measure(trainer, prepared, config, wanted)
         known = notes.metrics
-        objectives = [part.metric for part in self._settings.objectives]
+        objectives = [part.metric for part in self._study.settings.objectives]
         if is_finalist:
             known = self._keep_finalist(trial, trainer, config) | known
-            objectives = objectives[:1]
         else:
             self._study.constrain(trial, known)
         if is_pruned:

@@ -1,16 +1,13 @@
 """A study as many processes use it: limits, retries, seeds. No model is trained here."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 from optuna.trial import TrialState
 
+from recsys.config import Config
 from recsys.errors import ConfigError
-from sweeps.pruners import build_pruner
 from sweeps.record import DEFAULT, Constraint, Objective
 from sweeps.settings import SweepSettings, build_settings
-from sweeps.space import Space
 from sweeps.storage import open_storage
 from sweeps.study import (
     ENDED,
@@ -40,12 +37,10 @@ def settings(**given):
 def studies(tmp_path):
     """Opens the study of a place again, each time as another process would."""
 
-    def build(limit=8, place="one", **given):
-        wanted = settings(**given)
+    def build(limit=8, place="one", stage="search", **given):
         storage = open_storage(str(tmp_path / place / "journal.log"))
-        pruner = build_pruner(wanted, 5)
-        space = Space.of(SPACE)
-        return open_study(storage, "s", wanted, space=space, pruner=pruner, limit=limit)
+        base = Config(training={"num_epochs": 5})
+        return open_study(storage, "s", stage, settings(**given), base, limit)
 
     return build
 
@@ -106,7 +101,7 @@ def test_the_default_is_trial_0_and_draws_nothing(studies):
 
 
 def test_a_finalist_is_recorded_with_the_trial_and_seed_that_it_trains(studies):
-    study = dataclasses.replace(studies(), space=Space(()))
+    study = studies(stage="finalists")
     study.queue({}, trial=5, seed=2, settings={})
     begun(study)
     assert [record.origin for record in study.records()] == ["trial 5 seed 2"]
