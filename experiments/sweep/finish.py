@@ -40,6 +40,7 @@ from sweeps.on_test import on_test
 from sweeps.record import SweepRecord, TrialRecord
 from sweeps.report import write_sweep_report
 from sweeps.study import ERROR
+from tracking.store import how_to_look
 
 FIRST_FRESH_SEED = 1
 logger = logging.getLogger(__name__)
@@ -322,17 +323,19 @@ def _report(session: Session) -> None:
     session.close("finished")
     if said := on_test(record):
         session.console.say(said)
-    if session.base.experiment.tracking and (session.tracked is None or session.tracked.failures):
+    tracked = session.tracked
+    if session.base.experiment.tracking and (tracked is None or tracked.failures):
         logger.warning(
             "MLflow lacks some of this sweep; send it later with: bookends track %s",
             directory.path,
         )
+    seen = how_to_look(tracked.uri, tracked.experiment_id, tracked.run_id) if tracked else {}
     best = directory.best_path
     session.console.where(
         {
             "sweep": directory.path,
             "report": report,
             "best": f"{best}, to be run with 'bookends run --config {best}'",
-            **session.in_mlflow(),
+            **seen,
         }
     )

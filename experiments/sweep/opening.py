@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from experiments.dataset import check_sources, data_changes, describe_dataset
+from experiments.dataset import check_sources, describe_dataset
 from experiments.environment import configure_torch
 from experiments.settings import (
     Tree,
@@ -260,8 +260,8 @@ def _check_same(session: Session) -> None:
     for setting in [*old, *(new.keys() - old.keys())]:
         before, now = old.get(setting), new.get(setting)
         if before != now:
-            is_file = setting.endswith("_path") and _is_other_data(session)
-            changes = f" ({_data_changes(session)})" if is_file else ""
+            data = state.data_changes(session.prepared)
+            changes = f" ({data})" if data and setting.endswith("_path") else ""
             was, got = apart(before, now)
             raise ConfigError(
                 f"the sweep '{name}' must keep '{setting}': it was {was}, got {got}{changes}; "
@@ -277,16 +277,8 @@ def _resolved(settings: SweepSettings) -> dict[str, Any]:
 
 
 def _check_data(session: Session) -> None:
-    if _is_other_data(session):
+    if changes := session.state.data_changes(session.prepared):
         raise ConfigError(
             f"the sweep '{session.directory.name}' must have the data that it was begun on, but "
-            f"{_data_changes(session)}; a new sweep needs another --name"
+            f"{changes}; a new sweep needs another --name"
         )
-
-
-def _is_other_data(session: Session) -> bool:
-    return session.state.fingerprint != session.prepared.fingerprint
-
-
-def _data_changes(session: Session) -> str:
-    return data_changes(session.state.data, describe_dataset(session.prepared))

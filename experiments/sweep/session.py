@@ -33,7 +33,7 @@ from sweeps.study import Stage, SweepStudy, open_study
 from sweeps.summary import findings, key_table, searched
 from tracking.payload import baseline_group
 from tracking.run_page import markdown_table
-from tracking.store import STORE_ERRORS, explain, how_to_look, resolve_uri, without_password
+from tracking.store import STORE_ERRORS, explain, resolve_uri, without_password
 from tracking.sweep import SweepRun, open_sweep
 
 logger = logging.getLogger(__name__)
@@ -147,13 +147,6 @@ class Session:
             note = describe(self.record(status, error))
             self.tracked.send_tags({"mlflow.note.content": note})
             self.tracked.finish(status, error)
-
-    def in_mlflow(self) -> dict[str, str]:
-        """How to look at the sweep in MLflow; nothing where it is not tracked."""
-        tracked = self.tracked
-        if tracked is None:
-            return {}
-        return how_to_look(tracked.uri, tracked.experiment_id, tracked.run_id)
 
 
 def track(session: Session) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ import optuna
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from experiments.dataset import data_changes, describe_dataset
 from recsys.config import Config
+from recsys.data.dataset import Prepared
 from recsys.errors import ConfigError
 from recsys.reporting.results import one_held_out
 from sweeps.findings import EarlierSweep, Numbers, SearchEnd, TestLook, TunedBaseline
@@ -93,10 +95,17 @@ class SweepState(BaseModel):
     best_run_name: str | None = None
     """The run that was."""
 
-    @property
-    def data(self) -> dict[str, Any]:
-        """What it keeps of the data, at least their fingerprint."""
-        return {"fingerprint": self.fingerprint} | self.dataset
+    def data_changes(self, found: Prepared, unknown: Collection[str] = ()) -> str:
+        """How data differ from those that the sweep was begun on; empty where they do not.
+
+        Args:
+            found: the data.
+            unknown: splits that cannot be compared.
+        """
+        if found.fingerprint == self.fingerprint:
+            return ""
+        here = {name: of for name, of in describe_dataset(found).items() if name not in unknown}
+        return data_changes({"fingerprint": self.fingerprint} | self.dataset, here)
 
 
 def load_state(storage: Storage, name: str) -> SweepState:

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 
-from experiments.dataset import data_changes, describe_dataset
 from experiments.environment import configure_torch
 from experiments.settings import Tree, check_config, flatten, merge
 from experiments.signals import Interrupted, signals_to
@@ -44,7 +43,6 @@ from experiments.sweep.trial import (
     validation_vectors,
 )
 from recsys.config import Config
-from recsys.data.dataset import Prepared
 from recsys.errors import ArtifactError, BookendsError, ConfigError
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Vectors
@@ -152,17 +150,6 @@ class StopCheck:
             self.beat()
 
 
-def _check_data(study: str, state: SweepState, found: Prepared, *, is_cut: bool) -> None:
-    if found.fingerprint == state.fingerprint:
-        return
-    sealed = ("train", "validation", "test") if is_cut else ("test",)
-    here = {name: of for name, of in describe_dataset(found).items() if name not in sealed}
-    raise ConfigError(
-        f"this machine must have the data that the study '{study}' was begun on, but "
-        f"{data_changes(state.data, here)}"
-    )
-
-
 class Worker:
     """Runs trials of one stage of a sweep, one at a time."""
 
@@ -182,7 +169,12 @@ class Worker:
         configure_torch(self._base)
         share = self._settings.user_share if stage == "share" else None
         self._data = SealedData(self._base.experiment.seed, share or 1.0, place.find_data)
-        _check_data(assignment.study, state, self._data.of(self._base), is_cut=share is not None)
+        sealed = ("test",) if share is None else ("train", "validation", "test")
+        if other := state.data_changes(self._data.of(self._base), sealed):
+            raise ConfigError(
+                f"this machine must have the data that the study '{assignment.study}' was begun "
+                f"on, but {other}"
+            )
         self._study = open_study(
             storage, assignment.study, stage, self._settings, self._base, state.limits[stage]
         )
