@@ -23,7 +23,7 @@ from recsys.baselines.build import BETWEEN_ITEMS, RECENCY_SCALES
 from recsys.baselines.names import baseline_label
 from recsys.config import BaselineName
 from recsys.reporting.formatting import chance, interval, number
-from sweeps.finalists import USER, ComparisonRules, paired
+from sweeps.finalists import ComparisonRules, PerUser, mean_over_seeds, paired
 from sweeps.findings import (
     BaselineComparison,
     BaselineTrial,
@@ -128,29 +128,27 @@ def settings_text(baseline: Baseline, params: Params) -> str:
 
 
 def compare_with_baseline(
-    winner: Sequence[pd.DataFrame | None],
+    winner: PerUser,
     finalists: Finalists,
     rival: TunedBaseline,
-    rival_values: pd.DataFrame,
+    rival_values: pd.Series[float],
     rules: ComparisonRules,
     rng: np.random.Generator,
 ) -> BaselineComparison:
     """Compare the winner with the best baseline, paired over validation users.
 
     Args:
-        winner: values of each user, one frame a seed, None where there is no training.
+        winner: values of each user.
         finalists: whose pooled spread is the noise between seeds.
         rival: the baseline.
-        rival_values: its value of each user.
+        rival_values: its value of each user, by user id.
         rules: how they are compared.
         rng: for resamples and flips.
     """
-    frames = [frame.set_index(USER)[rules.metric] for frame in winner if frame is not None]
-    mean = pd.concat(frames, axis=1).mean(axis=1, skipna=False)
-    other = rival_values.set_index(USER)[rules.metric]
     noise, degrees = pooled_std(finalists.rows)
-    error = None if noise is None else noise / math.sqrt(len(frames))
-    found = paired(mean, other, error, degrees, rules, rng)
+    n_seeds = sum(values is not None for values in winner)
+    error = None if noise is None else noise / math.sqrt(n_seeds)
+    found = paired(mean_over_seeds(winner), rival_values, error, degrees, rules, rng)
     level = 1 - rules.confidence
     is_clear = found["p"] <= level and not found["p_seeds"] > level
     comparison = BaselineComparison(baseline=rival.name, is_clear=is_clear, verdict="", **found)

@@ -31,28 +31,25 @@ import pandas as pd
 from scipy.special import stdtr
 
 from recsys.data.arrays import FloatArray
-from recsys.errors import ConfigError
 from recsys.evaluation.significance import compare, holm
 from recsys.reporting.formatting import chance, interval, number
 from sweeps.findings import Comparison, Direction, Finalist, Finalists, sign_of
 from sweeps.optimism import estimate_optimism, pooled_std
 
-USER = "user_id"
+PerUser = Sequence["pd.Series[float] | None"]
+"""Validation values by user id, NaN for a user with nothing to find; one a seed, None where there
+is no training."""
 DEFAULT_TRIAL = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Retraining:
-    """One configuration, trained once on each seed of the last round.
-
-    A frame of ``per_user`` has ``user_id`` and a column of validation values for the metric, NaN
-    for a user with nothing to find, as ``Evaluation.per_user`` has them.
-    """
+    """One configuration, trained once on each seed of the last round."""
 
     trial: int  # in the search; 0 is the default configuration
     params: Mapping[str, Any]
     search_value: float | None  # what that trial reached, where it was completed
-    per_user: tuple[pd.DataFrame | None, ...]  # one a seed; None where there is no training
+    per_user: PerUser
     dropped_after: int | None = None  # seeds, after which it had clearly lost
 
 
@@ -60,7 +57,7 @@ class Retraining:
 class ComparisonRules:
     """How finalists are compared."""
 
-    metric: str  # a column of the frames
+    metric: str
     direction: Direction = "maximize"
     confidence: float = 0.95  # of intervals; one less it is the level of the tests
     n_samples: int = 2000  # bootstrap resamples, and sign flips of the randomisation test
@@ -83,13 +80,10 @@ def compare_finalists(
             worth nothing.
         search_values: first objective of every completed trial of the search.
         rng: for resamples and flips.
-
-    Raises:
-        ConfigError: the metric has no value for each user.
     """
-    values = {each.trial: _user_values(each, rules.metric) for each in candidates}
+    values = {each.trial: mean_over_seeds(each.per_user) for each in candidates}
     sign = sign_of(rules.direction)
-    rows = [_row(each, rules.metric) for each in candidates]
+    rows = [_row(each) for each in candidates]
     rows.sort(
         key=lambda row: (
             row.dropped_after is not None,
@@ -145,10 +139,10 @@ def clear_losers(
     }
 
 
-def _row(candidate: Retraining, metric: str) -> Finalist:
+def _row(candidate: Retraining) -> Finalist:
     means = [
-        None if frame is None or frame[metric].isna().all() else float(frame[metric].mean())
-        for frame in candidate.per_user
+        None if values is None or values.isna().all() else float(values.mean())
+        for values in candidate.per_user
     ]
     kept = np.array([mean for mean in means if mean is not None])
     return Finalist(
@@ -163,19 +157,12 @@ def _row(candidate: Retraining, metric: str) -> Finalist:
     )
 
 
-def _user_values(candidate: Retraining, metric: str) -> pd.Series[float]:
-    """Each user's value, averaged over the seeds; indexed by user id."""
-    frames = [frame for frame in candidate.per_user if frame is not None]
-    for frame in frames:
-        if USER not in frame.columns or metric not in frame.columns:
-            raise ConfigError(
-                "finalists must be compared by a metric that has a value for each user, "
-                f"got '{metric}' (trial {candidate.trial})"
-            )
-    if not frames:
+def mean_over_seeds(per_user: PerUser) -> pd.Series[float]:
+    """Each user's value, averaged over the seeds; by user id."""
+    known = [values for values in per_user if values is not None]
+    if not known:
         return pd.Series(dtype="float64")
-    by_seed = pd.concat([frame.set_index(USER)[metric] for frame in frames], axis=1)
-    averaged: pd.Series[float] = by_seed.mean(axis=1, skipna=False)
+    averaged: pd.Series[float] = pd.concat(known, axis=1).mean(axis=1, skipna=False)
     return averaged
 
 

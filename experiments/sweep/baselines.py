@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from experiments.sweep.directory import read_values
 from experiments.sweep.session import Session, send_baselines
 from experiments.sweep.trial import evaluate_lists, list_metrics
 from recsys.artifacts import replacement
@@ -33,7 +33,7 @@ from sweeps.baselines import (
     settings_text,
     suggest,
 )
-from sweeps.finalists import ComparisonRules
+from sweeps.finalists import ComparisonRules, PerUser
 from sweeps.findings import (
     BaselineComparison,
     BaselineTrial,
@@ -194,14 +194,14 @@ def _reason_to_leave_out(session: Session, name: BaselineName) -> str | None:
 def compare_baselines(
     session: Session,
     finalists: Finalists,
-    winner: list[pd.DataFrame | None],
+    winner: PerUser,
     rules: ComparisonRules,
 ) -> BaselineComparison | None:
     """The winner against the best baseline on validation; None where one is missing."""
     best = best_baseline(session.state.tuned_baselines, rules.direction)
-    if best is None or not any(frame is not None for frame in winner):
+    if best is None or all(values is None for values in winner):
         return None
-    values = pd.read_parquet(_path(session, best[0].name).with_suffix(".parquet"))
+    values = read_values(_path(session, best[0].name).with_suffix(".parquet"), rules.metric)
     rng = np.random.default_rng([session.settings.seed, 41])
     return compare_with_baseline(winner, finalists, best[0], values, rules, rng)
 

@@ -6,11 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from recsys.artifacts import make_folder, replacement
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Vectors
 from sweeps.storage import journal_url
+
+
+def read_values(path: Path, metric: str) -> pd.Series[float]:
+    """Of a file with values of each user those of a metric, by user id."""
+    frame = pd.read_parquet(path, columns=["user_id", metric])
+    return frame.set_index("user_id")[metric]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from experiments.runner import run as run_job
 from experiments.settings import check_config, merge, write_yaml
 from experiments.sweep.baselines import baselines_on_test, compare_baselines, tune_baselines
 from experiments.sweep.delivery import deliver_sweep
+from experiments.sweep.directory import read_values
 from experiments.sweep.session import Session, track
 from experiments.sweep.stage import run_stage
 from experiments.sweep.state import settings_of
@@ -28,8 +29,8 @@ from recsys.reporting.record import read_json, write_json, write_text
 from sweeps.ending import difference_error
 from sweeps.finalists import (
     DEFAULT_TRIAL,
-    USER,
     ComparisonRules,
+    PerUser,
     Retraining,
     clear_losers,
     compare_finalists,
@@ -122,11 +123,8 @@ def measure_error(session: Session) -> None:
         return
     title = f"the noise of finalists: the default on {session.settings.finalist_seeds} fresh seeds"
     train_on_seeds(session, {DEFAULT_TRIAL: {}}, fresh_seeds(session), title)
-    metric = session.settings.objectives[0].metric
-    frames = [frame for frame in _per_user(session, DEFAULT_TRIAL) if frame is not None]
-    error = difference_error(
-        [frame.set_index(USER)[metric] for frame in frames], session.settings.finalist_seeds
-    )
+    known = [values for values in _per_user(session, DEFAULT_TRIAL) if values is not None]
+    error = difference_error(known, session.settings.finalist_seeds)
     session.main.keep(ERROR, error)
     if error is None:
         session.console.say("the noise of finalists is not known, so nothing ends in it")
@@ -160,13 +158,11 @@ def train_on_seeds(
         run_stage(session, "finalists", title)
 
 
-def _per_user(
-    session: Session, number: int, n_seeds: int | None = None
-) -> list[pd.DataFrame | None]:
-    """Each user's values on validation, one frame a seed; None for one that was not kept."""
-    seeds = fresh_seeds(session)[:n_seeds]
+def _per_user(session: Session, number: int, n_seeds: int | None = None) -> PerUser:
+    """Each user's values on validation, by seed; None for one that was not kept."""
+    seeds, metric = fresh_seeds(session)[:n_seeds], session.settings.objectives[0].metric
     paths = [session.directory.per_user_path(number, seed) for seed in seeds]
-    return [pd.read_parquet(path) if path.is_file() else None for path in paths]
+    return [read_values(path, metric) if path.is_file() else None for path in paths]
 
 
 def retrain(session: Session, chosen: Sequence[TrialRecord]) -> dict[int, int]:
@@ -249,7 +245,7 @@ def _retrained(
         trial=number,
         params=trial.params,
         search_value=None if trial.values is None else trial.values[0],
-        per_user=tuple(_per_user(session, number, dropped_after or n_seeds)),
+        per_user=_per_user(session, number, dropped_after or n_seeds),
         dropped_after=dropped_after,
     )
 

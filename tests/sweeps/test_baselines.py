@@ -72,14 +72,11 @@ def compared(shift, *, direction="maximize", seeds=(0.0, 0.01)):
     rng = np.random.default_rng(0)
     users = np.arange(400)
     base = rng.uniform(size=400)
-    frames = [
-        pd.DataFrame({"user_id": users, "m": base + shift + seed + rng.normal(0, 0.05, 400)})
-        for seed in seeds
-    ]
-    means = tuple(float(frame["m"].mean()) for frame in frames)
+    frames = [pd.Series(base + shift + seed + rng.normal(0, 0.05, 400), users) for seed in seeds]
+    means = tuple(float(frame.mean()) for frame in frames)
     row = Finalist(1, {}, False, None, means, float(np.mean(means)), None)
     finalists = Finalists("m", direction, tuple(range(len(seeds))), (row,), 1, None, (), "", None)
-    rival = pd.DataFrame({"user_id": users, "m": base}).sample(frac=1, random_state=0)
+    rival = pd.Series(base, users).sample(frac=1, random_state=0)
     return compare_with_baseline(
         [*frames, None],
         finalists,

@@ -22,13 +22,8 @@ def with_finalists(record):
     rng = np.random.default_rng(0)
     candidates = []
     for trial in {t.number: t for t in [*record.ranked()[:3], record.trials[0]]}.values():
-        frames = tuple(
-            pd.DataFrame(
-                {"user_id": range(50), "ndcg@10": trial.values[0] + rng.normal(0, 0.01, 50)}
-            )
-            for _ in range(2)
-        )
-        candidates.append(Retraining(trial.number, trial.params, trial.values[0], frames))
+        per_user = [pd.Series(trial.values[0] + rng.normal(0, 0.01, 50)) for _ in range(2)]
+        candidates.append(Retraining(trial.number, trial.params, trial.values[0], per_user))
     values = [trial.values[0] for trial in record.in_state("complete")]
     rules = ComparisonRules("ndcg@10", n_samples=100)
     found = compare_finalists(candidates, rules, seeds=[7, 8], search_values=values, rng=rng)
