@@ -315,14 +315,6 @@ def test_data_that_the_tracker_lost_are_prepared_from_files_where_there_are_any(
     assert "they are prepared from their files" in caplog.text
 
 
-def test_data_that_changed_in_the_tracker_are_refused(open_sweep, work, elsewhere, kept_data):
-    session = open_sweep(tracking=True, upload_data=True)
-    path = kept_data(session) / "train_items.npy"
-    path.write_bytes(path.read_bytes()[:-1] + b"!")
-    with pytest.raises(ArtifactError, match=r"train_items\.npy: must have the digest"):
-        work(session, changes=elsewhere)
-
-
 def test_without_a_tracker_data_cannot_be_uploaded(open_sweep):
     with pytest.raises(ConfigError, match="'--upload-data' must have a tracker"):
         open_sweep(upload_data=True)

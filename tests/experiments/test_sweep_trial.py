@@ -12,7 +12,6 @@ from experiments.sweep.trial import (
     train,
     validation_vectors,
 )
-from recsys.config.section import nest
 from recsys.pipeline import build_trainer
 
 
@@ -79,10 +78,6 @@ def test_segment_metrics_are_had_where_they_are_asked_for(board_prepared, traine
     asked = measure(trainer, seal(board_prepared), config, ["cold_items_ndcg@10"])
     assert 0 <= asked["cold_items_ndcg@10"] <= 1
     assert asked["head_users_ndcg@10"] is None  # all users are alike
-
-
-def test_dotted_settings_become_a_tree():
-    assert nest({"a.b.c": 1, "a.d": 2, "e": 3}) == {"a": {"b": {"c": 1}, "d": 2}, "e": 3}
 
 
 def test_data_sets_are_prepared_once_for_all_trials(board_config):

@@ -29,11 +29,6 @@ def test_a_record_read_again_equals_the_one_written(make_sweep, tmp_path):
     assert SweepRecord.read(tmp_path) == record
 
 
-def test_epochs_are_numbers_again_after_reading(make_sweep, tmp_path):
-    make_sweep(("pruned",)).write(tmp_path)
-    assert set(SweepRecord.read(tmp_path).trials[0].intermediate) == {1, 2, 3}
-
-
 def test_what_is_not_a_number_is_none():
     trial = TrialRecord(
         number=0, state="running", metrics={"a": float("nan")}, intermediate={1: np.inf}

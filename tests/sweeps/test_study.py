@@ -7,14 +7,13 @@ from optuna.trial import TrialState
 from recsys.config import Config
 from recsys.errors import ConfigError
 from sweeps.record import DEFAULT, Constraint, Objective
-from sweeps.settings import SweepSettings, build_settings
+from sweeps.settings import build_settings
 from sweeps.storage import open_storage
 from sweeps.study import (
     ENDED,
     ERROR,
     MOST_EARLY_FAILURES,
     MOST_RETRIES,
-    SETTINGS_KEY,
     load_kept,
     open_study,
 )
@@ -286,12 +285,6 @@ def test_a_broken_constraint_leaves_a_trial_infeasible(studies):
         study.end(trial, "complete", NOTES, [x])
     assert study.study.best_trial.value == 0.4
     assert study.study.best_trial.constraints == pytest.approx({"cost<=": -1.0, "cover>=": -0.2})
-
-
-def test_settings_are_read_back_by_whoever_joins(studies):
-    study = studies()
-    study.keep(SETTINGS_KEY, settings().model_dump(mode="json"))
-    assert SweepSettings(**load_kept(study.storage, "s")[SETTINGS_KEY]) == settings()
 
 
 def test_joining_a_study_that_is_not_there_names_those_that_are(studies):
