@@ -22,8 +22,13 @@ def history_figure(record: SweepRecord) -> Figure | None:
     """Values by trial, the pruned marked, with the best so far."""
     found = [(trial, trial.last_value()) for trial in record.trials]
     points = [
-        Point(t.number, value, f"trial {t.number}, {t.state}: {value:.4g}", _group(t))
-        for t, value in found
+        Point(
+            trial.number,
+            value,
+            f"trial {trial.number}, {trial.state}: {value:.4g}",
+            PRUNED if trial.state == "pruned" else COMPLETE,
+        )
+        for trial, value in found
         if value is not None
     ]
     if not points:
@@ -217,7 +222,3 @@ def timeline_figure(record: SweepRecord) -> Figure | None:
 
 def _file_safe(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name).lower()
-
-
-def _group(trial: TrialRecord) -> int:
-    return PRUNED if trial.state == "pruned" else COMPLETE

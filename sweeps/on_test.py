@@ -24,22 +24,16 @@ def winner_of(record: SweepRecord) -> int | None:
     return ranked[0].number if ranked else None
 
 
-def seeds_look(record: SweepRecord) -> TestLook | None:
-    """The last look at the finalists that was made for the winner; None without one."""
-    looks = [look for look in _looks(record) if look.run_name is None]
-    return looks[-1] if looks else None
+def winners_looks(record: SweepRecord) -> tuple[TestLook | None, TestLook | None]:
+    """The last looks that were made for the winner and not cut short, each None without one.
 
-
-def run_look(record: SweepRecord) -> TestLook | None:
-    """The last look of the winner's run in full; None without one."""
-    looks = [look for look in _looks(record) if look.run_name is not None]
-    return looks[-1] if looks else None
-
-
-def _looks(record: SweepRecord) -> list[TestLook]:
-    """Those that were made for the winner and not cut short."""
-    winner = winner_of(record)
-    return [look for look in record.test_looks if look.metrics and look.trial == winner]
+    That at the finalists, and that of the winner's run in full.
+    """
+    winner, fair, full = winner_of(record), None, None
+    for look in record.test_looks:
+        if look.metrics and look.trial == winner:
+            fair, full = (look, full) if look.run_name is None else (fair, look)
+    return fair, full
 
 
 def mean_of_seeds(record: SweepRecord) -> str:
@@ -53,7 +47,7 @@ def on_test(record: SweepRecord) -> str:
     """A sentence on the winner's values on test; empty without any."""
     metric = record.objectives[0].metric
     label, parts = metric_label(metric), list[str]()
-    fair, full = seeds_look(record), run_look(record)
+    fair, full = winners_looks(record)
     if fair is not None and fair.metrics.get(metric) is not None:
         said = f"the winner has {label} {number(fair.metrics[metric])} ({mean_of_seeds(record)})"
         beside = {"the default": fair.baselines.get("default", {}).get(metric)}
@@ -73,7 +67,7 @@ def on_test(record: SweepRecord) -> str:
 def test_rows(record: SweepRecord) -> list[tuple[Cell, ...]]:
     """Rows of the key figures: what it is, the winner, the default, each baseline."""
     metric, rows = record.objectives[0].metric, list[tuple[Cell, ...]]()
-    fair, full = seeds_look(record), run_look(record)
+    fair, full = winners_looks(record)
     if fair is not None:
         of_default = {"default": fair.metrics} if winner_of(record) == 0 else {}
         shown = of_default | fair.baselines

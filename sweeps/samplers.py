@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, assert_never, cast
 
@@ -38,26 +39,26 @@ class SeededSampler(BaseSampler):
     makes it, so that no draw comes twice and a resumed study goes on as if never stopped.
 
     Args:
-        build: gives the sampler to use for a seed.
+        build: gives the sampler to use for a ``seed``.
         seed: of the study.
         config_index: gives the index of a trial's configuration in the study.
     """
 
     def __init__(
         self,
-        build: Callable[[int], BaseSampler],
+        build: Callable[..., BaseSampler],
         seed: int,
         config_index: Callable[[FrozenTrial], int],
     ) -> None:
         self._build = build
         self._seed = seed
         self._config_index = config_index
-        self._sampler = build(seed)
+        self._sampler = build(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Seed for the trial."""
         sequence = np.random.SeedSequence([self._seed, self._config_index(trial)])
-        self._sampler = self._build(int(sequence.generate_state(1)[0]))
+        self._sampler = self._build(seed=int(sequence.generate_state(1)[0]))
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> SearchSpace:
@@ -103,29 +104,23 @@ def build_sampler(
         config_index: gives the index of a trial's configuration in the study.
     """
     seed, startup = settings.draw_seed, settings.startup_trials
+    build: Callable[..., BaseSampler]
     if settings.sampler.startswith(HUB):
         return SeededSampler(hub_sampler(settings.sampler.removeprefix(HUB)), seed, config_index)
     name = cast("SamplerName", settings.sampler)
     match name:
         case "tpe":
-            return SeededSampler(
-                lambda each: TPESampler(seed=each, n_startup_trials=startup), seed, config_index
-            )
+            build = partial(TPESampler, n_startup_trials=startup)
         case "gp":
-            return SeededSampler(
-                lambda each: GPSampler(seed=each, n_startup_trials=startup), seed, config_index
-            )
+            build = partial(GPSampler, n_startup_trials=startup)
         case "cmaes":
             if importlib.util.find_spec("cmaes") is None:
                 raise ConfigError("the sampler 'cmaes' needs the extra 'samplers' (package cmaes)")
-            return SeededSampler(lambda each: _build_cmaes(each, startup), seed, config_index)
+            build = partial(_build_cmaes, startup)
         case "nsgaii":
-            size = max(2, startup)  # two parents
-            return SeededSampler(
-                lambda each: NSGAIISampler(seed=each, population_size=size), seed, config_index
-            )
+            build = partial(NSGAIISampler, population_size=max(2, startup))  # two parents
         case "random" | "grid":
-            return SeededSampler(lambda each: RandomSampler(seed=each), seed, config_index)
+            build = RandomSampler
         case "qmc":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
@@ -133,9 +128,10 @@ def build_sampler(
                 return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
         case _:
             assert_never(name)
+    return SeededSampler(build, seed, config_index)
 
 
-def _build_cmaes(seed: int, n_startup: int) -> BaseSampler:
+def _build_cmaes(n_startup: int, seed: int) -> BaseSampler:
     """With pruned trials, which most are, by their last value; choices are drawn at random."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -148,8 +144,8 @@ def _build_cmaes(seed: int, n_startup: int) -> BaseSampler:
         )
 
 
-def hub_sampler(package: str) -> Callable[[int], BaseSampler]:
-    """What builds a sampler of OptunaHub for a seed.
+def hub_sampler(package: str) -> Callable[..., BaseSampler]:
+    """What builds a sampler of OptunaHub for a ``seed``.
 
     Args:
         package: such as ``samplers/auto_sampler``, which optunahub downloads unless it did before,

@@ -9,7 +9,7 @@ from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import duration, interval, metric_label, number
 from sweeps.findings import BaselineComparison, Comparison, SearchEnd, best_baseline
-from sweeps.on_test import mean_of_seeds, on_test, run_look, seeds_look, test_rows
+from sweeps.on_test import mean_of_seeds, on_test, test_rows, winners_looks
 from sweeps.record import SweepRecord, TrialRecord
 
 
@@ -111,10 +111,10 @@ def _gain_figures(record: SweepRecord) -> list[KeyFigure]:
 
 def _test_figures(record: SweepRecord) -> list[KeyFigure]:
     metric = record.objectives[0].metric
-    looks = [(seeds_look(record), mean_of_seeds(record)), (run_look(record), "its run in full")]
+    details = (mean_of_seeds(record), "its run in full")
     return [
         KeyFigure(f"On test {metric_label(metric)}", number(look.metrics[metric]), detail)
-        for look, detail in looks
+        for look, detail in zip(winners_looks(record), details, strict=True)
         if look is not None and look.metrics.get(metric) is not None
     ]
 
@@ -173,26 +173,6 @@ def why_ended(end: SearchEnd, metric: str) -> str:
             )
         case _:
             assert_never(end.why)
-
-
-def outlook(
-    n_left: int | None, seconds: float | None, gain: float | None, error: float | None
-) -> str:
-    """What is left of a search, in a line.
-
-    Args:
-        n_left: trials; None where that is not known.
-        seconds: they will take; None where that is not known.
-        gain: that is expected of them; None where that is not known.
-        error: of a difference between two finalists; None where nothing ends by it.
-    """
-    parts = [] if n_left is None else [f"{_count(n_left, 'trial')} left"]
-    parts += [] if seconds is None else [f"{duration(seconds)} left"]
-    if gain is not None:
-        parts.append(f"the best is expected to gain {number(gain)}")
-    if error is not None:
-        parts.append(f"ends below {number(error)}")
-    return ", ".join(parts)
 
 
 def _states(record: SweepRecord) -> str:

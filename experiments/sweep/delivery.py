@@ -17,7 +17,7 @@ from recsys.data.dataset import cache_path
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.results import one_held_out
 from sweeps.findings import Numbers
-from sweeps.on_test import run_look, seeds_look
+from sweeps.on_test import winners_looks
 from sweeps.record import SweepRecord, TrialRecord
 from sweeps.settings import COSTS, SweepSettings
 from sweeps.study import Stage, SweepStudy
@@ -89,7 +89,8 @@ def deliver_sweep(session: Session, record: SweepRecord) -> None:
     deliver_trials(session)
     tracked.send_progress(progress_points(record))
     deliver_winner(session, record.best_run_name)
-    look = seeds_look(record) or run_look(record)  # the run in full has a run of its own
+    fair, full = winners_looks(record)
+    look = fair or full  # the run in full has a run of its own
     if look is not None:
         tracked.send_metrics("test", _compared(record, look.metrics))
     tracked.send_files(session.directory.path)

@@ -15,9 +15,9 @@ from experiments.sweep.delivery import deliver_trials
 from experiments.sweep.pool import Pool, life_of
 from experiments.sweep.session import Session, progress_points
 from recsys.errors import BookendsError
+from recsys.reporting.formatting import duration, number
 from sweeps.settings import UNLIMITED
 from sweeps.study import ERROR, Stage, SweepStudy
-from sweeps.summary import outlook
 from sweeps.trials import BEGIN
 from tracking.processes import Life
 
@@ -58,7 +58,7 @@ def run_stage(
 
 
 def _outlook(study: SweepStudy) -> str:
-    """How much of the search is left, and what to expect of it."""
+    """How much of the search is left, and what to expect of it, in a line."""
     n_left = study.n_left()
     if n_left == 0:
         return ""
@@ -68,12 +68,14 @@ def _outlook(study: SweepStudy) -> str:
     if settings.seconds is not None:
         rest = max(0.0, settings.seconds - spent)
         seconds = rest if seconds is None or study.limit >= UNLIMITED else min(rest, seconds)
-    return outlook(
-        None if study.limit >= UNLIMITED and not n_ended else n_left,
-        seconds,
-        study.expected_gain(n_left),
-        study.kept().get(ERROR) if settings.stops else None,
-    )
+    parts = [] if seconds is None else [f"{duration(seconds)} left"]
+    if study.limit < UNLIMITED or n_ended:
+        parts.insert(0, f"{n_left:,} trial{'' if n_left == 1 else 's'} left")
+    if (gain := study.expected_gain(n_left)) is not None:
+        parts.append(f"the best is expected to gain {number(gain)}")
+    if settings.stops and (error := study.kept().get(ERROR)) is not None:
+        parts.append(f"ends below {number(error)}")
+    return ", ".join(parts)
 
 
 def _supervise(
