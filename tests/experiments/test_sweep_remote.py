@@ -77,9 +77,9 @@ def test_a_worker_far_away_runs_the_same_trials(
     open_sweep, serve, far_away, work, outcome, arrived
 ):
     """It has neither the files of the data nor the sweep's directory."""
-    near = open_sweep(name="near")
+    near = open_sweep(name="near", n_trials=3)
     work(near)
-    far = open_sweep(name="far")
+    far = open_sweep(name="far", n_trials=3)
     far_away(far, serve(far)[0])
     assert outcome(far) == outcome(near)
     assert {trial.worker for trial in far.main.records()} == {"worker-0"}
@@ -223,10 +223,10 @@ def kept_data():
 def test_a_worker_without_the_data_fetches_them_from_the_tracker(
     open_sweep, work, outcome, elsewhere, kept_data, tmp_path
 ):
-    near = open_sweep(name="near")
+    near = open_sweep(name="near", n_trials=2)
     work(near)
-    far = open_sweep(name="far", tracking=True, upload_data=True)
-    assert work(far, changes=elsewhere) == 6
+    far = open_sweep(name="far", n_trials=2, tracking=True, upload_data=True)
+    assert work(far, changes=elsewhere) == 2
     assert outcome(far) == outcome(near)
     own = cache_path(far.base.data, far.prepared.fingerprint)
     (arrived,) = [path for path in (tmp_path / "elsewhere").iterdir() if path.is_dir()]
@@ -245,16 +245,17 @@ def test_data_are_uploaded_once(open_sweep, kept_data):
 
 
 def test_data_that_the_tracker_lost_are_uploaded_again(open_sweep, work, elsewhere, kept_data):
-    session = open_sweep(name="one", tracking=True, upload_data=True)
+    options = {"name": "one", "n_trials": 1, "tracking": True, "upload_data": True}
+    session = open_sweep(**options)
     names = sorted(path.name for path in kept_data(session).iterdir())
     (kept_data(session) / "train_items.npy").unlink()
-    again = open_sweep(name="one", tracking=True, upload_data=True)
+    again = open_sweep(**options)
     assert sorted(path.name for path in kept_data(again).iterdir()) == names
     again.tracked.run.client.delete_run(again.tracked.run_id)
-    anew = open_sweep(name="one", tracking=True, upload_data=True)
+    anew = open_sweep(**options)
     assert anew.tracked.run_id != again.tracked.run_id
     assert sorted(path.name for path in kept_data(anew).iterdir()) == names
-    assert work(anew, changes=elsewhere) == 6
+    assert work(anew, changes=elsewhere) == 1
 
 
 def test_a_sweep_that_is_ended_while_it_uploads_says_so(sweep_shop, monkeypatch, capsys):
@@ -305,13 +306,13 @@ def test_without_being_asked_none_are_uploaded(open_sweep, work, elsewhere, kept
 def test_data_that_the_tracker_lost_are_prepared_from_files_where_there_are_any(
     open_sweep, work, elsewhere, kept_data, tmp_path, caplog
 ):
-    session = open_sweep(tracking=True, upload_data=True)
+    session = open_sweep(n_trials=1, tracking=True, upload_data=True)
     shutil.rmtree(kept_data(session))
     with pytest.raises(TrackingError, match="must hold the prepared data"):
         work(session, changes=elsewhere)
     assert [trial.state.name for trial in session.main.trials()] == ["WAITING"]
     own = {"data": {"cache_dir": str(tmp_path / "elsewhere")}}
-    assert work(session, changes=own) == 6
+    assert work(session, changes=own) == 1
     assert "they are prepared from their files" in caplog.text
 
 
