@@ -58,7 +58,7 @@ def finish(session: Session) -> None:
         )
     winner = candidates[0].number
     if session.settings.finalists:
-        chosen = with_default(record, candidates)
+        chosen = finalists_of(record, candidates)
         dropped = retrain(session, chosen)
         session.finalists = compare(session, record, chosen, dropped)
         session.console.finalists(session.finalists)
@@ -96,10 +96,11 @@ def choose(record: SweepRecord, n_finalists: int) -> list[TrialRecord]:
     return list(unlike.values())[: max(1, n_finalists)]
 
 
-def with_default(record: SweepRecord, candidates: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """The candidates and the default configuration, where it is not among them."""
+def finalists_of(record: SweepRecord, candidates: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
+    """The candidates and the default configuration, by number: 0 also where it was run again."""
     default = record.default
-    return [*candidates, *([default] if default and default not in candidates else ())]
+    chosen = [*candidates, *([] if default is None else [default])]
+    return {DEFAULT_TRIAL if trial.is_default else trial.number: trial for trial in chosen}
 
 
 def fresh_seeds(session: Session) -> list[int]:
@@ -165,20 +166,20 @@ def _per_user(session: Session, number: int, n_seeds: int | None = None) -> PerU
     return [read_values(path, metric) if path.is_file() else None for path in paths]
 
 
-def retrain(session: Session, chosen: Sequence[TrialRecord]) -> dict[int, int]:
+def retrain(session: Session, chosen: Mapping[int, TrialRecord]) -> dict[int, int]:
     """Train finalists on fresh seeds; what an earlier session has done is kept.
 
     Returns:
         {finalist that clearly lost: after how many seeds}.
     """
     seeds = fresh_seeds(session)
-    settings = {_finalist(trial): trial_settings(session, trial.number) for trial in chosen}
+    settings = {number: trial_settings(session, number) for number in chosen}
     n_seeds, dropped = len(seeds), dict[int, int]()
     title = f"{len(chosen)} finalists, each on {n_seeds} fresh seeds"
     for done in range(2, n_seeds) if session.settings.race else ():
         train_on_seeds(session, settings, seeds[:done], title)
         rng = np.random.default_rng([session.settings.seed, 31, done])
-        racing = [_retrained(session, t, n_seeds=done) for t in chosen if _finalist(t) in settings]
+        racing = [_retrained(session, number, chosen[number], n_seeds=done) for number in settings]
         lost = clear_losers(racing, comparison_rules(session), n_looks=n_seeds - 2, rng=rng)
         for number in sorted(lost):
             name = "the default" if number == DEFAULT_TRIAL else f"trial {number}"
@@ -190,22 +191,17 @@ def retrain(session: Session, chosen: Sequence[TrialRecord]) -> dict[int, int]:
     return dropped
 
 
-def _finalist(trial: TrialRecord) -> int:
-    """The number of a trial among finalists: the default is 0 also where it was run again."""
-    return DEFAULT_TRIAL if trial.is_default else trial.number
-
-
 def compare(
     session: Session,
     record: SweepRecord,
-    chosen: Sequence[TrialRecord],
+    chosen: Mapping[int, TrialRecord],
     dropped: Mapping[int, int],
 ) -> Finalists:
     """Compare the finalists on validation, user by user."""
     return compare_finalists(
         [
-            _retrained(session, trial, dropped_after=dropped.get(_finalist(trial)))
-            for trial in chosen
+            _retrained(session, number, trial, dropped_after=dropped.get(number))
+            for number, trial in chosen.items()
         ],
         comparison_rules(session),
         seeds=fresh_seeds(session),
@@ -234,13 +230,13 @@ def _compare_with_baselines(session: Session, finalists: Finalists, winner: int)
 
 def _retrained(
     session: Session,
+    number: int,
     trial: TrialRecord,
     *,
     n_seeds: int | None = None,
     dropped_after: int | None = None,
 ) -> Retraining:
     """A finalist with what its trainings left, on all seeds or the first so many."""
-    number = _finalist(trial)
     return Retraining(
         trial=number,
         params=trial.params,

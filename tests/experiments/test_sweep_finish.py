@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 
 from experiments.cli import main
 from experiments.sweep.delivery import deliver_trials, send_sweep
-from experiments.sweep.finish import choose, finish, retrain
+from experiments.sweep.finish import choose, finalists_of, finish, retrain
 from experiments.sweep.opening import read_settings
 from experiments.sweep.stage import requeue_lost
 from recsys.errors import BookendsError, ConfigError, TrackingError
@@ -256,8 +256,8 @@ def test_what_the_store_missed_of_trials_is_delivered_and_what_is_there_stays(
 ):
     session = open_sweep(tracking=True, n_trials=4, finalists=1, finalist_seeds=1)
     work(session)
-    chosen = choose(session.record("running"), 1)
-    retrain(session, chosen)
+    record = session.record("running")
+    retrain(session, finalists_of(record, choose(record, 1)))
     before = shown(client, session)
     assert {study for study, _ in before} == {session.main.name, f"{session.main.name}.finalists"}
     missed, hanging, killed, *_ = [
