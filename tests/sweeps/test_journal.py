@@ -93,17 +93,6 @@ def journal_of_three(path):
     return study
 
 
-def test_a_full_disk_leaves_a_journal_as_it_was(tmp_path, nearly_full_disk):
-    path = tmp_path / "journal.log"
-    study = journal_of_three(path)
-    before = path.read_bytes()
-    with nearly_full_disk(len(before) + 20), pytest.raises(OSError, match="must take an entry"):
-        study.ask()
-    assert path.read_bytes() == before
-    study.tell(study.ask(), 3.0)
-    assert values_of(path) == {0: 0.0, 1: 1.0, 2: 2.0, 3: 3.0}
-
-
 def test_an_entry_glued_to_half_of_another_is_kept(tmp_path, caplog):
     path = tmp_path / "journal.log"
     journal_of_three(path)
@@ -112,22 +101,6 @@ def test_an_entry_glued_to_half_of_another_is_kept(tmp_path, caplog):
     path.write_text("\n".join(lines) + "\n")
     assert values_of(path) == {0: 0.0, 1: 1.0, 2: 2.0}
     assert "line 5 is damaged; the entry at its end is kept" in caplog.text
-
-
-def test_no_damaged_line_takes_other_trials_with_it(tmp_path, caplog):
-    path = tmp_path / "journal.log"
-    journal_of_three(path)
-    lines = path.read_text().splitlines()
-    made = [number for number, line in enumerate(lines) if '"op_code":4' in line]
-    for damaged in range(made[0], len(lines)):
-        cut = [line[: len(line) * 3 // 4] if n == damaged else line for n, line in enumerate(lines)]
-        path.write_text("\n".join(cut) + "\n")
-        own = max(number for number, start in enumerate(made) if start <= damaged)
-        values = values_of(path)
-        assert {number: values[number] for number in range(3) if number != own} == {
-            number: float(number) for number in range(3) if number != own
-        }
-        assert f"line {damaged + 1} is damaged" in caplog.text
 
 
 def change_journal(path, number, change):
