@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 from recsys.reporting.formatting import metric_label, setting_text
 from sweeps.charts import baseline_levels, setting_axis
 from sweeps.findings import Importances
-from sweeps.importance_tables import correlation_name
+from sweeps.importances import correlation_name
 from sweeps.parallel import hover_text
 from sweeps.record import SweepRecord, TrialRecord
 from sweeps.record import TrialState as State

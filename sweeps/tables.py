@@ -13,7 +13,7 @@ from recsys.reporting.formatting import decimals, metric_label, moment, number, 
 from recsys.reporting.results import one_held_out
 from sweeps.cost_tables import gains_table, savings_table, time_table
 from sweeps.findings import Comparison, Finalists, Optimism, RankAgreement
-from sweeps.importance_tables import importance_tables
+from sweeps.importances import importance_tables
 from sweeps.on_test import RUN_IN_FULL
 from sweeps.record import SweepRecord, TrialRecord
 

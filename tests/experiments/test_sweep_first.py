@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from experiments.cli import main
 from experiments.sweep.first import WARM_TRIALS
 from recsys.errors import ConfigError
-from sweeps.importance_tables import correlation_name
+from sweeps.importances import correlation_name
 from sweeps.tables import sweep_tables, trials_table
 
 WARM = {"n_trials": 5, "seed": 7}
