@@ -323,16 +323,10 @@ class SweepStudy:
     def records(self) -> tuple[TrialRecord, ...]:
         """All trials that ever began, but those that two processes began at once."""
         return tuple(
-            self._record(trial)
+            trial_record(self, trial)
             for trial in self.trials()
             if trial.state in STATES and EXCESS not in trial.user_attrs
         )
-
-    def _record(self, trial: FrozenTrial) -> TrialRecord:
-        drawn, only = self.values_of(trial), trial.user_attrs.get(DEFAULT)
-        params = drawn if only is None else self.defaults
-        is_whole = self.space.is_whole(drawn, only)
-        return trial_record(trial, params, self.settings.constraints, is_whole=is_whole)
 
 
 def open_study(

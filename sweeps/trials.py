@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
 from sweeps.findings import Numbers
 from sweeps.journal import EXCESS
-from sweeps.record import DEFAULT, LOST, Constraint, TrialRecord
-from sweeps.space import Params
+from sweeps.record import DEFAULT, LOST, TrialRecord
+
+if TYPE_CHECKING:
+    from sweeps.study import SweepStudy
 
 BEGIN, END = "begin", "end"
 RETRY_OF, ORIGIN = "retry_of", "origin"
@@ -97,36 +99,24 @@ def is_extra(trial: FrozenTrial) -> bool:
     return RETRY_OF in trial.user_attrs or EXCESS in trial.user_attrs
 
 
-def trial_record(
-    trial: FrozenTrial,
-    params: Params,
-    rules: Sequence[Constraint],
-    *,
-    is_whole: bool,
-) -> TrialRecord:
-    """The record of a trial that began.
-
-    Args:
-        trial: of a study.
-        params: what it drew.
-        rules: whose measures it shows.
-        is_whole: whether the study holds all that it drew.
-    """
+def trial_record(study: SweepStudy, trial: FrozenTrial) -> TrialRecord:
+    """The record of a trial that began."""
     begin = trial.user_attrs.get(BEGIN, {})
     notes = {"epochs": len(trial.intermediate_values)} | trial.user_attrs.get(END, {})
     state, values = STATES[trial.state], trial.values
+    drawn, only = study.values_of(trial), trial.user_attrs.get(DEFAULT)
     if is_lost(trial):
         notes["error"] = LOST
-    if state == "complete" and not is_whole:
+    if state == "complete" and not study.space.is_whole(drawn, only):
         state = "failed"
         notes["error"] = "the storage lost a part of what it drew"
     metrics = notes.get("metrics", {})
     return TrialRecord(
         number=trial.number,
         state=state,
-        params=params,
+        params=drawn if only is None else study.defaults,
         values=tuple(values) if values is not None and state == "complete" else None,
-        constraints={rule.metric: metrics.get(rule.metric) for rule in rules},
+        constraints={rule.metric: metrics.get(rule.metric) for rule in study.settings.constraints},
         intermediate=dict(trial.intermediate_values),
         worker=begin.get("worker"),
         started=_iso(trial.datetime_start),

@@ -153,10 +153,10 @@ def _ended_trials(session: Session) -> Iterator[EndedTrial]:
         if not limits[stage]:
             continue
         study = session.stage(stage)
-        by_number = {trial.number: trial for trial in study.trials()}
+        trials = study.trials()
         for record in study.records():
             if record.state != "running" and not record.is_lost:
-                yield _ended_trial(session.settings, study, record, by_number[record.number])
+                yield _ended_trial(session.settings, study, record, trials[record.number])
 
 
 def _ended_trial(
