@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.launcher import Launcher
+from experiments.launcher import Launcher, thread_variables
 from experiments.signals import Interrupted
 from experiments.sweep import delivery
 from experiments.sweep.console import SweepConsole
@@ -353,6 +353,14 @@ def test_without_the_extra_one_is_told_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match="needs the extra 'ray'"):
         launching(Launcher("ray")).__enter__()
+
+
+def test_workers_share_the_threads_unless_the_user_set_them(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    found = thread_variables(2.5)
+    assert (found["OMP_NUM_THREADS"], found["MKL_NUM_THREADS"]) == ("7", "2")
+    assert thread_variables(0)["MKL_NUM_THREADS"] == "1"
 
 
 @pytest.fixture
