@@ -58,7 +58,8 @@ def on_test(record: SweepRecord) -> str:
         others = [f"{name} {number(value)}" for name, value in beside.items() if value is not None]
         parts.append(", ".join([said, *others]))
     if full is not None and full.metrics.get(metric) is not None:
-        learned = " on train and validation" if _refits(record) else ""
+        refits = (record.base_config.get("training") or {}).get("refit")
+        learned = " on train and validation" if refits else ""
         whose, value = "its" if parts else "the winner's", number(full.metrics[metric])
         parts.append(f"{whose} {RUN_IN_FULL}, one training{learned}, has {label} {value}")
     return f"On test {'; '.join(parts)}." if parts else ""
@@ -81,7 +82,3 @@ def test_rows(record: SweepRecord) -> list[tuple[Cell, ...]]:
 
 
 test_rows.__test__ = False  # type: ignore[attr-defined]  # pytest: not a test
-
-
-def _refits(record: SweepRecord) -> bool:
-    return bool((record.base_config.get("training") or {}).get("refit"))

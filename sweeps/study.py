@@ -42,7 +42,6 @@ from sweeps.trials import (
     config_index,
     counted,
     is_excess,
-    is_extra,
     is_lost,
     n_retries,
     trial_record,
@@ -134,10 +133,6 @@ class SweepStudy:
     def n_free(self) -> int:
         """Trials that may still begin, queued ones among them; none where the search ended."""
         return 0 if self.end_so_far() else self.limit - len(counted(self.trials()))
-
-    def n_configurations(self) -> int:
-        """How many were queued or drawn; one that is run again counts once."""
-        return sum(not is_extra(trial) for trial in self.trials())
 
     def is_done(self) -> bool:
         """Whether as many trials as the limit have ended, or the search ended before."""

@@ -46,7 +46,8 @@ def _first(session: Session, space: Space) -> list[tuple[str, Params]]:
     """(where it is from, values) of what follows the default, each configuration once."""
     settings, base = session.settings, session.base
     sweep_dirs = earlier_sweeps(settings.warm_from, base)
-    session.keep(earlier=[_earlier(path) for path in sweep_dirs])
+    found = [(path.name, importances_of(SweepRecord.read(path))[0]) for path in sweep_dirs]
+    session.keep(earlier=[EarlierSweep(*each) for each in found])
     known = [space.within(flatten(base.model_dump(mode="json")))]
     points = list[tuple[str, Params]]()
     for origin, params in [
@@ -57,11 +58,6 @@ def _first(session: Session, space: Space) -> list[tuple[str, Params]]:
             known.append(params)
             points.append((origin, params))
     return points
-
-
-def _earlier(sweep_dir: Path) -> EarlierSweep:
-    """What the report shows of a sweep that this one starts from."""
-    return EarlierSweep(sweep_dir.name, importances_of(SweepRecord.read(sweep_dir))[0])
 
 
 def _best(sweep_dir: Path, space: Space) -> list[Params]:

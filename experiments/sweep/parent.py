@@ -31,7 +31,7 @@ from sweeps.findings import RankAgreement
 from sweeps.record import SweepRecord, SweepStatus
 from sweeps.study import Stage, SweepStudy
 from sweeps.summary import why_ended
-from sweeps.trials import ORIGIN
+from sweeps.trials import ORIGIN, is_extra
 
 
 def sweep(request: SweepRequest, console: SweepConsole, launcher: Launcher = LOCAL) -> SweepRecord:
@@ -125,8 +125,8 @@ def _search(session: Session, stage: Stage, title: str) -> None:
 def promote(session: Session, share: SweepStudy) -> None:
     """Queue the default and the best configurations of the first stage to be run on all users."""
     study = session.main
-    if study.trials():
-        session.set_limit("search", study.n_configurations())
+    if known := study.trials():
+        session.set_limit("search", sum(not is_extra(trial) for trial in known))
         return
     ranked = dataclasses.replace(session.record("running"), trials=share.records()).ranked()
     chosen = [trial for trial in ranked if not trial.is_default][: session.settings.promoted]

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import shutil
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,15 +60,6 @@ def _shipped(path: Path, put: Callable[[Any], Any]) -> ShippedFile:
 def digests(path: Path) -> dict[str, str]:
     """The SHA-256 of each file of a directory, by its name."""
     return {each.name: file_digest(each) for each in sorted(path.iterdir())}
-
-
-def uploaded(known: Mapping[str, str]) -> tuple[ShippedFile, ...]:
-    """The files of a directory that was uploaded whole: each one part, which its name stands for.
-
-    Args:
-        known: digest of each, by its name.
-    """
-    return tuple(ShippedFile(name, digest, (name,)) for name, digest in known.items())
 
 
 def find_here(config: DataConfig, seed: int) -> Prepared:

@@ -19,7 +19,6 @@ from recsys.reporting.formatting import duration, number
 from sweeps.settings import UNLIMITED
 from sweeps.study import ERROR, Stage, SweepStudy
 from sweeps.trials import BEGIN
-from tracking.processes import Life
 
 POLL_SECONDS = 0.25
 TELL_SECONDS = 1.0
@@ -115,7 +114,8 @@ def _supervise(
 
 def _is_awaited(study: SweepStudy) -> bool:
     """Whether a trial runs that this machine can tell to be alive, or will in time."""
-    lives = [_life(trial) for trial in study.trials() if trial.state.name == "RUNNING"]
+    running = [trial for trial in study.trials() if trial.state.name == "RUNNING"]
+    lives = [life_of(trial.user_attrs.get(BEGIN, {})) for trial in running]
     return any(life in (None, "alive") or study.storage.has_heartbeat for life in lives)
 
 
@@ -130,7 +130,7 @@ def requeue_lost(session: Session, study: SweepStudy, running: Iterable[str] = (
     now = datetime.now(UTC)
 
     def is_dead(trial: FrozenTrial) -> bool:
-        life = _life(trial, running)
+        life = life_of(trial.user_attrs.get(BEGIN, {}), running)
         if life is None:
             assert trial.datetime_start is not None  # it runs
             age = now - trial.datetime_start.astimezone(UTC)
@@ -143,7 +143,3 @@ def requeue_lost(session: Session, study: SweepStudy, running: Iterable[str] = (
         session.console.say(f"trial {trial.number} is run again: {reason}")
         if session.tracked is not None:
             session.tracked.end_lost(note.get("run_id"), reason)
-
-
-def _life(trial: FrozenTrial, running: Iterable[str] = ()) -> Life | None:
-    return life_of(trial.user_attrs.get(BEGIN, {}), running)

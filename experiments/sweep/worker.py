@@ -21,7 +21,7 @@ from experiments.environment import configure_torch
 from experiments.settings import Tree, check_config, flatten, merge
 from experiments.signals import Interrupted, signals_to
 from experiments.sweep.directory import SweepDirectory
-from experiments.sweep.shipping import find_here, finder, uploaded
+from experiments.sweep.shipping import ShippedFile, find_here, finder
 from experiments.sweep.state import (
     TRACKING_VARIABLE,
     Assignment,
@@ -108,8 +108,10 @@ def _here(assignment: Assignment, state: SweepState) -> Place:
     place = Place(f"{joined}worker-{assignment.index}", uri, keep)
     if not state.uploaded or state.tracking is None or uri is None:
         return place
+    # each is one part, which its name stands for
+    files = tuple(ShippedFile(name, digest, (name,)) for name, digest in state.uploaded.items())
     get = partial(_uploaded_part, uri, state.tracking.run_id)
-    return replace(place, find_data=finder(state.fingerprint, uploaded(state.uploaded), get))
+    return replace(place, find_data=finder(state.fingerprint, files, get))
 
 
 def _uploaded_part(uri: str, run_id: str, name: str) -> np.ndarray:
