@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from recsys.errors import BookendsError, TrackingError
 from recsys.evaluation.gate import Contender, GateSettings, ServingCost, Verdict, judge
 from recsys.recommender import Recommender
 from recsys.recommender.drift import drift_sentence
-from recsys.reporting.comparison import Paired
 from recsys.reporting.record import HELD_OUT_FILE
 from recsys.reporting.results import monitor_of, results_of
 from tracking.model import resolve_bundle
@@ -40,24 +40,18 @@ class Registration:
     """What came of it.
 
     Attributes:
-        run: that was registered.
-        champion: held against; None where there was none, or it is this run's version.
-        verdict: of the gate; None where the run's version was champion already.
+        candidate: the run as it was judged; None where its version was champion already.
         done: in the registry; None where nothing was to be written.
-        is_forced: whether it was to be champion whatever the verdict.
     """
 
-    run: PastRun
-    champion: ModelVersion | None
-    verdict: Verdict | None
+    candidate: Candidate | None
     done: Registered | None
-    is_forced: bool
 
     @property
     def is_champion(self) -> bool:
         """Whether the run's version is champion now; where nothing was written, would be."""
         if self.done is None:
-            return self.verdict is None or self.verdict.passed or self.is_forced
+            return self.candidate is None or self.candidate.is_promoted
         return self.done.champion == self.done.version
 
 
@@ -93,7 +87,6 @@ def register(
         )
     gate = replace(gate, metric=metric or monitor_of(run.record))
     version = registry.version_of(run.run_id)
-    is_forced = reason is not None
     test = RunTest(run, registry.uri)
     own = _contender(run, run.name)
     others = [Contender(path.name, own.fingerprint, test.of_lists(path).theirs) for path in lists]
@@ -102,22 +95,17 @@ def register(
         against = None if champion is None else int(champion.version)
         if against is not None and against == version:
             done = Registered(version, is_new=False, has_moved=False, champion=version)
-            return Registration(run, None, None, None if dry_run else done, is_forced)
+            return Registration(None, None if dry_run else done)
         bundle = resolve_bundle(f"runs:/{run.run_id}/model", registry.uri)
         contender, opponent, model, drift = own, None, None, ""
         if champion is not None:
             contender, opponent, model, drift = _facing(champion, own, test, registry)
-        cost = measure(bundle, model)
-        verdict = judge(contender, opponent, cost, gate, others)
+        verdict = judge(contender, opponent, measure(bundle, model), gate, others)
+        candidate = Candidate(run.run_id, run.record, verdict, against, reason, drift)
         if dry_run:
-            return Registration(run, champion, verdict, None, is_forced)
-        try:
-            done = registry.register(
-                Candidate(run.run_id, run.record, verdict, against, reason, drift)
-            )
-            return Registration(run, champion, verdict, done, is_forced)
-        except ChampionChangedError:
-            continue
+            return Registration(candidate, None)
+        with suppress(ChampionChangedError):
+            return Registration(candidate, registry.register(candidate))
     raise TrackingError(
         f"the champion of '{registry.name}' must stand still while a run is judged, but changed "
         f"{_ATTEMPTS} times meanwhile; register again"
@@ -142,46 +130,32 @@ def _opponent(champion: ModelVersion, uri: str) -> Contender:
         return Contender(name, fingerprint, pd.DataFrame(), missing)
 
 
-def _champion_model(champion: ModelVersion, registry: Registry) -> Recommender:
-    uri = f"models:/{registry.name}/{champion.version}"
-    return Recommender.load(resolve_bundle(uri, registry.uri))
-
-
 def _facing(
     champion: ModelVersion, own: Contender, test: RunTest, registry: Registry
 ) -> tuple[Contender, Contender, Recommender | None, str]:
     """The candidate and the champion as they are compared, the champion's model, and the drift.
 
-    The model is None where it cannot be loaded.
+    Both are judged on the candidate's test users where the champion was judged on others, or not
+    at all. The model is None where it cannot be loaded.
     """
     opponent = _opponent(champion, registry.uri)
-    if test.run.held_out.empty:
+    has_test = not test.run.held_out.empty
+    if not has_test:
         opponent = replace(opponent, missing=opponent.missing or _NO_TEST)
     try:
-        model = _champion_model(champion, registry)
+        uri = f"models:/{registry.name}/{champion.version}"
+        model = Recommender.load(resolve_bundle(uri, registry.uri))
     except BookendsError as error:
         reason = f"{opponent.missing} {error}".strip()
         return own, replace(opponent, missing=reason), None, ""
-    found = _paired(test, own, opponent, model)
-    if found is None:
+    is_of_same_data = own.fingerprint == opponent.fingerprint and len(opponent.per_user)
+    if is_of_same_data or not len(own.per_user) or not has_test:
         return own, opponent, model, ""
+    found = test.of_model(model, opponent.fingerprint)
     opponent = replace(
         opponent, per_user=found.theirs, asked=found.said, n_left_out=found.n_left_out
     )
     return replace(own, per_user=found.ours), opponent, model, drift_sentence(found.tables)
-
-
-def _paired(
-    test: RunTest, candidate: Contender, champion: Contender, model: Recommender
-) -> Paired | None:
-    """Both on the candidate's test users, where the champion was judged on others, or not at all.
-
-    None where that is not so, or where the candidate was not judged or keeps no test.
-    """
-    is_of_same_data = candidate.fingerprint == champion.fingerprint and len(champion.per_user)
-    if is_of_same_data or not len(candidate.per_user) or test.run.held_out.empty:
-        return None
-    return test.of_model(model, champion.fingerprint)
 
 
 def measure(bundle: Path, champion: Recommender | None = None) -> ServingCost:
@@ -220,10 +194,10 @@ def _answer_in_turn(models: Sequence[Recommender]) -> list[list[float]]:
 def show(registration: Registration, name: str, console: Console | None = None) -> None:
     """Print the criteria, and what came of them."""
     console = console or Console()
-    if registration.verdict is not None:
-        against = registration.champion
-        opponent = "popularity" if against is None else f"version {against.version}"
-        console.print(_table(registration.verdict, f"{registration.run.name} against {opponent}"))
+    candidate = registration.candidate
+    if candidate is not None:
+        title = f"{candidate.record.run_name} against {candidate.opponent}"
+        console.print(_table(candidate.verdict, title))
     for text in _sentences(registration, name):
         console.print(escape(text), highlight=False, soft_wrap=True)
 
@@ -239,8 +213,8 @@ def _table(verdict: Verdict, title: str) -> Table:
 
 
 def _sentences(registration: Registration, name: str) -> list[str]:
-    verdict, done = registration.verdict, registration.done
-    failed = [] if verdict is None else [row.name for row in verdict.failed]
+    candidate, done = registration.candidate, registration.done
+    failed = [] if candidate is None else [row.name for row in candidate.verdict.failed]
     by_force = f" by force, though it failed: {'; '.join(failed)}" if failed else ""
     if done is None:
         if registration.is_champion:
