@@ -63,7 +63,7 @@ def send_comparison(
     shown = without_password(uri)
     with plain_errors(uri, f"{directory}: is written, but could not be sent to {shown}"):
         client = connect(uri)
-        run = _open(client, uri, comparison, experiment)
+        run = _open(client, comparison, experiment)
         origin = source_tags(environment, "bookends compare") | maker_tags()
         run.send_settings(_params(comparison), _tags(comparison) | run.without_held(origin))
         reference = comparison.reference.record
@@ -105,29 +105,25 @@ def comparison_metrics(comparison: RunComparison) -> dict[str, float]:
     return {key: value for key, value in values.items() if not math.isnan(value)}
 
 
-def _open(
-    client: MlflowClient, uri: str, comparison: RunComparison, experiment: str | None
-) -> RemoteRun:
+def _open(client: MlflowClient, comparison: RunComparison, experiment: str | None) -> RemoteRun:
     """The run that ``mlflow run`` opened, else that of the same comparison before, or a new one."""
-    attached_id = os.environ.get("MLFLOW_RUN_ID")
+    attached_id, uri = os.environ.get("MLFLOW_RUN_ID"), client.tracking_uri
     if attached_id and uri == resolve_uri(None):
         run = attached_run(uri, attached_id)
         client.update_run(run.run_id, name=comparison.name)
         return run
-    experiment_id = _experiment_id(client, uri, comparison, experiment)
+    experiment_id = _experiment_id(client, comparison, experiment)
     return run_with_key(client, experiment_id, comparison.key, comparison.name)
 
 
-def _experiment_id(
-    client: MlflowClient, uri: str, comparison: RunComparison, experiment: str | None
-) -> str:
+def _experiment_id(client: MlflowClient, comparison: RunComparison, experiment: str | None) -> str:
     if experiment is None:
         for run in comparison.runs:
             held = existing_run(client, run.run_id) if run.run_id else None
             if held is not None:
                 return held.experiment_id
         experiment = comparison.reference.record.setting("experiment.name", "bookends")
-    return ensure_experiment(client, experiment, uri)
+    return ensure_experiment(client, experiment)
 
 
 def _params(comparison: RunComparison) -> dict[str, str]:

@@ -55,7 +55,7 @@ def mirror(run_dir: Path, tracking_uri: str | None = None) -> Sent:
         try:
             with plain_errors(uri, f"{run_dir}: could not be sent to {shown}"):
                 client = connect(uri)
-                run = find_or_create_run(client, uri, record, delivery.run_id)
+                run = find_or_create_run(client, record, delivery.run_id)
                 delivery.begin(run.run_id, run.experiment_id)
                 ledger.write(run_dir)
                 show_view(client, run.experiment_id, record)

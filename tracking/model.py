@@ -31,7 +31,7 @@ from recsys.errors import TrackingError
 from recsys.recommender import Recommender
 from recsys.recommender import bundle as bundles
 from tracking.remote_run import finished_models, run_models
-from tracking.store import connect_to_read, plain_errors, quiet, resolve_uri, without_password
+from tracking.store import quiet, reading
 
 with warnings.catch_warnings():
     # MLflow warns of type hints of its own while it is imported.
@@ -197,11 +197,8 @@ def resolve_bundle(uri: str, tracking_uri: str | None, *, downloads: Path = DOWN
     path = Path(uri)
     if not uri.startswith(("models:/", "runs:/")):
         return _local_bundle(path)
-    address = resolve_uri(tracking_uri)
-    with plain_errors(address, f"{uri}: must be a model in {without_password(address)}"):
-        client = connect_to_read(address)
-        with quiet("mlflow"):
-            local = _fetch(_artifact_location(client, uri), address, downloads)
+    with reading(tracking_uri, f"{uri}: must be a model in") as client, quiet("mlflow"):
+        local = _fetch(_artifact_location(client, uri), client.tracking_uri, downloads)
     return _local_bundle(local)
 
 
@@ -220,9 +217,8 @@ def find_model(uri: str, tracking_uri: str | None) -> FoundModel:
         return FoundModel(uri, run_id=uri.removeprefix("runs:/").strip("/").partition("/")[0])
     if not uri.startswith("models:/") or _is_logged_model(uri):
         return FoundModel(uri)
-    address = resolve_uri(tracking_uri)
-    with plain_errors(address, f"{uri}: must be a model in {without_password(address)}"):
-        found = _find_version(connect_to_read(address), uri)
+    with reading(tracking_uri, f"{uri}: must be a model in") as client:
+        found = _find_version(client, uri)
     version = str(found.version)
     return FoundModel(f"models:/{found.name}/{version}", version, found.run_id or None)
 

@@ -29,10 +29,9 @@ from tracking.ledger import Ledger
 from tracking.remote_run import existing_run
 from tracking.run_list import kind_of, started
 from tracking.store import (
-    connect_to_read,
     experiment_ids,
     one_line,
-    plain_errors,
+    reading,
     resolve_uri,
     without_password,
 )
@@ -84,10 +83,8 @@ def find_run(text: str, tracking_uri: str | None = None, experiment: str | None 
         return read_run(path, tracking_uri)
     if os.sep in text:
         raise ArtifactError(f"{text}: must be a run directory ({RECORD_FILE} in it)")
-    uri = resolve_uri(tracking_uri)
-    with plain_errors(uri, f"run '{text}' could not be read from {without_password(uri)}"):
-        client = connect_to_read(uri)
-        return _download(client, _find(client, text, uri, experiment))
+    with reading(tracking_uri, f"run '{text}' could not be read from") as client:
+        return _download(client, _find(client, text, experiment))
 
 
 def read_run(run_dir: Path, tracking_uri: str | None = None) -> PastRun:
@@ -107,15 +104,15 @@ def read_run(run_dir: Path, tracking_uri: str | None = None) -> PastRun:
     )
 
 
-def _find(client: MlflowClient, text: str, uri: str, experiment: str | None) -> Run:
+def _find(client: MlflowClient, text: str, experiment: str | None) -> Run:
+    shown = without_password(client.tracking_uri)
     if _WHOLE_ID.fullmatch(text):
         if existing_run(client, text) is None:
             raise TrackingError(
-                f"run '{text}': must be in the tracking store, but {without_password(uri)} holds "
-                "none with this id"
+                f"run '{text}': must be in the tracking store, but {shown} holds none with this id"
             )
         return client.get_run(text)
-    ids = experiment_ids(client, uri, experiment)
+    ids = experiment_ids(client, experiment)
     conditions = [f"attributes.run_name = {_quoted(text)}"]
     if _PREFIX.fullmatch(text):
         conditions.append(f"attributes.run_id LIKE '{text}%'")
@@ -126,7 +123,7 @@ def _find(client: MlflowClient, text: str, uri: str, experiment: str | None) -> 
     }
     if len(runs) == 1:
         return next(iter(runs.values()))
-    place = without_password(uri) + (f", experiment '{experiment}'" if experiment else "")
+    place = shown + (f", experiment '{experiment}'" if experiment else "")
     if not runs:
         raise TrackingError(
             f"run '{text}': must be a run directory, a run's id, its first {_SHORTEST_PREFIX} "

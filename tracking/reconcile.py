@@ -10,14 +10,7 @@ from mlflow.entities import Run
 
 from tracking.processes import Owner
 from tracking.remote_run import end
-from tracking.store import (
-    connect_to_read,
-    experiment_ids,
-    plain_errors,
-    resolve_uri,
-    runs_where,
-    without_password,
-)
+from tracking.store import experiment_ids, reading, runs_where
 
 
 @dataclass(frozen=True)
@@ -54,11 +47,9 @@ def reconcile(
     Raises:
         TrackingError: the store cannot be used, or has no such experiment.
     """
-    uri = resolve_uri(tracking_uri)
     mended, left = list[StaleRun](), list[StaleRun]()
-    with plain_errors(uri, f"{without_password(uri)} could not be reconciled"):
-        client = connect_to_read(uri)
-        ids = experiment_ids(client, uri, experiment)
+    with reading(tracking_uri, "runs could not be reconciled in") as client:
+        ids = experiment_ids(client, experiment)
         # all are read before any is changed, which would shift the pages
         for run in list(runs_where(client, ids, "attributes.status = 'RUNNING'")):
             reason, is_dead = _judge(run, older_than, include_foreign)

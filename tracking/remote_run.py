@@ -297,13 +297,13 @@ def run_with_key(
     return RemoteRun(client, client.create_run(experiment_id, started, tags, run_name=name))
 
 
-def find_or_create_run(client: MlflowClient, uri: str, record: RunRecord, run_id: str) -> RemoteRun:
+def find_or_create_run(client: MlflowClient, record: RunRecord, run_id: str) -> RemoteRun:
     """The run a record was sent to before, as ``run_id`` or by its key; else a new one."""
     run = existing_run(client, run_id) if run_id else None
     if run is not None:
         return run
     experiment = record.setting("experiment.name", "bookends")
-    experiment_id = ensure_experiment(client, experiment, uri)
+    experiment_id = ensure_experiment(client, experiment)
     key, started = payload.key_of(record), payload.created_ms(record)
     return run_with_key(client, experiment_id, key, record.run_name, started)
 

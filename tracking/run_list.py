@@ -14,14 +14,7 @@ from mlflow.entities import Run
 
 from recsys.errors import TrackingError
 from tracking.names import metric_key, parameter_key
-from tracking.store import (
-    connect_to_read,
-    experiment_ids,
-    plain_errors,
-    resolve_uri,
-    runs_where,
-    without_password,
-)
+from tracking.store import experiment_ids, reading, runs_where
 
 TRIAL_TAG = "optuna.trial"
 _PAGE = 200
@@ -110,16 +103,14 @@ def list_runs(
         TrackingError: no such store or experiment, a filter that MLflow does not take, or a metric
             to sort by that no run has.
     """
-    uri = resolve_uri(tracking_uri)
     conditions = [mlflow_filter(filter_text)] if filter_text.strip() else []
     if not include_all:
         conditions.append(f"tags.`{TRIAL_TAG}` IS NULL")
     condition = " and ".join(conditions)
     order = order_by(sort, is_reversed=is_reversed)
     chosen = f" by the filter '{filter_text}'" if filter_text else ""
-    with plain_errors(uri, f"runs{chosen} could not be read from {without_password(uri)}"):
-        client = connect_to_read(uri)
-        ids = experiment_ids(client, uri, experiment)
+    with reading(tracking_uri, f"runs{chosen} could not be read from") as client:
+        ids = experiment_ids(client, experiment)
         runs = runs_where(client, ids, condition, order, min(limit, _PAGE))
         wanted = (row for row in map(_row, runs) if include_all or row.kind == "run")
         rows = list(itertools.islice(wanted, limit))
@@ -174,9 +165,8 @@ def sweep_directories(uri: str, experiment: str) -> list[Path]:
     Raises:
         TrackingError: there is no such store or experiment.
     """
-    with plain_errors(uri, f"sweeps could not be read from {without_password(uri)}"):
-        client = connect_to_read(uri)
-        ids = experiment_ids(client, uri, experiment)
+    with reading(uri, "sweeps could not be read from") as client:
+        ids = experiment_ids(client, experiment)
         runs = runs_where(client, ids, "tags.`bookends.kind` = 'sweep'")
         return [Path(run.data.tags["bookends.sweep_dir"]) for run in runs]
 

@@ -244,6 +244,22 @@ def connect_to_read(uri: str) -> MlflowClient:
     return connect(uri)
 
 
+@contextmanager
+def reading(tracking_uri: str | None, what: str) -> Iterator[MlflowClient]:
+    """A client of a store that exists, whose errors are a ``TrackingError`` of one line.
+
+    Args:
+        tracking_uri: as :func:`resolve_uri` takes it.
+        what: begins the line, and the address of the store follows.
+
+    Raises:
+        TrackingError: there is no such store, or it fails.
+    """
+    uri = resolve_uri(tracking_uri)
+    with plain_errors(uri, f"{what} {without_password(uri)}"):
+        yield connect_to_read(uri)
+
+
 def _is_ready(path: Path) -> bool:
     """Whether it is a SQLite file that several processes can use at once."""
     try:
@@ -266,7 +282,7 @@ def _create(path: Path) -> None:
     unfinished.replace(path)
 
 
-def ensure_experiment(client: MlflowClient, name: str, uri: str) -> str:
+def ensure_experiment(client: MlflowClient, name: str) -> str:
     """The id of the experiment with this name, made where there is none.
 
     Raises:
@@ -275,7 +291,7 @@ def ensure_experiment(client: MlflowClient, name: str, uri: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return client.create_experiment(name, artifact_location=_artifact_location(name, uri))
+            return client.create_experiment(name, _artifact_location(name, client.tracking_uri))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
@@ -290,7 +306,7 @@ def ensure_experiment(client: MlflowClient, name: str, uri: str) -> str:
     return str(experiment.experiment_id)
 
 
-def experiment_ids(client: MlflowClient, uri: str, name: str | None) -> list[str]:
+def experiment_ids(client: MlflowClient, name: str | None) -> list[str]:
     """The id of the experiment with this name; None gives those of all.
 
     Raises:
@@ -301,7 +317,7 @@ def experiment_ids(client: MlflowClient, uri: str, name: str | None) -> list[str
         return list(held.values())
     if name not in held:
         raise TrackingError(
-            f"experiment '{name}': must be in {without_password(uri)}, which has "
+            f"experiment '{name}': must be in {without_password(client.tracking_uri)}, which has "
             f"{', '.join(map(repr, sorted(held)))}"
         )
     return [held[name]]

@@ -205,7 +205,7 @@ def open_sweep(
         client.update_run(run.run_id, name=name)
     elif run is None:
         experiment_id = os.environ.get("MLFLOW_EXPERIMENT_ID")
-        experiment_id = experiment_id or ensure_experiment(client, experiment, uri)
+        experiment_id = experiment_id or ensure_experiment(client, experiment)
         run = run_with_key(client, experiment_id, key, name)
     elif attached is not None and attached.run_id != run.run_id:
         note = f"Resumed the sweep **{name}**, whose run is `{run.run_id}`."

@@ -131,7 +131,7 @@ class TrackedRun:
             if attached_id:
                 run = attached_run(self._uri, attached_id)
             else:
-                run = find_or_create_run(connect(self._uri), self._uri, record, delivery.run_id)
+                run = find_or_create_run(connect(self._uri), record, delivery.run_id)
             delivery.begin(run.run_id, run.experiment_id)
             ledger.write(self._run_dir)
         self._run, self.run_id, self.experiment_id = run, run.run_id, run.experiment_id

@@ -35,7 +35,7 @@ def new_run(client, store):
 
 
 def make_run(client, uri, *, with_model=True):
-    experiment_id = ensure_experiment(client, "bookends", uri)
+    experiment_id = ensure_experiment(client, "bookends")
     run_id = client.create_run(experiment_id).info.run_id
     if with_model:
         add_model(client, experiment_id, run_id)

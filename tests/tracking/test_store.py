@@ -97,8 +97,8 @@ def test_what_can_be_no_sqlite_store_is_told_at_once(tmp_path, content):
 
 
 def test_an_experiment_is_made_once_and_its_artifacts_lie_beside_the_store(client, store, tmp_path):
-    made = ensure_experiment(client, "my shelf", store)
-    assert ensure_experiment(client, "my shelf", store) == made
+    made = ensure_experiment(client, "my shelf")
+    assert ensure_experiment(client, "my shelf") == made
     location = unquote(client.get_experiment(made).artifact_location)
     assert location == f"file://{tmp_path}/store/mlruns/my-shelf"
 
@@ -107,14 +107,14 @@ def test_an_experiment_made_by_another_process_meanwhile_is_used(client, store, 
     made = client.create_experiment("shelf")
     answers = iter([None, client.get_experiment(made)])
     monkeypatch.setattr(client, "get_experiment_by_name", lambda name: next(answers))
-    assert ensure_experiment(client, "shelf", store) == made
+    assert ensure_experiment(client, "shelf") == made
 
 
 def test_a_deleted_experiment_is_an_error_that_says_how_to_restore_it(client, store):
     made = client.create_experiment("shelf")
     client.delete_experiment(made)
     with pytest.raises(TrackingError, match=f"restore --experiment-id {made}"):
-        ensure_experiment(client, "shelf", store)
+        ensure_experiment(client, "shelf")
 
 
 def test_a_store_whose_maker_was_killed_is_made_again(tmp_path):
