@@ -151,11 +151,12 @@ def reconcile(
 
     age = None if older_than is None else timedelta(hours=older_than)
     found = mend(tracking_uri, experiment, older_than=age, include_foreign=include_foreign)
-    for run in found.mended:
-        click.echo(f"ended   {run.run_id}  {run.name}: {run.reason}")
-    for run in found.left:
-        click.echo(f"left    {run.run_id}  {run.name}: {run.reason}")
-    click.echo(f"runs ended: {len(found.mended)}, left as they are: {len(found.left)}")
+    for run in sorted(found, key=lambda run: not run.is_ended):
+        click.echo(
+            f"{'ended' if run.is_ended else 'left':<8}{run.run_id}  {run.name}: {run.reason}"
+        )
+    n_ended = sum(run.is_ended for run in found)
+    click.echo(f"runs ended: {n_ended}, left as they are: {len(found) - n_ended}")
 
 
 @main.group()

@@ -15,19 +15,17 @@ from tracking.store import experiment_ids, reading, runs_where
 
 @dataclass(frozen=True)
 class StaleRun:
-    """A run that the store shows as running, and why it was ended or left."""
+    """A run that the store shows as running though it may not.
+
+    Attributes:
+        reason: why it was ended or left.
+        is_ended: whether it is FAILED now, with tags that say why.
+    """
 
     run_id: str
     name: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Reconciliation:
-    """What was ended (FAILED, with tags that say why) and what was left; not those that live."""
-
-    mended: tuple[StaleRun, ...]
-    left: tuple[StaleRun, ...]
+    is_ended: bool
 
 
 def reconcile(
@@ -36,8 +34,8 @@ def reconcile(
     *,
     older_than: timedelta | None = None,
     include_foreign: bool = False,
-) -> Reconciliation:
-    """End the runs whose process is gone, as after ``kill -9``.
+) -> list[StaleRun]:
+    """End the runs whose process is gone, as after ``kill -9``; gives all but those that live.
 
     A run of this machine is judged by its process. A run of another machine cannot be: it is ended
     only when it began longer ago than ``older_than``. A run that no process of ours took up (as
@@ -47,7 +45,7 @@ def reconcile(
     Raises:
         TrackingError: the store cannot be used, or has no such experiment.
     """
-    mended, left = list[StaleRun](), list[StaleRun]()
+    found = []
     with reading(tracking_uri, "runs could not be reconciled in") as client:
         ids = experiment_ids(client, experiment)
         # all are read before any is changed, which would shift the pages
@@ -55,12 +53,11 @@ def reconcile(
             reason, is_dead = _judge(run, older_than, include_foreign)
             if not reason:
                 continue
-            stale = StaleRun(run.info.run_id, run.info.run_name or "", reason)
+            found.append(StaleRun(run.info.run_id, run.info.run_name or "", reason, is_dead))
             if is_dead:
                 tags = {"bookends.status": "killed", "bookends.reason": reason}
                 end(client, run.info.run_id, "FAILED", tags)
-            (mended if is_dead else left).append(stale)
-    return Reconciliation(tuple(mended), tuple(left))
+    return found
 
 
 def _judge(run: Run, older_than: timedelta | None, include_foreign: bool) -> tuple[str, bool]:

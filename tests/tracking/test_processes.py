@@ -1,7 +1,9 @@
 """The process of a run: whether it lives, whose it is, which code it runs."""
 
+import dataclasses
 import getpass
 import os
+import subprocess
 
 import pytest
 
@@ -53,3 +55,13 @@ def test_only_what_is_provably_dead_counts_as_dead(monkeypatch, machine, change,
     """Containers share the names of machines."""
     monkeypatch.setattr(processes, "_machine", lambda: machine)
     assert Owner(**(vars(Owner.current()) | change)).life() == life
+
+
+def test_a_process_that_ended_and_was_not_yet_reaped_is_dead():
+    with subprocess.Popen(["sleep", "600"]) as process:
+        start = processes._process_start(process.pid)
+        owner = dataclasses.replace(Owner.current(), pid=process.pid, process_start=start)
+        assert owner.life() == "alive"
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert owner.life() == "dead"
