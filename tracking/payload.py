@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import math
@@ -18,7 +17,7 @@ from recsys.addresses import without_password
 from recsys.config import NEW_ITEMS, RANKING_METRICS, flatten, is_ranking_metric
 from recsys.errors import TrackingError
 from recsys.evaluation.distinct import distinct_metrics
-from recsys.reporting.record import RunRecord
+from recsys.reporting.record import EpochRecord, RunRecord
 from recsys.reporting.results import has_one_held_out, monitor_of, results_of
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
@@ -65,7 +64,7 @@ def parameter_text(value: object) -> str:
 
 
 def epoch_metrics(
-    epoch: EpochResult, monitored: str, shown: Collection[str] | None = None
+    epoch: EpochResult | EpochRecord, monitored: str, shown: Collection[str] | None = None
 ) -> dict[str, float]:
     """One epoch's metrics by MLflow's key; a value that a record could not hold is NaN.
 
@@ -74,7 +73,7 @@ def epoch_metrics(
     there is that of the epoch whose weights are kept.
 
     Args:
-        epoch: as the trainer gave it.
+        epoch: as the trainer gave it, or as it is recorded.
         monitored: what training is stopped by.
         shown: which validation metrics are sent; None sends all.
     """
@@ -83,15 +82,12 @@ def epoch_metrics(
         key=lambda name: name != monitored,
     )
     groups = ("val", "best") if epoch.is_best else ("val",)
-    values = {metric_key(group, name): epoch.validation[name] for group in groups for name in names}
+    values: dict[str, float | None] = {
+        metric_key(group, name): epoch.validation[name] for group in groups for name in names
+    }
     values |= {LOSS_KEY: epoch.train_loss, "train/seconds": epoch.seconds}
     values |= {metric_key("train", f"loss_{name}"): value for name, value in epoch.parts.items()}
     return {key: _number(value) for key, value in values.items()}
-
-
-def epochs_of(record: RunRecord) -> list[EpochResult]:
-    """The epochs of a record as the trainer gave them."""
-    return [EpochResult(**dataclasses.asdict(epoch)) for epoch in record.history]
 
 
 def summary_metrics(record: RunRecord) -> dict[str, float]:

@@ -109,11 +109,11 @@ class RemoteRun:
         sent = self.epochs_sent()
         monitored, shown = monitor_of(record), payload.shown_in_epochs(record)
         ended, batch = payload.created_ms(record), list[Metric]()
-        for epoch in payload.epochs_of(record):
+        for epoch in record.history:
             if epoch.number in sent:
                 ended = sent[epoch.number]
                 continue
-            ended += int(epoch.seconds * 1000)
+            ended += int((epoch.seconds or 0) * 1000)
             new = points(
                 payload.epoch_metrics(epoch, monitored, shown), step=epoch.number, at=ended
             )

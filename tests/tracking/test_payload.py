@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from recsys.config import Config, flatten
+from recsys.reporting.record import EpochRecord
 from recsys.training.trainer import EpochResult
 from tracking import payload
 from tracking.payload import dataset_input
@@ -151,11 +152,12 @@ def test_what_is_not_sent_as_a_metric_is_in_the_tables(finished_record):
     assert epochs.column("recall@20") == [0.2, 0.4, 0.6]
 
 
-def test_the_epochs_of_a_record_are_those_that_the_trainer_gave(finished_record, epochs):
-    assert payload.epochs_of(finished_record) == epochs
-    bare = [{"number": epoch.number} for epoch in finished_record.history]
-    record = dataclasses.replace(finished_record, history=bare)
-    assert [epoch.number for epoch in payload.epochs_of(record)] == [1, 2, 3]
+def test_a_recorded_epoch_is_sent_as_the_one_that_the_trainer_gave(finished_record, epochs):
+    for recorded, given in zip(finished_record.history, epochs, strict=True):
+        sent, live = (payload.epoch_metrics(epoch, "ndcg@10") for epoch in (recorded, given))
+        assert sent == live
+    bare = payload.epoch_metrics(EpochRecord(number=1), "ndcg@10")
+    assert math.isnan(bare["train/loss"])
 
 
 def test_of_other_baselines_only_ranking_metrics_at_the_main_length_are_sent(finished_record):
