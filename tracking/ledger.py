@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from recsys.artifacts import locked
 from recsys.errors import ArtifactError
 from recsys.reporting.record import write_json
 from tracking.processes import Owner
 from tracking.store import resolve_uri, without_password
 
 FILE_NAME = "tracking.json"
-LOCK_NAME = ".tracking.lock"
+_LOCK_NAME = ".tracking.lock"
 
 
 class Delivery(BaseModel):
@@ -83,3 +86,15 @@ class Ledger(BaseModel):
         """The delivery to a store, which becomes the one used last."""
         self.tracking_uri = without_password(uri)
         return self.deliveries.setdefault(self.tracking_uri, Delivery())
+
+
+@contextmanager
+def kept_ledger(run_dir: Path) -> Iterator[Ledger]:
+    """The ledger of a run directory, for this process alone; it is kept at the end."""
+    with locked(run_dir / _LOCK_NAME):
+        ledger = Ledger.read(run_dir)
+        try:
+            yield ledger
+        finally:
+            if ledger.tracking_uri is not None:  # a directory that was never tracked stays as it is
+                ledger.write(run_dir)

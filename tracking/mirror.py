@@ -9,21 +9,15 @@ from types import MappingProxyType
 
 import pandas as pd
 
-from recsys.artifacts import locked
 from recsys.errors import TrackingError
 from recsys.reporting.record import PER_USER_FILE, TABLES_DIR, RunRecord, read_tables, write_json
 from tracking import payload
-from tracking.ledger import FILE_NAME, LOCK_NAME, Delivery, Ledger
+from tracking.ledger import FILE_NAME, Delivery, kept_ledger
 from tracking.model import send_model
 from tracking.processes import Owner, source_tags
 from tracking.remote_run import RemoteRun, Sent, files_below, find_or_create_run
 from tracking.run_page import detail_tables, viewer_table
-from tracking.store import (
-    connect,
-    one_line,
-    plain_errors,
-    without_password,
-)
+from tracking.store import connect, one_line, plain_errors, without_password
 from tracking.views import show_view
 
 MODEL_DIR = "model"
@@ -46,8 +40,7 @@ def mirror(run_dir: Path, tracking_uri: str | None = None) -> Sent:
         TrackingError: the store cannot be used, or another process is training in the directory.
     """
     record = RunRecord.read(run_dir)
-    with locked(run_dir / LOCK_NAME):
-        ledger = Ledger.read(run_dir)
+    with kept_ledger(run_dir) as ledger:
         uri = ledger.store(tracking_uri or record.setting("experiment.tracking_uri"))
         shown = without_password(uri)
         _refuse_while_training(run_dir, record, ledger.owner)
@@ -64,8 +57,6 @@ def mirror(run_dir: Path, tracking_uri: str | None = None) -> Sent:
         except TrackingError as error:
             delivery.complete, delivery.error = False, one_line(error)
             raise
-        finally:
-            ledger.write(run_dir)
     return Sent(shown, run.experiment_id, run.run_id, model_id)
 
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from mlflow.entities import Metric
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from recsys.artifacts import locked
 from recsys.errors import ArtifactError, TrackingError
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import monitor_of
 from recsys.training.trainer import EpochResult
 from tracking import payload
-from tracking.ledger import LOCK_NAME, Ledger
+from tracking.ledger import Ledger, kept_ledger
 from tracking.mirror import mirror, send_head
 from tracking.processes import Owner, maker_tags
 from tracking.remote_run import (
@@ -30,14 +29,7 @@ from tracking.remote_run import (
     log,
     points,
 )
-from tracking.store import (
-    STORE_ERRORS,
-    connect,
-    one_line,
-    resolve_uri,
-    warn,
-    without_password,
-)
+from tracking.store import STORE_ERRORS, connect, one_line, resolve_uri, warn, without_password
 from tracking.views import show_view
 
 PACE_SECONDS = 1.0
@@ -121,8 +113,7 @@ class TrackedRun:
             return None
 
     def _begin(self, record: RunRecord, attached_id: str | None) -> None:
-        with locked(self._run_dir / LOCK_NAME):
-            ledger = Ledger.read(self._run_dir)
+        with kept_ledger(self._run_dir) as ledger:
             ledger.owner = Owner.current()
             delivery = ledger.delivery(self._uri)
             if attached_id:  # so that it is found again even where the store is away now
@@ -133,7 +124,6 @@ class TrackedRun:
             else:
                 run = find_or_create_run(connect(self._uri), record, delivery.run_id)
             delivery.begin(run.run_id, run.experiment_id)
-            ledger.write(self._run_dir)
         self._run, self.run_id, self.experiment_id = run, run.run_id, run.experiment_id
         if attached_id and (_MADE_UP_NAME.fullmatch(run.name) or not run.name):
             run.client.update_run(run.run_id, name=record.run_name)  # one that a user gave stays
@@ -157,11 +147,9 @@ class TrackedRun:
     def _stop(self, action: str, error: BaseException) -> None:
         self.is_live = False
         warn(self._uri, action, error, "training goes on, and the run is sent at its end")
-        with locked(self._run_dir / LOCK_NAME):
-            ledger = Ledger.read(self._run_dir)
+        with kept_ledger(self._run_dir) as ledger:
             delivery = ledger.delivery(self._uri)
             delivery.complete, delivery.error = False, f"{action}: {one_line(error)}"
-            ledger.write(self._run_dir)
 
 
 def open_run(run_dir: Path, tracking_uri: str | None = None) -> TrackedRun:
