@@ -1,10 +1,12 @@
 """The whole story over a real tracking server: run, sweep, compare, register, serve, roll back."""
 
+import json
 from pathlib import Path
 
 import pytest
 import requests
 import yaml
+from mlflow import MlflowClient
 
 from recsys.recommender import Recommender
 from tests import forked
@@ -77,6 +79,11 @@ def test_from_runs_to_a_served_champion_and_back(
     command += ["--port", str(port), "--reload-seconds", "0.2"]
     with running(command, f"{address}/readyz", tmp_path):
         assert champion_lists(address, tmp_path / "runs" / "strong") == "3"
+        client = MlflowClient(tracking_uri)
+        assert [model.name for model in client.search_registered_models()] == ["bookends"]
+        details = json.loads(client.get_model_version("bookends", "3").tags["bookends.details"])
+        tags = client.get_logged_model(details["model_id"]).tags
+        assert json.loads(tags["mlflow.modelVersions"]) == [{"name": "bookends", "version": 3}]
         bookends("rollback", *where)
         wait_until(lambda: requests.get(f"{address}/model", timeout=5).json()["version"] == "1")
         assert champion_lists(address, tmp_path / "runs" / "weak") == "1"

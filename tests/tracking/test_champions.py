@@ -40,17 +40,6 @@ def test_more_moves_than_digits_stay_in_order():
     assert moves_in(dict(move.tag for move in made)) == made
 
 
-def test_repeated_rollbacks_walk_back_to_the_first_champion():
-    made, current = moves("gate 1", "gate 2", "gate 4"), 4
-    found = []
-    for _ in range(2):
-        made, current = roll_back(made, current)
-        found.append(current)
-    assert found == [2, 1]
-    with pytest.raises(TrackingError, match="version 1 is the first"):
-        roll_back(made, current)
-
-
 def test_a_rollback_after_a_rollback_and_a_promotion_goes_past_the_one_left_behind():
     """2 was left for 1, then 3 came: before 3 stood 1."""
     made, current = roll_back(moves("gate 1", "gate 2"), 2)

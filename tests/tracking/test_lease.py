@@ -1,43 +1,19 @@
-"""Leases on a registry, between threads and processes that really run."""
+"""Leases on a registry."""
 
 import dataclasses
 import itertools
-import signal
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from recsys.errors import TrackingError
-from tests.forked import Forked
-from tests.waiting import wait_until
 from tracking import lease as lease_module
 from tracking.lease import lease
 from tracking.processes import Owner
 from tracking.store import connect
 
-ROOT = Path(__file__).parents[2]
 LEASE = "shop.lease"
-# Notes when the lease began and ended; with a third argument it never ends by itself.
-TAKER = """
-import sys, time
-from pathlib import Path
-from tracking.lease import lease
-from tracking.store import connect
-store, log = sys.argv[1:3]
-with lease(connect(store), "shop"):
-    begun = time.monotonic()
-    if len(sys.argv) > 3:
-        Path(log).write_text("held")
-        time.sleep(600)
-    time.sleep(0.05)
-    with open(log, "a") as stream:
-        stream.write(f"{begun} {time.monotonic()}\\n")
-"""
-
-
-def start(*arguments):
-    return Forked("-c", TAKER, *arguments, cwd=ROOT)
 
 
 def held_by_another(client, owner, token="theirs"):
@@ -56,31 +32,20 @@ def names(client):
     return [model.name for model in client.search_registered_models()]
 
 
-@pytest.mark.slow
-def test_processes_never_hold_the_lease_at_the_same_time(store, tmp_path):
-    log = tmp_path / "log"
-    takers = [start(store, log) for _ in range(3)]
-    assert [taker.wait(timeout=100) for taker in takers] == [0] * 3
-    spans = sorted(tuple(map(float, text.split())) for text in log.read_text().splitlines())
-    assert len(spans) == 3
-    for (_, end), (begin, _) in itertools.pairwise(spans):
+def test_nobody_holds_the_lease_while_another_does(store):
+    spans = []
+
+    def take(_):
+        with lease(connect(store), "shop"):
+            begun = time.monotonic()
+            time.sleep(0.05)
+            spans.append((begun, time.monotonic()))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(take, range(6)))
+    assert len(spans) == 6
+    for (_, end), (begin, _) in itertools.pairwise(sorted(spans)):
         assert end < begin
-
-
-@pytest.mark.slow
-def test_a_holder_that_was_killed_is_followed_at_once(store, client, tmp_path):
-    log = tmp_path / "log"
-    holder = start(store, log, "forever")
-    try:
-        wait_until(lambda: log.exists() and log.read_text() == "held", process=holder)
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
-        assert names(client) == [LEASE]
-        begun = time.monotonic()
-        with lease(client, "shop"):
-            assert time.monotonic() - begun < lease_module.TTL / 2
-    finally:
-        holder.kill()
 
 
 def test_nothing_is_left_behind_not_even_by_an_error(client):

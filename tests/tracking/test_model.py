@@ -1,6 +1,5 @@
 """The bundle of a run as an MLflow model."""
 
-import ast
 import json
 import os
 import subprocess
@@ -15,7 +14,6 @@ from mlflow.models.utils import _enforce_schema
 from packaging.requirements import Requirement
 
 from recsys.errors import ArtifactError
-from tracking.mirror import mirror
 from tracking.model import (
     requirements,
     save_model,
@@ -24,18 +22,6 @@ from tracking.model import (
 from tracking.serving import RecommenderModel
 
 ROOT = Path(__file__).parents[2]
-SERVE = """
-import sys, warnings
-sys.path = [p for p in sys.path if p != sys.argv[2]]
-sys.meta_path = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
-import mlflow, pandas as pd
-mlflow.set_tracking_uri(sys.argv[3])
-model = mlflow.pyfunc.load_model(sys.argv[1])
-import recsys
-assert sys.argv[2] not in recsys.__file__, recsys.__file__
-assert "tracking" not in sys.modules
-print(model.predict(pd.DataFrame({"user_id": ["user-0"]}), params={"k": 1}).item_id[0])
-"""
 
 
 @pytest.fixture(scope="module")
@@ -209,53 +195,6 @@ def test_requirements_are_ranges_that_hold_here():
         module = __import__(requirement.name)
         assert requirement.specifier.contains(module.__version__.partition("+")[0])
 
-
-@pytest.mark.slow
-def test_every_package_that_serving_imports_is_required(saved):
-    """What the modules that loading touches import at their top, in the copy that travels."""
-    code = "import sys; sys.path.insert(0, sys.argv[1])\n"
-    code += "import recsys.recommender; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code, str(saved / "code")],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd="/",
-    ).stdout.split()
-    imported = set()
-    for name in loaded:
-        if name.partition(".")[0] == "recsys":
-            path = saved / "code" / Path(*name.split("."))
-            file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-            for node in ast.parse(file.read_text()).body:
-                if isinstance(node, ast.Import):
-                    imported |= {alias.name.partition(".")[0] for alias in node.names}
-                elif isinstance(node, ast.ImportFrom):
-                    imported.add((node.module or "").partition(".")[0])
-    imported -= set(sys.stdlib_module_names) | {"recsys", "__future__"}
-    required = {Requirement(text).name for text in requirements()}
-    assert "numpy" in imported
-    assert imported <= required
-
-
-@pytest.mark.slow
-def test_the_model_of_a_run_is_served_without_our_packages(run_dir, store, bundle, finish):
-    finish(run_dir)
-    bundle.save(run_dir / "model")
-    sent = mirror(run_dir, store)
-    done = subprocess.run(
-        [sys.executable, "-c", SERVE, f"models:/{sent.model_id}", str(ROOT), store],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-1] in {"book-1", "book-2", "book-3"}
-
-
-# A clean environment -----------------------------------------------------------------------------
 
 ASK_ALL = """
 import json, sys
