@@ -8,17 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.console import RunConsole
 from experiments.environment import configure_torch
-from experiments.runner import run
 from experiments.settings import flatten, merge
-from recsys.baselines.build import CHEAP
-from recsys.baselines.tuning import tuned_baselines
 from recsys.config import Config, DataConfig
 from recsys.config.section import nest
-from recsys.data.dataset import prepare, prepare_cached
+from recsys.data.dataset import prepare
 from recsys.data.sample.bookshop import write_sample
-from recsys.errors import ConfigError, DataError
+from recsys.errors import ConfigError
 from recsys.evaluation import ranking
 from recsys.pipeline import build_trainer, evaluate_model
 from recsys.training import device
@@ -193,7 +189,7 @@ OUTCOME = {
     "diagnostics.feature_corr_sample_size": 2000,
     "diagnostics.feature_corr_top_k": 3,
 }
-TESTED_BELOW = {
+TESTED_APART = {
     "data.books_path",
     "data.interactions_path",
     "data.validation_path",
@@ -221,10 +217,11 @@ TESTED_BELOW = {
     "experiment.tracking_uri",
     "experiment.system_metrics",
 }
+"""Below, or in the tests of what they decide."""
 
 
 def test_every_setting_is_tried():
-    tried = PREPARED.keys() | STREAM.keys() | OUTCOME.keys() | TESTED_BELOW
+    tried = PREPARED.keys() | STREAM.keys() | OUTCOME.keys() | TESTED_APART
     assert tried == flatten(Config().model_dump(mode="json")).keys()
 
 
@@ -332,43 +329,6 @@ def test_a_setting_of_evaluation_and_diagnostics_changes_what_is_found(shop, nam
     assert observe_outcome(without) != observe_outcome(with_it)
 
 
-def test_columns_are_mapped(shop, tmp_path):
-    for file, old, new in (("books", "item_id", "asin"), ("users", "user_id", "who")):
-        text = (shop / f"{file}.csv").read_text().replace(old, new, 1)
-        (tmp_path / f"{file}.csv").write_text(text)
-    mapping = {
-        "data.book_columns": {"item_id": "asin"},
-        "data.interaction_columns": {"user_id": "who"},
-    }
-    mapped = build(tmp_path, mapping)
-    assert observe_prepared(mapped) == observe_prepared(build(shop, {}))
-
-
-def test_the_order_of_rows_decides_where_it_is_asked_to(shop, tmp_path):
-    header, *rows = (shop / "users.csv").read_text().splitlines()
-    (tmp_path / "books.csv").write_text((shop / "books.csv").read_text())
-    (tmp_path / "users.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
-    turned = {"data.split.order": "rows"}
-    assert observe_prepared(build(tmp_path, {})) == observe_prepared(build(shop, {}))
-    assert observe_prepared(build(tmp_path, turned)) != observe_prepared(build(shop, turned))
-
-
-def test_bad_rows_are_dropped_where_asked_for(shop, tmp_path):
-    for name in ("books.csv", "users.csv"):
-        (tmp_path / name).write_text((shop / name).read_text())
-    with (tmp_path / "users.csv").open("a") as file:
-        file.write("u1,b1,excellent,1\n")
-    dropping = build(tmp_path, {"data.bad_rows": "drop"})
-    assert observe_prepared(dropping) == observe_prepared(build(shop, {}))
-    with pytest.raises(DataError, match="excellent"):
-        prepare(build(tmp_path, {}).data, 0)
-
-
-def test_the_cache_lies_where_it_is_asked_for(shop, tmp_path):
-    prepare_cached(build(shop, {"data.cache_dir": str(tmp_path / "kept")}).data, 0)
-    assert any((tmp_path / "kept").iterdir())
-
-
 def test_the_monitored_metric_decides_the_best_epoch(shop):
     best = {}
     for monitor in ("ndcg@10", "recall@20"):
@@ -405,24 +365,6 @@ def test_sparse_embeddings_are_stepped_by_sparse_adam(shop):
     config = build(shop, {})
     trainer = build_trainer(config, prepared_of(config))
     assert set(trainer.state_dict()["optimizer"]) == {"dense"}
-
-
-def test_a_refit_is_what_is_tested_and_saved(shop, tmp_path):
-    records = {}
-    for refit in (True, False):
-        flat = {
-            "experiment.run_name": f"refit {refit}",
-            "experiment.runs_dir": str(tmp_path),
-            "experiment.tracking": False,
-            "diagnostics.report_path": str(tmp_path / "report.md"),
-            "data.cache_dir": str(tmp_path / "cache"),
-            "training.refit": refit,
-        }
-        run(build(shop, flat), RunConsole())
-        records[refit] = json.loads((tmp_path / f"refit {refit}" / "record.json").read_text())
-    assert records[False]["refit"] is None
-    assert records[True]["refit"]["epochs"] == records[True]["best_epoch"]
-    assert records[True]["evaluation"] != records[False]["evaluation"]
 
 
 def test_the_number_of_threads_is_taken_over(shop):
@@ -472,38 +414,3 @@ def test_the_memory_limit_reaches_the_ranking(shop, monkeypatch):
     monkeypatch.setattr("recsys.evaluation.evaluation.rank", listen)
     observe_stream(build(shop, {"evaluation.memory_limit_mb": 77, "training.num_epochs": 1}))
     assert limits == [77]
-
-
-def test_the_memory_limit_of_baselines_leaves_out_what_is_larger(shop, monkeypatch):
-    monkeypatch.setattr("recsys.baselines.tuning.ease_bytes", lambda n_items: 2**20 * 50)
-    judged = {}
-    for limit in (49, 50):
-        config = build(shop, {"evaluation.baseline_memory_limit_mb": limit})
-        prepared = prepare(config.data, config.experiment.seed)
-        judged[limit] = list(tuned_baselines(prepared, config, split="test").scorers)
-    assert judged == {49: [name for name in CHEAP if name != "ease"], 50: list(CHEAP)}
-
-
-def test_names_and_places_are_where_the_run_is_found(shop, tmp_path, monkeypatch):
-    from mlflow import MlflowClient
-
-    monkeypatch.chdir(tmp_path)
-    flat = {
-        "data.cache_dir": str(tmp_path / "cache"),
-        "experiment.name": "shelf",
-        "experiment.run_name": "first",
-        "experiment.runs_dir": str(tmp_path / "elsewhere"),
-        "experiment.tracking_uri": f"sqlite:///{tmp_path}/own.db",
-        "diagnostics.report_path": str(tmp_path / "own" / "report.md"),
-    }
-    run(build(shop, flat), RunConsole())
-    assert (tmp_path / "elsewhere" / "first" / "record.json").exists()
-    assert (tmp_path / "own" / "report.html").exists()
-    client = MlflowClient(f"sqlite:///{tmp_path}/own.db")
-    experiment = client.get_experiment_by_name("shelf")
-    assert [r.info.run_name for r in client.search_runs([experiment.experiment_id])] == ["first"]
-    run(
-        build(shop, flat | {"experiment.tracking": False, "experiment.run_name": "second"}),
-        RunConsole(),
-    )
-    assert len(client.search_runs([experiment.experiment_id])) == 1

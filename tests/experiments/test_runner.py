@@ -341,3 +341,4 @@ def test_under_mlflow_run_the_open_run_is_used(shop):
     assert run.data.params["cfg.training.num_epochs"] == "2"
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 2
     assert yaml.safe_load((next((here / "runs").iterdir()) / "config.yaml").read_text())
+    assert (here / "report.html").exists()

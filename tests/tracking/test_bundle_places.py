@@ -71,6 +71,7 @@ def test_names_and_places_of_any_letters_lead_to_the_model(
     bundle.save(place / "run" / "model")
     store = copy_store(place)
     sent = mirror(place / "run", store)
+    assert connect(store).get_experiment(sent.experiment_id).name == name
     path = resolve_bundle(f"runs:/{sent.run_id}/model", store)
     assert Recommender.load(path).provenance == {"run": "test"}
     assert path.is_relative_to(place / "mlruns")
