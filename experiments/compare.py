@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from experiments.compare_console import print_comparison, print_places
+from experiments.compare_console import print_comparison
+from experiments.console import RunConsole
 from experiments.environment import describe_environment
 from experiments.other_data import RunTest
+from experiments.runs_console import usual_console
 from recsys.errors import ConfigError
 from recsys.reporting.comparison import ComparedRun, RunComparison
 from recsys.reporting.comparison import compare as compare_runs
@@ -74,9 +76,9 @@ def compare(request: CompareRequest) -> RunComparison:
         confidence=request.confidence,
     )
     directory = request.out / comparison.name
-    markdown, html = write_comparison(comparison, directory)
-    print_comparison(comparison)
-    print_places(markdown, html)
+    files, console = write_comparison(comparison, directory), usual_console()
+    print_comparison(comparison, console)
+    RunConsole(console).written(*files)
     if request.is_tracked:
         sent = send_comparison(
             comparison,
@@ -85,7 +87,7 @@ def compare(request: CompareRequest) -> RunComparison:
             experiment=request.experiment,
             environment=describe_environment(),
         )
-        print_places(run=sent.run_id, store=sent.tracking_uri)
+        RunConsole(console).where({"MLflow run": f"{sent.run_id} in {sent.tracking_uri}"})
     return comparison
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
@@ -10,7 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from experiments.runs_console import usual_console
 from recsys.evaluation.tables import Table
 from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_report import shortened
@@ -22,9 +20,8 @@ _ONLY_IN_REPORT = {"d_z", "better", "worse"}
 _COLOURS = {"better": "green", "worse": "red"}
 
 
-def print_comparison(comparison: RunComparison, console: Console | None = None) -> None:
+def print_comparison(comparison: RunComparison, console: Console) -> None:
     """Print the verdicts, what was set differently, the metrics, differences and segments."""
-    console = console or usual_console()
     tables = comparison_tables(comparison)
     for pair in comparison.pairs:
         colour = _COLOURS.get(pair.headline.verdict, "yellow")
@@ -39,18 +36,6 @@ def print_comparison(comparison: RunComparison, console: Console | None = None) 
             table = shortened(tables[name])
             shown = [column for column in table.columns if column not in _ONLY_IN_REPORT]
             print_table(table.select(shown), console)
-
-
-def print_places(
-    *files: Path, run: str = "", store: str = "", console: Console | None = None
-) -> None:
-    """Print where a comparison lies."""
-    console = console or usual_console()
-    for path in files:
-        console.print(f"written     {escape(str(path))}", highlight=False, soft_wrap=True)
-    if run:
-        text = f"MLflow run  {run} in {escape(store)}"
-        console.print(text, highlight=False, soft_wrap=True)
 
 
 def print_table(table: Table, console: Console) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -158,6 +159,11 @@ class RunConsole:
         """Print where something lies, a line each: what it is, and its place."""
         for name, place in places.items():
             self.say(f"{name:<12}{place}")
+
+    def written(self, *paths: Path) -> None:
+        """Print the files that were written, a line each."""
+        for path in paths:
+            self.where({"written": path})
 
 
 def _number(value: float | None) -> str:

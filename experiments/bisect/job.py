@@ -18,7 +18,7 @@ from rich.markup import escape
 from experiments.bisect.code import checkouts, commit_of, why_not_crossed
 from experiments.bisect.factors import Cell, RunPair
 from experiments.bisect.training import Crossing, metric_of
-from experiments.compare_console import print_places, print_table
+from experiments.compare_console import print_table
 from experiments.console import RunConsole
 from experiments.environment import git_commit
 from experiments.other_data import RunTest
@@ -213,4 +213,4 @@ def _print(found: Bisection, files: tuple[Path, Path]) -> None:
         console.print(escape(text), highlight=False)
     for table in bisection_tables(found).values():
         print_table(table, console)
-    print_places(*files)
+    RunConsole(console).written(*files)

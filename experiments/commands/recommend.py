@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +73,8 @@ def recommend(users: Path | None, all_users: bool, shard_size: int | None, **opt
                 written = write_shards(request, report, shard_size or SHARD_SIZE, launcher)
             else:
                 written = write_recommendations(request, report)
-    except Interrupted as interrupted:
+    except Interrupted:
         if in_parts:
             click.echo(f"{request.out}: the same command writes the rest", err=True)
-        sys.exit(interrupted.exit_code)
+        raise
     console.print(summary(request, written), highlight=False, markup=False, soft_wrap=True)

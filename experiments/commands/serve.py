@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -79,12 +78,8 @@ def serve(model: str, tracking_uri: str | None, ann: bool, **options: Any) -> No
     with _counted_together() if options["workers"] > 1 else nullcontext():
         from experiments.serve.model import ModelSource
         from experiments.serve.server import serve as start
-        from experiments.signals import Interrupted
 
-        try:
-            start(ModelSource(model, tracking_uri, ann), **options)
-        except Interrupted as interrupted:
-            sys.exit(interrupted.exit_code)
+        start(ModelSource(model, tracking_uri, ann), **options)
 
 
 @contextmanager
