@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from experiments.commands.words import RunName
+from experiments.commands.words import complete_run
 
 
 @click.command()
-@click.argument("old", type=RunName())
-@click.argument("new", type=RunName())
+@click.argument("old", shell_complete=complete_run)
+@click.argument("new", shell_complete=complete_run)
 @click.option("--metric", help="To explain.  [default: that by which OLD was trained]")
 @click.option(
     "--seeds",

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from experiments.commands.words import RunName
+from experiments.commands.words import complete_run
 
 
 @click.command()
-@click.argument("run", type=RunName(), nargs=-1, required=True)
+@click.argument("run", shell_complete=complete_run, nargs=-1, required=True)
 @click.option("--metric", "metrics", multiple=True, help="To test; the first one decides.")
 @click.option(
     "--confidence",

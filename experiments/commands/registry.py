@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from experiments.commands.words import RunName
+from experiments.commands.words import complete_run
 
 _NAME = click.option(
     "--name", default="bookends", show_default=True, help="Of the registered model."
@@ -17,7 +17,7 @@ _TRACKING_URI = click.option("--tracking-uri", help="MLflow store or server.")
 
 
 @click.command()
-@click.argument("run", type=RunName())
+@click.argument("run", shell_complete=complete_run)
 @_NAME
 @click.option("--metric", help="To be better on.  [default: that by which RUN was trained]")
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the test.")

@@ -10,7 +10,7 @@ import click
 
 from experiments.commands.launching import launcher_options, take_launcher
 from experiments.commands.report import PDF, say_written
-from experiments.commands.words import OVERRIDES, RunPath, SweepCommand, WordsOf
+from experiments.commands.words import OVERRIDES, RunPath, SweepCommand, words_of
 
 PATH = click.Path(path_type=Path)
 
@@ -54,13 +54,13 @@ def sweep() -> None:
 @click.option("--storage", envvar="BOOKENDS_STORAGE", help="Of the study; default a journal file.")
 @click.option(
     "--sampler",
-    type=WordsOf("sampler"),
+    shell_complete=words_of("sampler"),
     help="tpe, random, grid, gp, qmc, cmaes, nsgaii or optunahub:PACKAGE.  [default: tpe]",
 )
 @click.option("--startup-trials", type=int, help="Drawn at random first.  [default: 10]")
 @click.option(
     "--pruner",
-    type=WordsOf("pruner"),
+    shell_complete=words_of("pruner"),
     help="none, median, percentile, asha, hyperband or patient.  [default: median; none where it "
     "could not prune]",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,6 +27,7 @@ _PARTS = {
 }
 OVERRIDES = {"ignore_unknown_options": True, "allow_interspersed_args": True}
 """Settings of click for a command that takes any setting by its dotted name."""
+Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 _RECORDS = {"runs": "record.json", "sweeps": "study.json"}
 
 
@@ -70,22 +71,16 @@ class SweepCommand(SettingsCommand):
             )
 
 
-class WordsOf(click.ParamType[str]):
-    """Text that is one of the words of a setting of sweeps; the setting itself refuses others."""
+def words_of(setting: str) -> Complete:
+    """Completes one of the words of a setting of sweeps, which refuses others itself."""
 
-    name = "text"
-
-    def __init__(self, setting: str) -> None:
-        self._setting = setting
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The words that begin so."""
+    def complete(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
         from sweeps import settings
 
-        words = {"sampler": settings.SamplerName, "pruner": settings.PrunerName}[self._setting]
-        return [CompletionItem(word) for word in get_args(words) if word.startswith(incomplete)]
+        words = {"sampler": settings.SamplerName, "pruner": settings.PrunerName}[setting]
+        return [word for word in get_args(words) if word.startswith(incomplete)]
+
+    return complete
 
 
 class RunPath(click.Path):
@@ -116,16 +111,11 @@ class RunPath(click.Path):
         return found or super().shell_complete(ctx, param, incomplete)
 
 
-class RunName(click.ParamType[str]):
-    """What a person calls a run; the shell completes its name to its directory, else to files."""
-
-    name = "text"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Directories of runs here that begin so or are named so, newest first."""
-        return _directories(("runs",), incomplete) or [CompletionItem(incomplete, type="file")]
+def complete_run(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Completes what a person calls a run to its directory, else to files."""
+    return _directories(("runs",), incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 def _directories(kinds: Sequence[str], incomplete: str) -> list[CompletionItem]:
