@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,8 +10,6 @@ from mlflow.exceptions import MlflowException
 
 from recsys.errors import ConfigError, TrackingError
 from recsys.evaluation.gate import Criterion, Verdict
-from tests.forked import Forked
-from tests.waiting import wait_until
 from tracking.champions import moves_in
 from tracking.registry import ChampionChangedError, Registry
 from tracking.registry_page import Candidate
@@ -29,12 +26,12 @@ def registry(client, store):
 
 
 @pytest.fixture
-def new_run(client, store):
+def new_run(client):
     """Makes a run with a model that nothing is kept of but its name."""
-    return lambda **options: make_run(client, store, **options)
+    return lambda **options: make_run(client, **options)
 
 
-def make_run(client, uri, *, with_model=True):
+def make_run(client, *, with_model=True):
     experiment_id = ensure_experiment(client, "bookends")
     run_id = client.create_run(experiment_id).info.run_id
     if with_model:
@@ -205,26 +202,27 @@ def test_a_verdict_over_another_champion_writes_nothing(registry, candidate, cli
     assert alias_of(client) == 1
 
 
+def race(uri, rivals):
+    """Versions that became champion, of rivals that register at the same time."""
+
+    def attempt(rival):
+        try:
+            return Registry(uri).register(rival).version
+        except ChampionChangedError:
+            return None
+
+    with ThreadPoolExecutor(len(rivals)) as pool:
+        return [version for version in pool.map(attempt, rivals) if version is not None]
+
+
 def test_of_many_that_beat_the_same_champion_one_takes_its_place(
     registry, candidate, client, store
 ):
     registry.register(candidate())
-    rivals = [candidate() for _ in range(6)]
-
-    def attempt(rival):
-        try:
-            return Registry(store).register(rival).version
-        except ChampionChangedError:
-            return None
-
-    with ThreadPoolExecutor(6) as pool:
-        won = [version for version in pool.map(attempt, rivals) if version is not None]
-    assert won == [2]
+    assert race(store, [candidate() for _ in range(6)]) == [2]
     assert alias_of(client) == 2
-    assert [move.version for move in moves_in(client.get_registered_model("bookends").tags)] == [
-        1,
-        2,
-    ]
+    moves = moves_in(client.get_registered_model("bookends").tags)
+    assert [move.version for move in moves] == [1, 2]
 
 
 def test_a_run_registered_by_many_at_once_makes_one_version(registry, candidate, client, store):
@@ -332,48 +330,18 @@ def test_a_store_that_fails_is_told_in_one_line(registry, candidate, monkeypatch
         registry.register(made)
 
 
-# Registers a pickled candidate once it is told to, and says what came of it.
-RIVAL = """
-import pickle, sys, time
-from pathlib import Path
-from tracking.registry import ChampionChangedError, Registry
-uri, candidate, go = sys.argv[1:]
-rival = pickle.loads(Path(candidate).read_bytes())
-registry = Registry(uri)
-registry.champion()
-Path(candidate + ".ready").touch()
-while not Path(go).exists():
-    time.sleep(0.005)
-try:
-    print(registry.register(rival).version)
-except ChampionChangedError:
-    print("late")
-"""
-
-
 @pytest.mark.slow
-def test_a_registry_in_postgresql_is_the_same(postgres, finished_record, tmp_path):
-    """Two registrations and a rollback, then two processes that beat the same champion at once."""
+def test_a_registry_in_postgresql_is_the_same(postgres, finished_record):
+    """Two registrations and a rollback, then two that beat the same champion at once."""
     uri = postgres("registry")
     client = connect(uri)
     registry = Registry(uri)
-    runs = [make_run(client, uri) for _ in range(4)]
+    runs = [make_run(client) for _ in range(4)]
     registry.register(Candidate(runs[0], finished_record, PASSED, None))
     registry.register(Candidate(runs[1], finished_record, PASSED, 1))
     assert alias_of(client) == 2
     assert registry.roll_back().version == alias_of(client) == 1
-
-    processes = []
-    for number, run_id in enumerate(runs[2:]):
-        path = tmp_path / f"rival-{number}"
-        path.write_bytes(pickle.dumps(Candidate(run_id, finished_record, PASSED, 1)))
-        words = ["-c", RIVAL, uri, path, tmp_path / "go"]
-        processes.append(Forked(*words, cwd=tmp_path))
-    for path, process in zip(sorted(tmp_path.glob("rival-?")), processes, strict=True):
-        wait_until(path.with_name(f"{path.name}.ready").exists, process=process)
-    (tmp_path / "go").touch()
-    said = sorted(process.communicate(timeout=60)[0].strip() for process in processes)
-    assert said == ["3", "late"]
+    assert race(uri, [Candidate(run, finished_record, PASSED, 1) for run in runs[2:]]) == [3]
     assert alias_of(client) == 3
     moves = moves_in(client.get_registered_model("bookends").tags)
     assert [(move.version, move.previous) for move in moves] == [(1, None), (2, 1), (1, 2), (3, 1)]
