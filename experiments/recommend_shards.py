@@ -10,7 +10,7 @@ import json
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import chain
@@ -178,16 +178,13 @@ def _made_with(request: Request, shard_size: int) -> dict[str, Any]:
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
     """Make the directory where absent, and keep other processes from writing there."""
-    with ExitStack() as stack:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(out / LOCK, timeout=0))
-        except TimeoutError:
-            raise ArtifactError(f"{out}: another process writes there") from None
-        except OSError as error:
-            raise ArtifactError(
-                f"{out}: must be a directory that is writable ({error.strerror})"
-            ) from error
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(
+            f"{out}: must be a directory that is writable ({error.strerror})"
+        ) from error
+    with locked(out / LOCK, refusal=f"{out}: another process writes there"):
         for unfinished in out.glob(".*.part-*.parquet"):  # of a process that was killed
             unfinished.unlink()
         yield

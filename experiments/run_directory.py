@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,21 +131,14 @@ class RunDirectory:
         """The servable bundle."""
         return self.path / "model"
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    def in_use(self) -> AbstractContextManager[None]:
         """Keep other processes from training in this directory.
 
         Raises:
             ArtifactError: one does already.
         """
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.path / ".lock", timeout=0))
-            except TimeoutError:
-                raise ArtifactError(
-                    f"{self.path}: must not be in use, but another process is training there"
-                ) from None
-            yield
+        refusal = f"{self.path}: must not be in use, but another process is training there"
+        return locked(self.path / ".lock", refusal=refusal)
 
     def write_config(self, config: Config) -> None:
         """Keep the settings, whole or not at all: a resumed run needs them."""

@@ -94,22 +94,21 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def locked(path: Path, *, timeout: float = -1) -> Iterator[None]:
+def locked(path: Path, *, refusal: str | None = None) -> Iterator[None]:
     """Hold a lock file, made where absent, against other processes.
 
     Args:
         path: of the file, which stays.
-        timeout: seconds to wait for another holder; below 0 as long as it takes.
+        refusal: what is said where another process holds it; None waits as long as it takes.
 
     Raises:
-        TimeoutError: another process holds it.
-        ArtifactError: the system refuses the file.
+        ArtifactError: another process holds it, or the system refuses the file.
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=timeout)
+        lock.acquire(timeout=-1 if refusal is None else 0)
     except TimeoutError:
-        raise
+        raise ArtifactError(refusal or "") from None
     except OSError as error:
         raise ArtifactError(f"{path}: must be writable ({error.strerror or error})") from error
     try:

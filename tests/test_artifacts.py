@@ -77,12 +77,12 @@ def test_a_new_directory_is_there_whole_or_not_at_all(tmp_path):
 def test_a_lock_is_held_by_one_and_given_back(tmp_path):
     path = tmp_path / "lock"
     with (
-        pytest.raises(TimeoutError),
+        pytest.raises(ArtifactError, match="somebody is there"),
         locked(path),
-        locked(path, timeout=0),
+        locked(path, refusal="somebody is there"),
     ):
         raise AssertionError
-    with locked(path, timeout=0):
+    with locked(path, refusal="somebody is there"):
         pass
 
 
