@@ -283,11 +283,9 @@ def test_resuming_on_other_data_is_refused(shop, board_settings):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--trainig.num_epochs", "3"), "did you mean 'training.num_epochs'?"),
         (("--data.books_path", "nowhere.csv"), "nowhere.csv"),
         (("--config", "nowhere.yaml"), "nowhere.yaml: must be a readable file"),
         (("--resume", "nowhere"), "nowhere: must be a run directory"),
-        (("--data.min_item_interactions", "1000"), "min_item_interactions"),
         (("--experiment.tracking_uri", "ftp://x"), "ftp://x"),
         (("--diagnostics.report_path", "/proc/nowhere/report.md"), "/proc/nowhere"),
     ],
