@@ -306,6 +306,7 @@ def test_a_run_that_fails_says_so_everywhere(shop):
     assert record.status == "failed" and record.error
     run = shop.tracked("diverged")
     assert (run.info.status, run.data.tags["bookends.status"]) == ("FAILED", "failed")
+    assert run.data.tags["bookends.error"] == record.error
 
 
 def test_a_run_name_is_not_used_twice_and_a_report_is_written_again_byte_for_byte(shop):
@@ -335,8 +336,9 @@ def test_under_mlflow_run_the_open_run_is_used(shop):
     assert done.returncode == 0, done.stderr
     client = MlflowClient(shop.uri)
     (run,) = client.search_runs([client.get_experiment_by_name("projects").experiment_id])
-    assert run.info.status == "FINISHED"
+    (run_dir,) = (here / "runs").iterdir()
+    assert (run.info.run_name, run.info.status) == (run_dir.name, "FINISHED")
     assert run.data.params["cfg.training.num_epochs"] == "2"
     assert len(client.get_metric_history(run.info.run_id, "train/loss")) == 2
-    assert yaml.safe_load((next((here / "runs").iterdir()) / "config.yaml").read_text())
+    assert yaml.safe_load((run_dir / "config.yaml").read_text())
     assert (here / "report.html").exists()

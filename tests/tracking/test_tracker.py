@@ -99,22 +99,6 @@ def test_epochs_that_follow_each_other_fast_are_one_call(
     assert [step for call in steps_of_calls[2:] for step in call] == [*range(4, 120)]
 
 
-def test_under_mlflow_run_the_open_run_is_used_and_no_other_made(
-    run_dir, client, attached_id, epochs, finish
-):
-    tracked = open_run(run_dir)
-    tracked.log_epoch(epochs[0])
-    finish(run_dir)
-    tracked.close()
-    assert tracked.run_id == attached_id
-    assert len(client.search_runs(["0"])) == 1
-    assert client.get_experiment_by_name("bookends") is None
-    run = client.get_run(attached_id)
-    assert run.data.tags["mlflow.source.name"] == "project"
-    assert run.info.run_name == run_dir.name
-    assert run.info.status == "FINISHED"
-
-
 def test_under_mlflow_run_its_store_and_a_name_given_to_it_go_before_the_settings(
     run_dir, client, attached_id, tmp_path, caplog
 ):
@@ -124,7 +108,9 @@ def test_under_mlflow_run_its_store_and_a_name_given_to_it_go_before_the_setting
     assert tracked.is_live and tracked.run_id == attached_id
     assert not (tmp_path / "other.db").exists()
     assert "store" in caplog.text
-    assert client.get_run(attached_id).info.run_name == "my run"
+    run = client.get_run(attached_id)
+    assert (run.info.run_name, run.data.tags["mlflow.source.name"]) == ("my run", "project")
+    assert client.get_experiment_by_name("bookends") is None
 
 
 def test_a_store_beside_the_launcher_is_not_made_in_the_project(run_dir, tmp_path, monkeypatch):
@@ -143,26 +129,6 @@ def test_a_run_to_attach_to_that_does_not_exist_is_an_error(run_dir, store, monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     with pytest.raises(TrackingError, match="MLFLOW_RUN_ID must name a run"):
         open_run(run_dir)
-
-
-@pytest.mark.parametrize(
-    ("outcome", "status", "error"),
-    [
-        ("finished", "FINISHED", None),
-        ("failed", "FAILED", "the loss is not a number"),
-        ("interrupted", "KILLED", None),
-    ],
-)
-def test_status_and_tags_say_how_the_run_ended(
-    run_dir, store, client, finish, outcome, status, error
-):
-    tracked = open_run(run_dir, store)
-    finish(run_dir, status=outcome, error=error)
-    tracked.close()
-    run = client.get_run(tracked.run_id)
-    assert (run.info.status, run.data.tags["bookends.status"]) == (status, outcome)
-    assert run.data.tags.get("bookends.error") == error
-    assert run.info.end_time is not None
 
 
 def test_a_run_whose_record_does_not_say_how_it_ended_is_not_closed(run_dir, store):
