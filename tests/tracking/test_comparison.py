@@ -8,7 +8,6 @@ import pytest
 from recsys.reporting.comparison import ComparedRun, compare
 from recsys.reporting.comparison_report import write_comparison
 from tracking.comparison import comparison_metrics, send_comparison
-from tracking.run_list import list_runs
 
 ENVIRONMENT = {"git_commit": "c0ffee-dirty"}
 N = 300
@@ -116,12 +115,6 @@ def test_the_same_comparison_is_logged_once(send, client, contents):
     _, again = send(0.1)
     assert again == first
     assert contents(client, first.run_id) == before
-
-
-def test_it_is_listed_only_among_all(send, store):
-    _, _ = send(0.1, experiment="bookends")
-    assert list_runs(store) == []
-    assert [row.kind for row in list_runs(store, include_all=True)] == ["comparison"]
 
 
 def test_a_run_that_mlflow_opened_is_used(send, store, client, monkeypatch):
