@@ -137,6 +137,8 @@ def test_adaptive_mimic_beats_identity_on_the_cold_items_of_the_sample():
             f"--data.interactions_path={ROOT}/data/sample/users.csv",
             f"--model.user_encoder.fusion={fusion}",
             f"--model.item_encoder.fusion={fusion}",
+            "--evaluation.baselines=[]",
+            "--evaluation.bootstrap_samples=100",
         ]
         config = load_config(ROOT / "experiments" / "configs" / "classic.yaml", words)
         prepared = prepare(config.data, 0)

@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 from experiments.console import RunConsole
 from experiments.run_directory import RunDirectory
 from experiments.runner import run as run_job
+from experiments.settings import dump_yaml
 from experiments.signals import Interrupted
-from tests.experiments.shop import run_words
+from tests.experiments.shop import Shop, run_words
 from tracking.tracker import TrackedRun
 
 ROOT = Path(__file__).parents[2]
@@ -108,12 +109,26 @@ def test_without_an_order_the_run_ends_well_and_says_that_evaluation_was_skipped
     assert record.refit is None  # there is nothing more to learn from
 
 
+MANY = "training.num_epochs=25"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, board_config):
+    """The stream and the evaluation of a run that nothing stopped."""
+    shop = Shop(tmp_path_factory.mktemp("undisturbed"))
+    config = board_config({"experiment": {"tracking": False}})
+    (shop.path / "config.yaml").write_text(dump_yaml(config))
+    shop.run("whole", MANY)
+    return shop.stream("whole"), shop.record("whole").evaluation
+
+
 @pytest.mark.parametrize(
     ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )
-def test_a_run_that_was_stopped_is_resumed_to_what_it_would_have_been(shop, number, exit_code):
-    many = "training.num_epochs=25"
-    with shop.training("stopped", many, epochs=2) as process:
+def test_a_run_that_was_stopped_is_resumed_to_what_it_would_have_been(
+    shop, number, exit_code, undisturbed
+):
+    with shop.training("stopped", MANY, epochs=2) as process:
         code, output = end(process, number)
     assert code == exit_code, output
     assert 2 <= len(shop.record("stopped").history) < 25
@@ -123,9 +138,7 @@ def test_a_run_that_was_stopped_is_resumed_to_what_it_would_have_been(shop, numb
         assert run.info.status == "KILLED"
         assert run.data.tags["bookends.status"] == "interrupted"
     shop.resume("stopped")
-    shop.run("whole", many)
-    assert shop.stream("stopped") == shop.stream("whole")
-    assert shop.record("stopped").evaluation == shop.record("whole").evaluation
+    assert (shop.stream("stopped"), shop.record("stopped").evaluation) == undisturbed
     assert shop.tracked("stopped").info.status == "FINISHED"
 
 
