@@ -19,6 +19,7 @@ from recsys.reporting.record import RunRecord
 from tests.cli import said as bookends
 from tests.forked import Forked
 from tests.waiting import wait_until
+from tracking.champions import moves_in
 from tracking.mirror import mirror
 
 N_USERS = 40
@@ -171,7 +172,10 @@ def test_force_takes_the_place_and_records_why(new_run, client):
     )
     assert code == 0
     assert "champion is version 2 now by force, though it failed: better than" in output
-    assert client.get_model_version("bookends", "2").tags["bookends.reason"] == "we promised"
+    tags = client.get_model_version("bookends", "2").tags
+    assert (tags["bookends.gate"], tags["bookends.reason"]) == ("forced", "we promised")
+    move = moves_in(client.get_registered_model("bookends").tags)[-1]
+    assert (move.way, move.reason, move.previous) == ("force", "we promised", 1)
 
 
 @pytest.mark.parametrize(

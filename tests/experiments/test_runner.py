@@ -12,10 +12,11 @@ import yaml
 from mlflow import MlflowClient
 
 from experiments.console import RunConsole
-from experiments.run_directory import RunDirectory
+from experiments.run_directory import RunDirectory, check_resumable
 from experiments.runner import run as run_job
 from experiments.settings import dump_yaml
 from experiments.signals import Interrupted
+from recsys.errors import ConfigError
 from tests.experiments.shop import Shop, run_words
 from tracking.tracker import TrackedRun
 
@@ -182,16 +183,15 @@ def test_a_run_that_is_stopped_leaves_the_last_good_report_in_its_place(shop):
     assert report.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "is_lost",
-    [lambda name: name == "checkpoint.pt", lambda name: name != "config.yaml"],
-    ids=["before its first epoch ended", "just after its directory appeared"],
-)
-def test_a_run_stopped_early_is_resumed_from_nothing(shop, is_lost):
+def test_a_run_stopped_early_is_resumed_from_nothing(shop):
+    """Before its first epoch ended, or just after its directory appeared."""
     shop.run("early")
-    history = shop.stream("early")
-    for path in shop.directory("early").iterdir():
-        if is_lost(path.name):
+    history, directory = shop.stream("early"), shop.directory("early")
+    (directory / "checkpoint.pt").unlink()
+    shop.resume("early")
+    assert shop.stream("early") == history
+    for path in directory.iterdir():
+        if path.name != "config.yaml":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     shop.resume("early")
     assert shop.stream("early") == history
@@ -276,10 +276,11 @@ def test_resuming_with_more_epochs_goes_on_and_with_another_setting_is_refused(s
     assert short.refit["epochs"] == long.refit["epochs"] == long.best_epoch
 
 
-def test_the_epochs_of_a_falling_step_size_cannot_change_on_resume(shop):
-    shop.run("falls")
-    refused = shop.resume("falls", "training.num_epochs=5", expected=2)
-    assert "keep 'training.num_epochs' where 'training.schedule' is 'linear'" in refused.stderr
+def test_the_epochs_of_a_falling_step_size_cannot_change_on_resume(board_config):
+    before, now = (board_config({"training": {"num_epochs": n_epochs}}) for n_epochs in (3, 5))
+    said = r"keep 'training\.num_epochs' where 'training\.schedule' is 'linear'"
+    with pytest.raises(ConfigError, match=said):
+        check_resumable(before, now)
 
 
 def test_resuming_on_other_data_is_refused(shop, board_settings):
