@@ -111,8 +111,7 @@ def _compared_all(request: CompareRequest, found: Sequence[PastRun]) -> list[Com
 
 def compared(run: PastRun, test: RunTest) -> ComparedRun:
     """A run as it is compared; where its data are other than those of the test, by its model."""
-    tables = {table.name: table for table in run.tables}
-    given = ComparedRun(run.name, run.run_id, run.record, run.per_user, tables)
+    given = ComparedRun(run.name, run.run_id, run.record, run.per_user, run.tables)
     paired = None if test.run.held_out.empty else test.judged(run)
     if paired is None:
         return given

@@ -49,14 +49,13 @@ def job_summary(run_dir: Path, name: str, tracking_uri: str | None = None) -> st
     """
     run = read_run(run_dir)
     record, results = run.record, results_of(run.record)
-    tables = {table.name: table for table in run.tables}
     rows = tuple(dataclasses.astuple(figure) for figure in key_figures(record, results))
     figures = Table("key_figures", "Key figures", "", ("what", "value", "detail"), rows)
     against = Section("champion", "Against the champion", _against(run_dir, name, tracking_uri))
     report = Report(
         title=record.run_name,
         subtitle=f"{moment(record.created)} · {record.status}",
-        summary=" ".join(outcome_sentences(record, tables)),
+        summary=" ".join(outcome_sentences(record, run.tables)),
         notices=notices(record),
         key_figures=(),
         sections=(Section("key", "Results", (TableView(figures),)), against),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,8 +50,8 @@ class PastRun:
         per_user: metrics of each test user as the run wrote them (user_id, n_train, segment, then
             one column a metric); without rows and columns where the run has none.
         held_out: the test interactions (user_id, item_id); empty where the run keeps none.
-        tables: in the order in which its report shows them. MLflow keeps their columns and rows
-            alone, so from there they have plain titles and no notes.
+        tables: by name, in the order in which its report shows them. MLflow keeps their columns and
+            rows alone, so from there they have plain titles and no notes.
         directory: the local run directory, where there is one.
     """
 
@@ -61,7 +60,7 @@ class PastRun:
     record: RunRecord
     per_user: pd.DataFrame
     held_out: pd.DataFrame
-    tables: tuple[Table, ...]
+    tables: dict[str, Table]
     directory: Path | None
 
 
@@ -93,15 +92,9 @@ def read_run(run_dir: Path, tracking_uri: str | None = None) -> PastRun:
     ledger = Ledger.read(run_dir)
     uri = ledger.tracking_uri if tracking_uri is None else resolve_uri(tracking_uri)
     delivery = ledger.deliveries.get(without_password(uri or ""))
-    return PastRun(
-        run_id=(delivery.run_id if delivery else "") or None,
-        name=record.run_name,
-        record=record,
-        per_user=_read_frame(run_dir / PER_USER_FILE),
-        held_out=_read_frame(run_dir / HELD_OUT_FILE),
-        tables=tuple(read_tables(run_dir, record.tables).values()),
-        directory=run_dir,
-    )
+    run_id = (delivery.run_id if delivery else "") or None
+    tables = read_tables(run_dir, record.tables)
+    return PastRun(run_id, record.run_name, record, *_frames(run_dir), tables, run_dir)
 
 
 def _find(client: MlflowClient, text: str, experiment: str | None) -> Run:
@@ -157,23 +150,18 @@ def _download(client: MlflowClient, run: Run) -> PastRun:
             if artifact in held:
                 client.download_artifacts(run_id, artifact, folder)
         record = RunRecord.read(place)
-        return PastRun(
-            run_id=run_id,
-            name=name,
-            record=record,
-            per_user=_read_frame(place / PER_USER_FILE),
-            held_out=_read_frame(place / HELD_OUT_FILE),
-            tables=tuple(_sent_tables(place / TABLES_DIR, record)),
-            directory=_local_directory(run, record),
-        )
+        tables, directory = _sent_tables(place, record), _local_directory(run, record)
+        return PastRun(run_id, name, record, *_frames(place), tables, directory)
 
 
-def _sent_tables(folder: Path, record: RunRecord) -> Iterator[Table]:
+def _sent_tables(place: Path, record: RunRecord) -> dict[str, Table]:
+    tables = {}
     for name in record.tables:
-        path = folder / f"{name}.json"
+        path = place / TABLES_DIR / f"{name}.json"
         if path.exists():
             content = {"title": name.replace("_", " ").capitalize(), "note": "", "name": name}
-            yield Table.from_json(content | read_json(path))
+            tables[name] = Table.from_json(content | read_json(path))
+    return tables
 
 
 def _local_directory(run: Run, record: RunRecord) -> Path | None:
@@ -186,6 +174,11 @@ def _local_directory(run: Run, record: RunRecord) -> Path | None:
     except ArtifactError:
         return None
     return Path(text) if payload.key_of(there) == payload.key_of(record) else None
+
+
+def _frames(place: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Metrics of each test user, and the test interactions."""
+    return _read_frame(place / PER_USER_FILE), _read_frame(place / HELD_OUT_FILE)
 
 
 def _read_frame(path: Path) -> pd.DataFrame:

@@ -45,7 +45,7 @@ def test_a_directory_is_a_run_of_its_own(run_dir, finish):
     assert (run.run_id, run.name, run.directory) == (None, run_dir.name, run_dir)
     assert run.record == RunRecord.read(run_dir)
     assert run.per_user["ndcg@10"].tolist() == [0.0, 0.5, 1.0]
-    assert [table.title for table in run.tables] == ["Segments"]
+    assert [table.title for table in run.tables.values()] == ["Segments"]
 
 
 def test_a_tracked_directory_knows_its_run(past, run_dir, store):
@@ -61,9 +61,11 @@ def test_a_run_comes_whole_from_the_store(past, run_dir, store, by):
     assert (run.run_id, run.name) == (past, run_dir.name)
     assert run.record == kept.record
     assert run.per_user.equals(kept.per_user)
-    assert [(t.name, t.columns, t.rows) for t in run.tables] == [
-        (t.name, t.columns, t.rows) for t in kept.tables
-    ]
+    found, there = (
+        [(name, table.columns, table.rows) for name, table in each.tables.items()]
+        for each in (run, kept)
+    )
+    assert found == there
 
 
 def test_a_run_knows_its_local_directory_only_while_that_holds_it(past, run_dir, store, client):
