@@ -126,11 +126,6 @@ class RunDirectory:
         """State after the last finished epoch."""
         return self.path / "checkpoint.pt"
 
-    @property
-    def model_path(self) -> Path:
-        """The servable bundle."""
-        return self.path / "model"
-
     def in_use(self) -> AbstractContextManager[None]:
         """Keep other processes from training in this directory.
 

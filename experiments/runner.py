@@ -252,11 +252,6 @@ def _train(current: _Run) -> None:
     current.console.say(f"{trainer.stop_reason}; best epoch {trainer.best_epoch}")
 
 
-def _went_on(trainer: Trainer, state: dict[str, Any]) -> bool:
-    """Whether the trainer has epochs that the saved state has not."""
-    return len(trainer.history) > len(state["trainer"]["history"])
-
-
 def refit_trainer(
     config: Config,
     prepared: Prepared,
@@ -272,7 +267,8 @@ def refit_trainer(
         return None
     assert trainer.best_epoch is not None
     refit = build_refit_trainer(config, prepared, trainer.best_epoch, processes)
-    if state is not None and "refit" in state and not _went_on(trainer, state):
+    n_saved = 0 if state is None else len(state["trainer"]["history"])
+    if state is not None and "refit" in state and len(trainer.history) == n_saved:
         refit.load_state_dict(state["refit"])
     return refit
 
@@ -329,7 +325,7 @@ def _evaluate(current: _Run) -> None:
         provenance,
         model=current.tested.model,
         config=current.config,
-    ).save(current.directory.model_path)
+    ).save(current.directory.path / "model")
     evaluation = describe_evaluation(outcome.evaluation)
     current.update(evaluation=evaluation, oracle=outcome.oracle, tables=tables)
     results = results_of(current.record)

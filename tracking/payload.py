@@ -162,12 +162,6 @@ def shown_in_epochs(record: RunRecord) -> list[str]:
     return main_metrics([monitored, *names], monitored, one_held_out=one)
 
 
-def model_metrics(record: RunRecord) -> dict[str, float]:
-    """The evaluation metrics of the model itself."""
-    metrics = evaluation_metrics(record)
-    return {key: value for key, value in metrics.items() if key.startswith(("test", "final_"))}
-
-
 def baseline_group(name: str, split: str) -> str:
     """The group of a baseline's metrics: its name means the test split, as ``test`` does."""
     return name if split == "test" else f"{name}_{_SHORT.get(split, split)}"

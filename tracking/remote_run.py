@@ -138,8 +138,11 @@ class RemoteRun:
         They are the same points, so that none is doubled.
         """
         held = {metric.key for metric in model.metrics or []}
-        metrics = payload.model_metrics(record)
-        absent = {key: value for key, value in metrics.items() if key not in held}
+        absent = {
+            key: value
+            for key, value in payload.evaluation_metrics(record).items()
+            if key.startswith(("test", "final_")) and key not in held
+        }
         measured_on = payload.dataset_input(record.dataset)
         dataset = None if measured_on is None else measured_on.dataset
         ended = payload.ended_ms(record)
@@ -157,7 +160,10 @@ class RemoteRun:
             if sent.get(name) != digest or held.get(name) != len(content):
                 self.send_file(source, place)
                 sent[name] = digest
-        self.declare_tables([str(place) for place in files if place.parts[0] == TABLES_DIR])
+        tables = [str(place) for place in files if place.parts[0] == TABLES_DIR]
+        if tables:  # MLflow's UI pages what it knows as tables, and it can load them
+            entries = [{"path": path, "type": "table"} for path in tables]
+            self.send_tags({MLFLOW_LOGGED_ARTIFACTS: json.dumps(entries)})
 
     def send_file(self, source: Path, path: PurePosixPath) -> None:
         """Upload a file; ``path`` is its place in the run and ends in the file's own name."""
@@ -171,11 +177,6 @@ class RemoteRun:
             for file in self.client.list_artifacts(self.run_id, folder)
             if not file.is_dir
         }
-
-    def declare_tables(self, paths: Sequence[str]) -> None:
-        """Tell MLflow which files are tables, so that its UI pages them and it can load them."""
-        entries = [{"path": path, "type": "table"} for path in paths]
-        self.send_tags({MLFLOW_LOGGED_ARTIFACTS: json.dumps(entries)} if entries else {})
 
     def send_status(self, status: str | None) -> None:
         """End the run as FINISHED, FAILED or KILLED, or (None) say that it runs."""

@@ -125,7 +125,10 @@ def mlflow_filter(text: str) -> str:
     quotes, is MLflow's search syntax and stays as it is.
     """
     pieces = _QUOTED.split(text)
-    pieces[::2] = [_METRIC.sub(_as_mlflow, piece) for piece in pieces[::2]]
+    pieces[::2] = [
+        _METRIC.sub(lambda found: f"metrics.`{metric_keys(found[0])[0]}`", piece)
+        for piece in pieces[::2]
+    ]
     return "".join(pieces)
 
 
@@ -153,10 +156,6 @@ def order_by(sort: str, *, is_reversed: bool = False) -> list[str]:
     is_ascending = sort.endswith(_SMALLER_IS_BETTER) != is_reversed
     keys = [f"metrics.`{key}` {'ASC' if is_ascending else 'DESC'}" for key in metric_keys(sort)]
     return [*keys, "attributes.start_time DESC"]
-
-
-def _as_mlflow(match: re.Match[str]) -> str:
-    return f"metrics.`{metric_keys(match.group())[0]}`"
 
 
 def sweep_directories(uri: str, experiment: str) -> list[Path]:

@@ -73,15 +73,11 @@ def show_view(client: MlflowClient, experiment_id: str, record: RunRecord) -> No
             raise
 
 
-def view_address(experiment_id: str) -> str:
-    """Where the view is, below the address of the UI."""
-    return f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW_ID}"
-
-
 def _note(experiment_id: str) -> str:
+    address = f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW_ID}"
     return (
         "Two-tower recommenders. **[Open the view with the columns and charts that matter]"
-        f"({view_address(experiment_id)})**: test metrics beside the settings, and charts with "
+        f"({address})**: test metrics beside the settings, and charts with "
         "the monitored metric first."
     )
 
