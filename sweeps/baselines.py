@@ -18,7 +18,6 @@ import pandas as pd
 from optuna.trial import TrialState, create_trial
 
 from recsys.baselines import content_knn, item_knn
-from recsys.baselines.baseline import Baseline
 from recsys.baselines.build import BETWEEN_ITEMS, RECENCY_SCALES
 from recsys.baselines.names import baseline_label
 from recsys.config import BaselineName
@@ -119,12 +118,6 @@ def best_trial(tried: Sequence[BaselineTrial], direction: Direction) -> Baseline
     sign = sign_of(direction)
     known = [trial for trial in tried if trial.value is not None]
     return max(known, key=lambda trial: sign * (trial.value or 0.0), default=None)
-
-
-def settings_text(baseline: Baseline, params: Params) -> str:
-    """The settings in words."""
-    scale = params.get(RECENCY)
-    return baseline.settings + ("" if scale is None else f", recency {scale:g}")
 
 
 def compare_with_baseline(

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,8 @@ import torch
 from benchmarks.accuracy.cases import CONFIGS
 from experiments.environment import keep_memory
 from experiments.settings import load_config
-from recsys.baselines.implicit_factors import ImplicitALS
+from recsys.baselines.implicit_factors import fit_ials
+from recsys.baselines.names import settings_text
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.histories import Histories
@@ -48,12 +50,12 @@ def main() -> None:
     keep_memory()
     config = goodbooks(chosen.data, chosen.cache)
     prepared = prepare_cached(config.data, 0)
-    peer, wanted = tuned(prepared, config)
-    print(f"iALS: {peer.settings}: {METRIC} {wanted:.4f}")
+    settings, wanted = tuned(prepared, config)
+    print(f"iALS: {settings_text('ials', settings)}: {METRIC} {wanted:.4f}")
     histories = Histories.of(prepared.train)
     theirs, ours = [], []
     for _ in range(ROUNDS):
-        theirs.append(timed(lambda: peer.fit(histories)))
+        theirs.append(timed(lambda: fit_ials(histories, **settings, seed=0)))
         ours.append(timed(lambda: train_until(wanted, prepared, config)))
         print(f"iALS {theirs[-1][0]:.1f} s, ours {ours[-1][0]:.1f} s", flush=True)
     for name, at in (("wall", 0), ("CPU", 1)):
@@ -78,23 +80,23 @@ def goodbooks(data: Path, cache: Path) -> Config:
     )
 
 
-def tuned(prepared: Prepared, config: Config) -> tuple[ImplicitALS, float]:
-    """The fastest iALS that is next to the best on validation, and its value."""
+def tuned(prepared: Prepared, config: Config) -> tuple[dict[str, Any], float]:
+    """Settings of the fastest iALS that is next to the best on validation, and its value."""
     users, histories = np.unique(prepared.validation.users), Histories.of(prepared.train)
     tried = []
     for (l2, alpha), sweeps in itertools.product(WEIGHTS, SWEEPS):
-        peer = ImplicitALS(FACTORS, l2, alpha, iterations=sweeps)
+        settings = {"factors": FACTORS, "l2": l2, "alpha": alpha, "iterations": sweeps}
         started = time.perf_counter()
-        scorer = peer.fit(histories).scorer(histories, None)
+        scorer = fit_ials(histories, **settings, seed=0)(histories, None)
         seconds = time.perf_counter() - started
         value = validation_metrics(scorer, prepared, config=config.evaluation, users=users)[METRIC]
-        tried.append((seconds, value, peer))
-        print(f"{peer.settings}: {value:.4f} in {seconds:.1f} s", flush=True)
+        tried.append((seconds, value, settings))
+        print(f"{settings_text('ials', settings)}: {value:.4f} in {seconds:.1f} s", flush=True)
     best = max(value for _, value, _ in tried)
-    _, value, peer = min(
+    _, value, settings = min(
         (each for each in tried if each[1] >= best - NEXT_TO_BEST), key=lambda each: each[0]
     )
-    return peer, value
+    return settings, value
 
 
 def train_until(wanted: float, prepared: Prepared, config: Config) -> None:

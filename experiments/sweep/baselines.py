@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,10 +13,9 @@ from experiments.sweep.directory import read_values
 from experiments.sweep.session import Session, send_baselines
 from experiments.sweep.trial import evaluate_lists, list_metrics
 from recsys.artifacts import replacement
-from recsys.baselines.baseline import Baseline
-from recsys.baselines.build import build_baseline
+from recsys.baselines.build import fit_baseline
 from recsys.baselines.implicit_factors import OF_IMPLICIT
-from recsys.baselines.names import baseline_label
+from recsys.baselines.names import baseline_label, settings_text
 from recsys.baselines.tuning import asked_for, chosen_settings, reason_to_leave_out
 from recsys.config import BaselineName
 from recsys.data.histories import Histories
@@ -30,7 +28,6 @@ from sweeps.baselines import (
     TUNED,
     best_trial,
     compare_with_baseline,
-    settings_text,
     suggest,
 )
 from sweeps.finalists import ComparisonRules, PerUser
@@ -104,7 +101,7 @@ def _tune(
         return TunedBaseline(name=name, left_out=f"none of {len(tried)} trials gave a value")
     return TunedBaseline(
         name=name,
-        settings=settings_text(_build(session, name, best.params), best.params),
+        settings=settings_text(name, best.params),
         params=best.params,
         value=best.value,
         n_trials=len(tried),
@@ -165,15 +162,10 @@ def _evaluate(
     prepared = session.prepared
     train = Histories.of(prepared.train)
     known = train if split == "validation" else Histories.of(prepared.train, prepared.validation)
-    fitted = _build(session, name, params).fit(train)
-    scorer = fitted.scorer(known, params.get(RECENCY))
-    return evaluate_lists(scorer, prepared, session.base, split)
-
-
-def _build(session: Session, name: BaselineName, params: Params) -> Baseline:
     settings = {key: value for key, value in params.items() if key != RECENCY}
     seed = session.base.experiment.seed
-    return build_baseline(name, settings, session.prepared.item_features, seed)
+    fitted = fit_baseline(name, settings, train, prepared.item_features, seed)
+    return evaluate_lists(fitted(known, params.get(RECENCY)), prepared, session.base, split)
 
 
 def _objective(session: Session) -> Objective:
@@ -184,8 +176,6 @@ def _objective(session: Session) -> Objective:
 
 def _reason_to_leave_out(session: Session, name: BaselineName) -> str | None:
     n_train = len(session.prepared.train)
-    if name in OF_IMPLICIT and importlib.util.find_spec("implicit") is None:
-        return "the package 'implicit' is not installed"
     if name in OF_IMPLICIT and n_train > MOST_INTERACTIONS:
         return f"{n_train:,} train interactions are more than {MOST_INTERACTIONS:,}"
     return reason_to_leave_out(name, session.prepared, session.base)

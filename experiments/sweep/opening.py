@@ -37,8 +37,7 @@ from experiments.sweep.trial import (
     trial_config,
 )
 from recsys.artifacts import locked
-from recsys.baselines.implicit_factors import check_installed
-from recsys.baselines.popularity import Popularity
+from recsys.baselines.popularity import fit_popularity
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.data.histories import Histories
@@ -124,7 +123,6 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
         refuse_shared(request.storage, resolve_uri(base.experiment.tracking_uri))
     configure_torch(base)
     check_sources(base)
-    check_installed(base.evaluation.baselines or ())
     console.say(f"reading {' and '.join(map(str, base.data.sources.values()))}")
     prepared = prepare_cached(base.data, base.experiment.seed)
     popularity = _check_measures(settings, prepared, base)
@@ -172,7 +170,7 @@ def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session
 def _check_measures(settings: SweepSettings, prepared: Prepared, base: Config) -> Numbers:
     """Refuse measures that no trial has a value of; gives what popularity scores on validation."""
     counted = Histories.of(prepared.train)
-    popularity = Popularity().fit(counted).scorer(counted, None)
+    popularity = fit_popularity(counted)(counted, None)
     evaluation = evaluate_lists(popularity, prepared, base)
     if evaluation.skipped is not None:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a baseline is: settings that fit the histories of users and then score.
+"""What a baseline is: a function that learns from the histories of users and gives their scores.
 
 Fitting and scoring know different histories. On validation both know train. On test a user's
 history holds what was known by then, train and validation items; what was fitted knows train, or
@@ -8,8 +8,6 @@ both where the run refits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 from scipy import sparse
 
@@ -17,30 +15,9 @@ from recsys.data.arrays import FloatArray
 from recsys.data.histories import Histories
 from recsys.evaluation.ranking import ItemWeights, Scorer
 
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A baseline that has learned.
-
-    Attributes:
-        scorer: gives the scores of all users, from their histories as known at the time of scoring
-            and the scale of :meth:`Histories.recent`, None where recency is not taken.
-        takes_recency: whether items of a history can weigh by how recent they are.
-    """
-
-    scorer: Callable[[Histories, float | None], Scorer]
-    takes_recency: bool = False
-
-
-class Baseline(Protocol):
-    """Settings of one kind of baseline."""
-
-    @property
-    def settings(self) -> str:
-        """The settings in words, for tables."""
-
-    def fit(self, histories: Histories) -> Fitted:
-        """Learn from the histories of users."""
+Fitted = Callable[[Histories, float | None], Scorer]
+"""A baseline that has learned: the scores of all users, from their histories as known at the time
+of scoring and the scale of :meth:`Histories.recent`, None where recency is not taken."""
 
 
 def item_weights(weights: FloatArray | sparse.csr_matrix) -> Fitted:
@@ -49,4 +26,4 @@ def item_weights(weights: FloatArray | sparse.csr_matrix) -> Fitted:
     Args:
         weights: what item j of a history says for item i, (I, I) float32 at [j, i].
     """
-    return Fitted(lambda known, recency: ItemWeights(known.recent(recency), weights), True)
+    return lambda known, recency: ItemWeights(known.recent(recency), weights)

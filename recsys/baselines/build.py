@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, assert_never
 
-from recsys.baselines.baseline import Baseline
-from recsys.baselines.content_knn import ContentKNN
-from recsys.baselines.ease import Ease
-from recsys.baselines.implicit_factors import ImplicitALS, ImplicitBPR
-from recsys.baselines.item_knn import ItemKNN
-from recsys.baselines.popularity import Popularity
+from recsys.baselines.baseline import Fitted
+from recsys.baselines.content_knn import fit_content_knn
+from recsys.baselines.ease import fit_ease
+from recsys.baselines.implicit_factors import fit_bpr, fit_ials
+from recsys.baselines.item_knn import fit_item_knn
+from recsys.baselines.popularity import fit_popularity
 from recsys.config import BaselineName
 from recsys.data.features import Features
+from recsys.data.histories import Histories
 
 CHEAP: tuple[BaselineName, ...] = ("popularity", "item_knn", "ease", "content_knn")
 BETWEEN_ITEMS: tuple[BaselineName, ...] = ("item_knn", "ease", "content_knn")
@@ -46,30 +47,35 @@ class Grid:
     most: int = 8
 
 
-def build_baseline(
-    name: BaselineName, settings: Mapping[str, Any], items: Features, seed: int
-) -> Baseline:
-    """The named baseline.
+def fit_baseline(
+    name: BaselineName,
+    settings: Mapping[str, Any],
+    histories: Histories,
+    items: Features,
+    seed: int,
+) -> Fitted:
+    """The named baseline, fitted.
 
     Args:
         name: the baseline.
         settings: its own, by name.
+        histories: what it learns from.
         items: what is known of the items.
         seed: of what is drawn while fitting.
     """
     match name:
         case "popularity":
-            return Popularity()
+            return fit_popularity(histories)
         case "item_knn":
-            return ItemKNN(**settings)
+            return fit_item_knn(histories, **settings)
         case "ease":
-            return Ease(**settings)
+            return fit_ease(histories, **settings)
         case "content_knn":
-            return ContentKNN(**settings, items=items)
+            return fit_content_knn(items, **settings)
         case "ials":
-            return ImplicitALS(**settings, seed=seed)
+            return fit_ials(histories, **settings, seed=seed)
         case "bpr":
-            return ImplicitBPR(**settings, seed=seed)
+            return fit_bpr(histories, **settings, seed=seed)
         case _:
             assert_never(name)
 
@@ -98,7 +104,7 @@ def grid_of(name: BaselineName, n_items: int) -> Grid:
             tried = product((32, 96), _ALS_WEIGHTS)
             return Grid(tuple({"factors": factors} | weights for factors, weights in tried))
         case "bpr":
-            return _all_of(factors=(32, 96), learning_rate=(0.01, 0.05), l2=(0.01,))
+            return _all_of(factors=(32, 96), learning_rate=(0.01, 0.05), l2=(0.01,), epochs=(100,))
         case _:
             assert_never(name)
 

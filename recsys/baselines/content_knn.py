@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -12,36 +11,24 @@ from recsys.baselines.baseline import Fitted, item_weights
 from recsys.baselines.neighbours import nearest
 from recsys.data.arrays import IntArray
 from recsys.data.features import Features
-from recsys.data.histories import Histories
 
 MOST_NEIGHBOURS = 200
 
 
-@dataclass(frozen=True)
-class ContentKNN:
+def fit_content_knn(items: Features, *, neighbours: int) -> Fitted:
     """The cosine of the text features of two items, among near neighbours only.
 
     The score of an item sums the cosines of its ``neighbours`` nearest items that the user has.
     An item that nobody has is scored as well: what a tower is to be held against on cold items.
+    Histories teach nothing.
 
-    Attributes:
-        neighbours: how many items count for an item, 200 at most.
+    Args:
         items: what is known of them; their bags are compared side by side, as the towers see them.
+        neighbours: how many items count for an item, 200 at most.
     """
-
-    neighbours: int
-    items: Features = field(repr=False)
-
-    @property
-    def settings(self) -> str:
-        """The settings in words."""
-        return f"{self.neighbours} neighbours"
-
-    def fit(self, histories: Histories) -> Fitted:
-        """The cosines, 0 outside the neighbours; the histories teach nothing."""
-        known = _nearest(self.items)
-        kept = nearest(lambda items: known[items], len(self.items), self.neighbours)
-        return item_weights(kept.T.tocsr())
+    known = _nearest(items)
+    kept = nearest(lambda part: known[part], len(items), neighbours)
+    return item_weights(kept.T.tocsr())
 
 
 @lru_cache(maxsize=1)

@@ -10,8 +10,6 @@ instead (Woodbury).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.linalg import lapack
 
@@ -23,32 +21,22 @@ _DOUBLE_UP_TO = 4096  # items; beyond, float32 halves time and memory
 _COLUMNS_AT_ONCE = 512
 
 
-@dataclass(frozen=True)
-class Ease:
-    """A linear autoencoder over items.
+def fit_ease(histories: Histories, *, l2: float) -> Fitted:
+    """The weights in closed form; an item that nobody has gets and gives 0.
 
-    Attributes:
+    Args:
+        histories: of users.
         l2: weight of the squared weights.
     """
-
-    l2: float
-
-    @property
-    def settings(self) -> str:
-        """The settings in words."""
-        return f"l2 {self.l2:.5g}"
-
-    def fit(self, histories: Histories) -> Fitted:
-        """The weights in closed form; an item that nobody has gets and gives 0."""
-        n_users, n_items = histories.matrix.shape
-        smaller = n_users < n_items // 2
-        inverse = (_by_users if smaller else _by_items)(histories, self.l2)
-        diagonal = inverse.diagonal().astype(np.float32)
-        # P is symmetric: its transpose lies in memory row by row, as scorers read it.
-        weights = inverse.T.astype(np.float32, order="C", copy=False)
-        weights /= -diagonal  # column i by its own P_ii
-        np.fill_diagonal(weights, 0)
-        return item_weights(weights)
+    n_users, n_items = histories.matrix.shape
+    smaller = n_users < n_items // 2
+    inverse = (_by_users if smaller else _by_items)(histories, l2)
+    diagonal = inverse.diagonal().astype(np.float32)
+    # P is symmetric: its transpose lies in memory row by row, as scorers read it.
+    weights = inverse.T.astype(np.float32, order="C", copy=False)
+    weights /= -diagonal  # column i by its own P_ii
+    np.fill_diagonal(weights, 0)
+    return item_weights(weights)
 
 
 def ease_bytes(n_items: int) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from recsys.baselines.baseline import Fitted
@@ -11,13 +9,7 @@ from recsys.data.histories import Histories
 from recsys.evaluation.ranking import Vectors
 
 
-@dataclass(frozen=True)
-class Popularity:
-    """Popularity has no settings."""
-
-    settings: str = ""
-
-    def fit(self, histories: Histories) -> Fitted:
-        """Count the users of each item; the count is every user's score."""
-        counts = histories.counts[:, None].astype(np.float32)  # (I, 1)
-        return Fitted(lambda known, _: Vectors(np.ones((len(known), 1), np.float32), counts))
+def fit_popularity(histories: Histories) -> Fitted:
+    """Count the users of each item; the count is every user's score."""
+    counts = histories.counts[:, None].astype(np.float32)  # (I, 1)
+    return lambda known, _: Vectors(np.ones((len(known), 1), np.float32), counts)

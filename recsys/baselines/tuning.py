@@ -15,16 +15,10 @@ from typing import Any, Literal
 import numpy as np
 
 from recsys.baselines import content_knn, item_knn
-from recsys.baselines.baseline import Baseline, Fitted
-from recsys.baselines.build import (
-    CHEAP,
-    RECENCY_SCALES,
-    Grid,
-    build_baseline,
-    grid_of,
-)
+from recsys.baselines.baseline import Fitted
+from recsys.baselines.build import BETWEEN_ITEMS, CHEAP, RECENCY_SCALES, fit_baseline, grid_of
 from recsys.baselines.ease import ease_bytes
-from recsys.baselines.names import baseline_label
+from recsys.baselines.names import baseline_label, settings_text
 from recsys.baselines.neighbours import MOST_PRODUCTS, nearest_bytes
 from recsys.config import NEW_ITEMS, BaselineName, Config
 from recsys.data.arrays import IntArray
@@ -76,19 +70,16 @@ def tuned_baselines(
         config: which baselines, the metric that decides, and bounds of memory.
         split: what they are to be measured on.
         refit: for test, learn from train and validation with the settings chosen.
-
-    Raises:
-        ConfigError: a baseline needs a package that is not installed.
     """
     tuning, notes = _Tuning(prepared, config, config.monitor), list[str]()
     scorers: dict[str, Scorer] = {}
 
-    def ready(chosen: _Candidate) -> Scorer:
+    def ready(name: BaselineName, chosen: _Candidate) -> Scorer:
         known, fitted = tuning.histories, chosen.fitted
         if split == "test":
             known = Histories.of(prepared.train, prepared.validation)
-            fitted = chosen.baseline.fit(known) if refit else fitted
-        return fitted.scorer(known, chosen.recency)
+            fitted = tuning.fit(name, chosen.settings, known) if refit else fitted
+        return fitted(known, chosen.recency)
 
     names: tuple[BaselineName, ...] = ("popularity", *asked_for(prepared, config))
     for name in dict.fromkeys(names) if split == "validation" or len(prepared.test) else ():
@@ -96,15 +87,13 @@ def tuned_baselines(
             notes.append(f"{baseline_label(name)} was left out: {reason}.")
             tuning.records.append({"baseline": name, "settings": f"left out: {reason}"})
             continue
-        scorers[name] = ready(tuning.choose(name, grid_of(name, len(prepared.items))))
+        scorers[name] = ready(name, tuning.choose(name))
     among_new = {}
     is_tuned_so = config.monitor.startswith(NEW_ITEMS)
     if "content_knn" in scorers and not is_tuned_so:  # the others know nothing of new items
         anew = _Tuning(prepared, config, NEW_ITEMS + config.monitor)
         if anew.n_users >= FEWEST_USERS:
-            among_new["content_knn"] = ready(
-                anew.choose("content_knn", grid_of("content_knn", len(prepared.items)))
-            )
+            among_new["content_knn"] = ready("content_knn", anew.choose("content_knn"))
             tuning.records += anew.records
     return TunedBaselines(scorers, among_new, tuning.table(), tuple(notes))
 
@@ -121,9 +110,7 @@ def chosen_settings(name: BaselineName, prepared: Prepared, config: Config) -> d
 
     ``recency`` is the scale, None where all items of a history weigh the same.
     """
-    chosen = _Tuning(prepared, config, config.monitor).choose(
-        name, grid_of(name, len(prepared.items))
-    )
+    chosen = _Tuning(prepared, config, config.monitor).choose(name)
     return chosen.settings | {"recency": chosen.recency}
 
 
@@ -167,10 +154,10 @@ class _Candidate:
     """Settings that were tried; ``value`` is minus infinity where validation has no users."""
 
     settings: dict[str, Any]
-    baseline: Baseline
+    recency: float | None
     fitted: Fitted
     value: float
-    recency: float | None
+    record: dict[str, Cell]
 
 
 class _Tuning:
@@ -196,6 +183,7 @@ class _Tuning:
         self._monitor = monitor
         self._memory_limit_mb = config.evaluation.memory_limit_mb
         self._items, self._seed = prepared.item_features, config.experiment.seed
+        self._n_items = len(prepared.items)
         self.histories = Histories.of(prepared.train)
         self.records: list[dict[str, Cell]] = []
 
@@ -204,36 +192,33 @@ class _Tuning:
         """Users it is measured on."""
         return len(self._task.users)
 
-    def choose(self, name: BaselineName, grid: Grid) -> _Candidate:
-        """The best settings on validation; the first of equals."""
-        first = len(self.records)
+    def fit(self, name: BaselineName, settings: dict[str, Any], histories: Histories) -> Fitted:
+        """The named baseline, fitted to histories."""
+        return fit_baseline(name, settings, histories, self._items, self._seed)
+
+    def choose(self, name: BaselineName) -> _Candidate:
+        """The best settings of a run's grid on validation; the first of equals."""
+        grid, first = grid_of(name, self._n_items), len(self.records)
+        is_ordered = name in BETWEEN_ITEMS and self.histories.has_order
 
         def attempt(number: int) -> _Candidate:
             settings = grid.candidates[number]
-            baseline = build_baseline(name, settings, self._items, self._seed)
-            fitted = baseline.fit(self.histories)
-            is_ordered = fitted.takes_recency and self.histories.has_order
-
-            def weighed(recency: float | None) -> _Candidate:
-                value = self._measure(name, baseline, fitted, recency)
-                return _Candidate(settings, baseline, fitted, value, recency)
-
+            fitted = self.fit(name, settings, self.histories)
             scales = (None, *RECENCY_SCALES) if is_ordered else (None,)
-            return max(map(weighed, scales), key=lambda tried: tried.value)
+            tried = [self._measured(name, settings, fitted, recency) for recency in scales]
+            return max(tried, key=lambda each: each.value)
 
         n = len(grid.candidates)
         if grid.start is None:
             best = max(map(attempt, range(n)), key=lambda tried: tried.value)
         else:
             best = climb(attempt, grid.start, n, grid.most)
-        chosen = (best.baseline.settings, best.recency)
         for record in self.records[first:]:
-            is_chosen = (record["settings"], record["recency_scale"]) == chosen
-            record["chosen"] = "yes" if is_chosen else ""
+            record["chosen"] = "yes" if record is best.record else ""
         if len(self.records) > first + 1:
-            weighed = "" if best.recency is None else f", recency {best.recency:g}"
             what = name if self._only is None else f"{name} among new items"
-            logger.info("%s: %s%s", what, best.baseline.settings, weighed)
+            settings = best.settings | {"recency": best.recency}
+            logger.info("%s: %s", what, settings_text(name, settings))
         return best
 
     def table(self) -> Table:
@@ -248,12 +233,12 @@ class _Tuning:
             "baseline_tuning", "Settings of the baselines", note, self.records
         )
 
-    def _measure(
-        self, name: BaselineName, baseline: Baseline, fitted: Fitted, recency: float | None
-    ) -> float:
-        value, k = float("nan"), int(self._monitor.partition("@")[2])
+    def _measured(
+        self, name: BaselineName, settings: dict[str, Any], fitted: Fitted, recency: float | None
+    ) -> _Candidate:
+        value, k = -np.inf, int(self._monitor.partition("@")[2])
         if self.n_users:
-            scorer = fitted.scorer(self.histories, recency)
+            scorer = fitted(self.histories, recency)
             ranking = rank(
                 scorer if self._only is None else scorer.of_items(self._only),
                 self._task.users,
@@ -263,11 +248,14 @@ class _Tuning:
             )
             metric = self._monitor.removeprefix(NEW_ITEMS)
             value = mean(ranking_metrics(ranking, self._task.relevant, (k,))[metric])
-        self.records.append(
-            {"baseline": name, "settings": baseline.settings, "recency_scale": recency}
-            | {f"validation_{self._monitor}": value}
-        )
-        return -np.inf if np.isnan(value) else value
+        record: dict[str, Cell] = {
+            "baseline": name,
+            "settings": settings_text(name, settings),
+            "recency_scale": recency,
+            f"validation_{self._monitor}": value,
+        }
+        self.records.append(record)
+        return _Candidate(settings, recency, fitted, value, record)
 
 
 def climb(

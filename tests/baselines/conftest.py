@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from recsys.baselines.build import fit_baseline
 from recsys.data.arrays import Interactions
 from recsys.data.histories import Histories
 
@@ -26,9 +27,9 @@ def histories():
 def weights_of(histories):
     """The weights between items that a baseline fits to a matrix of users and items."""
 
-    def fit(baseline, matrix):
+    def fit(name, matrix, items=None, **settings):
         known = histories(matrix)
-        weights = baseline.fit(known).scorer(known, None).weights
+        weights = fit_baseline(name, settings, known, items, 0)(known, None).weights
         return weights.toarray() if sparse.issparse(weights) else weights
 
     return fit

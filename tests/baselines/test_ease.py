@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from recsys.baselines import ease
-from recsys.baselines.ease import Ease, ease_bytes
+from recsys.baselines.ease import ease_bytes
 
 
 def slow_ease(matrix, l2):
@@ -23,20 +23,20 @@ def slow_ease(matrix, l2):
 @pytest.mark.parametrize("l2", [0.5, 30.0])
 def test_weights_are_those_of_one_ridge_regression_an_item(rng, shape, l2, weights_of):
     matrix = (rng.random(shape) < 0.3).astype(int)
-    weights = weights_of(Ease(l2), matrix)
+    weights = weights_of("ease", matrix, l2=l2)
     assert weights == pytest.approx(slow_ease(matrix, l2), abs=1e-5)
     assert weights.flags.c_contiguous
 
 
 def test_single_precision_agrees_with_double(rng, monkeypatch, weights_of):
     matrix = (rng.random((60, 25)) < 0.3).astype(int)
-    double = weights_of(Ease(2.0), matrix)
+    double = weights_of("ease", matrix, l2=2.0)
     monkeypatch.setattr(ease, "_DOUBLE_UP_TO", 10)
-    assert weights_of(Ease(2.0), matrix) == pytest.approx(double, abs=1e-4)
+    assert weights_of("ease", matrix, l2=2.0) == pytest.approx(double, abs=1e-4)
 
 
 def test_an_item_that_nobody_has_gets_and_gives_nothing(weights_of):
-    weights = weights_of(Ease(1.0), np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0]]))
+    weights = weights_of("ease", np.array([[1, 1, 0], [1, 1, 0], [0, 1, 0]]), l2=1.0)
     assert (weights[2] == 0).all() and (weights[:, 2] == 0).all()
     assert weights[0, 1] > 0
 

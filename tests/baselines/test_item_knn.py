@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from recsys.baselines import neighbours
-from recsys.baselines.item_knn import ItemKNN
 
 
 def slow_cosines(matrix, shrinkage):
@@ -24,7 +23,7 @@ def slow_cosines(matrix, shrinkage):
 def test_weights_are_cosines_with_all_neighbours(rng, monkeypatch, shrinkage, cells, weights_of):
     monkeypatch.setattr(neighbours, "CELLS_AT_ONCE", cells)  # one block, or several
     matrix = (rng.random((30, 12)) < 0.3).astype(int)
-    weights = weights_of(ItemKNN(12, shrinkage), matrix)
+    weights = weights_of("item_knn", matrix, neighbours=12, shrinkage=shrinkage)
     assert weights == pytest.approx(slow_cosines(matrix, shrinkage), abs=1e-6)
 
 
@@ -33,7 +32,7 @@ def test_an_item_is_scored_by_its_nearest_alone(rng, monkeypatch, cells, weights
     monkeypatch.setattr(neighbours, "CELLS_AT_ONCE", cells)
     matrix = (rng.random((200, 12)) < 0.3).astype(int)
     cosines = slow_cosines(matrix, 0)
-    weights = weights_of(ItemKNN(3, 0), matrix)
+    weights = weights_of("item_knn", matrix, neighbours=3, shrinkage=0)
     for item in range(12):
         nearest = np.argsort(-cosines[:, item])[:3]
         expected = np.zeros(12)
@@ -42,5 +41,6 @@ def test_an_item_is_scored_by_its_nearest_alone(rng, monkeypatch, cells, weights
 
 
 def test_two_items_that_the_same_users_have_are_as_near_as_can_be(weights_of):
-    weights = weights_of(ItemKNN(1, 0), np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))
+    matrix = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]])
+    weights = weights_of("item_knn", matrix, neighbours=1, shrinkage=0)
     assert weights.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]

@@ -7,7 +7,8 @@ import pytest
 from pytest import approx
 
 from recsys.baselines import tuning
-from recsys.baselines.build import CHEAP, build_baseline, grid_of
+from recsys.baselines.build import CHEAP, grid_of
+from recsys.baselines.names import settings_text
 from recsys.baselines.tuning import chosen_settings, climb, tuned_baselines
 from recsys.config import Config
 from recsys.data.arrays import Interactions
@@ -153,7 +154,7 @@ def test_the_settings_of_a_run_are_those_told_as_chosen(world, name):
     recency = settings.pop("recency")
     frame = tuned_baselines(world, Config(), split="validation").table.to_frame()
     row = frame[(frame["baseline"] == name) & (frame["chosen"] == "yes")].iloc[0]
-    assert build_baseline(name, settings, world.item_features, 0).settings == row["settings"]
+    assert settings_text(name, settings) == row["settings"]
     assert (recency or -1) == (-1 if np.isnan(row["recency_scale"]) else row["recency_scale"])
 
 

@@ -1,6 +1,5 @@
 """Baselines with the budget of a sweep, on the checkerboard."""
 
-import importlib.util
 import json
 
 import pandas as pd
@@ -50,7 +49,6 @@ def n_trials(record):
 
 
 def test_each_baseline_has_as_many_trials_as_the_search_and_stands_beside_it(open_sweep, work):
-    pytest.importorskip("implicit")
     session = open_sweep(n_trials=3, finalists=1, finalist_seeds=2, baseline_trials=None)
     work(session)
     finish(session)
@@ -90,7 +88,6 @@ def test_the_first_trial_is_what_a_run_would_choose(open_sweep, work):
 
 
 def test_what_was_tried_is_not_tried_again_and_a_longer_sweep_adds_to_it(tune, attempts):
-    pytest.importorskip("implicit")
     first = tune(name="mine")
     assert len(attempts) == 15
     assert tune(name="mine").tuned_baselines == first.tuned_baselines and len(attempts) == 15
@@ -138,24 +135,16 @@ def test_with_hours_a_baseline_takes_no_longer_than_the_search_took(tune, monkey
     assert n_trials(tune(*EASE)) == {"ease": 3}
 
 
-def test_what_cannot_be_tuned_is_left_out_with_a_line(tune, monkeypatch, capsys):
-    real = importlib.util.find_spec
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            importlib.util, "find_spec", lambda name: None if name == "implicit" else real(name)
-        )
-        record = tune(baseline_trials=1)
-    found = {each.name: each.left_out for each in record.tuned_baselines}
-    why = "the package 'implicit' is not installed"
-    assert found == {"ials": why, "bpr": why} | dict.fromkeys(("item_knn", "ease", "content_knn"))
-    assert f"iALS was left out: {why}" in capsys.readouterr().out
+def test_settings_of_a_run_come_first_where_it_has_the_baseline(tune):
+    (tuned,) = tune("--evaluation.baselines", "[bpr]", baseline_trials=1).tuned_baselines
+    assert tuned.params["factors"] in (32, 96) and tuned.params["epochs"] == 100
 
 
-def test_a_data_set_that_is_too_large_for_a_baseline_leaves_it_out(tune, monkeypatch):
+def test_a_data_set_that_is_too_large_for_a_baseline_leaves_it_out(tune, monkeypatch, capsys):
     monkeypatch.setattr(baselines, "MOST_INTERACTIONS", 10)
     monkeypatch.setattr("recsys.baselines.tuning.ease_bytes", lambda n_items: 2**21)
     record = tune("--evaluation.baseline_memory_limit_mb", "1", baseline_trials=1)
     found = {each.name: each.left_out for each in record.tuned_baselines}
     assert "items squared need" in found["ease"] and found["item_knn"] is None
-    if importlib.util.find_spec("implicit"):
-        assert "train interactions are more than 10" in found["bpr"] == found["ials"]
+    assert "train interactions are more than 10" in found["bpr"] == found["ials"]
+    assert f"iALS was left out: {found['ials']}" in capsys.readouterr().out

@@ -2,13 +2,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.baselines.build import build_baseline
+from recsys.baselines.names import settings_text
 from sweeps.baselines import (
     RECENCY,
     TUNED,
     best_trial,
     compare_with_baseline,
-    settings_text,
     suggest,
 )
 from sweeps.finalists import ComparisonRules
@@ -25,15 +24,10 @@ def tried(name, n, value=lambda params: params.get("l2", 0.0), **options):
     return trials
 
 
-def text_of(name, params):
-    settings = {key: value for key, value in params.items() if key != RECENCY}
-    return settings_text(build_baseline(name, settings, None, 0), params)
-
-
 @pytest.mark.parametrize("name", TUNED)
 def test_every_suggestion_is_a_baseline_and_none_comes_twice(name):
     trials = tried(name, 14)
-    texts = [text_of(name, each.params) for each in trials]
+    texts = [settings_text(name, each.params) for each in trials]
     assert len({str(each.params) for each in trials}) == 14 and all(texts)
     assert suggest(name, trials[:7], **OPTIONS) == trials[7].params  # of a resumed session too
     assert suggest(name, trials[:7], **OPTIONS | {"seed": 4}) != trials[7].params
@@ -42,7 +36,7 @@ def test_every_suggestion_is_a_baseline_and_none_comes_twice(name):
 def test_recency_is_tried_where_histories_have_an_order():
     scales = {each.params[RECENCY] for each in tried("ease", 14)}
     assert None in scales and len(scales) > 2
-    assert "recency" in text_of("ease", {"l2": 1.0, RECENCY: 8.0})
+    assert "recency" in settings_text("ease", {"l2": 1.0, RECENCY: 8.0})
     assert RECENCY not in tried("ease", 2, has_order=False)[1].params
     assert RECENCY not in tried("ials", 2)[1].params
 
