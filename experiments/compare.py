@@ -15,13 +15,14 @@ from experiments.environment import describe_environment
 from experiments.other_data import RunTest
 from experiments.runs_console import usual_console
 from recsys.errors import ConfigError
-from recsys.reporting.comparison import ComparedRun, RunComparison
+from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison import compare as compare_runs
 from recsys.reporting.comparison_report import write_comparison
+from recsys.reporting.past_run import PastRun
 from recsys.reporting.record import RunRecord
 from tracking.comparison import send_comparison
 from tracking.ledger import Ledger
-from tracking.past_runs import PastRun, find_run
+from tracking.past_runs import find_run
 
 _NAME = re.compile(r"[\w-][\w.-]*")
 
@@ -95,7 +96,7 @@ def _is_file_of_lists(text: str) -> bool:
     return text.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
 
 
-def _compared_all(request: CompareRequest, found: Sequence[PastRun]) -> list[ComparedRun]:
+def _compared_all(request: CompareRequest, found: Sequence[PastRun]) -> list[PastRun]:
     """The runs and lists in the order asked for; what is of other data on the reference's test."""
     if not found or _is_file_of_lists(request.runs[0]):
         raise ConfigError(
@@ -109,21 +110,20 @@ def _compared_all(request: CompareRequest, found: Sequence[PastRun]) -> list[Com
     ]
 
 
-def compared(run: PastRun, test: RunTest) -> ComparedRun:
+def compared(run: PastRun, test: RunTest) -> PastRun:
     """A run as it is compared; where its data are other than those of the test, by its model."""
-    given = ComparedRun(run.name, run.run_id, run.record, run.per_user, run.tables)
     paired = None if test.run.held_out.empty else test.judged(run)
     if paired is None:
-        return given
-    return replace(given, per_user=paired.theirs, tables={}, paired=paired)
+        return run
+    return replace(run, per_user=paired.theirs, tables={}, paired=paired)
 
 
-def _lists(path: Path, test: RunTest) -> ComparedRun:
+def _lists(path: Path, test: RunTest) -> PastRun:
     paired = test.of_lists(path)
     name = path.name.partition(".")[0]
     changed = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
     record = RunRecord(name, "finished", changed, config={}, dataset={})
-    return ComparedRun(name, None, record, paired.theirs, {}, paired)
+    return PastRun(name, record, paired.theirs, paired=paired)
 
 
 def _store_of(runs: Sequence[PastRun]) -> str | None:

@@ -20,10 +20,11 @@ from recsys.reporting.comparison_tables import comparison_tables
 from recsys.reporting.document import Block, Callout, Report, Section, TableView, Text
 from recsys.reporting.formatting import moment
 from recsys.reporting.markdown import render_markdown
+from recsys.reporting.past_run import PastRun
 from recsys.reporting.results import results_of
 from recsys.reporting.summary import key_figures, notices, outcome_sentences
 from tracking.ledger import Ledger
-from tracking.past_runs import PastRun, find_run, read_run
+from tracking.past_runs import find_run, read_run
 from tracking.registry import Registry
 
 _NOTE = (

@@ -16,10 +16,9 @@ from recsys.evaluation.held_out import HeldOut
 from recsys.recommender import Recommender
 from recsys.recommender.drift import drift_tables
 from recsys.recommender.other_data import OtherData, paired_values
-from recsys.reporting.comparison import Paired
+from recsys.reporting.past_run import Paired, PastRun
 from recsys.reporting.record import HELD_OUT_FILE
 from tracking.model import resolve_bundle
-from tracking.past_runs import PastRun
 
 _OF_A_USER = ("user_id", "n_train", "segment")
 
@@ -66,10 +65,9 @@ class RunTest:
 
     def judged(self, run: PastRun) -> Paired | None:
         """A run of other data, by its model; None for one of the same data, judged as it is."""
-        fingerprint = run.record.dataset.get("fingerprint")
-        if fingerprint == self.run.record.dataset.get("fingerprint"):
+        if run.fingerprint == self.run.fingerprint:
             return None
-        return self.of_model(_load_model(run, self.tracking_uri), str(fingerprint))
+        return self.of_model(_load_model(run, self.tracking_uri), run.fingerprint)
 
     def of_model(self, other: Recommender, fingerprint: str) -> Paired:
         """A model of other data, by its lists for the test users.

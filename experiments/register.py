@@ -20,10 +20,11 @@ from recsys.errors import BookendsError, TrackingError
 from recsys.evaluation.gate import Contender, GateSettings, ServingCost, Verdict, judge
 from recsys.recommender import Recommender
 from recsys.recommender.drift import drift_sentence
+from recsys.reporting.past_run import PastRun
 from recsys.reporting.record import HELD_OUT_FILE
 from recsys.reporting.results import monitor_of, results_of
 from tracking.model import resolve_bundle
-from tracking.past_runs import PastRun, find_run
+from tracking.past_runs import find_run
 from tracking.registry import ChampionChangedError, Registered, Registry
 from tracking.registry_page import Candidate
 
@@ -116,7 +117,7 @@ def _contender(run: PastRun, name: str) -> Contender:
     results = results_of(run.record)
     is_judged = results is not None and results.split == "test"
     per_user = run.per_user if is_judged else pd.DataFrame()
-    return Contender(name, str(run.record.dataset.get("fingerprint")), per_user)
+    return Contender(name, run.fingerprint, per_user)
 
 
 def _opponent(champion: ModelVersion, uri: str) -> Contender:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +13,7 @@ from mlflow.entities import Run
 
 from recsys.errors import ArtifactError, TrackingError
 from recsys.evaluation.tables import Table
+from recsys.reporting.past_run import PastRun
 from recsys.reporting.record import (
     HELD_OUT_FILE,
     PER_USER_FILE,
@@ -39,29 +39,6 @@ _SHORTEST_PREFIX = 6
 _WHOLE_ID = re.compile(r"[0-9a-f]{32}")
 _PREFIX = re.compile(rf"[0-9a-f]{{{_SHORTEST_PREFIX},31}}")
 _MOST_CANDIDATES = 10
-
-
-@dataclass(frozen=True, eq=False)
-class PastRun:
-    """A run as it was left.
-
-    Attributes:
-        run_id: MLflow's id; None for a directory that was never tracked.
-        per_user: metrics of each test user as the run wrote them (user_id, n_train, segment, then
-            one column a metric); without rows and columns where the run has none.
-        held_out: the test interactions (user_id, item_id); empty where the run keeps none.
-        tables: by name, in the order in which its report shows them. MLflow keeps their columns and
-            rows alone, so from there they have plain titles and no notes.
-        directory: the local run directory, where there is one.
-    """
-
-    run_id: str | None
-    name: str
-    record: RunRecord
-    per_user: pd.DataFrame
-    held_out: pd.DataFrame
-    tables: dict[str, Table]
-    directory: Path | None
 
 
 def find_run(text: str, tracking_uri: str | None = None, experiment: str | None = None) -> PastRun:
@@ -94,7 +71,7 @@ def read_run(run_dir: Path, tracking_uri: str | None = None) -> PastRun:
     delivery = ledger.deliveries.get(without_password(uri or ""))
     run_id = (delivery.run_id if delivery else "") or None
     tables = read_tables(run_dir, record.tables)
-    return PastRun(run_id, record.run_name, record, *_frames(run_dir), tables, run_dir)
+    return PastRun(record.run_name, record, *_frames(run_dir), run_id, tables, run_dir)
 
 
 def _find(client: MlflowClient, text: str, experiment: str | None) -> Run:
@@ -151,10 +128,11 @@ def _download(client: MlflowClient, run: Run) -> PastRun:
                 client.download_artifacts(run_id, artifact, folder)
         record = RunRecord.read(place)
         tables, directory = _sent_tables(place, record), _local_directory(run, record)
-        return PastRun(run_id, name, record, *_frames(place), tables, directory)
+        return PastRun(name, record, *_frames(place), run_id, tables, directory)
 
 
 def _sent_tables(place: Path, record: RunRecord) -> dict[str, Table]:
+    """Tables as MLflow keeps them: columns and rows alone, so with plain titles and no notes."""
     tables = {}
     for name in record.tables:
         path = place / TABLES_DIR / f"{name}.json"

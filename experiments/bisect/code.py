@@ -9,7 +9,7 @@ from pathlib import Path
 
 from experiments.environment import git_commit
 from recsys.errors import ArtifactError
-from tracking.past_runs import PastRun
+from recsys.reporting.past_run import PastRun
 
 _DIRTY = "-dirty"
 _MAIN = "experiments/__main__.py"

@@ -15,8 +15,8 @@ from recsys.data.fetching import fetch
 from recsys.data.files import content_sha256
 from recsys.errors import DataError
 from recsys.reporting.bisection import Differing
-from recsys.reporting.comparison import ComparedRun, differing_settings
-from tracking.past_runs import PastRun
+from recsys.reporting.comparison import differing_settings
+from recsys.reporting.past_run import PastRun
 
 Factor = Literal["settings", "data", "code"]
 _SEED = "experiment.seed"
@@ -74,10 +74,9 @@ class RunPair:
 
     @cached_property
     def _all_differing(self) -> tuple[Differing, ...]:
-        runs = [ComparedRun(run.name, None, run.record, run.per_user, {}) for run in self.ends]
         return tuple(
             Differing(name, old, new, "data" if self._is_of_data(name) else "settings")
-            for name, (old, new) in differing_settings(runs)
+            for name, (old, new) in differing_settings(self.ends)
             if ... not in (old, new) and not name.startswith(_OF_NO_EFFECT)
         )
 

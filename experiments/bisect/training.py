@@ -21,8 +21,9 @@ from experiments.settings import check_config, write_yaml
 from recsys.config import Config
 from recsys.config.section import merge
 from recsys.errors import ArtifactError, ConfigError, DataError
+from recsys.reporting.past_run import PastRun
 from recsys.reporting.record import write_text
-from tracking.past_runs import PastRun, read_run
+from tracking.past_runs import read_run
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,7 @@ from recsys.errors import DataError
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.run_comparison import Method, PairedRun, PairedValues, compare_runs
 from recsys.evaluation.segments import TAIL_PREFIX, main_k
-from recsys.evaluation.tables import Table
-from recsys.reporting.record import RunRecord
+from recsys.reporting.past_run import PastRun
 from recsys.reporting.results import has_one_held_out, monitor_of
 
 _PLACES = (
@@ -34,60 +33,6 @@ _TAKEN = {"metric", "setting", "what"}
 """Columns that stand beside those of the runs."""
 _SAMPLED = "sampled_"
 _CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True, eq=False)
-class Paired:
-    """Values per user of a run and of another model, on the run's test.
-
-    Attributes:
-        ours: of the run, as its evaluation gave them, with groups of test items beside.
-        theirs: of the other, for the same users.
-        said: how the other came by its lists.
-        n_left_out: users left out, since the other was trained on a test item of theirs.
-        tables: how the data of the two differ.
-    """
-
-    ours: pd.DataFrame
-    theirs: pd.DataFrame
-    said: str
-    n_left_out: int = 0
-    tables: tuple[Table, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class ComparedRun:
-    """A run as a comparison takes it.
-
-    Attributes:
-        name: of the run.
-        run_id: the tracker's id; None where it has none.
-        record: of the run.
-        per_user: its metrics of each test user.
-        tables: its tables by name.
-        paired: its values on the reference's test, where its own evaluation was of another.
-    """
-
-    name: str
-    run_id: str | None
-    record: RunRecord
-    per_user: pd.DataFrame
-    tables: Mapping[str, Table]
-    paired: Paired | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the data and its split."""
-        return str(self.record.dataset.get("fingerprint"))
-
-    @property
-    def means(self) -> dict[str, float | None]:
-        """Mean of each metric on the test split, as the run's own evaluation gave it."""
-        if self.paired is not None:
-            names = [name for name in self.paired.theirs.columns if "@" in name]
-            return dict(self.paired.theirs[names].mean())
-        assert self.record.judged is not None, "a compared run was evaluated"
-        return self.record.judged.model.means
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,12 +51,12 @@ class RunComparison:
     name: str
     key: str
     method: Method
-    reference: ComparedRun
-    others: tuple[ComparedRun, ...]
+    reference: PastRun
+    others: tuple[PastRun, ...]
     pairs: tuple[PairedRun, ...]
 
     @property
-    def runs(self) -> tuple[ComparedRun, ...]:
+    def runs(self) -> tuple[PastRun, ...]:
         """The reference, then the others."""
         return self.reference, *self.others
 
@@ -127,7 +72,7 @@ class RunComparison:
 
 
 def compare(
-    runs: Sequence[ComparedRun],
+    runs: Sequence[PastRun],
     *,
     name: str = "",
     metrics: Sequence[str] = (),
@@ -164,7 +109,7 @@ def compare(
     )
 
 
-def differing_settings(runs: Sequence[ComparedRun]) -> list[tuple[str, list[Any]]]:
+def differing_settings(runs: Sequence[PastRun]) -> list[tuple[str, list[Any]]]:
     """(setting, its value in each run) of every setting that is not alike in all.
 
     Settings that only say where files lie or what a run is called are left out. A setting that a
@@ -185,36 +130,30 @@ def _differ(values: Sequence[Any], flat: Sequence[Mapping[str, Any]]) -> bool:
     return any(value != of_runs[0] for value in of_runs)
 
 
-def has_same_segments(runs: Sequence[ComparedRun]) -> bool:
+def has_same_segments(runs: Sequence[PastRun]) -> bool:
     """Whether all runs tell cold, tail and head by the same bounds."""
     bounds = [run.record.setting("evaluation.segments") for run in runs if run.paired is None]
     return all(bound == bounds[0] for bound in bounds)
 
 
-def _refuse_unjudged(run: ComparedRun) -> None:
+def _refuse_unjudged(run: PastRun) -> None:
     if run.paired is not None:
         return
     evaluation = run.record.evaluation
     if evaluation is None:
-        raise DataError(
-            f"run '{run.name}': must have been evaluated on the test split, but its status is "
-            f"'{run.record.status}' and it holds no evaluation"
-        )
-    if evaluation.skipped:
-        raise DataError(
-            f"run '{run.name}': must have been evaluated on the test split, but its evaluation was "
-            f"skipped: {evaluation.skipped}"
-        )
-    if evaluation.split != "test":
-        raise DataError(
-            f"run '{run.name}': must have been evaluated on the test split, got "
-            f"'{evaluation.split}'"
-        )
-    if "user_id" not in run.per_user.columns or not len(run.per_user):
-        raise DataError(f"run '{run.name}': must hold its per-user metrics, and has none")
+        why = f"its status is '{run.record.status}' and it holds no evaluation"
+    elif evaluation.skipped:
+        why = f"its evaluation was skipped: {evaluation.skipped}"
+    elif evaluation.split != "test":
+        why = f"it was evaluated on '{evaluation.split}'"
+    elif "user_id" not in run.per_user.columns or not len(run.per_user):
+        why = "it holds no per-user metrics"
+    else:
+        return
+    raise DataError(f"run '{run.name}': must have been evaluated on the test split, but {why}")
 
 
-def _same_users(reference: ComparedRun, other: ComparedRun) -> PairedValues:
+def _same_users(reference: PastRun, other: PastRun) -> PairedValues:
     """The values of both, in the order of the reference's users.
 
     Raises:
@@ -241,7 +180,7 @@ def _same_users(reference: ComparedRun, other: ComparedRun) -> PairedValues:
     return PairedValues(other.name, aligned, ours)
 
 
-def _data_differences(reference: ComparedRun, other: ComparedRun) -> str:
+def _data_differences(reference: PastRun, other: PastRun) -> str:
     """What made the data another, where the records tell."""
     said = [
         f"{name} is {values[0]!r} and {values[1]!r}"
@@ -261,7 +200,7 @@ def _data_differences(reference: ComparedRun, other: ComparedRun) -> str:
     return f" ({'; '.join(said)})" if said else ""
 
 
-def _named_apart(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
+def _named_apart(runs: Sequence[PastRun]) -> list[PastRun]:
     """The runs, those of one name called after their id or start too.
 
     Raises:
@@ -282,9 +221,7 @@ def _named_apart(runs: Sequence[ComparedRun]) -> list[ComparedRun]:
     return named
 
 
-def _method(
-    runs: Sequence[ComparedRun], metrics: Sequence[str], confidence: float | None
-) -> Method:
+def _method(runs: Sequence[PastRun], metrics: Sequence[str], confidence: float | None) -> Method:
     reference = runs[0]
     common = [
         name
@@ -314,7 +251,7 @@ def _method(
     )
 
 
-def _usual_metrics(reference: ComparedRun, common: Sequence[str]) -> tuple[str, ...]:
+def _usual_metrics(reference: PastRun, common: Sequence[str]) -> tuple[str, ...]:
     """The metric that training watched, then the other ranking metrics of its list length."""
     record = reference.record
     headline = monitor_of(record)
@@ -328,14 +265,14 @@ def _usual_metrics(reference: ComparedRun, common: Sequence[str]) -> tuple[str, 
     return tuple(distinct_metrics(known, one_held_out=one, preferred=headline))
 
 
-def _default_name(runs: Sequence[ComparedRun], key: str) -> str:
+def _default_name(runs: Sequence[PastRun], key: str) -> str:
     """Such as ``sum-against-mimic-1a2b3c``, safe as the name of a directory."""
     others = runs[1].name if len(runs) == 2 else f"{len(runs) - 1}-runs"
     text = f"{others[:60]}-against-{runs[0].name[:60]}-{key[:6]}"
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in text).lstrip(".")
 
 
-def _key(runs: Sequence[ComparedRun], method: Method) -> str:
+def _key(runs: Sequence[PastRun], method: Method) -> str:
     compared = [
         (run.name, run.record.created, run.fingerprint, *([run.paired.said] if run.paired else []))
         for run in runs

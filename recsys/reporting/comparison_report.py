@@ -12,7 +12,7 @@ from recsys.errors import ArtifactError
 from recsys.evaluation.run_comparison import TAIL_ITEMS, Difference
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.charts import Deviation, difference_chart
-from recsys.reporting.comparison import ComparedRun, RunComparison
+from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_summary import (
     key_figures,
     notices,
@@ -26,6 +26,7 @@ from recsys.reporting.figures import metrics_figure
 from recsys.reporting.formatting import metric_label, points
 from recsys.reporting.markdown import escape, table_markdown
 from recsys.reporting.pages import write_report_files
+from recsys.reporting.past_run import PastRun
 from recsys.reporting.record import plain, read_json, write_json, write_tables
 from recsys.reporting.sections import views_of
 
@@ -109,7 +110,7 @@ def to_json(comparison: RunComparison) -> dict[str, Any]:
     }
 
 
-def _test_values(run: ComparedRun) -> dict[str, Any]:
+def _test_values(run: PastRun) -> dict[str, Any]:
     if run.paired is not None:
         return {"means": run.means, "intervals": {}, "judged": run.paired.said}
     assert run.record.judged is not None, "a compared run was evaluated"

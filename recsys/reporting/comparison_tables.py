@@ -12,12 +12,12 @@ from recsys.evaluation.bootstrap import bootstrap_intervals
 from recsys.evaluation.run_comparison import TAIL_ITEMS, Difference, PairedRun
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.comparison import (
-    ComparedRun,
     RunComparison,
     differing_settings,
     has_same_segments,
 )
 from recsys.reporting.formatting import as_text, environment_facts, metric_label, moment
+from recsys.reporting.past_run import PastRun
 from recsys.reporting.results import Results, Value, results_of
 from recsys.reporting.sections import metric_table
 
@@ -51,7 +51,7 @@ def run_results(comparison: RunComparison) -> Results:
     return Results("test", comparison.n_users, method.headline, scores, None, {}, method.confidence)
 
 
-def _values(run: ComparedRun, comparison: RunComparison) -> dict[str, Value]:
+def _values(run: PastRun, comparison: RunComparison) -> dict[str, Value]:
     method = comparison.method
     if run.paired is not None:
         found = {name: Value(mean, None, None) for name, mean in run.means.items()}
@@ -157,7 +157,7 @@ def _item_segments(comparison: RunComparison) -> Table | None:
     return Table.from_records("item_segment_differences", title, note, records) if records else None
 
 
-def _item_rows(run: ComparedRun) -> dict[str, dict[str, Any]]:
+def _item_rows(run: PastRun) -> dict[str, dict[str, Any]]:
     """{segment: {column: value}} of the items in a run's segment table, baselines left out."""
     table = run.tables.get("segments")
     if table is None or not {"kind", "segment", "n"} <= set(table.columns):
@@ -222,7 +222,7 @@ def _runs(comparison: RunComparison) -> Table:
     return _by_run("runs", "The runs", "", "what", comparison, rows)
 
 
-def _facts(run: ComparedRun) -> dict[str, Any]:
+def _facts(run: PastRun) -> dict[str, Any]:
     """What a run was and cost."""
     record = run.record
     n_bytes = record.model_size.get("bytes")

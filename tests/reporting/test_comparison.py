@@ -11,10 +11,11 @@ from recsys.config.section import merge, nest
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.tables import Table
 from recsys.reporting.charts import Deviation, difference_chart
-from recsys.reporting.comparison import ComparedRun, Paired, compare, differing_settings
+from recsys.reporting.comparison import compare, differing_settings
 from recsys.reporting.comparison_report import build_report, description, write_comparison
 from recsys.reporting.comparison_summary import verdict
 from recsys.reporting.comparison_tables import comparison_tables, run_results
+from recsys.reporting.past_run import Paired, PastRun
 
 N = 400
 METRICS = ("ndcg@10", "recall@10", "ndcg@5", "sampled_ndcg@10", "novelty@10")
@@ -45,13 +46,8 @@ def make_run(make_record):
         given |= {"evaluation": evaluation | {"baselines": {}}} | changes
         settings = merge(Config().model_dump(mode="json"), nest(config or {}))
         record = make_record(config=settings, **given)
-        return ComparedRun(
-            name=name,
-            run_id=run_id,
-            record=record,
-            per_user=frame if per_user is None else per_user,
-            tables=tables or {},
-        )
+        given = frame if per_user is None else per_user
+        return PastRun(name, record, given, run_id=run_id, tables=tables or {})
 
     return make
 
@@ -180,8 +176,8 @@ def test_novelty_is_not_told_in_hundredths(make_run):
     [
         ({"evaluation": None, "status": "failed"}, "its status is 'failed'"),
         ({"evaluation": {"split": "test", "skipped": "nothing held out"}}, "nothing held out"),
-        ({"evaluation": {"split": "validation", "skipped": None}}, "got 'validation'"),
-        ({"per_user": pd.DataFrame()}, "hold its per-user metrics"),
+        ({"evaluation": {"split": "validation", "skipped": None}}, "evaluated on 'validation'"),
+        ({"per_user": pd.DataFrame()}, "holds no per-user metrics"),
     ],
 )
 def test_a_run_without_a_test_evaluation_is_refused(make_run, changes, reason):

@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.reporting.comparison import ComparedRun, compare
+from recsys.reporting.comparison import compare
 from recsys.reporting.comparison_report import write_comparison
+from recsys.reporting.past_run import PastRun
 from tracking.comparison import comparison_metrics, send_comparison
 
 ENVIRONMENT = {"git_commit": "c0ffee-dirty"}
@@ -28,7 +29,7 @@ def build(finished_record, tmp_path):
             model = {"means": {"ndcg@10": float(values.mean())}, "intervals": {}}
             evaluation = dataclasses.replace(finished_record.evaluation, model=model)
             record = dataclasses.replace(finished_record, run_name=name, evaluation=evaluation)
-            runs.append(ComparedRun(name, run_id, record, frame, {}))
+            runs.append(PastRun(name, record, frame, run_id=run_id))
         comparison = compare(runs)
         write_comparison(comparison, tmp_path / comparison.name)
         return comparison, tmp_path / comparison.name
