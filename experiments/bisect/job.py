@@ -7,11 +7,10 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.markup import escape
 
@@ -26,7 +25,6 @@ from experiments.runs_console import usual_console
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.attribution import attribute
 from recsys.reporting.bisection import (
-    N_SAMPLES,
     Bisection,
     CrossedRun,
     Step,
@@ -66,10 +64,6 @@ class BisectRequest:
     tracking_uri: str | None = None
     is_tracked: bool = True
 
-    def trains(self, pair: RunPair) -> bool:
-        """Whether the two runs alone are not enough."""
-        return len(pair.cells) > 2 or self.n_seeds > 1 or self.narrow
-
 
 def bisect(request: BisectRequest) -> Bisection:
     """Find the runs, train those between them, and write the report.
@@ -88,14 +82,15 @@ def bisect(request: BisectRequest) -> Bisection:
     places: dict[str, Any] = {"tracking": request.is_tracked}
     if request.tracking_uri is not None:
         places |= {"tracking_uri": request.tracking_uri}
-    name = _name(pair)
-    directory = request.out / name
+    trains = len(pair.cells) > 2 or request.n_seeds > 1 or request.narrow
+    directory = request.out / _name(pair)
     with checkouts(directory / "code") as checkout:
         test = RunTest(new, request.tracking_uri) if request.same_test else None
-        crossing = Crossing(pair, name, directory, places, checkout, RunConsole(), test)
-        if request.trains(pair):
+        crossing = Crossing(pair, metric, request.n_seeds, directory, places, checkout, test)
+        if trains:
             crossing.check()
-        found = _find(crossing, metric, request, reason)
+        notices = tuple(_notices(crossing, reason, trains=trains))
+        found = _find(crossing, notices, narrow=request.narrow)
     _print(found, write_bisection(found, directory))
     return found
 
@@ -113,32 +108,24 @@ def _check(pair: RunPair, metric: str, reason: str, *, narrow: bool) -> None:
         )
 
 
-def _find(crossing: Crossing, metric: str, request: BisectRequest, reason: str) -> Bisection:
+def _find(crossing: Crossing, notices: tuple[str, ...], *, narrow: bool) -> Bisection:
     pair = crossing.pair
     old, new = pair.ends
     confidence = float(old.record.setting("evaluation.confidence", 0.95))
-    cells = [_crossed(crossing, cell, metric, request.n_seeds) for cell in pair.cells]
-    steps = _narrow(crossing, metric, request.n_seeds, confidence) if request.narrow else ()
+    cells = [crossing.crossed(cell) for cell in pair.cells]
     return Bisection(
-        name=crossing.name,
+        name=crossing.directory.name,
         old=old.name,
         new=new.name if new.name != old.name else f"{new.name} ({new.record.created})",
-        metric=metric,
+        metric=crossing.metric,
         factors=pair.factors,
-        cells=tuple(_of_common_users(cells) if request.same_test else cells),
+        cells=tuple(cells if crossing.test is None else _of_common_users(cells)),
         differing=pair.differing,
-        notices=tuple(_notices(crossing, reason, trains=request.trains(pair))),
+        notices=notices,
         confidence=confidence,
-        same_test=request.same_test,
-        steps=tuple(steps),
+        same_test=crossing.test is not None,
+        steps=tuple(_narrow(crossing, confidence)) if narrow else (),
     )
-
-
-def _crossed(crossing: Crossing, cell: Cell, metric: str, n_seeds: int) -> CrossedRun:
-    values = crossing.values(cell, metric, n_seeds)
-    given = crossing.pair.given(cell)
-    name = crossing.run_name(cell) if given is None else given.name
-    return CrossedRun(crossing.levels(cell), name, given is not None, values)
 
 
 def _of_common_users(cells: Sequence[CrossedRun]) -> Iterator[CrossedRun]:
@@ -149,30 +136,25 @@ def _of_common_users(cells: Sequence[CrossedRun]) -> Iterator[CrossedRun]:
         yield replace(cell, values=[values.loc[common] for values in cell.values])
 
 
-def _narrow(crossing: Crossing, metric: str, n_seeds: int, confidence: float) -> Iterator[Step]:
+def _narrow(crossing: Crossing, confidence: float) -> Iterator[Step]:
     """Halve the settings until one is left, data and code as in the new run.
 
     What cannot be trained, since settings are at odds, is no place to cut.
     """
+
+    @cache
+    def values(n: int) -> pd.Series:
+        return crossing.crossed(Cell(n, 1, 1)).mean_values
+
     low, high = 0, len(crossing.pair.settings)
-    values: dict[int, pd.Series] = {}
     while True:
-        for n in (low, high):
-            if n not in values:
-                values[n] = _crossed(crossing, Cell(n, 1, 1), metric, n_seeds).mean_values
-        _, share = attribute(
-            [values[low], values[high]],
-            n_samples=N_SAMPLES,
-            confidence=confidence,
-            rng=np.random.default_rng(0),
-        )
+        _, share = attribute([values(low), values(high)], confidence)
         yield Step(low, high, share)
         between = sorted(range(low + 1, high), key=lambda n: abs(2 * n - low - high))
         middle = next((n for n in between if crossing.is_possible(Cell(n, 1, 1))), None)
         if middle is None:
             return
-        values[middle] = _crossed(crossing, Cell(middle, 1, 1), metric, n_seeds).mean_values
-        gains = [abs(values[middle].mean() - values[end].mean()) for end in (low, high)]
+        gains = [abs(values(middle).mean() - values(end).mean()) for end in (low, high)]
         low, high = (low, middle) if gains[0] >= gains[1] else (middle, high)
 
 

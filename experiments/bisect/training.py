@@ -21,6 +21,7 @@ from experiments.settings import check_config, write_yaml
 from recsys.config import Config
 from recsys.config.section import merge
 from recsys.errors import ArtifactError, ConfigError, DataError
+from recsys.reporting.bisection import CrossedRun
 from recsys.reporting.past_run import PastRun
 from recsys.reporting.record import write_text
 from tracking.past_runs import read_run
@@ -32,29 +33,35 @@ class Crossing:
 
     Attributes:
         pair: the two runs.
-        name: of the bisection.
-        directory: of the bisection, in which runs are made.
+        metric: that is explained.
+        n_seeds: on how many seeds every run is trained.
+        directory: of the bisection, whose name it has; runs are made in it.
         places: settings of the runs that say where they are tracked.
         checkout: gives the code of a commit.
-        console: told of the progress.
         test: by which all runs are judged; None judges each by its own.
     """
 
     pair: RunPair
-    name: str
+    metric: str
+    n_seeds: int
     directory: Path
     places: dict[str, Any]
     checkout: Checkout
-    console: RunConsole
     test: RunTest | None
 
-    def values(self, cell: Cell, metric: str, n_seeds: int) -> list[pd.Series]:
-        """A metric by user id, of a run on each seed.
+    def crossed(self, cell: Cell) -> CrossedRun:
+        """A cell with the metric of its run on each seed.
 
         Raises:
             DataError: a run has no such metric of each user.
         """
-        return [metric_of(self._judged(self.run(cell, seed)), metric) for seed in range(n_seeds)]
+        given = self.pair.given(cell)
+        values = [
+            metric_of(self._judged(self.run(cell, seed)), self.metric)
+            for seed in range(self.n_seeds)
+        ]
+        name = self.run_name(cell) if given is None else given.name
+        return CrossedRun(self.levels(cell), name, given is not None, values)
 
     def _judged(self, run: PastRun) -> PastRun:
         """The run with its metrics of the test users by which it is judged."""
@@ -76,16 +83,16 @@ class Crossing:
             return given
         name = self.run_name(cell, seed)
         path = self.directory / "runs" / name
-        directory = RunDirectory(path)
+        directory, console = RunDirectory(path), RunConsole()
         record = directory.read_record()
         if record is None or record.status != "finished":
             said = f"{self.told(cell)}, seed {seed + 1}" if seed else self.told(cell)
-            self.console.heading(f"between the two: {said}")
+            console.heading(f"between the two: {said}")
             config, is_there = self._config(cell, seed), directory.config_path.is_file()
             if config is not None:
-                run_job(config, self.console, resume=directory if is_there else None)
+                run_job(config, console, resume=directory if is_there else None)
             else:
-                self._train_elsewhere(cell, seed, directory)
+                self._train_elsewhere(cell, seed, directory, console)
         return read_run(path)
 
     def check(self) -> None:
@@ -110,7 +117,9 @@ class Crossing:
         """Such as ``bisect-1a2b3c4d-old-settings-new-data``."""
         parts = [f"{level} {factor}" for factor, level in self.levels(cell).items()]
         parts += [f"seed {seed + 1}"] if seed else []
-        return "-".join(["bisect", self.name.rpartition("-")[2], *parts]).replace(" ", "-")
+        return "-".join(["bisect", self.directory.name.rpartition("-")[2], *parts]).replace(
+            " ", "-"
+        )
 
     def told(self, cell: Cell) -> str:
         """A cell in words, such as "old settings, new data"."""
@@ -138,7 +147,7 @@ class Crossing:
             "seed": experiment["seed"] + seed,
         }
         if "tags" in experiment:  # which older code does not know
-            own["tags"] = experiment["tags"] | {"bisect": self.name}
+            own["tags"] = experiment["tags"] | {"bisect": self.directory.name}
         if "system_metrics" in experiment:
             own["system_metrics"] = False
         changes = {
@@ -148,7 +157,9 @@ class Crossing:
         }
         return merge(tree, changes)
 
-    def _train_elsewhere(self, cell: Cell, seed: int, directory: RunDirectory) -> None:
+    def _train_elsewhere(
+        self, cell: Cell, seed: int, directory: RunDirectory, console: RunConsole
+    ) -> None:
         """Train by the code of another commit, in a process of its own.
 
         Raises:
@@ -156,7 +167,7 @@ class Crossing:
         """
         code = self.checkout(self.pair.commit(cell))
         assert code is not None
-        self.console.say(f"by the code in {code}")
+        console.say(f"by the code in {code}")
         words = ["--resume", str(directory.path)]
         if not directory.config_path.is_file():
             settings = self.directory / "settings" / f"{directory.name}.yaml"

@@ -18,6 +18,9 @@ import pandas as pd
 from recsys.data.arrays import FloatArray
 from recsys.evaluation.bootstrap import Interval, bootstrap_means, percentile_interval
 
+N_SAMPLES = 2000
+"""Bootstrap resamples."""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -52,13 +55,7 @@ def shapley_weights(n_factors: int) -> FloatArray:
     return weights
 
 
-def attribute(
-    cells: Sequence[pd.Series],
-    *,
-    n_samples: int,
-    confidence: float,
-    rng: np.random.Generator,
-) -> tuple[list[Share], Share]:
+def attribute(cells: Sequence[pd.Series], confidence: float) -> tuple[list[Share], Share]:
     """Each factor's share of the difference between the last cell and the first, and the whole.
 
     Users are resampled by id, in all cells at once: cells of the same test users are compared
@@ -67,15 +64,14 @@ def attribute(
     Args:
         cells: 2**n of them, numbered as in :func:`shapley_weights`; values of a metric by user id,
             NaN where a user has none.
-        n_samples: bootstrap resamples.
         confidence: level of the intervals.
-        rng: where users are drawn from.
     """
     n_factors = len(cells).bit_length() - 1
     every = len(cells) - 1
     values = pd.concat(cells, axis=1).to_numpy(np.float64)
     means = np.nanmean(values, axis=0)
-    resampled = bootstrap_means(values, n_samples=n_samples, rng=rng)
+    rng = np.random.default_rng(0)  # the same cells give the same intervals
+    resampled = bootstrap_means(values, n_samples=N_SAMPLES, rng=rng)
     shares = [
         Share(
             value=float(weights @ means),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from recsys.evaluation.attribution import Share, attribute, shapley_weights
+from recsys.evaluation.attribution import N_SAMPLES, Share, attribute, shapley_weights
 from recsys.evaluation.tables import Table
 from recsys.reporting.charts import Deviation, difference_chart
 from recsys.reporting.document import Block, Callout, Figure, Figures, KeyFigure, Report, Section
@@ -23,7 +23,6 @@ from recsys.reporting.record import plain, write_json, write_tables
 from recsys.reporting.sections import views_of
 
 FORMAT = 1
-N_SAMPLES = 2000
 WHOLE = "all"
 
 
@@ -109,12 +108,7 @@ class Bisection:
     @cached_property
     def attributed(self) -> tuple[list[Share], Share]:
         """The share of each factor, and the whole difference."""
-        return attribute(
-            [cell.mean_values for cell in self.cells],
-            n_samples=N_SAMPLES,
-            confidence=self.confidence,
-            rng=np.random.default_rng(0),
-        )
+        return attribute([cell.mean_values for cell in self.cells], self.confidence)
 
     @property
     def shares(self) -> dict[str, Share]:

@@ -9,9 +9,8 @@ import pytest
 from recsys.evaluation.attribution import attribute, shapley_weights
 
 
-def found(cells, n_samples=500):
-    rng = np.random.default_rng(0)
-    return attribute(cells, n_samples=n_samples, confidence=0.95, rng=rng)
+def found(cells):
+    return attribute(cells, confidence=0.95)
 
 
 def constant(value, users):
@@ -60,7 +59,7 @@ def test_runs_of_other_users_are_compared_unpaired():
     rng = np.random.default_rng(1)
     one, two = (pd.Series(rng.normal(size=400)) for _ in range(2))
     two.index += 400
-    _, whole = found([one, two], n_samples=2000)
+    _, whole = found([one, two])
     low, high = whole.interval
     width = 2 * 1.96 * np.sqrt(one.var() / 400 + two.var() / 400)
     assert high - low == pytest.approx(width, rel=0.1)
