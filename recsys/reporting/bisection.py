@@ -14,12 +14,12 @@ import pandas as pd
 
 from recsys.evaluation.attribution import N_SAMPLES, Share, attribute, shapley_weights
 from recsys.evaluation.tables import Table
-from recsys.reporting.charts import Deviation, difference_chart
+from recsys.reporting.charts import difference_chart
 from recsys.reporting.document import Block, Callout, Figure, Figures, KeyFigure, Report, Section
 from recsys.reporting.document import Text as Paragraph
 from recsys.reporting.formatting import as_text, metric_label, number, points
 from recsys.reporting.pages import write_report_files
-from recsys.reporting.record import plain, write_json, write_tables
+from recsys.reporting.record import Value, plain, write_json, write_tables
 from recsys.reporting.sections import views_of
 
 FORMAT = 1
@@ -257,16 +257,18 @@ def to_json(found: Bisection) -> dict[str, Any]:
 
 def _sections(found: Bisection) -> Iterator[Section]:
     tables = bisection_tables(found)
-    drawn = [
-        Deviation(name, "", *(100 * end for end in (share.value, *share.interval)))
+    drawn = {
+        name: Value(*(100 * end for end in (share.value, *share.interval)))
         for name, share in (found.shares | {WHOLE: found.whole}).items()
-    ]
+    }
     title = "What each changed, points"
     caption = (
         f"Right of the line at zero {found.new} gains by it. Whiskers: {found.confidence:.0%} "
         "bootstrap intervals over users."
     )
-    chart = difference_chart(title, drawn, x_label=f"points of {metric_label(found.metric)}")
+    chart = difference_chart(
+        title, {found.new: drawn}, x_label=f"points of {metric_label(found.metric)}"
+    )
     first: list[Block] = [Figures((Figure("shares", title, caption, chart),))]
     for anchor, heading, blocks in (
         ("shares", "What made the difference", first + views_of(tables, "shares")),

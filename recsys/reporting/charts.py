@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from recsys.reporting.record import Value
 from recsys.reporting.svg import (
     FLOOR,
     HEIGHT,
@@ -15,13 +16,12 @@ from recsys.reporting.svg import (
     TOP,
     WIDTH,
     Plane,
-    axis_title,
-    bottom_labels,
     chart,
     circle,
     legend,
     log_ticks,
     padded,
+    plot,
     round_ticks,
     text_at,
     tick_text,
@@ -37,23 +37,6 @@ class Line:
 
     name: str
     points: tuple[tuple[float, float | None], ...]
-
-
-@dataclass(frozen=True)
-class Bars:
-    """A named row of bars, one a group: (value, low, high), each None where not known."""
-
-    name: str
-    values: tuple[tuple[float | None, float | None, float | None], ...]
-
-
-@dataclass(frozen=True)
-class Steps:
-    """A named histogram: ``heights`` one shorter than ``edges``."""
-
-    name: str
-    edges: tuple[float, ...]
-    heights: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -75,17 +58,6 @@ class Axis:
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Deviation:
-    """A difference with its interval, None where not known; ``series`` picks its colour."""
-
-    group: str
-    series: str
-    value: float | None
-    low: float | None
-    high: float | None
-
-
 def line_chart(
     title: str, lines: Sequence[Line], *, x_label: str, marked: tuple[float, str] | None = None
 ) -> str:
@@ -93,52 +65,60 @@ def line_chart(
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points if y is not None]
     plane = Plane(min(xs), max(xs), *padded(min(ys), max(ys)))
-    parts = [legend([line.name for line in lines]), *plane.y_axis(), axis_title(x_label)]
-    ticks = whole_ticks(plane.x_low, plane.x_high)
-    parts += bottom_labels([(plane.x(x), tick_text(x)) for x in ticks])
-    if marked is not None:
-        parts += _mark(plane, lines, *marked)
+    marks = [] if marked is None else _mark(plane, lines, *marked)
     for colour, line in enumerate(lines):
-        parts += _line(plane, line, colour % N_COLOURS)
-    return chart(title, parts)
+        marks += _line(plane, line, colour % N_COLOURS)
+    ticks = [(x, tick_text(x)) for x in whole_ticks(plane.x_low, plane.x_high)]
+    return plot(title, plane, [line.name for line in lines], x_label, ticks, marks)
 
 
 def bar_chart(
-    title: str, groups: Sequence[str], rows: Sequence[Bars], *, x_label: str = "", reach: float = 0
+    title: str,
+    groups: Sequence[str],
+    rows: Mapping[str, Sequence[Value]],
+    *,
+    x_label: str = "",
+    reach: float = 0,
 ) -> str:
-    """Bars from zero, grouped, with whiskers from low to high; the scale goes at least to reach."""
-    tops = [reach]
-    tops += [v for row in rows for cell in row.values for v in cell if v is not None]
+    """Bars from zero with whiskers; the scale goes at least to reach.
+
+    Args:
+        title: of the chart.
+        groups: what stands along the bottom.
+        rows: a value a group, by name.
+        x_label: what the groups are.
+        reach: the scale goes at least so far.
+    """
+    tops = [reach, *(v for row in rows.values() for cell in row for v in cell if v is not None)]
     plane = Plane(0, len(groups), min(0.0, *tops), 1.06 * max([*tops, 1e-9]))
-    parts = [legend([row.name for row in rows]), *plane.y_axis(), axis_title(x_label)]
-    css = "small" if len(groups) > 6 else ""
     width = 0.76 / max(len(rows), 1)
+    wide = plane.x(width) - plane.x(0)
+    marks = []
     for group, label in enumerate(groups):
-        parts += bottom_labels([(plane.x(group + 0.5), label)], css)
-        for colour, row in enumerate(rows):
-            x = plane.x(group + 0.12 + width * colour)
-            wide = plane.x(width) - plane.x(0)
-            name = f"{row.name}, {label}"
-            parts += _bar(plane, name, row.values[group], (x, wide), colour % N_COLOURS)
-    return chart(title, parts)
+        for colour, (name, row) in enumerate(rows.items()):
+            place = plane.x(group + 0.12 + width * colour), wide
+            marks += _bar(plane, f"{name}, {label}", row[group], place, colour % N_COLOURS)
+    labels = [(group + 0.5, label) for group, label in enumerate(groups)]
+    return plot(title, plane, [*rows], x_label, labels, marks, is_small=len(groups) > 6)
 
 
-def step_chart(title: str, rows: Sequence[Steps], *, x_label: str) -> str:
-    """Histograms over each other."""
-    edges = [edge for row in rows for edge in row.edges]
-    highest = max(height for row in rows for height in row.heights)
-    plane = Plane(min(edges), max(edges), 0, 1.06 * highest or 1)
-    parts = [legend([row.name for row in rows]), *plane.y_axis(), axis_title(x_label)]
-    ticks = round_ticks(plane.x_low, plane.x_high, 5)
-    parts += bottom_labels([(plane.x(x), tick_text(x)) for x in ticks])
-    for colour, row in enumerate(rows):
-        path = [f"M{plane.x(row.edges[0]):.1f} {plane.y(0):.1f}"]
-        for low, high, height in zip(row.edges[:-1], row.edges[1:], row.heights, strict=True):
+def step_chart(
+    title: str, rows: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, x_label: str
+) -> str:
+    """Histograms over each other: edges by name, and heights, one fewer."""
+    ends = [edges[place] for edges, _ in rows.values() for place in (0, -1)]
+    highest = max(height for _, heights in rows.values() for height in heights)
+    plane = Plane(min(ends), max(ends), 0, 1.06 * highest or 1)
+    marks = []
+    for colour, (edges, heights) in enumerate(rows.values()):
+        path = [f"M{plane.x(edges[0]):.1f} {plane.y(0):.1f}"]
+        for low, high, height in zip(edges[:-1], edges[1:], heights, strict=True):
             y = plane.y(height)
             path.append(f"L{plane.x(low):.1f} {y:.1f}L{plane.x(high):.1f} {y:.1f}")
-        path.append(f"L{plane.x(row.edges[-1]):.1f} {plane.y(0):.1f}Z")
-        parts.append(f'<path class="area f{colour} l{colour}" d="{"".join(path)}"/>')
-    return chart(title, parts)
+        path.append(f"L{plane.x(edges[-1]):.1f} {plane.y(0):.1f}Z")
+        marks.append(f'<path class="area f{colour} l{colour}" d="{"".join(path)}"/>')
+    ticks = [(x, tick_text(x)) for x in round_ticks(plane.x_low, plane.x_high, 5)]
+    return plot(title, plane, [*rows], x_label, ticks, marks)
 
 
 def scatter_chart(
@@ -163,17 +143,16 @@ def scatter_chart(
     ends = (-0.5, len(axis.names) - 0.5) if axis.names else padded(min(xs), max(xs), 0.03)
     plane = Plane(*ends, *padded(min(ys), max(ys)))
     names = {**groups, **({steps_colour: steps[0]} if steps and path else {})}
-    parts = [*plane.y_axis(), axis_title(axis.label), *_bottom(plane, axis)]
-    parts.append(legend(list(names.values()), list(names)))
-    parts += _levels(plane, levels)
+    marks = _levels(plane, levels)
     if path:
         (x, y), *rest = [(plane.x(scaled(x)), plane.y(y)) for x, y in path]
         drawn = f"M{x:.1f} {y:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in rest)
-        parts.append(f'<path class="line l{steps_colour}" d="{drawn}"/>')
+        marks.append(f'<path class="line l{steps_colour}" d="{drawn}"/>')
     for point in points:
         x, y = plane.x(scaled(point.x)), plane.y(point.y)
-        parts.append(circle(x, y, 3, point.group, point.name, ' fill-opacity=".8"'))
-    return chart(title, parts)
+        marks.append(circle(x, y, 3, point.group, point.name, ' fill-opacity=".8"'))
+    is_small = len(axis.names) > 4
+    return plot(title, plane, names, axis.label, _labels(plane, axis), marks, is_small=is_small)
 
 
 def _levels(plane: Plane, levels: Sequence[tuple[str, float]]) -> list[str]:
@@ -203,18 +182,17 @@ def share_chart(title: str, shares: Sequence[tuple[str, float]]) -> str:
     return chart(title, parts)
 
 
-def difference_chart(title: str, deviations: Sequence[Deviation], *, x_label: str) -> str:
-    """Dots with whiskers around a line at zero; groups from top to bottom, series by colour."""
-    names = list(dict.fromkeys(each.series for each in deviations))
-    groups = list(dict.fromkeys(each.group for each in deviations))
-    ends = [v for e in deviations for v in (e.value, e.low, e.high) if v is not None]
+def difference_chart(title: str, rows: Mapping[str, Mapping[str, Value]], *, x_label: str) -> str:
+    """Dots with whiskers around a line at zero: by series, in colours, by group, downwards."""
+    groups = list(dict.fromkeys(group for row in rows.values() for group in row))
+    ends = [v for row in rows.values() for cell in row.values() for v in cell if v is not None]
     low, high = min(0.0, *ends, 0.0), max(0.0, *ends, 0.0)
     margin = 0.06 * (high - low) or 1.0
-    row = 22 + 10 * (len(names) - 1)
-    top = 30 if len(names) > 1 else 10
-    floor = top + row * len(groups)
+    height = 22 + 10 * (len(rows) - 1)
+    top = 30 if len(rows) > 1 else 10
+    floor = top + height * len(groups)
     plane = Plane(low - margin, high + margin, 0, 1, left=124, right=14)
-    parts = [legend(names)] if len(names) > 1 else []
+    parts = [legend([*rows])] if len(rows) > 1 else []
     for tick in round_ticks(plane.x_low, plane.x_high, 5):
         x, css = plane.x(tick), "axis" if tick == 0 else "grid"
         parts.append(
@@ -223,12 +201,12 @@ def difference_chart(title: str, deviations: Sequence[Deviation], *, x_label: st
         parts.append(text_at(x, floor + 14, tick_text(tick), "middle"))
     most = int((plane.left - 10) / _CHARACTER)
     for index, group in enumerate(groups):
-        middle = top + row * (index + 0.5)
+        middle = top + height * (index + 0.5)
         parts.append(text_at(plane.left - 8, middle + 3.5, shortened(group, most), "end"))
-        for each in (each for each in deviations if each.group == group):
-            colour = names.index(each.series)
-            shift = 10 * (colour - (len(names) - 1) / 2)
-            parts += _dot(plane, each, middle + shift, colour % N_COLOURS)
+        for colour, (series, row) in enumerate(rows.items()):
+            y = middle + 10 * (colour - (len(rows) - 1) / 2)
+            name = f"{series}, {group}"
+            parts += _dot(plane, name, row.get(group, Value()), y, colour % N_COLOURS)
     parts.append(text_at((plane.left + WIDTH - plane.right) / 2, floor + 32, x_label, "middle"))
     return chart(title, parts, height=floor + 40)
 
@@ -273,11 +251,7 @@ def _line(plane: Plane, line: Line, colour: int) -> list[str]:
 
 
 def _bar(
-    plane: Plane,
-    name: str,
-    value: tuple[float | None, float | None, float | None],
-    place: tuple[float, float],
-    colour: int,
+    plane: Plane, name: str, value: Value, place: tuple[float, float], colour: int
 ) -> list[str]:
     mean, low, high = value
     if mean is None:
@@ -300,27 +274,24 @@ def _bar(
     return parts
 
 
-def _dot(plane: Plane, each: Deviation, y: float, colour: int) -> list[str]:
-    if each.value is None:
+def _dot(plane: Plane, name: str, value: Value, y: float, colour: int) -> list[str]:
+    mean, low, high = value
+    if mean is None:
         return []
     parts = []
-    if each.low is not None and each.high is not None:
-        left, right = plane.x(each.low), plane.x(each.high)
+    if low is not None and high is not None:
+        left, right = plane.x(low), plane.x(high)
         parts.append(
             f'<path class="whisker" d="M{left:.1f} {y:.1f}H{right:.1f}'
             f'M{left:.1f} {y - 3:.1f}v6M{right:.1f} {y - 3:.1f}v6"/>'
         )
-    name = f"{each.series}, {each.group}: {each.value:+.4g}"
-    return [*parts, circle(plane.x(each.value), y, 4, colour, name)]
+    return [*parts, circle(plane.x(mean), y, 4, colour, f"{name}: {mean:+.4g}")]
 
 
-def _bottom(plane: Plane, axis: Axis) -> list[str]:
-    if not axis.names:
-        ticks = log_ticks if axis.log else round_ticks
-        scaled: Callable[[float], float] = math.log10 if axis.log else float
-        found = ticks(plane.x_low, plane.x_high, 5)
-        return bottom_labels([(plane.x(scaled(tick)), tick_text(tick)) for tick in found])
-    room = max(4, 60 // len(axis.names))
-    names = [shortened(last_part(name), room) for name in axis.names]
-    places = [(plane.x(float(number)), name) for number, name in enumerate(names)]
-    return bottom_labels(places, "small" if len(axis.names) > 4 else "")
+def _labels(plane: Plane, axis: Axis) -> list[tuple[float, str]]:
+    """What stands along the bottom, by its place in the plane."""
+    if axis.names:
+        room = max(4, 60 // len(axis.names))
+        return [(place, shortened(last_part(name), room)) for place, name in enumerate(axis.names)]
+    ticks = (log_ticks if axis.log else round_ticks)(plane.x_low, plane.x_high, 5)
+    return [(math.log10(tick) if axis.log else tick, tick_text(tick)) for tick in ticks]

@@ -11,7 +11,7 @@ from typing import Any
 from recsys.errors import ArtifactError
 from recsys.evaluation.run_comparison import TAIL_ITEMS, Difference
 from recsys.evaluation.tables import Cell, Table
-from recsys.reporting.charts import Deviation, difference_chart
+from recsys.reporting.charts import difference_chart
 from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_summary import (
     key_figures,
@@ -27,7 +27,7 @@ from recsys.reporting.formatting import metric_label, points
 from recsys.reporting.markdown import escape, table_markdown
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.past_run import PastRun
-from recsys.reporting.record import plain, read_json, write_json, write_tables
+from recsys.reporting.record import Value, plain, read_json, write_json, write_tables
 from recsys.reporting.sections import views_of
 
 JSON_FILE = "comparison.json"
@@ -160,11 +160,10 @@ def _differences(comparison: RunComparison, tables: Mapping[str, Table]) -> list
     blocks: list[Block] = []
     if len(comparison.pairs) > 1:
         blocks += [Callout(verdict(comparison, pair)) for pair in comparison.pairs]
-    drawn = [
-        _deviation(found, metric_label(found.metric), pair.name)
+    drawn = {
+        pair.name: {metric_label(found.metric): _in_points(found) for found in pair.tested}
         for pair in comparison.pairs
-        for found in pair.tested
-    ]
+    }
     k = comparison.method.headline.partition("@")[2]
     metrics = [name for name in comparison.method.tested if name.endswith(f"@{k}")]
     results = run_results(comparison)
@@ -179,14 +178,13 @@ def _differences(comparison: RunComparison, tables: Mapping[str, Table]) -> list
 
 
 def _segments(comparison: RunComparison, tables: Mapping[str, Table]) -> list[Block]:
-    drawn = [
-        _deviation(found, _row_label(found), pair.name)
+    drawn = {
+        pair.name: {_row_label(found): _in_points(found) for found in pair.segments}
         for pair in comparison.pairs
-        for found in pair.segments
-    ]
+    }
     label = metric_label(comparison.method.headline)
     blocks: list[Block] = []
-    if drawn:
+    if any(drawn.values()):
         title = f"Difference in {label} by segment"
         blocks.append(Figures((_figure(comparison, drawn, "segments", title),)))
         blocks.append(TableView(shortened(tables["segment_differences"]), limit=1000))
@@ -219,10 +217,9 @@ def _row_label(found: Difference) -> str:
     )
 
 
-def _deviation(found: Difference, group: str, series: str) -> Deviation:
-    low, high = found.interval_points
-    values = [None if math.isnan(value) else value for value in (found.points, low, high)]
-    return Deviation(group, series, *values)
+def _in_points(found: Difference) -> Value:
+    values = (found.points, *found.interval_points)
+    return Value(*(None if math.isnan(value) else value for value in values))
 
 
 def _signed(value: Cell) -> str:
@@ -230,7 +227,9 @@ def _signed(value: Cell) -> str:
     return points(value).replace("−", "-")
 
 
-def _figure(comparison: RunComparison, drawn: list[Deviation], name: str, title: str) -> Figure:
+def _figure(
+    comparison: RunComparison, drawn: Mapping[str, Mapping[str, Value]], name: str, title: str
+) -> Figure:
     reference = comparison.reference.name
     caption = (
         f"In points, hundredths of the metric. Right of the line at zero the run is better than "

@@ -18,7 +18,8 @@ from recsys.reporting.comparison import (
 )
 from recsys.reporting.formatting import as_text, environment_facts, metric_label, moment
 from recsys.reporting.past_run import PastRun
-from recsys.reporting.results import Results, Value, results_of
+from recsys.reporting.record import Value
+from recsys.reporting.results import Results, results_of
 from recsys.reporting.sections import metric_table
 
 _UNITS = ("novelty", "popularity_lift")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from recsys.evaluation.tables import Cell, Table
-from recsys.reporting.charts import Bars, Line, Steps, bar_chart, line_chart, step_chart
+from recsys.reporting.charts import Line, bar_chart, line_chart, step_chart
 from recsys.reporting.document import Figure
 from recsys.reporting.formatting import metric_label
-from recsys.reporting.record import RunRecord
+from recsys.reporting.record import RunRecord, Value
 from recsys.reporting.results import ORACLE, Results
 
 
@@ -63,11 +63,11 @@ def lengths_figure(results: Results) -> Figure | None:
 def _comparison(
     results: Results, metrics: Sequence[str], labels: Sequence[str], *, name: str, title: str
 ) -> Figure | None:
-    rows = [
-        Bars(recommender, tuple(results.value(recommender, metric) for metric in metrics))
+    rows = {
+        recommender: [results.value(recommender, metric) for metric in metrics]
         for recommender in results.scores
-    ]
-    if not any(mean is not None for row in rows for mean, _, _ in row.values):
+    }
+    if not any(value.mean is not None for row in rows.values() for value in row):
         return None
     caption = f"Whiskers: {results.level} confidence intervals over users."
     return Figure(name, title, caption, bar_chart(title, labels, rows))
@@ -88,13 +88,12 @@ def activity_figures(table: Table) -> list[Figure]:
         rows = [row for row in table.records() if row["kind"] == kind and row["n"]]
         if not rows or not columns:
             continue
-        bars = [
-            Bars(
-                each.partition("ndcg@")[0].rstrip("_") or "model",
-                tuple((_float(row[each]), None, None) for row in rows),
-            )
+        bars = {
+            each.partition("ndcg@")[0].rstrip("_") or "model": [
+                Value(_float(row[each])) for row in rows
+            ]
             for each in columns
-        ]
+        }
         sizes = ", ".join(f"{row[column]}: {row['n']:,}" for row in rows)
         title, groups = f"NDCG by {label} of {kind}", [str(row[column]) for row in rows]
         svg = bar_chart(title, groups, bars, x_label=label)
@@ -104,18 +103,16 @@ def activity_figures(table: Table) -> list[Figure]:
 
 def gate_figure(gates: Table) -> Figure | None:
     """Mean gate by number of train interactions, items beside users."""
-    frame = _by_side(gates)
     order = [str(label) for label in gates.column("train_interactions")]
     labels = sorted(dict.fromkeys(order), key=lambda label: int(label.split("–")[0].rstrip("+")))
-    rows = []
-    for side, records in frame.items():
+    rows = {}
+    for side, records in _by_side(gates).items():
         held = {str(row["train_interactions"]): row for row in records}
         cells = [held.get(label, {}) for label in labels]
-        values = tuple(
-            (_float(cell.get("mean_gate")), _float(cell.get("p10")), _float(cell.get("p90")))
+        rows[f"{side}s"] = [
+            Value(*(_float(cell.get(name)) for name in ("mean_gate", "p10", "p90")))
             for cell in cells
-        )
-        rows.append(Bars(f"{side}s", values))
+        ]
     if not rows:
         return None
     title = "Gate by number of train interactions"
@@ -128,13 +125,12 @@ def norm_figures(histogram: Table) -> tuple[Figure, ...]:
     """Norms of each kind of vector, items over users; kinds of one bin have nothing to show."""
     figures = []
     for kind in dict.fromkeys(histogram.column("vector")):
-        rows = []
+        rows = {}
         for side, records in _by_side(histogram).items():
             bins = [row for row in records if row["vector"] == kind]
             if len(bins) > 1:
-                edges = (*(_number(row["from"]) for row in bins), _number(bins[-1]["to"]))
-                heights = tuple(_number(row["share"]) for row in bins)
-                rows.append(Steps(f"{side}s", edges, heights))
+                edges = [*(_number(row["from"]) for row in bins), _number(bins[-1]["to"])]
+                rows[f"{side}s"] = edges, [_number(row["share"]) for row in bins]
         if rows:
             title = f"Norms of {kind} vectors"
             svg = step_chart(title, rows, x_label="Euclidean length")

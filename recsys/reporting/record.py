@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
 from pydantic import ConfigDict, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
@@ -24,6 +24,14 @@ PER_USER_FILE = "per_user.parquet"
 """Metrics of each test user."""
 HELD_OUT_FILE = "held_out.parquet"
 """The test interactions: user_id, item_id."""
+
+
+class Value(NamedTuple):
+    """A mean and its confidence interval; None where not known."""
+
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,9 @@ class ScoresRecord:
     means: dict[str, float | None] = field(default_factory=dict)
     intervals: dict[str, tuple[float | None, float | None]] = field(default_factory=dict)
 
-    def interval(self, metric: str) -> tuple[float | None, float | None]:
-        """The ends of a mean's interval; None where it has none."""
-        return self.intervals.get(metric, (None, None))
+    def value(self, metric: str) -> Value:
+        """A mean with its interval; None for what is not known."""
+        return Value(self.means.get(metric), *self.intervals.get(metric, (None, None)))
 
 
 @dataclass(frozen=True)

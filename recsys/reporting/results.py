@@ -4,21 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from recsys.config import NEW_ITEMS, is_ranking_metric
 from recsys.evaluation.distinct import distinct_metrics
-from recsys.reporting.record import RunRecord
+from recsys.reporting.record import RunRecord, Value
 
 ORACLE = "oracle"
-
-
-class Value(NamedTuple):
-    """A mean and its confidence interval; None where not known."""
-
-    mean: float | None = None
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +124,7 @@ def results_of(record: RunRecord) -> Results | None:
     if evaluation is None or not evaluation.model.means:
         return None
     scores = {
-        name: {metric: Value(mean, *given.interval(metric)) for metric, mean in given.means.items()}
+        name: {metric: given.value(metric) for metric in given.means}
         for name, given in evaluation.systems.items()
     }
     headline = monitor_of(record)

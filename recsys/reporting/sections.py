@@ -29,8 +29,8 @@ from recsys.reporting.formatting import (
     number,
     setting_text,
 )
-from recsys.reporting.record import RunRecord
-from recsys.reporting.results import Results, Value, monitor_of
+from recsys.reporting.record import RunRecord, Value
+from recsys.reporting.results import Results, monitor_of
 
 Tables = Mapping[str, Table]
 FOLDED = {"embedding_norm_histogram", "dimension_spread"}

@@ -17,8 +17,8 @@ from recsys.reporting.formatting import (
     metric_label,
     number,
 )
-from recsys.reporting.record import RunRecord
-from recsys.reporting.results import Results, Value, results_of
+from recsys.reporting.record import RunRecord, Value
+from recsys.reporting.results import Results, results_of
 
 FEWEST_COLD = 20
 """Fewer cold items or users say nothing of a model."""

@@ -7,7 +7,7 @@ A chart is drawn 380 units wide, about as wide as a phone, so that its text stay
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -78,21 +78,45 @@ class Plane:
 
 
 def chart(title: str, parts: Sequence[str], *, height: float = HEIGHT) -> str:
-    """The parts as one drawing; empty parts are left out."""
-    body = "".join(part for part in parts if part)
+    """The parts as one drawing."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 0 {WIDTH} {height}" '
-        f'role="img" aria-label="{escape(title)}">{body}</svg>'
+        f'role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
     )
 
 
-def legend(names: Sequence[str], colours: Sequence[int] | None = None) -> str:
-    """Names at the top, each beside its colour, in a second row where one has no room for all.
+def plot(
+    title: str,
+    plane: Plane,
+    names: Mapping[int, str] | Sequence[str],
+    x_label: str,
+    labels: Sequence[tuple[float, str]],
+    marks: Sequence[str],
+    *,
+    is_small: bool = False,
+) -> str:
+    """Marks in a plane, as one drawing.
 
-    They have the first colours where none are given.
+    Args:
+        title: of the drawing.
+        plane: where the marks lie.
+        names: of the marks, by colour or in the order of the colours.
+        x_label: what the numbers along the bottom are.
+        labels: (x, text) along the bottom.
+        marks: what is drawn.
+        is_small: whether the labels are.
     """
+    css = "small" if is_small else ""
+    bottom = [text_at(plane.x(x), FLOOR + 14, text, "middle", css) for x, text in labels]
+    if x_label:
+        bottom.insert(0, text_at((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x_label, "middle"))
+    return chart(title, [legend(names), *plane.y_axis(), *bottom, *marks])
+
+
+def legend(names: Mapping[int, str] | Sequence[str]) -> str:
+    """Names at the top, each beside its colour, in a second row where one has no room for all."""
     parts, x, y = [], float(LEFT), 9
-    for colour, name in zip(colours or range(len(names)), names, strict=True):
+    for colour, name in names.items() if isinstance(names, Mapping) else enumerate(names):
         width = 13 + 5.9 * len(name)
         if x > LEFT and x + width > WIDTH:
             x, y = float(LEFT), y + 12
@@ -104,23 +128,12 @@ def legend(names: Sequence[str], colours: Sequence[int] | None = None) -> str:
     return "".join(parts)
 
 
-def bottom_labels(places: Sequence[tuple[float, str]], css: str = "") -> list[str]:
-    """Texts in a row under the plane, each around its x."""
-    return [text_at(x, FLOOR + 14, text, "middle", css) for x, text in places]
-
-
 def circle(x: float, y: float, radius: float, colour: int, name: str, style: str = "") -> str:
     """A mark whose name shows when it is pointed at."""
     return (
         f'<circle class="f{colour}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"{style}>'
         f"<title>{escape(name)}</title></circle>"
     )
-
-
-def axis_title(label: str) -> str:
-    """What the numbers along the bottom are."""
-    middle = (LEFT + WIDTH - RIGHT) / 2
-    return text_at(middle, HEIGHT - 6, label, "middle") if label else ""
 
 
 def text_at(x: float, y: float, text: str, anchor: str, css: str = "") -> str:

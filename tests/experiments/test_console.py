@@ -4,7 +4,8 @@ from rich.console import Console
 
 from experiments.console import RunConsole
 from recsys.baselines.build import CHEAP
-from recsys.reporting.results import Results, Value
+from recsys.reporting.record import Value
+from recsys.reporting.results import Results
 
 
 def test_the_default_baselines_and_the_oracle_stand_on_80_columns(capsys):

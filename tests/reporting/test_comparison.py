@@ -10,7 +10,6 @@ from recsys.config import Config
 from recsys.config.section import merge, nest
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.tables import Table
-from recsys.reporting.charts import Deviation, difference_chart
 from recsys.reporting.comparison import compare, differing_settings
 from recsys.reporting.comparison_report import build_report, description, write_comparison
 from recsys.reporting.comparison_summary import verdict
@@ -342,17 +341,3 @@ def test_the_description_begins_with_the_outcome_and_the_table(make_run, noise):
     assert lines[2].startswith("| metric | verdict |")
     assert lines[4].startswith("| NDCG@10 | better | ")
     assert lines[-1].startswith("new is better than plain on NDCG@10. The difference is +5.00")
-
-
-def test_a_dot_right_of_zero_is_a_difference_above_it():
-    deviations = [Deviation("x", "a", 2.0, 1.0, 3.0), Deviation("y", "a", -2.0, None, None)]
-    svg = difference_chart("title", deviations, x_label="points")
-    zero = float(re.search(r'class="axis" x1="([\d.]+)"', svg)[1])
-    right, left = (float(x) for x in re.findall(r'cx="([\d.]+)"', svg))
-    assert left < zero < right
-    assert svg.count('class="whisker"') == 1
-
-
-def test_a_difference_that_is_not_known_is_not_drawn():
-    svg = difference_chart("title", [Deviation("x", "a", None, None, None)], x_label="points")
-    assert "<circle" not in svg and ">x</text>" in svg

@@ -67,7 +67,7 @@ def test_a_record_of_before_epochs_told_the_best_and_all_had_intervals_is_read(m
     content["evaluation"] = {"split": "test", "n_users": 3, "model": {"means": {"ndcg@10": 0.5}}}
     record = RunRecord.from_json(json.loads(json.dumps(content)))
     assert (record.history[0].is_best, record.history[0].validation) == (False, {})
-    assert record.judged.model.interval("ndcg@10") == (None, None)
+    assert record.judged.model.value("ndcg@10") == (0.5, None, None)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff\xfe"])

@@ -5,7 +5,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from recsys.reporting.charts import Bars, Line, Steps, bar_chart, line_chart, step_chart
+from recsys.reporting.charts import Line, bar_chart, difference_chart, line_chart, step_chart
+from recsys.reporting.record import Value
 from recsys.reporting.svg import STYLE, TOP, WIDTH, standalone
 
 SPACE = "{http://www.w3.org/2000/svg}"
@@ -17,13 +18,13 @@ def elements(svg, tag, css=""):
 
 
 def test_bars_are_as_high_as_their_values_from_zero():
-    svg = bar_chart("t", ["a", "b"], [Bars("model", ((0.2, None, None), (0.4, None, None)))])
+    svg = bar_chart("t", ["a", "b"], {"model": [Value(0.2), Value(0.4)]})
     bars = [float(e.get("height")) for e in elements(svg, "rect") if e.get("rx") == "1"]
     assert bars[1] == pytest.approx(2 * bars[0], abs=0.11)
 
 
 def test_whiskers_reach_from_low_to_high():
-    svg = bar_chart("t", ["a"], [Bars("model", ((0.5, 0.25, 0.75),))])
+    svg = bar_chart("t", ["a"], {"model": [Value(0.5, 0.25, 0.75)]})
     bar = next(e for e in elements(svg, "rect") if e.get("rx") == "1")
     low, high = re.search(
         r"M[\d.]+ ([\d.]+)V([\d.]+)", elements(svg, "path", "whisker")[0].get("d")
@@ -32,12 +33,12 @@ def test_whiskers_reach_from_low_to_high():
 
 
 def test_a_missing_value_has_no_bar():
-    svg = bar_chart("t", ["a", "b"], [Bars("model", ((None, None, None), (0.4, None, None)))])
+    svg = bar_chart("t", ["a", "b"], {"model": [Value(), Value(0.4)]})
     assert len([e for e in elements(svg, "rect") if e.get("rx") == "1"]) == 1
 
 
 def test_all_zero_bars_can_be_drawn():
-    assert elements(bar_chart("t", ["a"], [Bars("m", ((0.0, 0.0, 0.0),))]), "rect")
+    assert elements(bar_chart("t", ["a"], {"m": [Value(0.0, 0.0, 0.0)]}), "rect")
 
 
 def test_a_gap_breaks_a_line():
@@ -61,23 +62,33 @@ def test_the_marked_place_is_drawn_and_named():
 
 
 def test_a_histogram_ends_where_its_bins_end():
-    svg = step_chart("t", [Steps("items", (0.0, 1.0, 3.0), (0.25, 0.75))], x_label="length")
+    svg = step_chart("t", {"items": ((0.0, 1.0, 3.0), (0.25, 0.75))}, x_label="length")
     assert elements(svg, "path", "area")[0].get("d").count("L") == 2 * 2 + 1
 
 
+def test_a_dot_right_of_zero_is_a_difference_above_it_and_an_unknown_one_has_none():
+    row = {"x": Value(2.0, 1.0, 3.0), "y": Value(-2.0), "z": Value()}
+    svg = difference_chart("title", {"a": row}, x_label="points")
+    (zero,) = {e.get("x1") for e in elements(svg, "line", "axis")}
+    right, left = (float(e.get("cx")) for e in elements(svg, "circle"))
+    assert left < float(zero) < right
+    assert len(elements(svg, "path", "whisker")) == 1
+    assert "z" in [e.text for e in elements(svg, "text")]
+
+
 def test_names_are_escaped():
-    svg = bar_chart("<t>&", ["<a>"], [Bars('"m"&', ((1.0, None, None),))])
+    svg = bar_chart("<t>&", ["<a>"], {'"m"&': [Value(1.0)]})
     assert "<a>" in [e.text for e in elements(svg, "text")]
 
 
 def test_a_file_of_its_own_carries_its_style():
-    svg = standalone(bar_chart("t", ["a"], [Bars("m", ((1.0, None, None),))]))
+    svg = standalone(bar_chart("t", ["a"], {"m": [Value(1.0)]}))
     assert "prefers-color-scheme:dark" in elements(svg, "style")[0].text
 
 
 def test_a_legend_of_all_that_may_be_judged_has_room_and_a_colour_for_each():
     names = ["model", "popularity", "item_knn", "ease", "content_knn", "ials", "bpr"]
-    svg = bar_chart("t", ["a"], [Bars(name, ((0.2, None, None),)) for name in names])
+    svg = bar_chart("t", ["a"], {name: [Value(0.2)] for name in names})
     keys = [e for e in elements(svg, "rect") if e.get("rx") == "2"]
     assert len({e.get("class") for e in keys}) == 7
     assert all(f".chart .{e.get('class')}{{fill:" in STYLE for e in keys)
