@@ -17,7 +17,7 @@ from recsys.evaluation.tables import Table
 from recsys.reporting.charts import difference_chart
 from recsys.reporting.document import Block, Callout, Figure, Figures, KeyFigure, Report, Section
 from recsys.reporting.document import Text as Paragraph
-from recsys.reporting.formatting import as_text, metric_label, number, points
+from recsys.reporting.formatting import as_text, metric_label, number, points, signed
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.record import Value, plain, write_json, write_tables
 from recsys.reporting.sections import views_of
@@ -291,9 +291,10 @@ def _shares(found: Bisection) -> Table:
     if spread:
         note += " seeds: standard deviation of the points over the seeds."
     records = [
-        {"factor": name, "points": _signed(share.value), "interval": _bracketed(share)}
+        {"factor": name}
+        | _cells_of(share)
         | {"share": _percent(found, share).strip(" ()") or None}
-        | {"alone": _signed(share.alone), "last": _signed(share.last)}
+        | {"alone": signed(100 * share.alone), "last": signed(100 * share.last)}
         | ({"seeds": f"{100 * spread[name]:.2f}"} if spread else {})
         for name, share in (found.shares | {WHOLE: found.whole}).items()
     ]
@@ -319,7 +320,7 @@ def _steps(found: Bisection) -> Table:
     settings = [each.name for each in found.differing if each.factor == "settings"]
     records = [
         {"step": index, "settings": ", ".join(settings[step.low : step.high])}
-        | {"points": _signed(step.share.value), "interval": _bracketed(step.share)}
+        | _cells_of(step.share)
         for index, step in enumerate(found.steps)
     ]
     note = (
@@ -383,10 +384,7 @@ def _percent(found: Bisection, share: Share) -> str:
     return f" ({share.value / found.whole.value:.0%})" if is_real(found.whole) else ""
 
 
-def _bracketed(share: Share) -> str:
-    return f"[{', '.join(map(_signed, share.interval))}]"
-
-
-def _signed(value: float) -> str:
-    """In points, with a sign that tables take for a number's."""
-    return points(100 * value).replace("−", "-")
+def _cells_of(share: Share) -> dict[str, str]:
+    """A share in points, and its interval."""
+    low, high = (signed(100 * end) for end in share.interval)
+    return {"points": signed(100 * share.value), "interval": f"[{low}, {high}]"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from recsys.errors import ArtifactError
 from recsys.evaluation.run_comparison import TAIL_ITEMS, Difference
-from recsys.evaluation.tables import Cell, Table
+from recsys.evaluation.tables import Table
 from recsys.reporting.charts import difference_chart
 from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_summary import (
@@ -23,7 +23,7 @@ from recsys.reporting.comparison_tables import comparison_tables, run_results
 from recsys.reporting.document import Block, Callout, Figure, Figures, Report, Section, TableView
 from recsys.reporting.document import Text as Paragraph
 from recsys.reporting.figures import metrics_figure
-from recsys.reporting.formatting import metric_label, points
+from recsys.reporting.formatting import metric_label, signed
 from recsys.reporting.markdown import escape, table_markdown
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.past_run import PastRun
@@ -201,8 +201,8 @@ def shortened(table: Table) -> Table:
         records.append(
             kept
             | {"verdict": given["verdict"], "reference": given["reference"]}
-            | {"value": given["value"], "points": _signed(given["difference"])}
-            | {"interval": f"[{_signed(given['low'])}, {_signed(given['high'])}]"}
+            | {"value": given["value"], "points": signed(given["difference"])}
+            | {"interval": f"[{signed(given['low'])}, {signed(given['high'])}]"}
             | {"p": given["p_corrected"], "d_z": given["d_z"]}
             | {"better": given["better"], "worse": given["worse"]}
         )
@@ -220,11 +220,6 @@ def _row_label(found: Difference) -> str:
 def _in_points(found: Difference) -> Value:
     values = (found.points, *found.interval_points)
     return Value(*(None if math.isnan(value) else value for value in values))
-
-
-def _signed(value: Cell) -> str:
-    """With a sign that tables take for a number's."""
-    return points(value).replace("−", "-")
 
 
 def _figure(

@@ -74,39 +74,29 @@ def _values(run: PastRun, comparison: RunComparison) -> dict[str, Value]:
     }
 
 
-def _tested(comparison: RunComparison) -> Table:
-    method = comparison.method
+def _tested(comparison: RunComparison) -> Table | None:
     pairs, family = len(comparison.pairs), comparison.n_tests
     spread = f" of all {pairs} runs" if pairs > 1 else ""
     note = (
         "Paired over the same users. difference, low and high are in points, hundredths of the "
-        f"metric: the run minus the reference, and its {method.confidence:.0%} bootstrap interval. "
-        "p_value: two-sided sign-flip test; p_corrected: after Holm's correction for the "
-        f"{family} tests{spread}, one family. d_z: mean difference over the standard deviation of "
-        "the users' differences. better, worse: users whom the run serves better or worse."
+        f"metric: the run minus the reference, and its {comparison.method.confidence:.0%} "
+        "bootstrap interval. p_value: two-sided sign-flip test; p_corrected: after Holm's "
+        f"correction for the {family} tests{spread}, one family. d_z: mean difference over the "
+        "standard deviation of the users' differences. better, worse: users whom the run serves "
+        "better or worse."
     )
-    records = [
-        _names(comparison, pair) | {"metric": found.metric} | _measures(found) | _test(found)
-        for pair in comparison.pairs
-        for found in pair.tested
-    ]
-    return Table.from_records("differences", _title(comparison, "Difference"), note, records)
+    rows = [(pair, found) for pair in comparison.pairs for found in pair.tested]
+    return _differences(comparison, "differences", "Difference", note, rows)
 
 
 def _shown(comparison: RunComparison) -> Table | None:
-    method = comparison.method
     note = (
         "Not tested and not corrected for their number: to be read as a description. The "
-        f"difference and its {method.confidence:.0%} interval are in points, hundredths of the "
-        f"metric; those of {' and '.join(_UNITS)} in units of the metric."
+        f"difference and its {comparison.method.confidence:.0%} interval are in points, hundredths "
+        f"of the metric; those of {' and '.join(_UNITS)} in units of the metric."
     )
-    records = [
-        _names(comparison, pair) | {"metric": found.metric} | _measures(found)
-        for pair in comparison.pairs
-        for found in pair.shown
-    ]
-    title = _title(comparison, "Other metrics")
-    return Table.from_records("other_differences", title, note, records) if records else None
+    rows = [(pair, found) for pair in comparison.pairs for found in pair.shown]
+    return _differences(comparison, "other_differences", "Other metrics", note, rows)
 
 
 def _segments(comparison: RunComparison) -> Table | None:
@@ -119,17 +109,45 @@ def _segments(comparison: RunComparison) -> Table | None:
         "of differences, n the users; p_corrected: after Holm's correction for these rows, a "
         "family of their own."
     )
-    records = [
-        _names(comparison, pair)
-        | {"segment": found.segment, "metric": found.metric, "n": found.comparison.n}
-        | _measures(found)
-        | _test(found)
-        for pair in comparison.pairs
-        for found in pair.segments
-    ]
-    label = metric_label(comparison.method.headline)
-    title = _title(comparison, f"{label} by segment")
-    return Table.from_records("segment_differences", title, note, records) if records else None
+    what = f"{metric_label(comparison.method.headline)} by segment"
+    rows = [(pair, found) for pair in comparison.pairs for found in pair.segments]
+    return _differences(comparison, "segment_differences", what, note, rows)
+
+
+def _differences(
+    comparison: RunComparison,
+    name: str,
+    what: str,
+    note: str,
+    rows: Sequence[tuple[PairedRun, Difference]],
+) -> Table | None:
+    """A row a difference: of which run and segment where these vary, and whether it is real."""
+    records = []
+    for pair, found in rows:
+        record: dict[str, Cell] = {"run": pair.name} if len(comparison.pairs) > 1 else {}
+        of_segment = {"segment": found.segment, "metric": found.metric, "n": found.comparison.n}
+        record |= {"metric": found.metric} if found.segment is None else of_segment
+        scale = 1 if found.metric.startswith(_UNITS) else 100
+        low, high = found.comparison.interval
+        record |= {
+            "reference": found.comparison.second,
+            "value": found.comparison.first,
+            "difference": scale * found.comparison.difference,
+            "low": scale * low,
+            "high": scale * high,
+        }
+        if found not in pair.shown:
+            record |= {
+                "p_value": found.comparison.p_value,
+                "p_corrected": found.p_corrected,
+                "d_z": found.comparison.effect_size,
+                "better": found.comparison.n_better,
+                "worse": found.comparison.n_worse,
+                "verdict": found.verdict,
+            }
+        records.append(record)
+    title = _title(comparison, what)
+    return Table.from_records(name, title, note, records) if records else None
 
 
 def _item_segments(comparison: RunComparison) -> Table | None:
@@ -259,30 +277,3 @@ def _title(comparison: RunComparison, what: str) -> str:
     if len(comparison.pairs) > 1:
         return f"{what}: each run against {comparison.reference.name}"
     return f"{what}: {comparison.pairs[0].name} against {comparison.reference.name}"
-
-
-def _names(comparison: RunComparison, pair: PairedRun) -> dict[str, Cell]:
-    return {"run": pair.name} if len(comparison.pairs) > 1 else {}
-
-
-def _measures(found: Difference) -> dict[str, Cell]:
-    scale = 1 if found.metric.startswith(_UNITS) else 100
-    low, high = found.comparison.interval
-    return {
-        "reference": found.comparison.second,
-        "value": found.comparison.first,
-        "difference": scale * found.comparison.difference,
-        "low": scale * low,
-        "high": scale * high,
-    }
-
-
-def _test(found: Difference) -> dict[str, Cell]:
-    return {
-        "p_value": found.comparison.p_value,
-        "p_corrected": found.p_corrected,
-        "d_z": found.comparison.effect_size,
-        "better": found.comparison.n_better,
-        "worse": found.comparison.n_worse,
-        "verdict": found.verdict,
-    }

@@ -93,9 +93,14 @@ def number(value: float | None, places: int = 4) -> str:
 
 def points(value: Cell, places: int = 2) -> str:
     """A difference with its sign; a gap where it is not known."""
+    return signed(value, places).replace("-", "−")
+
+
+def signed(value: Cell, places: int = 2) -> str:
+    """The same with a sign that tables take for a number's."""
     if value is None or isinstance(value, str) or math.isnan(value):
         return GAP
-    return f"{value:+.{places}f}".replace("-", "−")
+    return f"{value:+.{places}f}"
 
 
 def interval(low: float | None, high: float | None, places: int = 4) -> str:
