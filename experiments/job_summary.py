@@ -21,7 +21,6 @@ from recsys.reporting.document import Block, Callout, Report, Section, TableView
 from recsys.reporting.formatting import moment
 from recsys.reporting.markdown import render_markdown
 from recsys.reporting.past_run import PastRun
-from recsys.reporting.results import results_of
 from recsys.reporting.summary import key_figures, notices, outcome_sentences
 from tracking.ledger import Ledger
 from tracking.past_runs import find_run, read_run
@@ -49,15 +48,14 @@ def job_summary(run_dir: Path, name: str, tracking_uri: str | None = None) -> st
         ArtifactError: no run directory, or a damaged one.
     """
     run = read_run(run_dir)
-    record, results = run.record, results_of(run.record)
-    rows = tuple(dataclasses.astuple(figure) for figure in key_figures(record, results))
+    rows = tuple(dataclasses.astuple(figure) for figure in key_figures(run.record))
     figures = Table("key_figures", "Key figures", "", ("what", "value", "detail"), rows)
     against = Section("champion", "Against the champion", _against(run_dir, name, tracking_uri))
     report = Report(
-        title=record.run_name,
-        subtitle=f"{moment(record.created)} · {record.status}",
-        summary=" ".join(outcome_sentences(record, run.tables)),
-        notices=notices(record),
+        title=run.record.run_name,
+        subtitle=f"{moment(run.record.created)} · {run.record.status}",
+        summary=" ".join(outcome_sentences(run.record, run.tables)),
+        notices=notices(run.record),
         key_figures=(),
         sections=(Section("key", "Results", (TableView(figures),)), against),
     )

@@ -70,7 +70,7 @@ def _sections(record: SweepRecord, tables: Tables) -> tuple[Section, ...]:
         ("settings", "Settings", _settings(record)),
         ("reproduce", "How to reproduce", _reproduction(record)),
     ]
-    return tuple(Section(anchor, title, tuple(b)) for anchor, title, b in found if b)
+    return Section.of(found)
 
 
 def _finalists(record: SweepRecord, tables: Tables) -> list[Block]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -205,7 +205,7 @@ def build_report(found: Bisection) -> Report:
         summary=verdict(found),
         notices=tuple(Callout(text) for text in found.notices),
         key_figures=tuple(figures),
-        sections=tuple(_sections(found)),
+        sections=_sections(found),
     )
 
 
@@ -255,7 +255,7 @@ def to_json(found: Bisection) -> dict[str, Any]:
     }
 
 
-def _sections(found: Bisection) -> Iterator[Section]:
+def _sections(found: Bisection) -> tuple[Section, ...]:
     tables = bisection_tables(found)
     drawn = {
         name: Value(*(100 * end for end in (share.value, *share.interval)))
@@ -270,15 +270,15 @@ def _sections(found: Bisection) -> Iterator[Section]:
         title, {found.new: drawn}, x_label=f"points of {metric_label(found.metric)}"
     )
     first: list[Block] = [Figures((Figure("shares", title, caption, chart),))]
-    for anchor, heading, blocks in (
-        ("shares", "What made the difference", first + views_of(tables, "shares")),
-        ("narrowed", "Which of the settings", views_of(tables, "steps", limit=1000)),
-        ("cells", "The runs", views_of(tables, "cells")),
-        ("differing", "What differs", views_of(tables, "differing", limit=1000)),
-        ("method", "How this was found", [Paragraph(_method(found))]),
-    ):
-        if blocks:
-            yield Section(anchor, heading, tuple(blocks))
+    return Section.of(
+        [
+            ("shares", "What made the difference", first + views_of(tables, "shares")),
+            ("narrowed", "Which of the settings", views_of(tables, "steps", limit=1000)),
+            ("cells", "The runs", views_of(tables, "cells")),
+            ("differing", "What differs", views_of(tables, "differing", limit=1000)),
+            ("method", "How this was found", [Paragraph(_method(found))]),
+        ]
+    )
 
 
 def _shares(found: Bisection) -> Table:

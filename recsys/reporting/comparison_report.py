@@ -153,7 +153,7 @@ def _sections(comparison: RunComparison) -> tuple[Section, ...]:
         ),
         ("method", "How this was compared", [Paragraph(_method(comparison))]),
     ]
-    return tuple(Section(anchor, title, tuple(b)) for anchor, title, b in found if b)
+    return Section.of(found)
 
 
 def _differences(comparison: RunComparison, tables: Mapping[str, Table]) -> list[Block]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,6 +88,11 @@ class Section:
     anchor: str
     title: str
     blocks: tuple[Block, ...]
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[str, str, Sequence[Block]]]) -> tuple[Section, ...]:
+        """The parts, (anchor, title, blocks), that have something to say."""
+        return tuple(cls(anchor, title, tuple(blocks)) for anchor, title, blocks in parts if blocks)
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,19 @@ from recsys.reporting.document import Report
 from recsys.reporting.formatting import moment
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.record import RunRecord, read_tables
-from recsys.reporting.results import results_of
 from recsys.reporting.sections import sections
 from recsys.reporting.summary import key_figures, notices, summary
 
 
 def build_report(record: RunRecord, tables: Mapping[str, Table]) -> Report:
     """The report of a run from its record and its tables, in the order in which they are shown."""
-    results = results_of(record)
     return Report(
         title=record.run_name,
         subtitle=f"Two-tower recommender · {moment(record.created)} · {record.status}",
-        summary=summary(record, results, tables),
+        summary=summary(record, tables),
         notices=notices(record),
-        key_figures=key_figures(record, results),
-        sections=sections(record, tables, results),
+        key_figures=key_figures(record),
+        sections=sections(record, tables),
     )
 
 

@@ -30,7 +30,7 @@ from recsys.reporting.formatting import (
     setting_text,
 )
 from recsys.reporting.record import RunRecord, Value
-from recsys.reporting.results import Results, monitor_of
+from recsys.reporting.results import Results, monitor_of, results_of
 
 Tables = Mapping[str, Table]
 FOLDED = {"embedding_norm_histogram", "dimension_spread"}
@@ -65,24 +65,32 @@ EXAMPLE_COLUMNS = {
 }
 
 
-def sections(record: RunRecord, tables: Tables, results: Results | None) -> tuple[Section, ...]:
+def sections(record: RunRecord, tables: Tables) -> tuple[Section, ...]:
     """All parts that have something to say."""
-    again = reproduction(record.environment, "run", *_AGAIN)
+    results = results_of(record)
     found = [
         ("results", "Results", _results(results, tables)),
         ("sampled", "Second view: sampled candidates", _sampled(record, results)),
         ("cold_start", "Cold start", _cold_start(tables)),
         ("segments", "Cold, tail and head", _segments(tables)),
-        ("learning", "Learning curves", _learning(record, results)),
+        ("learning", "Learning curves", _learning(record)),
         ("data", "Data and split", _data(record)),
         ("embeddings", "Embeddings", _embeddings(tables)),
         ("correlations", "Scores and metadata", views_of(tables, "feature_correlations")),
         ("examples", "Examples", _examples(tables)),
-        ("further", "Further tables", _further(tables)),
-        ("settings", "Settings", settings_view(*_SETTINGS, record.config)),
-        ("reproduce", "Environment and reproduction", again),
     ]
-    return tuple(Section(anchor, title, tuple(b)) for anchor, title, b in found if b)
+    blocks = [block for _, _, part in found for block in part]
+    shown = {block.table.name for block in blocks if isinstance(block, TableView)}
+    further = [name for name in tables if name not in shown and not name.startswith("example_")]
+    found += [
+        ("further", "Further tables", views_of(tables, *further)),
+        ("settings", "Settings", settings_view(*_SETTINGS, record.config)),
+        (
+            *("reproduce", "Environment and reproduction"),
+            reproduction(record.environment, "run", *_AGAIN),
+        ),
+    ]
+    return Section.of(found)
 
 
 def metric_table(name: str, title: str, note: str, results: Results, metrics: list[str]) -> Table:
@@ -177,11 +185,7 @@ def _metric_views(
 
 def _cold_start(tables: Tables) -> list[Block]:
     """Where train knows little: by number of train interactions, and the test on the cold."""
-    known = [
-        view
-        for name in ("new_items", "versus_baselines_cold")
-        for view in views_of(tables, name, limit=1000)
-    ]
+    known = views_of(tables, "new_items", "versus_baselines_cold", limit=1000)
     if "by_train_interactions" not in tables:
         return known
     table = tables["by_train_interactions"]
@@ -202,7 +206,7 @@ def _segments(tables: Tables) -> list[Block]:
     return [*charts, TableView(table.select(ndcg)), TableView(further, is_folded=True)]
 
 
-def _learning(record: RunRecord, results: Results | None) -> list[Block]:
+def _learning(record: RunRecord) -> list[Block]:
     if not record.history:
         return []
     monitor = monitor_of(record)
@@ -317,25 +321,6 @@ def _example(table: Table) -> list[Block]:
             )
         )
     return views
-
-
-def _further(tables: Tables) -> list[Block]:
-    shown = {
-        "versus_baselines",
-        "versus_baselines_cold",
-        "new_items",
-        "baseline_tuning",
-        "by_train_interactions",
-        "segments",
-        "feature_correlations",
-        "qualitative_summary",
-        *EMBEDDING_TABLES,
-    }
-    return [
-        TableView(table)
-        for name, table in tables.items()
-        if name not in shown and not name.startswith("example_")
-    ]
 
 
 def settings_view(name: str, title: str, note: str, tree: Mapping[str, Any]) -> list[Block]:

@@ -29,13 +29,10 @@ _KINDS = {
 }
 
 
-def summary(record: RunRecord, results: Results | None, tables: Mapping[str, Table]) -> str:
+def summary(record: RunRecord, tables: Mapping[str, Table]) -> str:
     """One paragraph: how well, against what, what was learned from, and how training went."""
-    sentences = outcome_sentences(record, tables)
-    if results is not None:
-        sentences.append(_against_best(results))
-    sentences += [_learned_from(record), _training(record)]
-    return " ".join(sentence for sentence in sentences if sentence)
+    rest = [_against_best(results_of(record)), _learned_from(record), _training(record)]
+    return " ".join([*outcome_sentences(record, tables), *filter(None, rest)])
 
 
 def outcome_sentences(record: RunRecord, tables: Mapping[str, Table]) -> list[str]:
@@ -54,37 +51,34 @@ def outcome_sentences(record: RunRecord, tables: Mapping[str, Table]) -> list[st
 
 def notices(record: RunRecord) -> tuple[Callout, ...]:
     """What must be known before the numbers."""
-    found = []
+    evaluation, split = record.evaluation, record.split.get("skipped")
+    skipped = evaluation.skipped if evaluation else None
+    said = [
+        _status(record),
+        f"The split was skipped: {_bare(split)}." if split else "",
+        f"Evaluation was skipped: {_bare(skipped)}." if skipped else "",
+    ]
+    return tuple(Callout(text, "warning") for text in said if text)
+
+
+def _status(record: RunRecord) -> str:
     match record.status:
         case "failed":
-            cause = f": {record.error}" if record.error else ""
-            found.append(Callout(f"This run failed{cause}.", "warning"))
+            return f"This run failed{f': {record.error}' if record.error else ''}."
         case "interrupted":
-            found.append(
-                Callout(
-                    f"This run was interrupted after {_epochs(record)}; what follows is what was "
-                    "saved until then.",
-                    "warning",
-                )
+            return (
+                f"This run was interrupted after {_epochs(record)}; what follows is what was saved "
+                "until then."
             )
         case "running":
-            found.append(Callout("This run had not ended when its record was written.", "warning"))
+            return "This run had not ended when its record was written."
         case "finished":
-            pass
-    skipped_split = record.split.get("skipped")
-    if skipped_split:
-        found.append(Callout(f"The split was skipped: {_bare(skipped_split)}.", "warning"))
-    skipped = record.evaluation.skipped if record.evaluation else None
-    if skipped:
-        found.append(Callout(f"Evaluation was skipped: {_bare(skipped)}.", "warning"))
-    if record.evaluation is None and record.status == "finished":
-        found.append(Callout("This run holds no evaluation.", "warning"))
-    return tuple(found)
+            return "This run holds no evaluation." if record.evaluation is None else ""
 
 
-def key_figures(record: RunRecord, results: Results | None) -> tuple[KeyFigure, ...]:
+def key_figures(record: RunRecord) -> tuple[KeyFigure, ...]:
     """The numbers for the head of the report."""
-    figures = []
+    figures, results = [], results_of(record)
     if results is not None:
         figures += _result_figures(results)
     elif record.history:
@@ -182,8 +176,7 @@ def _against_best_baseline(results: Results, tables: Mapping[str, Table]) -> str
 def _paired(tables: Mapping[str, Table], baseline: str, metric: str) -> list[float | None]:
     """Model minus a baseline, the ends of its interval, and p; None where it was not measured."""
     names = ("difference", "low", "high", "p_corrected")
-    table = tables.get("versus_baselines")
-    for row in [] if table is None else table.records():
+    for row in _rows(tables, "versus_baselines"):
         if (row["baseline"], row["metric"]) == (baseline, metric):
             cells = [row.get(name) for name in names]
             return [float(cell) if isinstance(cell, int | float) else None for cell in cells]
@@ -202,20 +195,16 @@ def _other_baselines(results: Results) -> str:
 
 def _left_out(tables: Mapping[str, Table]) -> str:
     """Which baselines were too large."""
-    table = tables.get("baseline_tuning")
-    if table is None:
-        return ""
     return " ".join(
         f"{baseline_label(str(row['baseline']))} was {row['settings']}."
-        for row in table.records()
+        for row in _rows(tables, "baseline_tuning")
         if str(row["settings"]).startswith("left out")
     )
 
 
 def _on_the_cold(tables: Mapping[str, Table]) -> str:
     """Whether towers do what baselines cannot: items and users that train knows little of."""
-    table = tables.get("versus_baselines_cold")
-    rows = [] if table is None else table.records()
+    rows = _rows(tables, "versus_baselines_cold")
     parts, better = [], []
     for kind, words in _KINDS.items():
         of_kind = [row for row in rows if row["kind"] == kind and _float(row["n"]) >= FEWEST_COLD]
@@ -243,11 +232,17 @@ def _on_the_cold(tables: Mapping[str, Table]) -> str:
     return f"{verdict}: NDCG {', '.join(parts)}."
 
 
+def _rows(tables: Mapping[str, Table], name: str) -> list[dict[str, Cell]]:
+    return tables[name].records() if name in tables else []
+
+
 def _float(cell: Cell) -> float:
     return float(cell) if isinstance(cell, int | float) else float("-inf")
 
 
-def _against_best(results: Results) -> str:
+def _against_best(results: Results | None) -> str:
+    if results is None:
+        return ""
     share = _ratio(results.value("model", results.headline).mean, results.best)
     if share is None or results.best is None:
         return ""
