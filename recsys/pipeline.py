@@ -247,14 +247,12 @@ class ModelEvaluation:
         evaluation: rankings on the test split.
         tables: segments and diagnostics, in the order of the report.
         oracle: expected metrics of the best possible ranking; None where the world is not known.
-        notes: a sentence for each baseline that was left out.
     """
 
     vectors: Vectors
     evaluation: Evaluation
     tables: tuple[Table, ...]
     oracle: dict[str, float] | None
-    notes: tuple[str, ...] = ()
 
 
 def evaluate_model(
@@ -297,7 +295,7 @@ def evaluate_model(
         *_inspect_embeddings(model, vectors, prepared, config, np.random.default_rng(seed)),
         *(() if evaluation.skipped else _show_examples(evaluation, prepared, config, seed)),
     )
-    return ModelEvaluation(vectors, evaluation, tables, oracle, tuned.notes)
+    return ModelEvaluation(vectors, evaluation, tables, oracle)
 
 
 def _inspect_embeddings(

@@ -196,8 +196,9 @@ def _classics(case: Case, settings: list[str], seed: int) -> list[Result]:
     config = _config(case, settings, (), seed)
     prepared = prepare_cached(config.data, seed)
     tuned = tuned_baselines(prepared, config, split="test", refit=True)
-    for note in tuned.notes:
-        print(f"{case.name}: {note}", flush=True)
+    for row in tuned.table.records():
+        if row["baseline"] not in tuned.scorers:
+            print(f"{case.name}: {row['baseline']} was {row['settings']}", flush=True)
     scorers = dict(tuned.scorers)
     if among_new:
         scorers |= {f"{name}, tuned among new": each for name, each in tuned.among_new.items()}

@@ -18,7 +18,7 @@ from recsys.baselines import content_knn, item_knn
 from recsys.baselines.baseline import Fitted
 from recsys.baselines.build import BETWEEN_ITEMS, CHEAP, RECENCY_SCALES, fit_baseline, grid_of
 from recsys.baselines.ease import ease_bytes
-from recsys.baselines.names import baseline_label, settings_text
+from recsys.baselines.names import settings_text
 from recsys.baselines.neighbours import MOST_PRODUCTS, nearest_bytes
 from recsys.config import NEW_ITEMS, BaselineName, Config
 from recsys.data.arrays import IntArray
@@ -46,14 +46,12 @@ class TunedBaselines:
         scorers: by name, popularity first.
         among_new: of them, what is tuned anew to rank new items among themselves; empty where
             validation holds none, or all are tuned so.
-        table: what was tried and chosen.
-        notes: a sentence for each that was left out.
+        table: what was tried and chosen, and why the others were left out.
     """
 
     scorers: dict[str, Scorer]
     among_new: dict[str, Scorer]
     table: Table
-    notes: tuple[str, ...]
 
 
 def tuned_baselines(
@@ -71,8 +69,7 @@ def tuned_baselines(
         split: what they are to be measured on.
         refit: for test, learn from train and validation with the settings chosen.
     """
-    tuning, notes = _Tuning(prepared, config, config.monitor), list[str]()
-    scorers: dict[str, Scorer] = {}
+    tuning, scorers = _Tuning(prepared, config, config.monitor), dict[str, Scorer]()
 
     def ready(name: BaselineName, chosen: _Candidate) -> Scorer:
         known, fitted = tuning.histories, chosen.fitted
@@ -84,7 +81,6 @@ def tuned_baselines(
     names: tuple[BaselineName, ...] = ("popularity", *asked_for(prepared, config))
     for name in dict.fromkeys(names) if split == "validation" or len(prepared.test) else ():
         if reason := reason_to_leave_out(name, prepared, config):
-            notes.append(f"{baseline_label(name)} was left out: {reason}.")
             tuning.records.append({"baseline": name, "settings": f"left out: {reason}"})
             continue
         scorers[name] = ready(name, tuning.choose(name))
@@ -95,7 +91,7 @@ def tuned_baselines(
         if anew.n_users >= FEWEST_USERS:
             among_new["content_knn"] = ready("content_knn", anew.choose("content_knn"))
             tuning.records += anew.records
-    return TunedBaselines(scorers, among_new, tuning.table(), tuple(notes))
+    return TunedBaselines(scorers, among_new, tuning.table())
 
 
 def asked_for(prepared: Prepared, config: Config) -> tuple[BaselineName, ...]:

@@ -116,9 +116,9 @@ def test_what_would_take_more_than_the_limit_is_left_out(world, monkeypatch):
     monkeypatch.setattr(tuning, "ease_bytes", lambda n_items: 13.4e9)
     tuned = tuned_baselines(world, config_of(baseline_memory_limit_mb=1024), split="test")
     assert list(tuned.scorers) == ["popularity", "item_knn", "content_knn"]
-    assert tuned.notes == (
-        "EASE was left out: 12 items squared need 13.4 GB, and "
-        "'evaluation.baseline_memory_limit_mb' is 1,024.",
+    assert column(tuned.table, "settings")["ease"] == (
+        "left out: 12 items squared need 13.4 GB, and "
+        "'evaluation.baseline_memory_limit_mb' is 1,024"
     )
     monkeypatch.setattr(tuning, "nearest_bytes", lambda n_items, most: most * 1e7)
     tuned = tuned_baselines(world, config_of(baseline_memory_limit_mb=1024), split="test")
@@ -134,18 +134,20 @@ def test_items_that_share_too_many_users_or_words_are_not_compared(world, monkey
         monkeypatch.setattr(tuning, "MOST_PRODUCTS", most)
         tuned = tuned_baselines(world, Config(), split="test")
         assert set(CHEAP) - set(tuned.scorers) == left
-        assert tuned.notes[0] == (
-            f"ItemKNN was left out: to compare 12 items takes 9.6e+02 products, over {most:.0e}."
+        assert column(tuned.table, "settings")["item_knn"] == (
+            f"left out: to compare 12 items takes 9.6e+02 products, over {most:.0e}"
         )
 
 
 def test_content_is_no_baseline_where_nothing_but_numbers_is_known(world):
     world.item_features = categories_of([])
     tuned = tuned_baselines(world, Config(), split="test")
-    assert list(tuned.scorers) == ["popularity", "item_knn", "ease"] and not tuned.notes
+    assert list(tuned.scorers) == ["popularity", "item_knn", "ease"]
+    assert "left out" not in str(tuned.table.rows)
     tuned = tuned_baselines(world, config_of(baselines=["content_knn"]), split="test")
     assert list(tuned.scorers) == ["popularity"]
-    assert tuned.notes == ("ContentKNN was left out: nothing but numbers is known of the items.",)
+    left = "left out: nothing but numbers is known of the items"
+    assert column(tuned.table, "settings")["content_knn"] == left
 
 
 @pytest.mark.parametrize("name", CHEAP)
