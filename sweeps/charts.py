@@ -41,7 +41,7 @@ def history_figure(record: SweepRecord) -> Figure | None:
         points,
         Axis("trial"),
         groups={COMPLETE: "complete", PRUNED: "pruned"},
-        steps=("best so far", steps),
+        best=steps,
         levels=baseline_levels(record),
     )
     caption = "Pruned trials stand at the last value that they reported. Trial 0 is the default."
@@ -83,7 +83,7 @@ def cost_figure(record: SweepRecord) -> Figure | None:
         points,
         Axis("seconds of all trials"),
         groups={COMPLETE: "complete"},
-        steps=("best so far", steps),
+        best=steps,
     )
     return Figure("best_over_time", title, "Wall time of all trials until then, added up.", svg)
 

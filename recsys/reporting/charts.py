@@ -29,6 +29,7 @@ from recsys.reporting.svg import (
 )
 
 _CHARACTER = 5.9  # units wide, at most
+_BEST = 3  # the colour of the best so far
 
 
 @dataclass(frozen=True)
@@ -127,27 +128,25 @@ def scatter_chart(
     axis: Axis,
     *,
     groups: Mapping[int, str],
-    steps: tuple[str, Sequence[tuple[float, float]]] | None = None,
-    steps_colour: int = 3,
+    best: Sequence[tuple[float, float]] = (),
     levels: Sequence[tuple[str, float]] = (),
 ) -> str:
     """Marks in a plane, ``groups`` naming their colours.
 
-    ``steps`` adds a named line that keeps each value until the next, ``levels`` dashed lines from
-    side to side with their names over them.
+    ``best`` adds a line, "best so far", that keeps each value until the next, ``levels`` dashed
+    lines from side to side with their names over them.
     """
     scaled: Callable[[float], float] = math.log10 if axis.log else float
-    path = [] if steps is None else list(steps[1])
-    xs = [scaled(x) for x in [*(p.x for p in points), *(x for x, _ in path)]]
-    ys = [*(point.y for point in points), *(y for _, y in path), *(y for _, y in levels)]
+    xs = [scaled(x) for x in [*(p.x for p in points), *(x for x, _ in best)]]
+    ys = [*(point.y for point in points), *(y for _, y in best), *(y for _, y in levels)]
     ends = (-0.5, len(axis.names) - 0.5) if axis.names else padded(min(xs), max(xs), 0.03)
     plane = Plane(*ends, *padded(min(ys), max(ys)))
-    names = {**groups, **({steps_colour: steps[0]} if steps and path else {})}
-    marks = _levels(plane, levels)
-    if path:
-        (x, y), *rest = [(plane.x(scaled(x)), plane.y(y)) for x, y in path]
+    names, marks = dict(groups), _levels(plane, levels)
+    if best:
+        names[_BEST] = "best so far"
+        (x, y), *rest = [(plane.x(scaled(x)), plane.y(y)) for x, y in best]
         drawn = f"M{x:.1f} {y:.1f}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in rest)
-        marks.append(f'<path class="line l{steps_colour}" d="{drawn}"/>')
+        marks.append(f'<path class="line l{_BEST}" d="{drawn}"/>')
     for point in points:
         x, y = plane.x(scaled(point.x)), plane.y(point.y)
         marks.append(circle(x, y, 3, point.group, point.name, ' fill-opacity=".8"'))

@@ -43,22 +43,25 @@ class RunComparison:
         name: of the comparison.
         key: of its inputs and method: the same for the same comparison, hexadecimal.
         method: how the runs were compared.
-        reference: the run that every other is compared with.
-        others: the other runs, each under a name of its own.
+        runs: each under a name of its own, first the reference, which every other is compared with.
         pairs: each of the others against the reference.
     """
 
     name: str
     key: str
     method: Method
-    reference: PastRun
-    others: tuple[PastRun, ...]
+    runs: tuple[PastRun, ...]
     pairs: tuple[PairedRun, ...]
 
     @property
-    def runs(self) -> tuple[PastRun, ...]:
-        """The reference, then the others."""
-        return self.reference, *self.others
+    def reference(self) -> PastRun:
+        """The first run."""
+        return self.runs[0]
+
+    @property
+    def others(self) -> tuple[PastRun, ...]:
+        """All but the first."""
+        return self.runs[1:]
 
     @property
     def n_users(self) -> int:
@@ -95,18 +98,12 @@ def compare(
         raise DataError(f"a comparison must have two runs or more, got {len(runs)}")
     for run in runs:
         _refuse_unjudged(run)
-    reference, *others = _named_apart(runs)
-    values = [_same_users(reference, other) for other in others]
-    method = _method([reference, *others], metrics, confidence)
-    key = _key([reference, *others], method)
-    return RunComparison(
-        name=name or _default_name([reference, *others], key),
-        key=key,
-        method=method,
-        reference=reference,
-        others=tuple(others),
-        pairs=compare_runs(values, method),
-    )
+    named = _named_apart(runs)
+    values = [_same_users(named[0], other) for other in named[1:]]
+    method = _method(named, metrics, confidence)
+    key = _key(named, method)
+    called = name or _default_name(named, key)
+    return RunComparison(called, key, method, tuple(named), compare_runs(values, method))
 
 
 def differing_settings(runs: Sequence[PastRun]) -> list[tuple[str, list[Any]]]:
