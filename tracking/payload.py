@@ -18,7 +18,7 @@ from recsys.config import NEW_ITEMS, RANKING_METRICS, flatten, is_ranking_metric
 from recsys.errors import TrackingError
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.reporting.record import EpochRecord, RunRecord
-from recsys.reporting.results import has_one_held_out, monitor_of, results_of
+from recsys.reporting.results import monitor_of, one_held_out, results_of
 from recsys.training.trainer import EpochResult
 from tracking.names import metric_key, parameter_key
 from tracking.run_page import description
@@ -156,7 +156,7 @@ def _main_end(monitored: str) -> str:
 def shown_in_epochs(record: RunRecord) -> list[str]:
     """The validation metrics that an epoch is sent with."""
     ks = record.setting("evaluation.metrics_k", [10])
-    monitored, one = monitor_of(record), has_one_held_out(record, "validation")
+    monitored, one = monitor_of(record), one_held_out(record.dataset, "validation")
     prefixes = ("", NEW_ITEMS) if record.split.get("strategy") == "cold_items" else ("",)
     names = [f"{each}{stem}@{k}" for each in prefixes for stem in RANKING_METRICS for k in ks]
     return main_metrics([monitored, *names], monitored, one_held_out=one)

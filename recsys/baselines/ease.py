@@ -18,7 +18,7 @@ from recsys.data.arrays import FloatArray
 from recsys.data.histories import Histories
 
 _DOUBLE_UP_TO = 4096  # items; beyond, float32 halves time and memory
-_COLUMNS_AT_ONCE = 512
+_AT_ONCE = 512  # rows or columns
 
 
 def fit_ease(histories: Histories, *, l2: float) -> Fitted:
@@ -59,8 +59,8 @@ def _by_users(histories: Histories, l2: float) -> FloatArray:
     n_items = matrix.shape[1]
     result = np.empty((n_items, n_items), dtype=np.float32, order="F")
     transposed, columns = matrix.T.tocsr(), matrix.tocsc()
-    for start in range(0, n_items, _COLUMNS_AT_ONCE):
-        part = slice(start, start + _COLUMNS_AT_ONCE)
+    for start in range(0, n_items, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
         # inner is symmetric, so a sparse matrix may stand to its left.
         result[:, part] = transposed @ (columns[:, part].T @ inner).T
     np.negative(result, out=result)
@@ -77,9 +77,8 @@ def _inverse(matrix: FloatArray) -> FloatArray:
     assert failed == 0, "the matrix is not positive definite"
     inverse, failed = invert(triangle, lower=1, overwrite_c=1)
     assert failed == 0, "the triangle is singular"
-    rows = 1024
-    for start in range(0, len(inverse), rows):  # the upper triangle from the lower
-        part = slice(start, start + rows)
+    for start in range(0, len(inverse), _AT_ONCE):  # the upper triangle from the lower
+        part = slice(start, start + _AT_ONCE)
         inverse[:start, part] = inverse[part, :start].T
         block = inverse[part, part]
         upper = np.triu_indices(len(block), 1)

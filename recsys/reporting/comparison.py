@@ -19,7 +19,7 @@ from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.run_comparison import Method, PairedRun, PairedValues, compare_runs
 from recsys.evaluation.segments import TAIL_PREFIX, main_k
 from recsys.reporting.past_run import PastRun
-from recsys.reporting.results import has_one_held_out, monitor_of
+from recsys.reporting.results import monitor_of, one_held_out
 
 _PLACES = (
     *("experiment.name", "experiment.run_name", "experiment.runs_dir"),
@@ -234,7 +234,7 @@ def _method(runs: Sequence[PastRun], metrics: Sequence[str], confidence: float |
     candidates = {
         run.record.setting("evaluation.candidate_samples") for run in runs if run.paired is None
     }
-    one = has_one_held_out(reference.record, "test")
+    one = one_held_out(reference.record.dataset, "test")
     return Method(
         tested=tested,
         shown=tuple(
@@ -258,7 +258,7 @@ def _usual_metrics(reference: PastRun, common: Sequence[str]) -> tuple[str, ...]
     k, prefix = headline.partition("@")[2], NEW_ITEMS if headline.startswith(NEW_ITEMS) else ""
     names = [headline, *(f"{prefix}{metric}@{k}" for metric in ("ndcg", *RANKING_METRICS))]
     known = [name for name in names if name in common]
-    one = has_one_held_out(record, "test")
+    one = one_held_out(record.dataset, "test")
     return tuple(distinct_metrics(known, one_held_out=one, preferred=headline))
 
 

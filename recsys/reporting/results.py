@@ -108,13 +108,11 @@ def monitor_of(record: RunRecord) -> str:
     return str(record.setting("training.early_stopping.monitor", "ndcg@10"))
 
 
-def has_one_held_out(record: RunRecord, split: str) -> bool:
-    """Whether every user of a split had exactly one item to find; no where it is not told."""
-    return one_held_out(record.dataset, split)
-
-
 def one_held_out(dataset: Mapping[str, Any], split: str) -> bool:
-    """The same of a data set as a record describes it."""
+    """Whether every user of a split had exactly one item to find, as a record describes the data.
+
+    No where it is not told.
+    """
     return (dataset.get("most_held_out") or {}).get(split) == 1
 
 
@@ -142,5 +140,5 @@ def results_of(record: RunRecord) -> Results | None:
         best=best,
         expected=expected,
         confidence=float(record.setting("evaluation.confidence", 0.95)),
-        one_held_out=has_one_held_out(record, evaluation.split),
+        one_held_out=one_held_out(record.dataset, evaluation.split),
     )
