@@ -57,16 +57,8 @@ def made(bookends, shop):
     def make(name, *overrides):
         path = shop / "artifacts" / "runs" / name
         if not path.exists():
-            places = ("--experiment.runs_dir", path.parent)
-            words = (
-                "--config",
-                shop / "config.yaml",
-                *places,
-                "--experiment.run_name",
-                name,
-                *overrides,
-            )
-            result = bookends("run", *words)
+            place = ("--experiment.runs_dir", path.parent, "--experiment.run_name", name)
+            result = bookends("run", "--config", shop / "config.yaml", *place, *overrides)
             assert result.exit_code == 0, result.output
         return path
 

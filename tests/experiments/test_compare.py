@@ -20,10 +20,10 @@ N = 300
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory):
+def shelf(tmp_path_factory, copy_store):
     """A store with three runs: plain, better by 0.1 for each user, and of other data."""
     place = tmp_path_factory.mktemp("shelf")
-    store = f"sqlite:///{place}/mlflow.db"
+    store = copy_store(place)
     base = np.random.default_rng(0).uniform(0.2, 0.4, size=N)
     noise = np.random.default_rng(1).normal(0, 0.1, size=N)
     for name, values, fingerprint in (
