@@ -119,7 +119,9 @@ def _fill_temperature(model: ModelConfig, training: TrainingConfig) -> None:
             f"'model.{setting}' has no meaning with objective 'ccl', got {given}",
         )
     learns = training.objective in ("sampled_bce", "bpr")
-    fill(model, temperature=1.0 if is_ccl else 0.12, learn_temperature=learns)
+    fill(model, learn_temperature=learns)
+    if training.objective != "softmax" or model.learn_temperature:  # else by the number of items
+        fill(model, temperature=1.0 if is_ccl else 0.12)
 
 
 def fill_optimizer(model: ModelConfig, training: TrainingConfig) -> None:

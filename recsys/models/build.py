@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from recsys.config import ModelConfig, TowerConfig
@@ -78,7 +80,7 @@ def assemble(
     item_tower = build_tower(item, n_warm[1], features[1])
     matching = Matching(
         similarity=config.similarity,
-        temperature=config.temperature or 1.0,
+        temperature=config.temperature or usual_temperature(n_warm[1]),
         learn_temperature=bool(config.learn_temperature),
         temperature_power=history.temperature_power or 0.0,
         query_score=user.query_score or "max",
@@ -87,6 +89,15 @@ def assemble(
     )
     popularity = PopularityTerm(item_counts) if config.popularity else None
     return TwoTower(user_tower, item_tower, matching, popularity)
+
+
+def usual_temperature(n_items: int) -> float:
+    """The temperature of a softmax over so many items where none is given.
+
+    An item with a cosine of 1 among n with 0 has the probability 1 / (1 + n exp(-1 / temperature)),
+    which falls with n unless the temperature falls as 1 / ln(n) does.
+    """
+    return round(0.82 / math.log(max(n_items, 3)), 4)
 
 
 def build_ids(config: TowerConfig, n_warm: int) -> IdEmbedding:

@@ -13,7 +13,9 @@ from recsys.errors import ConfigError
 TOWERS = {"user": "model.user_encoder", "item": "model.item_encoder"}
 FILLED = """
 num_epochs=20
-    betas=[0.9,0.99] warmup_steps=20 model.temperature=0.12 user.history.temperature_power=0.5
+    betas=[0.9,0.99] warmup_steps=20 model.temperature=null user.history.temperature_power=0.4
+model.learn_temperature=true
+    model.temperature=0.12
 negatives_per_positive=3
     objective=sampled_bce
 objective=sampled_bce
@@ -23,7 +25,7 @@ objective=sampled_bce
 objective=bpr
     model.learn_temperature=true
 objective=sampled_softmax
-    log_q=true
+    log_q=true model.temperature=0.12
 objective=ccl
     margin=0.4 negative_weight=20.0 model.temperature=1.0 model.learn_temperature=false
 objective=bsl

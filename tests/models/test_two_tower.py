@@ -4,7 +4,7 @@ import torch
 
 from recsys.config import Config
 from recsys.models import build, two_tower
-from recsys.models.build import build_two_tower, rating_edges
+from recsys.models.build import build_two_tower, rating_edges, usual_temperature
 from recsys.models.two_tower import MIN_TEMPERATURE, PopularityTerm
 from recsys.pipeline import model_vectors
 
@@ -53,6 +53,14 @@ def test_a_cosine_is_divided_by_the_temperature(model, board_prepared):
     vectors = model_vectors(model(changes), board_prepared)
     assert np.linalg.norm(vectors.users, axis=1) == pytest.approx(np.full(40, 4.0), rel=1e-5)
     assert np.linalg.norm(vectors.items, axis=1) == pytest.approx(np.ones(60), rel=1e-5)
+
+
+def test_the_usual_temperature_lets_a_good_item_stand_out_among_few_and_many(model):
+    assert model({}).temperature == pytest.approx(0.82 / np.log(60), abs=1e-4)
+    for n in (3, 100, 10_000, 1_000_000):
+        chance = 1 / (1 + n * np.exp(-1 / usual_temperature(n)))
+        assert 0.5 < chance < 0.97
+    assert usual_temperature(1) == usual_temperature(3)
 
 
 def test_a_learned_temperature_stops_at_the_least(model):

@@ -156,11 +156,11 @@ def test_a_grid_of_a_logarithmic_range_of_whole_numbers_doubles():
 
 
 def test_the_default_is_what_of_it_can_be_drawn():
-    defaults = flatten(Config().model_dump(mode="json"))
+    defaults = flatten(Config().model_dump(mode="json")) | {"model.temperature": 0.12}
     space = Space.of(CONDITIONAL)
     assert space.within(defaults) == {
         "model.similarity": "cosine",
-        "model.temperature": Config().model.temperature,
+        "model.temperature": 0.12,
         "training.num_epochs": 20,
     }
     outside = Space.of({"training.learning_rate": {"float": [0.02, 0.1]}})
