@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from recsys.baselines.tuning import tuned_baselines
-from recsys.config import Config, TrainingConfig
+from recsys.config import TIMED_SPLITS, Config, TrainingConfig
 from recsys.data.arrays import FloatArray, IntArray, Interactions
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories
@@ -88,12 +88,16 @@ def build_refit_trainer(
     """A trainer on train and validation together, for as many epochs as were best.
 
     The schedule of the step size is that of the first training, cut off at the best epoch. Users
-    and items that validation alone has are learned as well.
+    that validation alone has are learned as well; such items are where the split does not hold out
+    what comes last. Else validation has only their first interactions, and their ids would be
+    taught by all earlier ones that nobody wants them: they stay unknown, told by metadata.
     """
-    histories = Histories.of(prepared.train, prepared.validation)
-    prepared = replace(
-        prepared, n_warm_users=prepared.n_known_users, n_warm_items=prepared.n_known_items
-    )
+    held_out, n_items = prepared.validation, prepared.n_known_items
+    if config.data.split.strategy in TIMED_SPLITS:
+        n_items = prepared.n_warm_items
+        held_out = held_out.select(held_out.items < n_items)
+    histories = Histories.of(prepared.train, held_out)
+    prepared = replace(prepared, n_warm_users=prepared.n_known_users, n_warm_items=n_items)
     return _trainer(
         config, prepared, histories, lambda _: {}, processes=processes, last_epoch=best_epoch
     )

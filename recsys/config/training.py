@@ -22,8 +22,9 @@ class EarlyStoppingConfig(Section):
 
     monitor: str | None = None
     """Validation metric to watch, which reports and comparisons begin with; higher is better.
-    null is ndcg@10; with split 'cold_items' new_ndcg@10, of lists of new items alone: among all
-    items it rises with whatever puts new items high."""
+    null is ndcg@10 (of the longest lists where 10 is none of metrics_k); with split 'cold_items'
+    new_ndcg@10, of lists of new items alone: among all items NDCG rises with whatever puts new
+    items high."""
     patience: Positive | None = 3
     """Stop after so many epochs without a better value; null never stops early."""
     min_delta: Annotated[float, Field(ge=0)] = 0.0
@@ -131,8 +132,8 @@ class TrainingConfig(Section):
     """When to stop before ``num_epochs``."""
     refit: bool = True
     """When validation has named the best epoch, train anew on train and validation together for
-    as many epochs; that model is tested and saved. It knows the users and items that validation
-    alone has, too."""
+    as many epochs; that model is tested and saved. It knows the users that validation alone has,
+    too, and the items unless the split holds out what comes last."""
     precision: Precision = "auto"
     """Of the matrix products in training; auto is bfloat16 on a CPU that computes in it."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | None = None

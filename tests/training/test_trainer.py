@@ -8,6 +8,7 @@ import torch
 
 from experiments.settings import merge
 from recsys import pipeline
+from recsys.config import TIMED_SPLITS
 from recsys.data.dataset import prepare
 from recsys.data.histories import Histories
 from recsys.errors import BookendsError
@@ -163,19 +164,28 @@ def test_a_refit_trains_on_train_and_validation_for_the_best_number_of_epochs(
     assert sorted(zip(users, histories.items, strict=True)) == sorted(wanted)
 
 
-def test_a_refit_learns_items_that_validation_alone_has(board_config, board_prepared):
-    """An item that train lacks has an id embedding, and is as popular as it is in validation."""
+def without_two_items(board_prepared):
+    """Train without the last two items, the first of which validation has five times."""
     train, validation = board_prepared.train, board_prepared.validation
-    lacking, unknown = train.n_items - 2, train.n_items - 1
+    lacking = train.n_items - 2
     held_out = validation.select(validation.items < lacking)
     held_out.items[:5] = lacking
-    prepared = replace(
+    return replace(
         board_prepared,
         train=train.select(train.items < lacking),
         validation=held_out,
         n_warm_items=lacking,
     )
-    config = board_config({"model": {"popularity": True}})
+
+
+def test_a_refit_learns_items_that_validation_alone_has(board_config, board_prepared):
+    """An item that train lacks has an id embedding, and is as popular as it is in validation."""
+    prepared = without_two_items(board_prepared)
+    n_items = prepared.train.n_items
+    lacking, unknown = n_items - 2, n_items - 1
+    config = board_config(
+        {"data": {"split": {"strategy": "random"}}, "model": {"popularity": True}}
+    )
     first, refit = build_trainer(config, prepared), build_refit_trainer(config, prepared, 1)
     assert first.model.item_tower.id_embedding.n_warm == lacking
     table = refit.model.item_tower.id_embedding
@@ -185,8 +195,25 @@ def test_a_refit_learns_items_that_validation_alone_has(board_config, board_prep
     assert (table(table.rows(torch.tensor([lacking]))) != before).all()
     assert not table(table.rows(torch.tensor([unknown]))).any()
     logs = np.log1p([*prepared.train.item_counts[:lacking], 5])
-    popularity = refit.model.popularity.of_items(train.n_items)[:, 0]
+    popularity = refit.model.popularity.of_items(n_items)[:, 0]
     assert popularity.tolist() == pytest.approx([*(logs - logs.mean()), 0], abs=1e-6)
+
+
+@pytest.mark.parametrize("strategy", TIMED_SPLITS)
+def test_a_refit_leaves_items_that_came_after_train_to_metadata(
+    board_config, board_prepared, strategy, monkeypatch
+):
+    seen, build = [], pipeline.build_examples
+    monkeypatch.setattr(
+        pipeline, "build_examples", lambda *args: seen.append(args[1:]) or build(*args)
+    )
+    prepared = without_two_items(board_prepared)
+    config = board_config({"data": {"split": {"strategy": strategy}}})
+    refit = build_refit_trainer(config, prepared, 1)
+    ((histories, n_items),) = seen
+    assert n_items == refit.model.item_tower.id_embedding.n_warm == prepared.n_warm_items
+    assert len(histories.items) == len(prepared.train) + len(prepared.validation) - 5
+    assert histories.items.max() < n_items
 
 
 def test_a_refit_steps_as_the_first_epochs_of_a_whole_training_would(board_config, board_prepared):
