@@ -61,7 +61,6 @@ def register(
     registry: Registry,
     gate: GateSettings,
     *,
-    metric: str | None = None,
     lists: Sequence[Path] = (),
     reason: str | None = None,
     dry_run: bool = False,
@@ -72,7 +71,6 @@ def register(
         text: a run directory, an MLflow run id, a prefix of one, or a run's name.
         registry: in the store of the run.
         gate: what the run is held to.
-        metric: to be better on; None takes that by which the run was trained.
         lists: files with lists of other tools that it must be better than, too.
         reason: why it is to be champion whatever the gate says; None leaves it to the gate.
         dry_run: judge, and write nothing.
@@ -86,7 +84,6 @@ def register(
             f"run '{run.name}': must be tracked to be registered, but {text} was not sent "
             f"to this store; 'bookends track {text} --tracking-uri URI' sends it"
         )
-    gate = replace(gate, metric=metric or monitor_of(run.record))
     version = registry.version_of(run.run_id)
     test = RunTest(run, registry.uri)
     own = _contender(run, run.name)
@@ -117,7 +114,7 @@ def _contender(run: PastRun, name: str) -> Contender:
     results = results_of(run.record)
     is_judged = results is not None and results.split == "test"
     per_user = run.per_user if is_judged else pd.DataFrame()
-    return Contender(name, run.fingerprint, per_user)
+    return Contender(name, run.fingerprint, per_user, monitor_of(run.record))
 
 
 def _opponent(champion: ModelVersion, uri: str) -> Contender:
@@ -128,7 +125,7 @@ def _opponent(champion: ModelVersion, uri: str) -> Contender:
     except BookendsError:
         missing = f"its run {champion.run_id} was deleted, or cannot be read"
         fingerprint = champion.tags.get("bookends.dataset", "unknown")
-        return Contender(name, fingerprint, pd.DataFrame(), missing)
+        return Contender(name, fingerprint, pd.DataFrame(), missing=missing)
 
 
 def _facing(

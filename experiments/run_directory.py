@@ -155,12 +155,12 @@ def _default_name(config: Config) -> str:
 def _differences(config: Config) -> list[str]:
     """Settings of model and training that differ from the default, the first few of them."""
     given = flatten(config.model_dump(mode="json", include={"model", "training"}))
-    usual = flatten(Config().model_dump(mode="json", include={"model", "training"}))
+    usual = flatten(Config(data=config.data).model_dump(mode="json", include={"model", "training"}))
     chosen = {name: value for name, value in given.items() if usual.get(name) != value}
     for name in list(chosen):  # one that follows from the others is not told
         rest = {other: value for other, value in chosen.items() if other != name}
         with suppress(ValueError):
-            derived = Config.model_validate(nest(rest))
+            derived = Config.model_validate(nest(rest) | {"data": config.data})
             if flatten(derived.model_dump(mode="json", include={"model", "training"})) == given:
                 chosen = rest
     found = {

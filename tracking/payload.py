@@ -14,7 +14,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
 from recsys.addresses import without_password
-from recsys.config import NEW_ITEMS, RANKING_METRICS, flatten, is_ranking_metric
+from recsys.config import AMONG_NEW, RANKING_METRICS, flatten, is_ranking_metric
 from recsys.errors import TrackingError
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.reporting.record import EpochRecord, RunRecord
@@ -157,7 +157,7 @@ def shown_in_epochs(record: RunRecord) -> list[str]:
     """The validation metrics that an epoch is sent with."""
     ks = record.setting("evaluation.metrics_k", [10])
     monitored, one = monitor_of(record), one_held_out(record.dataset, "validation")
-    prefixes = ("", NEW_ITEMS) if record.split.get("strategy") == "cold_items" else ("",)
+    prefixes = ("", AMONG_NEW) if record.split.get("strategy") == "cold_items" else ("",)
     names = [f"{each}{stem}@{k}" for each in prefixes for stem in RANKING_METRICS for k in ks]
     return main_metrics([monitored, *names], monitored, one_held_out=one)
 

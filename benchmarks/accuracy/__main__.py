@@ -190,9 +190,6 @@ def _config(
 
 
 def _classics(case: Case, settings: list[str], seed: int) -> list[Result]:
-    among_new = case.metrics[0] == NDCG_AMONG_NEW
-    if among_new:  # tuned among all items; what is tuned among new ones has a row of its own
-        settings = [*settings, "--training.early_stopping.monitor=ndcg@10"]
     config = _config(case, settings, (), seed)
     prepared = prepare_cached(config.data, seed)
     tuned = tuned_baselines(prepared, config, split="test", refit=True)
@@ -200,7 +197,7 @@ def _classics(case: Case, settings: list[str], seed: int) -> list[Result]:
         if row["baseline"] not in tuned.scorers:
             print(f"{case.name}: {row['baseline']} was {row['settings']}", flush=True)
     scorers = dict(tuned.scorers)
-    if among_new:
+    if case.metrics[0] == NDCG_AMONG_NEW:
         scorers |= {f"{name}, tuned among new": each for name, each in tuned.among_new.items()}
     return [_result(case, name, each, prepared, config) for name, each in scorers.items()]
 

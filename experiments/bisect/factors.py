@@ -140,6 +140,7 @@ class RunPair:
         chosen = {name: value for name, value in base.items() if not self._is_of_data(name)}
         if 0 < cell.settings < len(self.settings):
             chosen |= {each.name: each.new for each in self.settings[: cell.settings]}
+        if 0 < cell.settings < len(self.settings) or not self.has_code:  # by this code's own rules
             chosen = {name: v for name, v in chosen.items() if name not in self._derived}
         chosen |= {name: v for name, v in flat[cell.data].items() if self._is_of_data(name)}
         return nest({name: v for name, v in chosen.items() if _is_known(name, flat[cell.code])})

@@ -18,7 +18,7 @@ from experiments.other_data import RunTest
 from experiments.run_directory import RunDirectory
 from experiments.runner import run as run_job
 from experiments.settings import check_config, write_yaml
-from recsys.config import Config
+from recsys.config import Config, is_ranking_metric
 from recsys.config.section import merge
 from recsys.errors import ArtifactError, ConfigError, DataError
 from recsys.reporting.bisection import CrossedRun
@@ -188,7 +188,7 @@ class Crossing:
 def metric_of(run: PastRun, metric: str) -> pd.Series:
     """A metric of a run by user id."""
     if metric not in run.per_user.columns:
-        known = ", ".join(name for name in run.per_user.columns if "@" in name) or "none"
+        known = ", ".join(filter(is_ranking_metric, run.per_user.columns)) or "none"
         raise DataError(
             f"'--metric' must be one that every run has of each user, got '{metric}', which run "
             f"'{run.name}' has not ({known})"

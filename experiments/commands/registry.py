@@ -19,7 +19,9 @@ _TRACKING_URI = click.option("--tracking-uri", help="MLflow store or server.")
 @click.command()
 @click.argument("run", shell_complete=complete_run)
 @_NAME
-@click.option("--metric", help="To be better on.  [default: that by which RUN was trained]")
+@click.option(
+    "--metric", help="To be better on.  [default: that by which the champion was trained]"
+)
 @click.option("--alpha", type=float, default=0.05, show_default=True, help="Level of the test.")
 @click.option(
     "--margin",
@@ -82,11 +84,10 @@ def register(
     from tracking.ledger import Ledger
     from tracking.registry import Registry
 
-    metric = gate.pop("metric")
     settings = GateSettings(**gate)
     registry = Registry(Ledger.read(Path(run)).store(tracking_uri), name)
     registration = register_run(
-        run, registry, settings, metric=metric, lists=against, reason=reason, dry_run=dry_run
+        run, registry, settings, lists=against, reason=reason, dry_run=dry_run
     )
     show(registration, name)
     sys.exit(0 if registration.is_champion else 1)

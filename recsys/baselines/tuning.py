@@ -20,7 +20,7 @@ from recsys.baselines.build import BETWEEN_ITEMS, CHEAP, RECENCY_SCALES, fit_bas
 from recsys.baselines.ease import ease_bytes
 from recsys.baselines.names import settings_text
 from recsys.baselines.neighbours import MOST_PRODUCTS, nearest_bytes
-from recsys.config import NEW_ITEMS, BaselineName, Config
+from recsys.config import AMONG_NEW, BaselineName, Config
 from recsys.data.arrays import IntArray
 from recsys.data.dataset import Prepared
 from recsys.data.histories import Histories
@@ -45,7 +45,7 @@ class TunedBaselines:
     Attributes:
         scorers: by name, popularity first.
         among_new: of them, what is tuned anew to rank new items among themselves; empty where
-            validation holds none, or all are tuned so.
+            validation holds none.
         table: what was tried and chosen, and why the others were left out.
     """
 
@@ -69,7 +69,8 @@ def tuned_baselines(
         split: what they are to be measured on.
         refit: for test, learn from train and validation with the settings chosen.
     """
-    tuning, scorers = _Tuning(prepared, config, config.monitor), dict[str, Scorer]()
+    monitor = config.monitor.removeprefix(AMONG_NEW)
+    tuning, scorers = _Tuning(prepared, config, monitor), dict[str, Scorer]()
 
     def ready(name: BaselineName, chosen: _Candidate) -> Scorer:
         known, fitted = tuning.histories, chosen.fitted
@@ -85,9 +86,8 @@ def tuned_baselines(
             continue
         scorers[name] = ready(name, tuning.choose(name))
     among_new = {}
-    is_tuned_so = config.monitor.startswith(NEW_ITEMS)
-    if "content_knn" in scorers and not is_tuned_so:  # the others know nothing of new items
-        anew = _Tuning(prepared, config, NEW_ITEMS + config.monitor)
+    if "content_knn" in scorers:  # the others know nothing of new items
+        anew = _Tuning(prepared, config, AMONG_NEW + monitor)
         if anew.n_users >= FEWEST_USERS:
             among_new["content_knn"] = ready("content_knn", anew.choose("content_knn"))
             tuning.records += anew.records
@@ -166,7 +166,7 @@ class _Tuning:
     """
 
     def __init__(self, prepared: Prepared, config: Config, monitor: str) -> None:
-        among_new = monitor.startswith(NEW_ITEMS)
+        among_new = monitor.startswith(AMONG_NEW)
         users = np.unique(prepared.validation.users).astype(np.int64)
         most = TUNING_USERS_AMONG_NEW if among_new else TUNING_USERS
         if len(users) > most:
@@ -222,7 +222,7 @@ class _Tuning:
         note = (
             f"Learned from train, measured by {self._monitor} of {len(self._task.users):,} "
             "validation users. recency_scale: an item at position p from the latest of a history "
-            f"weighs exp(-p / scale); a gap weighs all alike. {NEW_ITEMS}: of new items alone, "
+            f"weighs exp(-p / scale); a gap weighs all alike. {AMONG_NEW}: of new items alone, "
             "which nobody has in train."
         )
         return Table.from_records(
@@ -242,7 +242,7 @@ class _Tuning:
                 k=k,
                 memory_limit_mb=self._memory_limit_mb,
             )
-            metric = self._monitor.removeprefix(NEW_ITEMS)
+            metric = self._monitor.removeprefix(AMONG_NEW)
             value = mean(ranking_metrics(ranking, self._task.relevant, (k,))[metric])
         record: dict[str, Cell] = {
             "baseline": name,

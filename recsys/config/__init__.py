@@ -19,7 +19,7 @@ from recsys.config.data import (
     UserAggregation,
 )
 from recsys.config.evaluation import (
-    NEW_ITEMS,
+    AMONG_NEW,
     RANKING_METRICS,
     BaselineName,
     DiagnosticsConfig,
@@ -45,8 +45,8 @@ from recsys.config.training import (
 )
 
 __all__ = [
+    "AMONG_NEW",
     "DRAWN_SPLITS",
-    "NEW_ITEMS",
     "RANKING_METRICS",
     "TIMED_SPLITS",
     "BagKind",

@@ -16,7 +16,7 @@ from recsys.config.derived import (
     fill_objective,
     fill_optimizer,
 )
-from recsys.config.evaluation import NEW_ITEMS, DiagnosticsConfig, EvaluationConfig
+from recsys.config.evaluation import AMONG_NEW, DiagnosticsConfig, EvaluationConfig
 from recsys.config.model import ModelConfig
 from recsys.config.section import Section, require
 from recsys.config.training import TrainingConfig
@@ -93,7 +93,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        fill_by_split(self.data, self.model, self.training)
+        fill_by_split(self.data, self.model, self.training, self.evaluation)
         require(
             self.monitor in self.metric_names,
             "'training.early_stopping.monitor' must be one of the evaluated metrics "
@@ -114,7 +114,7 @@ class Config(Section):
         names = self.evaluation.metric_names
         if self.data.split.strategy != "cold_items":
             return names
-        return (*(NEW_ITEMS + name for name in names), *names)
+        return (*(AMONG_NEW + name for name in names), *names)
 
     @property
     def monitor(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from recsys.config.data import DataConfig
-from recsys.config.evaluation import NEW_ITEMS
+from recsys.config.evaluation import AMONG_NEW, EvaluationConfig
 from recsys.config.model import ModelConfig
 from recsys.config.section import fill, require, settle
 from recsys.config.training import HistorySplitConfig, TrainingConfig
@@ -36,11 +36,14 @@ def fill_objective(model: ModelConfig, training: TrainingConfig) -> None:
     _fill_temperature(model, training)
 
 
-def fill_by_split(data: DataConfig, model: ModelConfig, training: TrainingConfig) -> None:
+def fill_by_split(
+    data: DataConfig, model: ModelConfig, training: TrainingConfig, evaluation: EvaluationConfig
+) -> None:
     """Fill in what depends on the split."""
     holds_items_out = data.split.strategy == "cold_items"
     fill(model, popularity=not holds_items_out)
-    fill(training.early_stopping, monitor=(NEW_ITEMS if holds_items_out else "") + "ndcg@10")
+    k = 10 if 10 in evaluation.metrics_k else max(evaluation.metrics_k)
+    fill(training.early_stopping, monitor=f"{AMONG_NEW if holds_items_out else ''}ndcg@{k}")
 
 
 def _fill_negatives(training: TrainingConfig) -> None:

@@ -11,7 +11,7 @@ from recsys.config.section import Fraction, Positive, Section, require
 
 BaselineName = Literal["popularity", "item_knn", "ease", "ials", "bpr", "content_knn"]
 RANKING_METRICS = ("recall", "precision", "ndcg", "hit_rate", "map", "mrr")
-NEW_ITEMS = "new_"
+AMONG_NEW = "new_"
 """Begins the names of ranking metrics of lists of new items alone."""
 
 
@@ -69,7 +69,7 @@ class EvaluationConfig(Section):
 
 def is_ranking_metric(name: str) -> bool:
     """Whether a metric is of lists of the whole catalogue, or of its new items alone."""
-    return name.partition("@")[0].removeprefix(NEW_ITEMS) in RANKING_METRICS
+    return name.partition("@")[0].removeprefix(AMONG_NEW) in RANKING_METRICS
 
 
 class DiagnosticsConfig(Section):

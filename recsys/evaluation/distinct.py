@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recsys.config import NEW_ITEMS
+from recsys.config import AMONG_NEW
 
 _OF_ONE_ITEM = {"hit_rate": "recall", "precision": "recall", "map": "mrr"}
-_PREFIXES = ("sampled_", NEW_ITEMS)
+_PREFIXES = ("sampled_", AMONG_NEW)
 
 
 def distinct_metrics(

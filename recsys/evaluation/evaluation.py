@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from recsys.config import NEW_ITEMS, RANKING_METRICS, EvaluationConfig, is_ranking_metric
+from recsys.config import AMONG_NEW, RANKING_METRICS, EvaluationConfig, is_ranking_metric
 from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.dataset import Prepared
 from recsys.evaluation.beyond_accuracy import coverage, list_character
@@ -128,8 +128,9 @@ def evaluate(  # noqa: PLR0913 (all but the first two by name)
             name: replace(each, values={**new_items.of_users(task.users, name), **each.values})
             for name, each in judged.items()
         }
-    if new_items is not None and len(new_items.items) <= main_k(config.metrics_k):
-        new_items = None  # a list would hold all of them
+    holds_all = new_items is not None and len(new_items.items) <= main_k(config.metrics_k)
+    if holds_all and not holds_items_out(prepared):
+        new_items = None
     scores = {
         name: _scores(each, len(prepared.items), config, seed) for name, each in judged.items()
     }
@@ -262,14 +263,15 @@ def _scores(judged: Judged, n_items: int, config: EvaluationConfig, seed: int) -
 def _versus(
     judged: Mapping[str, Judged], config: EvaluationConfig, seed: int, headline: str
 ) -> Table:
-    """The model's difference to each baseline on each ranking metric at the main k.
+    """The model's difference to each baseline on each ranking metric at the headline's k.
 
     They are of new items alone where the headline is. Metrics that are one number by construction
     are tested once, and corrected for once.
     """
-    prefix = NEW_ITEMS if headline.startswith(NEW_ITEMS) else ""
+    prefix = AMONG_NEW if headline.startswith(AMONG_NEW) else ""
+    k = int(headline.partition("@")[2] or main_k(config.metrics_k))
     names = distinct_metrics(
-        [f"{prefix}{metric}@{main_k(config.metrics_k)}" for metric in RANKING_METRICS],
+        [f"{prefix}{metric}@{k}" for metric in RANKING_METRICS],
         one_held_out=most_held_out(judged["model"].found.rows) == 1,
         preferred=headline,
     )
@@ -301,7 +303,7 @@ def _versus_cold(
     cold_items = segments_of(prepared.train.item_counts, config.segments)[held_out] == "cold"
     of_kind: dict[str, dict[str, FloatArray]] = {
         "items": {name: gains(found.found.places[cold_items], k) for name, found in judged.items()},
-        "new items": {} if new_items is None else new_items.of_metric(f"{NEW_ITEMS}ndcg@{k}"),
+        "new items": {} if new_items is None else new_items.of_metric(f"{AMONG_NEW}ndcg@{k}"),
         "users": {name: found.values[f"ndcg@{k}"][cold_users] for name, found in judged.items()},
     }
     compared = [
@@ -373,7 +375,7 @@ def _per_user(
     ranking = [name for name in model.values if is_ranking_metric(name)]
     # No new item is of the head.
     columns |= {
-        TAIL_PREFIX + key: model.values[key] for key in ranking if key.startswith(NEW_ITEMS)
+        TAIL_PREFIX + key: model.values[key] for key in ranking if key.startswith(AMONG_NEW)
     }
     for name, each in judged.items():
         if name != "model":

@@ -26,11 +26,12 @@ CONSORT 2012). All criteria must hold at once, so none needs a correction for th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from recsys.config import AMONG_NEW
 from recsys.data.arrays import BoolArray, FloatArray
 from recsys.errors import ConfigError
 from recsys.evaluation.held_out import KNOWN, NEW_ITEMS, NEW_USERS
@@ -39,7 +40,7 @@ from recsys.evaluation.significance import Comparison, compare
 from recsys.evaluation.tables import Table
 
 _SEED = 0  # the same values give the same verdict
-_BASELINE = "popularity"
+_BASELINE, _CONTENT = "popularity", "content_knn"
 _GROUPS = {
     TAIL_PREFIX: ("tail_items", "items outside the head kept"),
     KNOWN: ("known", "users and items the champion knows kept"),
@@ -53,7 +54,10 @@ class GateSettings:
     """What a candidate is held to.
 
     Attributes:
-        metric: a ranking metric that runs hold per user, such as ``ndcg@10``.
+        metric: a ranking metric that runs hold per user, such as ``ndcg@10``. None takes that by
+            which the champion was trained, so that each is held to the same; without a champion
+            that of the candidate. It is of lists of the whole catalogue where such lists were
+            asked for or given.
         alpha: level of the test, and of the bound on a segment's loss; above 0, below 0.5.
         margin: share of the champion's value that a protected segment may lose, from 0 to 1.
         max_bytes: of all files of the bundle.
@@ -63,7 +67,7 @@ class GateSettings:
         n_samples: bootstrap resamples.
     """
 
-    metric: str = "ndcg@10"
+    metric: str | None = None
     alpha: float = 0.05
     margin: float = 0.2
     max_bytes: int = 2 * 1024**3
@@ -98,6 +102,7 @@ class Contender:
         fingerprint: of the data it was trained and judged on.
         per_user: one row a test user, as evaluation made it; without rows where the model was
             not judged on test.
+        monitor: the metric by which it was trained; None where that is not known.
         missing: why there are no rows, or none for the other's test users, where that is known.
         asked: of a model that gave its lists for the test users of the other: what it was trained
             on and whom it knows, in words; "" for one of the same data.
@@ -107,6 +112,7 @@ class Contender:
     name: str
     fingerprint: str
     per_user: pd.DataFrame
+    monitor: str | None = None
     missing: str = ""
     asked: str = ""
     n_left_out: int = 0
@@ -196,34 +202,45 @@ def judge(
     Raises:
         ConfigError: the candidate's values per user hold no such metric, or those of given lists.
     """
-    _require_metric(candidate, settings.metric)
-    for other in (*others, *([champion] if champion is not None and champion.asked else [])):
-        if len(other.per_user) and settings.metric not in other.per_user.columns:
+    gave_lists = [*others, *([champion] if champion is not None and champion.asked else [])]
+    metric = settings.metric
+    if metric is None:
+        metric = (champion.monitor if champion else None) or candidate.monitor or "ndcg@10"
+        metric = metric.removeprefix(AMONG_NEW) if gave_lists else metric
+    _require_metric(candidate, metric)
+    for other in gave_lists:
+        if len(other.per_user) and metric not in other.per_user.columns:
             raise ConfigError(
                 f"'metric' must be one of lists of the whole catalogue with {other.name}, which "
-                f"gave such lists alone, got '{settings.metric}'"
+                f"gave such lists alone, such as '{metric.removeprefix(AMONG_NEW)}', got '{metric}'"
             )
+    settings = replace(settings, metric=metric)
     rows: list[Criterion] = []
     if not len(candidate.per_user):
         found = "it was judged on no user"
         rows.append(Criterion("evaluated", "judged on test", "has test users", found, False))
     elif champion is None:
-        ours, theirs = (
-            _values(candidate, prefix + settings.metric) for prefix in ("", f"{_BASELINE}_")
-        )
-        rows.append(_better(f"better than {_BASELINE}", ours, theirs, settings))
+        name = _first_opponent(candidate, metric)
+        ours, theirs = (_values(candidate, prefix + metric) for prefix in ("", f"{name}_"))
+        rows.append(_better(f"better than {name}", ours, theirs, settings))
     else:
         comparable = _asked if champion.asked else _comparable
-        rows += comparable(candidate, champion, settings.metric)
+        rows += comparable(candidate, champion, metric)
         if all(row.passed for row in rows):
             rows += _against(candidate, _aligned(champion, candidate), settings)
     if len(candidate.per_user):
-        ours = _values(candidate, settings.metric)
+        ours = _values(candidate, metric)
         for other in others:
-            theirs = _values(_aligned(other, candidate), settings.metric)
+            theirs = _values(_aligned(other, candidate), metric)
             key = f"better_than_{other.name}"
             rows.append(_better(f"better than {other.name}", ours, theirs, settings, key=key))
     return Verdict((*rows, *_served(cost, settings)))
+
+
+def _first_opponent(candidate: Contender, metric: str) -> str:
+    """The baseline that the first champion must be better than: one that can order the items."""
+    knows_content = f"{_CONTENT}_{metric}" in candidate.per_user.columns
+    return _CONTENT if metric.startswith(AMONG_NEW) and knows_content else _BASELINE
 
 
 def _require_metric(candidate: Contender, metric: str) -> None:
@@ -334,6 +351,7 @@ def _against(
 ) -> Iterator[Criterion]:
     """Better on the whole, and no worse than the margin where it is protected."""
     metric = settings.metric
+    assert metric is not None
     ours, theirs = _values(candidate, metric), _values(champion, metric)
     yield _better(f"better than {champion.name}", ours, theirs, settings)
     cold: BoolArray = (champion.per_user["segment"] == "cold").to_numpy()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recsys.config import NEW_ITEMS, EvaluationConfig
+from recsys.config import AMONG_NEW, EvaluationConfig
 from recsys.data.arrays import FloatArray, IntArray
 from recsys.evaluation.metrics import mean, metrics_of_places, ranking_metrics
 from recsys.evaluation.ranking import Scorer, Task, rank
@@ -97,15 +97,16 @@ class NewItems:
                     "system": name,
                     metric: mean(metrics_of_places(of_new, (k,))[metric]),
                     "share_of_lists": mean(is_new.astype(np.float64)),
-                    NEW_ITEMS + metric: mean(values[NEW_ITEMS + metric]),
+                    AMONG_NEW + metric: mean(values[AMONG_NEW + metric]),
                 }
             )
         note = (
             f"{len(self.items):,} items are new: nobody is known to have them. {metric}: how well "
             f"those are found that the {len(self.users):,} users with a held-out one went on to "
             "choose, among all items. It rises with share_of_lists, the share of all lists that "
-            f"new items take; {NEW_ITEMS}{metric}, of lists of new items alone, does not."
+            f"new items take; {AMONG_NEW}{metric}, of lists of new items alone, does not."
             + "".join(f" For these {name} is tuned anew." for name in self.tuned)
+            + (f" A list of {k} holds all of them." if len(self.items) <= k else "")
         )
         return Table.from_records("new_items", "New items", note, records)
 
@@ -137,4 +138,4 @@ def metrics_among_new(
     k, limit = max(config.metrics_k), config.memory_limit_mb
     lists = rank(scorer.of_items(items), task.users, masked=(), k=k, memory_limit_mb=limit)
     values = ranking_metrics(lists, task.relevant, config.metrics_k)
-    return {NEW_ITEMS + name: column for name, column in values.items()}
+    return {AMONG_NEW + name: column for name, column in values.items()}

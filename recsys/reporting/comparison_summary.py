@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+from recsys.config import AMONG_NEW
 from recsys.evaluation.run_comparison import Difference, PairedRun
 from recsys.reporting.comparison import RunComparison
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import chance, metric_label, number, points
+from recsys.reporting.results import monitor_of
 
 _SIZES = ((0.2, "very small"), (0.5, "small"), (0.8, "medium"))
 """Cohen's (1988) bounds of the size of an effect."""
@@ -50,6 +52,17 @@ def notices(comparison: RunComparison) -> tuple[Callout, ...]:
             "models and the users they were judged by; another seed may move either run."
         )
     ]
+    monitor = monitor_of(comparison.reference.record)
+    gave_lists = [run.name for run in comparison.others if run.paired is not None]
+    if gave_lists and monitor.startswith(AMONG_NEW) and not method.headline.startswith(AMONG_NEW):
+        found.append(
+            Callout(
+                f"{comparison.reference.name} was trained by {metric_label(monitor)}, but the "
+                f"lists of {' and '.join(gave_lists)} are of the whole catalogue. Among all items "
+                f"{metric_label(method.headline)} rises with whatever puts new items high.",
+                "warning",
+            )
+        )
     for run in comparison.others:
         if run.paired is not None:
             said = f"{run.name} was judged on the test of {comparison.reference.name}: "

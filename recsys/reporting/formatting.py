@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from recsys.config import NEW_ITEMS
+from recsys.config import AMONG_NEW, is_ranking_metric
 from recsys.evaluation.tables import Cell, Table
 
 GAP = "–"
@@ -38,8 +38,8 @@ def metric_label(name: str) -> str:
     if name.startswith("sampled_"):
         inner = metric_label(name.removeprefix("sampled_"))
         return "Sampled " + (inner if inner[:2].isupper() else inner[:1].lower() + inner[1:])
-    if name.startswith(NEW_ITEMS):
-        return metric_label(name.removeprefix(NEW_ITEMS)) + " among new"
+    if name.startswith(AMONG_NEW) and is_ranking_metric(name):
+        return metric_label(name.removeprefix(AMONG_NEW)) + " among new"
     stem, at, k = name.partition("@")
     return _METRIC_LABELS.get(stem, stem.replace("_", " ").capitalize()) + at + k
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recsys.config import NEW_ITEMS, is_ranking_metric
+from recsys.config import AMONG_NEW, is_ranking_metric
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.reporting.record import RunRecord, Value
 
@@ -64,7 +64,7 @@ class Results:
     @property
     def is_among_new(self) -> bool:
         """Whether the headline metric is of lists of new items alone."""
-        return self.headline.startswith(NEW_ITEMS)
+        return self.headline.startswith(AMONG_NEW)
 
     @property
     def ranking_metrics(self) -> tuple[str, ...]:
@@ -78,7 +78,7 @@ class Results:
 
     def _of_lists(self, *, among_new: bool) -> tuple[str, ...]:
         names = filter(is_ranking_metric, self.model)
-        return self._distinct(name for name in names if name.startswith(NEW_ITEMS) == among_new)
+        return self._distinct(name for name in names if name.startswith(AMONG_NEW) == among_new)
 
     @property
     def sampled_metrics(self) -> tuple[str, ...]:
@@ -130,7 +130,7 @@ def results_of(record: RunRecord) -> Results | None:
     known = {k.removeprefix("expected_"): v for k, v in (record.oracle or {}).items()}
     expected = {name: value for name, value in known.items() if value is not None}
     best = expected.get(headline) if best is None else best
-    if record.split.get("strategy") == "cold_items" and not headline.startswith(NEW_ITEMS):
+    if record.split.get("strategy") == "cold_items" and not headline.startswith(AMONG_NEW):
         best = None  # a model may put new items high, the true preferences do not
     return Results(
         split=evaluation.split,

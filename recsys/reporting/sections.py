@@ -30,7 +30,7 @@ from recsys.reporting.formatting import (
     setting_text,
 )
 from recsys.reporting.record import RunRecord, Value
-from recsys.reporting.results import Results, monitor_of, results_of
+from recsys.reporting.results import ORACLE, Results, monitor_of, results_of
 
 Tables = Mapping[str, Table]
 FOLDED = {"embedding_norm_histogram", "dimension_spread"}
@@ -114,38 +114,52 @@ def _results(results: Results | None, tables: Tables) -> list[Block]:
         return []
     k = results.headline.partition("@")[2]
     at, _ = _at(results.ranking_metrics, k)
-    whole = "the whole catalogue is ranked, the items of earlier interactions left out"
-    new = "the items that nobody is known to have are ranked"
-    note = (
-        f"For each user {new if results.is_among_new else whole}, "
-        "and judged by the held-out ones; users with nothing to find do not count. "
-        f"Intervals: {results.level}, bootstrap over users."
-    )
-    if results.one_held_out:
-        note += (
-            " Each user has one held-out item: hit rate is recall, precision is recall over k, and "
-            "MAP is MRR, so that each is told once."
-        )
-    if "oracle" in results.scores:
-        unknown = "" if results.best else ", which do not know that whatever is held out is new"
-        note += f" oracle ranks by the true preferences that generated the data{unknown}."
-    if results.expected:
-        expected = [f"{metric_label(m)} {number(value)}" for m, value in results.expected.items()]
-        note += f" In expectation it attains {', '.join(expected)}."
     title = "Finding the held-out items"
     blocks = figures_of(
         figures.metrics_figure(results, at, name="metrics", title=f"Ranking metrics at {k}"),
         figures.lengths_figure(results),
     )
+    is_new = results.is_among_new
+    note = _ranking_note(results, among_new=is_new)
     blocks += _metric_views("results", title, note, results, results.ranking_metrics)
-    title = f"Among {'all' if results.is_among_new else 'new'} items"
+    title, note = (
+        f"Among {'all' if is_new else 'new'} items",
+        _ranking_note(results, among_new=not is_new),
+    )
     others = results.other_ranking_metrics
-    blocks += _metric_views("results_among_others", title, "", results, others)
+    blocks += _metric_views("results_among_others", title, note, results, others)
     blocks += views_of(tables, "versus_baselines", limit=1000)
     blocks += views_of(tables, "baseline_tuning", limit=1000, is_folded=True)
     return blocks + _metric_views(
         "beyond_accuracy", "Beyond accuracy", FURTHER_NOTE, results, results.further_metrics
     )
+
+
+def _ranking_note(results: Results, *, among_new: bool) -> str:
+    """How lists of the whole catalogue are judged, or those of new items alone."""
+    what = "the whole catalogue is ranked, the items of earlier interactions left out"
+    if among_new:
+        what = "the items that nobody is known to have are ranked"
+    sentences = [
+        f"For each user {what}, and judged by the held-out ones; users with nothing to find do not "
+        f"count. Intervals: {results.level}, bootstrap over users."
+    ]
+    blind = [name for name in results.baselines if name != "content_knn"]
+    if among_new and blind:
+        sentences.append(f"Of new items {', '.join(blind)} know nothing: they keep any order.")
+    if results.one_held_out:
+        sentences.append(
+            "Each user has one held-out item: hit rate is recall, precision is recall over k, and "
+            "MAP is MRR, so that each is told once."
+        )
+    if ORACLE in results.scores:
+        knows = among_new or (results.best and not results.is_among_new)
+        unknown = "" if knows else ", which do not know that whatever is held out is new"
+        sentences.append(f"oracle ranks by the true preferences that generated the data{unknown}.")
+    if results.expected and not among_new:
+        expected = [f"{metric_label(m)} {number(value)}" for m, value in results.expected.items()]
+        sentences.append(f"In expectation it attains {', '.join(expected)}.")
+    return " ".join(sentences)
 
 
 def _sampled(record: RunRecord, results: Results | None) -> list[Block]:
