@@ -219,6 +219,34 @@ def test_lists_of_the_whole_catalogue_cannot_be_held_against_ranks_among_new_ite
             judge(candidate, champion, CHEAP, settings, others)
 
 
+def test_where_no_metric_is_given_all_are_held_to_the_champions():
+    """Else two runs, each better by the metric it was trained by, would take turns."""
+    new = {f"{name}new_ndcg@10": 0.5 for name in ("", "popularity_", "tail_items_")}
+    by_new, by_all = (
+        dataclasses.replace(changed(contender(), **new), monitor=monitor)
+        for monitor in ("new_ndcg@10", "ndcg@10")
+    )
+    asked = dataclasses.replace(CHAMPION, monitor="new_ndcg@10", asked="older")
+    lists = contender(name="ALS")
+    for candidate, champion, others, wanted in (
+        (by_all, by_new, [], "new_ndcg@10"),
+        (by_new, by_all, [], "ndcg@10"),
+        (by_new, None, [], "new_ndcg@10"),
+        (by_new, asked, [], "ndcg@10"),  # which gave lists of the whole catalogue
+        (by_new, by_new, [lists], "ndcg@10"),
+    ):
+        rows = judge(candidate, champion, CHEAP, SETTINGS, others).criteria
+        required = [row.required for row in rows if row.key.startswith("better")]
+        assert required and all(text.startswith(f"{wanted} higher") for text in required)
+
+
+def test_the_first_candidate_on_new_items_is_held_against_what_knows_their_content():
+    new = {"new_ndcg@10": 0.5, "popularity_new_ndcg@10": 0.1, "content_knn_new_ndcg@10": 0.6}
+    candidate = dataclasses.replace(changed(contender(), **new), monitor="new_ndcg@10")
+    (better, *_) = judge(candidate, None, CHEAP, SETTINGS).criteria
+    assert (better.name, better.passed) == ("better than content_knn", False)
+
+
 def test_the_same_values_give_the_same_verdict():
     candidate = contender(noise=0.1)
     first, second = (judge(candidate, CHAMPION, CHEAP, SETTINGS) for _ in range(2))
