@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from typing import Any, assert_never
 
 from optuna.exceptions import ExperimentalWarning
@@ -16,9 +17,10 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
 )
 
+from recsys.errors import ConfigError
 from sweeps.settings import SweepSettings
 
-_USES = {
+_USES: dict[str, tuple[str, ...]] = {
     "none": (),
     "median": ("pruner_startup_trials", "pruner_warmup_epochs"),
     "percentile": ("percentile", "pruner_startup_trials", "pruner_warmup_epochs"),
@@ -59,6 +61,25 @@ def build_pruner(settings: SweepSettings, num_epochs: int) -> BasePruner:
                 return PatientPruner(median, patience=settings.pruner_patience)
         case _:
             assert_never(settings.pruner)
+
+
+def check_pruner(settings: SweepSettings, given: Collection[str]) -> None:
+    """Refuse settings of pruners that the chosen one does not use.
+
+    Args:
+        settings: say which it is.
+        given: names of the settings that the user gave.
+
+    Raises:
+        ConfigError: one of them has no effect.
+    """
+    used = _USES[settings.pruner]
+    for name in sorted({name for names in _USES.values() for name in names} - set(used)):
+        if name in given:
+            pruners = " or ".join(pruner for pruner, names in _USES.items() if name in names)
+            raise ConfigError(
+                f"sweep: '{name}' has an effect only with pruner {pruners}, got '{settings.pruner}'"
+            )
 
 
 def describe_pruner(settings: SweepSettings) -> dict[str, Any]:

@@ -64,6 +64,11 @@ def sweep() -> None:
     help="none, median, percentile, asha, hyperband or patient.  [default: median; none where it "
     "could not prune]",
 )
+@click.option("--pruner-startup-trials", type=int, help="Complete before any is pruned.")
+@click.option("--pruner-warmup-epochs", type=int, help="Of a trial, in which none is pruned.")
+@click.option("--percentile", type=float, help="The best so many per cent go on.")
+@click.option("--pruner-patience", type=int, help="Epochs without gain, pruner patient.")
+@click.option("--reduction-factor", type=int, help="One in so many goes on, asha and hyperband.")
 @click.option(
     "--objective",
     "objectives",

@@ -13,7 +13,10 @@ from click.shell_completion import CompletionItem
 _PARTS = {
     "What is searched": ("space", "config", "objectives", "constraints"),
     "How long": ("n_trials", "hours", "stop"),
-    "How": ("sampler", "startup_trials", "pruner", "warm_from", "seed", "workers"),
+    "How": (
+        *("sampler", "startup_trials", "pruner", "pruner_startup_trials", "pruner_warmup_epochs"),
+        *("percentile", "pruner_patience", "reduction_factor", "warm_from", "seed", "workers"),
+    ),
     "A share of the users first": ("user_share", "promoted"),
     "The last round": (
         *("finalists", "finalist_seeds", "race"),

@@ -44,6 +44,7 @@ from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.reporting.record import write_text
 from sweeps.findings import Numbers
+from sweeps.pruners import check_pruner
 from sweeps.record import Objective, SweepRecord
 from sweeps.settings import (
     COSTS,
@@ -90,7 +91,9 @@ def read_settings(
         "base": base,
         "epoch_metrics": resolved.metric_names,
     }
-    return build_settings(**given, **_read_space(space, base))
+    settings = build_settings(**given, **_read_space(space, base))
+    check_pruner(settings, [name for name, value in given.items() if value is not None])
+    return settings
 
 
 def _read_space(path: Path, base: Tree) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def test_the_help_of_a_sweep_shows_every_option_once_its_defaults_and_the_other_
             if option.startswith("--"):
                 assert sum(line.split()[0] == option for line in said.splitlines() if line) == 1
     assert "sweep worker" in said
-    assert "[default: ndcg@10]" in " ".join(said.split())
+    assert "[default: that which training watches]" in " ".join(said.split())
 
 
 def test_a_runs_name_says_what_differs_from_the_default(tmp_path):

@@ -11,7 +11,8 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
 )
 
-from sweeps.pruners import build_pruner, describe_pruner
+from recsys.errors import ConfigError
+from sweeps.pruners import build_pruner, check_pruner, describe_pruner
 from sweeps.record import Objective
 from sweeps.settings import build_settings
 
@@ -69,3 +70,12 @@ def test_a_description_tells_the_settings_that_are_used():
     described = describe_pruner(settings_of("asha"))
     assert described == {"name": "asha", "pruner_warmup_epochs": 2, "reduction_factor": 5}
     assert describe_pruner(settings_of("none")) == {"name": "none"}
+
+
+def test_a_setting_that_the_pruner_does_not_use_is_refused():
+    asha = settings_of("asha")
+    check_pruner(asha, ["pruner", "pruner_warmup_epochs", "reduction_factor", "seed"])
+    with pytest.raises(ConfigError, match="'percentile' has an effect only with pruner percentile"):
+        check_pruner(asha, ["percentile"])
+    with pytest.raises(ConfigError, match="pruner asha or hyperband, got 'none'"):
+        check_pruner(settings_of("none"), ["reduction_factor"])
