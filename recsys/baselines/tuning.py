@@ -248,7 +248,7 @@ class _Tuning:
             "baseline": name,
             "settings": settings_text(name, settings),
             "recency_scale": recency,
-            f"validation_{self._monitor}": value,
+            f"validation_{self._monitor}": value if self.n_users else None,
         }
         self.records.append(record)
         return _Candidate(settings, recency, fitted, value, record)

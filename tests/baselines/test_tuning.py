@@ -103,6 +103,13 @@ def test_on_test_a_history_holds_validation_items_whether_refitted_or_not(world)
         assert scorer.history.row(3).tolist()[-1] == world.validation.items[3]
 
 
+def test_without_validation_users_settings_have_no_value(world):
+    world.validation = world.validation.select(np.zeros(0, dtype=np.int64))
+    tuned = tuned_baselines(world, Config(), split="test")
+    assert list(tuned.scorers) == list(CHEAP)
+    assert set(tuned.table.column("validation_ndcg@10")) == {None}
+
+
 def test_only_a_refit_learns_from_validation(world):
     tuned = {r: tuned_baselines(world, Config(), split="test", refit=r) for r in (False, True)}
     counts = np.bincount(world.train.items, minlength=12)
