@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from recsys.baselines.names import baseline_label
 from recsys.config import BaselineName
 from recsys.evaluation.gate import Verdict
 from recsys.evaluation.tables import Table
@@ -54,7 +55,11 @@ class Candidate:
     @property
     def opponent(self) -> str:
         """What it was held against, in words."""
-        return "the popularity baseline" if self.against is None else f"version {self.against}"
+        if self.against is not None:
+            return f"version {self.against}"
+        better = [row.name for row in self.verdict.criteria if row.key == "better"]
+        name = better[0].removeprefix("better than ") if better else "popularity"
+        return f"the {baseline_label(name)} baseline"
 
 
 def version_tags(candidate: Candidate, model_id: str) -> dict[str, str]:

@@ -330,3 +330,10 @@ def test_a_registry_in_postgresql_is_the_same(postgres, finished_record):
     moves = moves_in(client.get_registered_model("bookends").tags)
     assert [(move.version, move.previous) for move in moves] == [(1, None), (2, 1), (1, 2), (3, 1)]
     assert [model.name for model in client.search_registered_models()] == ["bookends"]
+
+
+def test_the_baseline_that_the_first_champion_was_held_against_is_named(finished_record):
+    row = dataclasses.replace(LARGE, key="better", name="better than content_knn")
+    for rows, wanted in (([row, LARGE], "ContentKNN"), ([LARGE], "popularity")):
+        held = Candidate("run", finished_record, Verdict(tuple(rows)), None)
+        assert held.opponent == f"the {wanted} baseline"
