@@ -22,7 +22,7 @@ import pyarrow.parquet
 
 from experiments.launcher import LOCAL, Launcher, ray_imported
 from experiments.recommend import DIGITS, FILES, Report, Request, Written, model_digest
-from recsys.artifacts import file_digest, locked, replacement
+from recsys.artifacts import file_digest, locked, make_folder, replacement
 from recsys.errors import ArtifactError, BookendsError, ConfigError, shown
 from recsys.recommender import Recommender
 from recsys.recommender.approximate import Recall
@@ -178,12 +178,7 @@ def _made_with(request: Request, shard_size: int) -> dict[str, Any]:
 @contextmanager
 def _alone_in(out: Path) -> Iterator[None]:
     """Make the directory where absent, and keep other processes from writing there."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtifactError(
-            f"{out}: must be a directory that is writable ({error.strerror})"
-        ) from error
+    make_folder(out, "--out")
     with locked(out / LOCK, refusal=f"{out}: another process writes there"):
         for unfinished in out.glob(".*.part-*.parquet"):  # of a process that was killed
             unfinished.unlink()
