@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from recsys.config import AMONG_NEW, RANKING_METRICS
+from recsys.config import RANKING_METRICS, prefix_of
 from recsys.data.dataset import Prepared
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.reporting.results import Results
@@ -142,8 +142,7 @@ class RunConsole:
         table.add_column("metric")
         for name in results.scores:
             table.add_column(name.replace("_", "\n"), justify="right")
-        prefix = AMONG_NEW if results.is_among_new else ""
-        shown = (prefix + stem for stem in ("ndcg", *RANKING_METRICS))
+        shown = (prefix_of(monitor) + stem for stem in ("ndcg", *RANKING_METRICS))
         stems = dict.fromkeys((monitor.partition("@")[0], *shown))
         keys = [f"{stem}@{k}" for stem in stems for k in ks]
         if results.is_among_new:

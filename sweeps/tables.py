@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from recsys.baselines.names import baseline_label
-from recsys.config import AMONG_NEW, is_ranking_metric
+from recsys.config import is_ranking_metric, prefix_of
 from recsys.evaluation.distinct import distinct_metrics
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.formatting import decimals, metric_label, moment, number, setting_text
@@ -65,7 +65,7 @@ def _shown(record: SweepRecord, metrics: Iterable[str], split: str) -> list[str]
     known, wanted = list(metrics), [objective.metric for objective in record.objectives]
     k = wanted[0].partition("@")[2] or next((name.partition("@")[2] for name in known), "")
     beside = [n for n in known if is_ranking_metric(n) and n.partition("@")[2] == k]
-    beside.sort(key=lambda name: name.startswith(AMONG_NEW) != wanted[0].startswith(AMONG_NEW))
+    beside.sort(key=lambda name: prefix_of(name) != prefix_of(wanted[0]))
     names = [name for name in [*wanted, *beside] if name in known]
     one = one_held_out(record.dataset, split)
     return distinct_metrics(names, one_held_out=one, preferred=wanted[0])

@@ -16,7 +16,7 @@ from typing import Any, get_args
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from recsys.config import AMONG_NEW, BaselineName
+from recsys.config import BaselineName, prefix_of
 from recsys.reporting.record import RunRecord
 from recsys.reporting.results import monitor_of
 from tracking.names import metric_key, parameter_key
@@ -104,7 +104,7 @@ def _state(record: RunRecord) -> dict[str, Any]:
 def _columns(monitored: str) -> list[str]:
     k = monitored.partition("@")[2]
     metrics = [metric_key(name, monitored) for name in ("test", "best")]
-    prefix = AMONG_NEW if monitored.startswith(AMONG_NEW) else ""
+    prefix = prefix_of(monitored)
     others = [name for name in (f"{prefix}recall@{k}", f"coverage@{k}") if name != monitored]
     metrics += [metric_key("test", metric) for metric in others]
     baselines = ("content_knn",) if prefix else ("item_knn", "ease")

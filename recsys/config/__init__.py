@@ -26,6 +26,7 @@ from recsys.config.evaluation import (
     EvaluationConfig,
     SegmentConfig,
     is_ranking_metric,
+    prefix_of,
 )
 from recsys.config.model import (
     FusionName,
@@ -77,5 +78,6 @@ __all__ = [
     "flatten",
     "is_ranking_metric",
     "merge",
+    "prefix_of",
     "require",
 ]

@@ -72,6 +72,11 @@ def is_ranking_metric(name: str) -> bool:
     return name.partition("@")[0].removeprefix(AMONG_NEW) in RANKING_METRICS
 
 
+def prefix_of(metric: str) -> str:
+    """What a ranking metric of the same lists begins with: ``new_`` or nothing."""
+    return AMONG_NEW if metric.startswith(AMONG_NEW) else ""
+
+
 class DiagnosticsConfig(Section):
     """What the report looks into beyond the metrics."""
 

@@ -14,7 +14,13 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from recsys.config import AMONG_NEW, RANKING_METRICS, EvaluationConfig, is_ranking_metric
+from recsys.config import (
+    AMONG_NEW,
+    RANKING_METRICS,
+    EvaluationConfig,
+    is_ranking_metric,
+    prefix_of,
+)
 from recsys.data.arrays import FloatArray, IntArray
 from recsys.data.dataset import Prepared
 from recsys.evaluation.beyond_accuracy import coverage, list_character
@@ -268,10 +274,9 @@ def _versus(
     They are of new items alone where the headline is. Metrics that are one number by construction
     are tested once, and corrected for once.
     """
-    prefix = AMONG_NEW if headline.startswith(AMONG_NEW) else ""
     k = int(headline.partition("@")[2] or main_k(config.metrics_k))
     names = distinct_metrics(
-        [f"{prefix}{metric}@{k}" for metric in RANKING_METRICS],
+        [f"{prefix_of(headline)}{metric}@{k}" for metric in RANKING_METRICS],
         one_held_out=most_held_out(judged["model"].found.rows) == 1,
         preferred=headline,
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from recsys.config import AMONG_NEW, DRAWN_SPLITS, RANKING_METRICS
+from recsys.config import AMONG_NEW, DRAWN_SPLITS, RANKING_METRICS, prefix_of
 from recsys.config.section import flatten
 from recsys.errors import DataError
 from recsys.evaluation.distinct import distinct_metrics
@@ -257,7 +257,7 @@ def _usual_metrics(reference: PastRun, common: Sequence[str]) -> tuple[str, ...]
     if headline not in common:
         ks = record.setting("evaluation.metrics_k") or record.setting("evaluation.ks") or [10]
         headline = f"ndcg@{main_k(ks)}"
-    k, prefix = headline.partition("@")[2], AMONG_NEW if headline.startswith(AMONG_NEW) else ""
+    k, prefix = headline.partition("@")[2], prefix_of(headline)
     names = [headline, *(f"{prefix}{metric}@{k}" for metric in ("ndcg", *RANKING_METRICS))]
     known = [name for name in names if name in common]
     one = one_held_out(record.dataset, "test")

@@ -146,7 +146,7 @@ def _ranking_note(results: Results, *, among_new: bool) -> str:
     ]
     blind = [name for name in results.baselines if name != "content_knn"]
     if among_new and blind:
-        sentences.append(f"Of new items {', '.join(blind)} know nothing: they keep any order.")
+        sentences.append(f"The order of new items is arbitrary in {', '.join(blind)}.")
     if results.one_held_out:
         sentences.append(
             "Each user has one held-out item: hit rate is recall, precision is recall over k, and "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recsys.baselines.names import baseline_label
-from recsys.config import AMONG_NEW
+from recsys.config import prefix_of
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.document import Callout, KeyFigure
 from recsys.reporting.formatting import (
@@ -111,7 +111,7 @@ def _result_figures(results: Results) -> list[KeyFigure]:
     if share is not None:
         best = f"which is {number(results.best, 3)}"
         figures.append(KeyFigure("Of the best attainable", f"{share:.0%}".replace("%", " %"), best))
-    also = (AMONG_NEW if results.is_among_new else "") + f"recall@{k}"
+    also = f"{prefix_of(metric)}recall@{k}"
     recall = results.value("model", also)
     if metric != also and recall.mean is not None:
         label = metric_label(also)
