@@ -32,7 +32,6 @@ from recsys.evaluation.new_items import NewItems, metrics_among_new, task_among_
 from recsys.evaluation.qualitative import category_bags
 from recsys.evaluation.ranking import Ranking, Scorer, Task, rank
 from recsys.evaluation.segments import (
-    TAIL_PREFIX,
     Judged,
     activity_tables,
     gains,
@@ -378,10 +377,6 @@ def _per_user(
         **tail_metrics(model.found, prepared.train.item_counts, config.segments, config.metrics_k),
     }
     ranking = [name for name in model.values if is_ranking_metric(name)]
-    # No new item is of the head.
-    columns |= {
-        TAIL_PREFIX + key: model.values[key] for key in ranking if key.startswith(AMONG_NEW)
-    }
     for name, each in judged.items():
         if name != "model":
             columns |= {f"{name}_{key}": each.values[key] for key in ranking}

@@ -328,13 +328,14 @@ def _overlap(users: set[str], others: set[str], missing: str) -> str:
 
 def _unlike(candidate: Contender, champion: Contender, metric: str) -> str | None:
     """Why values that bear the same names are not of the same things; None where they are."""
-    tail = TAIL_PREFIX + metric
+    # No new item is of the head.
+    tails = [] if metric.startswith(AMONG_NEW) else [TAIL_PREFIX + metric]
     for one in (candidate, champion):
-        if missing := [name for name in (metric, tail) if name not in one.per_user.columns]:
+        if missing := [name for name in (metric, *tails) if name not in one.per_user.columns]:
             return f"{one.name} holds no {' or '.join(missing)} per user"
     ours, theirs = candidate.per_user, _aligned(champion, candidate).per_user
     same_users = np.array_equal(ours["segment"], theirs["segment"])
-    if not same_users or not np.array_equal(ours[tail].isna(), theirs[tail].isna()):
+    if not same_users or not np.array_equal(ours[tails].isna(), theirs[tails].isna()):
         return "segments were cut elsewhere (evaluation.segments)"
     return None
 
@@ -358,7 +359,7 @@ def _against(
     yield _kept("cold_users", "cold users kept", ours[cold], theirs[cold], settings)
     for prefix, (key, name) in _GROUPS.items():
         column = prefix + metric
-        if column in champion.per_user.columns:
+        if all(column in one.per_user.columns for one in (candidate, champion)):
             ours, theirs = _values(candidate, column), _values(champion, column)
             yield _kept(key, name, ours, theirs, settings)
 
