@@ -114,7 +114,7 @@ def trial_record(study: SweepStudy, trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(
         number=trial.number,
         state=state,
-        params=drawn if only is None else study.defaults,
+        params=drawn if only is None else study.defaults | drawn,
         values=tuple(values) if values is not None and state == "complete" else None,
         constraints={rule.metric: metrics.get(rule.metric) for rule in study.settings.constraints},
         intermediate=dict(trial.intermediate_values),

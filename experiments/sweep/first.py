@@ -9,6 +9,7 @@ from experiments.settings import flatten
 from experiments.sweep.session import Session
 from recsys.config import Config
 from recsys.errors import ConfigError
+from recsys.models.build import with_usual
 from sweeps.findings import EarlierSweep
 from sweeps.importances import importances_of
 from sweeps.record import DEFAULT, RECORD_FILE, SweepRecord
@@ -37,9 +38,20 @@ def queue_default(session: Session, study: SweepStudy) -> int:
     """Queue the default configuration as trial 0; gives how many configurations there are."""
     n_known = sum(RETRY_OF not in trial.user_attrs for trial in study.trials())
     if n_known == 0:
-        params = study.space.within(flatten(session.base.model_dump(mode="json")))
+        params = _default(session, study.space)
         study.queue(params, **{DEFAULT: list(params)})
     return max(1, n_known)
+
+
+def _default(session: Session, space: Space) -> Params:
+    """The default configuration as a trial's values, with those that the data decides.
+
+    A sampler learns nothing of a trial that has no value of what it draws.
+    """
+    base, prepared = session.base, session.prepared
+    has_order = prepared.train.times is not None
+    model = with_usual(base.model, n_items=prepared.n_warm_items, has_order=has_order)
+    return space.within(flatten(base.model_copy(update={"model": model}).model_dump(mode="json")))
 
 
 def _first(session: Session, space: Space) -> list[tuple[str, Params]]:
@@ -48,7 +60,7 @@ def _first(session: Session, space: Space) -> list[tuple[str, Params]]:
     sweep_dirs = earlier_sweeps(settings.warm_from, base)
     found = [(path.name, importances_of(SweepRecord.read(path))[0]) for path in sweep_dirs]
     session.keep(earlier=[EarlierSweep(*each) for each in found])
-    known = [space.within(flatten(base.model_dump(mode="json")))]
+    known = [_default(session, space)]
     points = list[tuple[str, Params]]()
     for origin, params in [
         *((f"{START} {number}", params) for number, params in enumerate(settings.start, start=1)),

@@ -59,12 +59,11 @@ def assemble(
         rating_edges: borders between ratings that have a weight each, where the data has any.
         item_counts: interactions of the items with an id embedding.
     """
+    config = with_usual(config, n_items=n_warm[1], has_order=has_order)
     user, item = config.user_encoder, config.item_encoder
     history = user.history
-    recency = history.recency
-    if recency is None:
-        recency = "position" if has_order and history.pooling != "sequence" else "none"
-    weights = HistoryWeights(recency, rating_edges if history.ratings else None)
+    assert history.recency is not None
+    weights = HistoryWeights(history.recency, rating_edges if history.ratings else None)
     pooled = build_history(
         history.pooling,
         user.dim,
@@ -80,7 +79,7 @@ def assemble(
     item_tower = build_tower(item, n_warm[1], features[1])
     matching = Matching(
         similarity=config.similarity,
-        temperature=config.temperature or usual_temperature(n_warm[1]),
+        temperature=config.temperature or 1.0,  # a dot product has none
         learn_temperature=bool(config.learn_temperature),
         temperature_power=history.temperature_power or 0.0,
         query_score=user.query_score or "max",
@@ -89,6 +88,25 @@ def assemble(
     )
     popularity = PopularityTerm(item_counts) if config.popularity else None
     return TwoTower(user_tower, item_tower, matching, popularity)
+
+
+def with_usual(config: ModelConfig, *, n_items: int, has_order: bool) -> ModelConfig:
+    """The settings with what the data decides where they do not: recency and temperature.
+
+    Args:
+        config: of the model.
+        n_items: items with an id embedding of their own.
+        has_order: whether histories have one.
+    """
+    user, temperature = config.user_encoder, config.temperature
+    recency = user.history.recency
+    if recency is None:
+        recency = "position" if has_order and user.history.pooling != "sequence" else "none"
+    if temperature is None and config.similarity == "cosine":
+        temperature = usual_temperature(n_items)
+    history = user.history.model_copy(update={"recency": recency})
+    update = {"user_encoder": user.model_copy(update={"history": history})}
+    return config.model_copy(update=update | {"temperature": temperature})
 
 
 def usual_temperature(n_items: int) -> float:

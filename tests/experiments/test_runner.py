@@ -17,6 +17,7 @@ from experiments.runner import run as run_job
 from experiments.settings import dump_yaml
 from experiments.signals import Interrupted
 from recsys.errors import ConfigError
+from recsys.models.build import usual_temperature
 from tests.experiments.shop import Shop, run_words
 from tracking.tracker import TrackedRun
 
@@ -59,6 +60,8 @@ def test_a_run_leaves_a_model_a_report_and_a_tracked_run(shop):
     )
     assert str(report) in done.stdout
     assert "popularity" in done.stdout and "mlflow ui" in done.stdout
+    items = shop.record("first").dataset["n_warm_items"]
+    assert f"temperature {usual_temperature(items):.4g}" in " ".join(done.stdout.split())
     assert shop.tracked("first").info.status == "FINISHED"
 
 

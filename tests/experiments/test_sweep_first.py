@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from experiments.cli import main
 from experiments.sweep.first import WARM_TRIALS
 from recsys.errors import ConfigError
+from recsys.models.build import usual_temperature
 from sweeps.importances import correlation_name
 from sweeps.tables import sweep_tables, trials_table
 
@@ -28,6 +29,28 @@ def earlier(open_sweep, work):
 
 def run_by(session):
     return [trial.params for trial in session.main.records()]
+
+
+def test_the_sampler_learns_what_the_default_draws_where_the_data_decide_it(open_sweep, work):
+    """Samplers look at what all trials have: one that lacked a setting would hide it for good."""
+    history = "model.user_encoder.history.recency"
+    space = {
+        RATE: {"float": [0.0001, 0.05], "log": True},
+        "model.temperature": {"float": [0.05, 0.9], "log": True},
+        history: {"choice": ["none", "position"]},
+    }
+    session = open_sweep(space=space, n_trials=2)
+    assert session.base.model.temperature is None
+    work(session)
+    default, other = session.main.trials()
+    assert default.distributions.keys() == other.distributions.keys() == space.keys()
+    items = session.prepared.n_warm_items
+    assert default.params["model.temperature"] == usual_temperature(items)
+    assert session.main.records()[0].params == default.params
+    given = [f"--model.temperature={usual_temperature(items)}"]
+    as_given = open_sweep(*given, name="given", space=space, n_trials=1)
+    work(as_given)
+    assert as_given.main.trials()[0].values == default.values
 
 
 def test_starting_points_are_run_after_the_default_and_once(open_sweep, work, space):
