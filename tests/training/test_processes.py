@@ -111,7 +111,8 @@ def test_two_processes_train_what_one_does(trained, form):
     alone, first, _ = trained[form]
     tolerance = 1e-3 if form == "bfloat16" else 1e-6
     for one, two in zip(alone["history"], first["history"], strict=True):
-        assert two["parts"] == pytest.approx(one["parts"], rel=tolerance)
+        # 1 - cosine near 0 has the rounding of a cosine near 1
+        assert two["parts"] == pytest.approx(one["parts"], rel=tolerance, abs=1e-7)
         assert two["validation"] == pytest.approx(one["validation"], abs=0.01)
         assert two["is_best"] == one["is_best"]
     assert first["stop_reason"] == alone["stop_reason"]
