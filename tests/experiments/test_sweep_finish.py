@@ -103,11 +103,9 @@ def test_a_training_of_the_last_round_that_failed_leaves_the_others(open_sweep, 
 
 @pytest.mark.slow
 def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, client, bookends):
-    """Its workers are begun as a user's are, not forked."""
     done = bookends(
         "sweep", "--space", "space.yaml", "--config", "config.yaml", "--trials", "5",
         "--workers", "2", "--finalists", "1", "--finalist-seeds", "1", "--name", "first",
-        forks_children=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     directory = sweep_shop / "artifacts" / "sweeps" / "first"
@@ -144,6 +142,20 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, clie
     assert (child.info.status, child.data.tags["optuna.state"]) == ("FINISHED", "COMPLETE")
     assert len(client.get_metric_history(child.info.run_id, "val/ndcg_at_10")) == 3
     assert runs["first-best"].info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_workers_begun_as_a_users_are_run_the_trials(sweep_shop, bookends):
+    """They are forked in other tests, which begin at once."""
+    done = bookends(
+        "sweep", "--space", "space.yaml", "--config", "config.yaml", "--trials", "4",
+        "--workers", "2", "--finalists", "0", "--no-final", "--baseline-trials", "0",
+        "--name", "begun",
+        forks_children=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = SweepRecord.read(sweep_shop / "artifacts" / "sweeps" / "begun")
+    assert (record.status, len(record.in_state("complete"))) == ("finished", 4)
 
 
 def test_the_sweeps_run_shows_its_origin_and_what_is_known_from_the_start(open_sweep, client):
