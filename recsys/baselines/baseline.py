@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from scipy import sparse
 
 from recsys.data.arrays import FloatArray
@@ -20,10 +21,16 @@ Fitted = Callable[[Histories, float | None], Scorer]
 of scoring and the scale of :meth:`Histories.recent`, None where recency is not taken."""
 
 
+SMALL_BYTES = 2**25
+"""Weights that take no more as a plain array are one: its rows are added several times as fast."""
+
+
 def item_weights(weights: FloatArray | sparse.csr_matrix) -> Fitted:
     """Scores a user by the weighted sum over the items of the history.
 
     Args:
         weights: what item j of a history says for item i, (I, I) float32 at [j, i].
     """
+    if not isinstance(weights, np.ndarray) and np.prod(weights.shape) * 4 <= SMALL_BYTES:
+        weights = weights.toarray()
     return lambda known, recency: ItemWeights(known.recent(recency), weights)

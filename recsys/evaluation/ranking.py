@@ -185,4 +185,5 @@ def _keys_by_weights(
         return largest(pack(scores, places), k)
 
     user_bytes = _PACKED_BYTES * scorer.n_items + 40 * longest
-    return order, keys_of, min(max(own // user_bytes, 1), _USERS_PER_BLOCK)
+    at_once = max(_USERS_PER_BLOCK, min(_SCORES_PER_BLOCK // scorer.n_items, 1024))
+    return order, keys_of, min(max(own // user_bytes, 1), at_once)

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from recsys.baselines import neighbours
+from recsys.baselines import baseline, neighbours
+from recsys.baselines.item_knn import fit_item_knn
 
 
 def slow_cosines(matrix, shrinkage):
@@ -44,3 +46,15 @@ def test_two_items_that_the_same_users_have_are_as_near_as_can_be(weights_of):
     matrix = np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]])
     weights = weights_of("item_knn", matrix, neighbours=1, shrinkage=0)
     assert weights.tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0]]
+
+
+def test_few_weights_are_a_plain_array_and_score_the_same(rng, monkeypatch, histories):
+    known = histories((rng.random((200, 40)) < 0.3).astype(int))
+    scored = {}
+    for most in (0, 4 * 40 * 40 - 1, 4 * 40 * 40):
+        monkeypatch.setattr(baseline, "SMALL_BYTES", most)
+        scorer = fit_item_knn(known, neighbours=8, shrinkage=2.0)(known, 5.0)
+        assert sparse.issparse(scorer.weights) == (most < 4 * 40 * 40)
+        scored[most] = scorer.score_all(np.arange(200))
+    first, *others = scored.values()
+    assert all(np.array_equal(first, each) for each in others)
