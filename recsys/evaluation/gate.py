@@ -328,7 +328,6 @@ def _overlap(users: set[str], others: set[str], missing: str) -> str:
 
 def _unlike(candidate: Contender, champion: Contender, metric: str) -> str | None:
     """Why values that bear the same names are not of the same things; None where they are."""
-    # No new item is of the head.
     tails = [] if metric.startswith(AMONG_NEW) else [TAIL_PREFIX + metric]
     for one in (candidate, champion):
         if missing := [name for name in (metric, *tails) if name not in one.per_user.columns]:
@@ -359,7 +358,9 @@ def _against(
     yield _kept("cold_users", "cold users kept", ours[cold], theirs[cold], settings)
     for prefix, (key, name) in _GROUPS.items():
         column = prefix + metric
-        if all(column in one.per_user.columns for one in (candidate, champion)):
+        if prefix == TAIL_PREFIX and metric.startswith(AMONG_NEW):
+            continue  # no new item is of the head
+        if column in champion.per_user.columns:
             ours, theirs = _values(candidate, column), _values(champion, column)
             yield _kept(key, name, ours, theirs, settings)
 

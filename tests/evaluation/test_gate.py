@@ -234,6 +234,7 @@ def test_where_no_metric_is_given_all_are_held_to_the_champions():
         (by_new, None, [], "new_ndcg@10"),
         (by_new, asked, [], "ndcg@10"),  # which gave lists of the whole catalogue
         (by_new, by_new, [lists], "ndcg@10"),
+        (by_new, changed(by_new, **{"tail_items_new_ndcg@10": 0.5}), [], "new_ndcg@10"),  # older
     ):
         rows = judge(candidate, champion, CHEAP, SETTINGS, others).criteria
         # no new item is of the head: what is found outside it would say the same again
