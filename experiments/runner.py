@@ -197,14 +197,14 @@ def _begun(
 
 def _announce(current: _Run) -> None:
     prepared, model = current.prepared, current.config.model
-    is_open = model.temperature is None and model.similarity == "cosine"
+    is_from_data = model.temperature is None and model.similarity == "cosine"
     current.console.heading(f"run {current.directory.name}")
     current.console.say(
         f"{len(prepared.users):,} users, {len(prepared.items):,} items, "
         f"{len(prepared.train):,} train / {len(prepared.validation):,} validation / "
         f"{len(prepared.test):,} test interactions; "
         f"{current.record.model_size['parameters']:,} parameters"
-        + (f"; temperature {current.trainer.model.temperature:.4g}" if is_open else "")
+        + (f"; temperature {current.trainer.model.temperature:.4g}" if is_from_data else "")
     )
 
 

@@ -22,7 +22,7 @@ of scoring and the scale of :meth:`Histories.recent`, None where recency is not 
 
 
 SMALL_BYTES = 2**25
-"""Weights that take no more as a plain array are one: its rows are added several times as fast."""
+"""Weights that take no more as a plain array are one, whose rows are added without a search."""
 
 
 def item_weights(weights: FloatArray | sparse.csr_matrix) -> Fitted:
