@@ -80,21 +80,27 @@ def run(
     Any setting can be given by its dotted name, for example --training.num_epochs 3;
     'bookends config show' lists them all.
     """
-    from experiments.console import RunConsole
-    from experiments.processes import follow, said_by_first, training_processes
-    from experiments.run_directory import RunDirectory
-    from experiments.runner import run as run_job
+    from experiments.launcher import said_by_first
     from experiments.settings import load_config
 
     if config is not None and resume is not None:
         raise click.UsageError("--resume takes the settings of the run; --config is not for it")
     with said_by_first():
-        directory = None if resume is None else RunDirectory.open(resume)
+        directory = None
+        if resume is not None:
+            from experiments.run_directory import RunDirectory
+
+            directory = RunDirectory.open(resume)
         settings = load_config(config if directory is None else directory.config_path, overrides)
         if prepared:
             from recsys.data.dataset import check_prepared
 
             check_prepared(settings.data, settings.experiment.seed)
+    # these take seconds, which nobody is to wait for whose settings are wrong
+    from experiments.console import RunConsole
+    from experiments.processes import follow, training_processes
+    from experiments.runner import run as run_job
+
     with training_processes(processes, settings) as together:
         if not together.is_first:
             follow(settings, together)

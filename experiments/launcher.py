@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from recsys.errors import ConfigError
+from recsys.errors import BookendsError, ConfigError
 
 LauncherName = Literal["local", "ray"]
 
@@ -57,6 +58,22 @@ def thread_variables(n_threads: float) -> dict[str, str]:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     wanted = dict.fromkeys(names, str(max(1, int(n_threads)))) | {"OMP_WAIT_POLICY": "passive"}
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
+@contextmanager
+def said_by_first() -> Iterator[None]:
+    """For what every process on a machine finds: where it fails, only the first of them says why.
+
+    Raises:
+        BookendsError: what did, in the first.
+    """
+    try:
+        yield
+    except BookendsError:
+        is_one_of_several = "WORLD_SIZE" in os.environ  # a LOCAL_RANK may be left over
+        if not is_one_of_several or os.environ.get("LOCAL_RANK", "0") == "0":
+            raise
+        sys.exit(2)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from experiments.environment import configure_torch
+from experiments.launcher import said_by_first
 from experiments.runner import refit_trainer
 from experiments.settings import dump_yaml
 from experiments.signals import interruptible
@@ -28,22 +29,6 @@ from recsys.training.trainer import Trainer
 
 ADDRESS = "BOOKENDS_ADDRESS"
 """Environment variable: where processes meet that :func:`training_processes` started."""
-
-
-@contextmanager
-def said_by_first() -> Iterator[None]:
-    """For what every process on a machine finds: where it fails, only the first of them says why.
-
-    Raises:
-        BookendsError: what did, in the first.
-    """
-    try:
-        yield
-    except BookendsError:
-        is_one_of_several = "WORLD_SIZE" in os.environ  # a LOCAL_RANK may be left over
-        if not is_one_of_several or os.environ.get("LOCAL_RANK", "0") == "0":
-            raise
-        sys.exit(2)
 
 
 @contextmanager

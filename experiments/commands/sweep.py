@@ -122,13 +122,15 @@ def start(
     Any setting that does not vary can be given by its dotted name, as for 'bookends run'.
     """
     from experiments.signals import Interrupted
-    from experiments.sweep.console import SweepConsole
-    from experiments.sweep.opening import SweepRequest, read_settings
-    from experiments.sweep.parent import sweep as sweep_job
+    from experiments.sweep.request import SweepRequest, read_settings
 
     launcher = take_launcher(options)
     settings = read_settings(space, config, overrides, options)
     request = SweepRequest(settings, space.stem, name, storage, sweeps_dir, upload_data)
+    # these take seconds, which nobody is to wait for whose settings are wrong
+    from experiments.sweep.console import SweepConsole
+    from experiments.sweep.parent import sweep as sweep_job
+
     console = SweepConsole()
     console.logging_to_console()
     try:

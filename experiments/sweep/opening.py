@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,25 +14,22 @@ import optuna
 from experiments.dataset import check_sources, describe_dataset
 from experiments.environment import configure_torch
 from experiments.settings import (
-    Tree,
     apart,
     check_config,
     flatten,
-    merge,
-    parse_overrides,
     read_yaml,
     write_yaml,
 )
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.directory import SweepDirectory
 from experiments.sweep.first import queue_first
+from experiments.sweep.request import SweepRequest, trial_config
 from experiments.sweep.session import Session, track
 from experiments.sweep.state import load_state
 from experiments.sweep.trial import (
     check_measures,
     evaluate_lists,
     list_metrics,
-    trial_config,
 )
 from recsys.artifacts import locked
 from recsys.baselines.popularity import fit_popularity
@@ -44,69 +39,17 @@ from recsys.data.histories import Histories
 from recsys.errors import ConfigError
 from recsys.reporting.record import write_text
 from sweeps.findings import Numbers
-from sweeps.pruners import check_pruner
-from sweeps.record import Objective, SweepRecord
+from sweeps.record import SweepRecord
 from sweeps.settings import (
     COSTS,
     UNLIMITED,
     SweepSettings,
-    build_settings,
-    parse_constraint,
-    parse_objective,
 )
 from sweeps.space import Params, Space
-from sweeps.start import START, starting_points
 from sweeps.storage import open_storage, refuse_shared
 from sweeps.study import SETTINGS_KEY, Stage, open_study
 from tracking.processes import Owner
 from tracking.store import resolve_uri, without_password
-
-
-@dataclass(frozen=True)
-class SweepRequest:
-    """What the user asked for."""
-
-    settings: SweepSettings
-    space_name: str
-    name: str | None  # of the sweep; None makes one from the space's and the settings' digest
-    storage: str | None  # of the study; None takes a journal file in the sweep's directory
-    sweeps_dir: Path
-    upload_data: bool = False  # to the tracker, for workers elsewhere
-
-
-def read_settings(
-    space: Path, config: Path | None, overrides: Sequence[str], options: Mapping[str, Any]
-) -> SweepSettings:
-    """What decides a sweep, read and checked; ``options`` are settings of the sweep by name.
-
-    Raises:
-        ConfigError: an unknown or impossible setting.
-    """
-    base = merge({} if config is None else read_yaml(config), parse_overrides(overrides))
-    resolved = check_config(base, {}, origin=str(config or "defaults"))
-    objectives = [parse_objective(text) for text in options.get("objectives") or ()]
-    given = dict(options) | {
-        "objectives": objectives or [Objective(resolved.monitor)],
-        "constraints": [parse_constraint(text) for text in options.get("constraints") or ()],
-        "base": base,
-        "epoch_metrics": resolved.metric_names,
-    }
-    settings = build_settings(**given, **_read_space(space, base))
-    check_pruner(settings, [name for name, value in given.items() if value is not None])
-    return settings
-
-
-def _read_space(path: Path, base: Tree) -> dict[str, Any]:
-    """What a space's file gives: the space, and its starting points."""
-    tree = read_yaml(path)
-    given = tree.pop(START, None)
-    points = starting_points(
-        Space.of(tree),
-        given,
-        lambda settings: trial_config(base, settings, str(path)),
-        origin=str(path),
-    )
-    return {"space": tree, START: points}
 
 
 def begin(request: SweepRequest, console: SweepConsole) -> Session:
@@ -118,8 +61,6 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
             f"'{request.name}'"
         )
     base = check_config(settings.base, {}, origin="base configuration")
-    space = Space.of(settings.space)
-    space.check(lambda given: trial_config(settings.base, given, request.space_name))
     if request.upload_data and not base.experiment.tracking:
         raise ConfigError("'--upload-data' must have a tracker, but 'experiment.tracking' is false")
     if request.storage is not None:

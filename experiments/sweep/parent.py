@@ -18,8 +18,9 @@ from experiments.sweep.console import SweepConsole
 from experiments.sweep.delivery import upload_data
 from experiments.sweep.finish import finish, measure_error
 from experiments.sweep.first import queue_default
-from experiments.sweep.opening import SweepRequest, begin
+from experiments.sweep.opening import begin
 from experiments.sweep.pool import Pool, local_pool
+from experiments.sweep.request import SweepRequest
 from experiments.sweep.session import Session
 from experiments.sweep.stage import run_stage
 from recsys.addresses import hide_passwords

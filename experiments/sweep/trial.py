@@ -6,15 +6,12 @@ Nothing here is ever given the test split: the data set that a trial sees has an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any
 
 import numpy as np
 
-from experiments.settings import Tree, check_config
 from recsys.config import Config, DataConfig
-from recsys.config.section import nest
 from recsys.data.arrays import Interactions
 from recsys.data.dataset import Prepared, prepare_cached
 from recsys.errors import ConfigError
@@ -76,11 +73,6 @@ def keep_users(prepared: Prepared, share: float, seed: int) -> Prepared:
     return dataclasses.replace(
         prepared, train=cut(prepared.train), validation=cut(prepared.validation)
     )
-
-
-def trial_config(base: Tree, settings: Mapping[str, Any], origin: str) -> Config:
-    """The configuration of dotted settings on top of a base."""
-    return check_config(base, nest(settings), origin=origin)
 
 
 def train(

@@ -21,6 +21,7 @@ from experiments.environment import configure_torch
 from experiments.settings import Tree, check_config, flatten, merge
 from experiments.signals import Interrupted, signals_to
 from experiments.sweep.directory import SweepDirectory
+from experiments.sweep.request import trial_config
 from experiments.sweep.shipping import ShippedFile, find_here, finder
 from experiments.sweep.state import (
     TRACKING_VARIABLE,
@@ -39,7 +40,6 @@ from experiments.sweep.trial import (
     list_metrics,
     measure,
     train,
-    trial_config,
     validation_vectors,
 )
 from recsys.config import Config

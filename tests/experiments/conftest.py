@@ -6,7 +6,8 @@ import yaml
 from experiments.settings import dump_yaml
 from experiments.sweep import delivery
 from experiments.sweep.console import SweepConsole
-from experiments.sweep.opening import SweepRequest, begin, read_settings
+from experiments.sweep.opening import begin
+from experiments.sweep.request import SweepRequest, read_settings
 from experiments.sweep.state import Assignment
 from experiments.sweep.worker import join
 from tests import forked

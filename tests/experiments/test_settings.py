@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -330,3 +332,21 @@ def test_the_classic_configuration_has_what_users_had_and_no_histories():
     assert config.training.objective == old.training.objective
     assert config.training.negatives_per_positive == old.training.negatives_per_positive
     assert (config.training.optimizer, config.training.sparse_optimizer) == ("adam", "sparse_adam")
+
+
+WRONG = """
+import sys
+from experiments.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    print(end.code, *{"torch", "mlflow"} & sys.modules.keys())
+"""
+
+
+@pytest.mark.parametrize("command", [["run"], ["sweep", "--space", "sweeps/spaces/quick.yaml"]])
+def test_a_wrong_setting_is_told_before_what_takes_seconds_is_imported(command):
+    words = [sys.executable, "-c", WRONG, *command, "--nothing=1"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "2\n"
+    assert done.stderr.startswith("bookends: command line: 'nothing' is not a setting")

@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from experiments.cli import main
 from experiments.sweep.delivery import deliver_trials, send_sweep
 from experiments.sweep.finish import choose, finalists_of, finish, retrain
-from experiments.sweep.opening import read_settings
+from experiments.sweep.request import read_settings
 from experiments.sweep.stage import requeue_lost
 from recsys.errors import BookendsError, ConfigError, TrackingError
 from recsys.reporting.formatting import number

@@ -18,10 +18,10 @@ from experiments.signals import Interrupted
 from experiments.sweep import delivery
 from experiments.sweep.console import SweepConsole
 from experiments.sweep.finish import train_on_seeds
-from experiments.sweep.opening import SweepRequest, read_settings
 from experiments.sweep.parent import launching, sweep
 from experiments.sweep.pool import life_of
 from experiments.sweep.remote import Remote, put_file, served, whole_paths, work
+from experiments.sweep.request import SweepRequest, read_settings
 from experiments.sweep.shipping import receive, ship
 from experiments.sweep.stage import requeue_lost
 from experiments.sweep.state import Assignment

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from experiments.settings import flatten
-from experiments.sweep.trial import trial_config
+from experiments.sweep.request import trial_config
 from recsys.config import Config
 from recsys.errors import ConfigError
 from sweeps import space as space_module

@@ -1,6 +1,6 @@
 import pytest
 
-from experiments.sweep.trial import trial_config
+from experiments.sweep.request import trial_config
 from recsys.errors import ConfigError
 from sweeps.space import Space
 from sweeps.start import starting_points
