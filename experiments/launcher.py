@@ -60,6 +60,13 @@ def thread_variables(n_threads: float) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
+def local_threads(n_workers: int) -> dict[str, str]:
+    """Environment of one of so many workers that share the cores of this machine."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return thread_variables(n_cores // n_workers)
+
+
 @contextmanager
 def said_by_first() -> Iterator[None]:
     """For what every process on a machine finds: where it fails, only the first of them says why.

@@ -121,13 +121,17 @@ def start(
 
     Any setting that does not vary can be given by its dotted name, as for 'bookends run'.
     """
+    from experiments import children
+    from experiments.launcher import local_threads
     from experiments.signals import Interrupted
     from experiments.sweep.request import SweepRequest, read_settings
 
     launcher = take_launcher(options)
     settings = read_settings(space, config, overrides, options)
     request = SweepRequest(settings, space.stem, name, storage, sweeps_dir, upload_data)
-    # these take seconds, which nobody is to wait for whose settings are wrong
+    if launcher.name == "local":
+        children.warm_up(local_threads(settings.workers))
+    # these take seconds, as what the workers are forked from does meanwhile
     from experiments.sweep.console import SweepConsole
     from experiments.sweep.parent import sweep as sweep_job
 
@@ -144,14 +148,14 @@ def start(
 @click.option("--storage", envvar="BOOKENDS_STORAGE", required=True, help="Where its study is.")
 @click.option("--stage", type=click.Choice(["share", "search", "finalists"]), hidden=True)
 @click.option("--index", type=int, default=0, hidden=True)
-@click.option("--parent", type=int, hidden=True)
+@click.option("--with-parent", "has_parent", is_flag=True, hidden=True)
 @click.argument("overrides", nargs=-1, type=click.UNPROCESSED)
 def worker(
     study: str,
     storage: str,
     stage: Any,
     index: int,
-    parent: int | None,
+    has_parent: bool,
     overrides: tuple[str, ...],
 ) -> None:
     """Take part in a sweep, from this or another machine.
@@ -164,9 +168,8 @@ def worker(
     from experiments.sweep.worker import join
 
     try:
-        n_trials = join(
-            Assignment(study, storage, stage, index, parent), parse_overrides(overrides)
-        )
+        assignment = Assignment(study, storage, stage, index, has_parent)
+        n_trials = join(assignment, parse_overrides(overrides))
     except Interrupted as interrupted:
         sys.exit(interrupted.exit_code)
     click.echo(f"{n_trials} trials run; none is left")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from experiments.launcher import thread_variables
+from experiments import children
+from experiments.launcher import local_threads
 from experiments.signals import held
 from experiments.sweep.state import STORAGE_VARIABLE, TRACKING_VARIABLE
 from sweeps.study import Stage
@@ -129,15 +128,15 @@ def life_of(note: Mapping[str, Any], running: Iterable[str] = ()) -> Life | None
 
 @dataclass
 class LocalWorker:
-    """A worker in a session of its own: a Ctrl-C reaches it through its parent."""
+    """A worker in a process of this machine."""
 
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     log: Path
     name: str = ""
 
     def ended(self) -> str | None:
         """How it ended: empty for well, else in words; None while it runs."""
-        code = self.process.poll()
+        code = self.process.exitcode
         if not code:
             return None if code is None else ""
         lines = self.log.read_text(errors="replace").strip().splitlines()
@@ -146,50 +145,31 @@ class LocalWorker:
 
     def terminate(self) -> None:
         """Ask it to give its trial back and to end."""
-        if self.process.poll() is None:
-            self.process.terminate()
+        self.process.terminate()
 
     def wait(self, timeout: float) -> bool:
         """Wait for its end, at most so many seconds; gives whether it ended."""
-        try:
-            self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        self.process.join(timeout)
+        return self.process.exitcode is not None
 
     def kill(self) -> None:
         """End it now, and wait until it has."""
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
 
 def local_pool(session: Session, stage: Stage) -> Pool:
     """The workers of a stage, as processes of this machine."""
     n_workers, tracked = session.settings.workers, session.tracked
-    has_affinity = hasattr(os, "sched_getaffinity")
-    n_cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     # The address goes by the environment: it may hold a password, which a command shows.
-    environment = os.environ | thread_variables(n_cores // n_workers)
-    environment |= {STORAGE_VARIABLE: session.storage.url}
+    environment = local_threads(n_workers) | {STORAGE_VARIABLE: session.storage.url}
     if tracked is not None:
         environment[TRACKING_VARIABLE] = tracked.uri
 
     def start(index: int) -> LocalWorker:
         path = session.directory.worker_log(stage, index)
-        command = [
-            *(sys.executable, "-m", "experiments", "sweep", "worker"),
-            *("--study", session.directory.name, "--stage", stage),
-            *("--index", str(index), "--parent", str(os.getpid())),
-        ]
-        with open(path, "ab") as log:
-            process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        return LocalWorker(process, path)
+        words = ["--study", session.directory.name, "--stage", stage, "--index", str(index)]
+        command = ["sweep", "worker", *words, "--with-parent"]
+        return LocalWorker(children.start(command, environment, path), path)
 
     return Pool(start, n_workers)

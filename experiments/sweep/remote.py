@@ -75,7 +75,7 @@ def work(assignment: Assignment, remote: Remote, get: Callable[[Any], Any], node
         TrackingError: the parent is gone.
         BookendsError: what speaks against this machine, as data that it cannot get.
     """
-    url, stop = assignment.storage, StopCheck(None)
+    url, stop = assignment.storage, StopCheck()
     storage = open_storage(url) if url else open_proxy(remote.address)
     try:
         with stop.on_signals(), suppress(Interrupted):

@@ -36,7 +36,7 @@ class Assignment:
     storage: str  # its address
     stage: Stage | None = None  # None for the one that is under way
     index: int = 0  # of the worker on its machine
-    parent: int | None = None  # process that the worker ends with; None for one that joined
+    has_parent: bool = False  # whether it ends with the process that started it
 
 
 class Tracking(BaseModel):

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import optuna
 
+from experiments.children import is_orphan
 from experiments.environment import configure_torch
 from experiments.settings import Tree, check_config, flatten, merge
 from experiments.signals import Interrupted, signals_to
@@ -74,7 +75,7 @@ def join(assignment: Assignment, changes: Tree) -> int:
         Interrupted: a signal ended the worker, or its parent is gone; its trial is queued again.
     """
     storage = open_storage(assignment.storage)
-    stop = StopCheck(assignment.parent)
+    stop = StopCheck(has_parent=assignment.has_parent)
     try:
         with stop.on_signals():
             state = load_state(storage, assignment.study)
@@ -100,7 +101,7 @@ class Place:
 
 def _here(assignment: Assignment, state: SweepState) -> Place:
     """On the machine of the sweep's directory, or one that shares its disks."""
-    joined = "" if assignment.parent is not None else f"{platform.node()}-{os.getpid()}-"
+    joined = "" if assignment.has_parent else f"{platform.node()}-{os.getpid()}-"
     uri = None
     if state.tracking is not None:
         uri = os.environ.get(TRACKING_VARIABLE) or resolve_uri(state.tracking.uri)
@@ -122,8 +123,8 @@ def _uploaded_part(uri: str, run_id: str, name: str) -> np.ndarray:
 class StopCheck:
     """Ends a worker at a safe point: when a signal came, or its parent is gone."""
 
-    def __init__(self, parent: int | None) -> None:
-        self._parent = parent
+    def __init__(self, *, has_parent: bool = False) -> None:
+        self._has_parent = has_parent
         self._signal: int | None = None
         self._last_beat = time.monotonic()
         self.beat: Callable[[], None] | None = None
@@ -145,7 +146,7 @@ class StopCheck:
         """Raise Interrupted where the worker is to end."""
         if self._signal is not None:
             raise Interrupted(self._signal)
-        if self._parent is not None and os.getppid() != self._parent:
+        if self._has_parent and is_orphan():
             raise Interrupted(signal.SIGTERM)
         if self.beat is not None and time.monotonic() - self._last_beat > HEARTBEAT_SECONDS:
             self._last_beat = time.monotonic()

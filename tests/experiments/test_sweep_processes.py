@@ -82,12 +82,11 @@ def some_complete(record):
     return len(record.in_state("complete")) >= 3
 
 
-def workers_of(process):
-    return [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if "worker" in child.cmdline()
-    ]
+def workers_of(shop):
+    """The processes that say what they do to the log of a worker of this shop."""
+    logs = {str(path) for path in shop.rglob("*worker*.txt")}
+    others = psutil.Process().children(recursive=True)
+    return [each for each in others if logs & {file.path for file in each.open_files()}]
 
 
 def check_whole(shop, whole, n_sessions):
@@ -115,7 +114,7 @@ def check_whole(shop, whole, n_sessions):
 def test_a_sweep_outlives_a_worker_that_is_killed(start, sweep_shop, whole):
     process = start()
     wait_for(sweep_shop, process, some_complete)
-    os.kill(workers_of(process)[0].pid, signal.SIGKILL)
+    os.kill(workers_of(sweep_shop)[0].pid, signal.SIGKILL)
     output = "".join(process.communicate(timeout=PATIENCE))
     assert process.returncode == 0, output
     assert "ended with signal 9" in output
@@ -128,7 +127,7 @@ def test_a_sweep_outlives_a_worker_that_is_killed(start, sweep_shop, whole):
 def test_a_sweep_whose_parent_was_killed_goes_on(start, sweep_shop, whole, with_workers):
     process = start()
     wait_for(sweep_shop, process, some_complete)
-    workers = workers_of(process)
+    workers = workers_of(sweep_shop)
     process.kill()  # the parent first, so that it mends nothing
     for each in workers if with_workers else ():
         each.kill()
@@ -244,7 +243,7 @@ def test_a_sweep_on_a_cluster_goes_on_after_a_ctrl_c_and_outlives_a_node(
 def test_a_sweep_that_was_interrupted_goes_on(start, sweep_shop, whole):
     process = start()
     wait_for(sweep_shop, process, some_complete)
-    children = workers_of(process)
+    children = workers_of(sweep_shop)
     process.send_signal(signal.SIGINT)
     output = "".join(process.communicate(timeout=PATIENCE))
     assert process.returncode == 130, output

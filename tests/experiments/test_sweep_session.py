@@ -1,8 +1,8 @@
 """Sweeps on the checkerboard, up to their last trial; workers run in this process."""
 
 import dataclasses
-import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import optuna
@@ -305,10 +305,14 @@ def test_an_interrupted_trial_is_queued_again(open_sweep, monkeypatch, work):
     assert retry.params == lost.params or not lost.params
 
 
-def test_a_worker_ends_when_its_parent_is_gone():
-    StopCheck(parent=os.getppid()).check()
+def test_a_worker_ends_when_its_parent_is_gone(monkeypatch):
+    parent = SimpleNamespace(is_alive=lambda: True)
+    monkeypatch.setattr("multiprocessing.parent_process", lambda: parent)
+    StopCheck(has_parent=True).check()
+    parent.is_alive = lambda: False
+    StopCheck().check()
     with pytest.raises(Interrupted):
-        StopCheck(parent=1 if os.getppid() != 1 else 2).check()
+        StopCheck(has_parent=True).check()
 
 
 def test_a_share_of_the_users_first_and_the_best_on_all(open_sweep, work, monkeypatch):
