@@ -81,8 +81,8 @@ def _do(command, cwd, environ, output, forks_children):
     _enter(cwd, environ, {n: os.open(file, flags) for n, file in enumerate(output, start=1)})
     if forks_children and sys.platform == "linux":
         _fork_children()
-    # What it forks comes from the server that it came from: Python would begin one for it.
-    forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None
+        # What it forks comes from the server that it came from; Python would begin one for it.
+        forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None
     _run(*command)
 
 

@@ -146,7 +146,7 @@ def test_a_sweep_leaves_a_parent_its_trials_and_the_winners_run(sweep_shop, clie
 
 @pytest.mark.slow
 def test_workers_begun_as_a_users_are_run_the_trials(sweep_shop, bookends):
-    """They are forked in other tests, which begin at once."""
+    """From a process that imports for this sweep alone; in other tests one does for all."""
     done = bookends(
         "sweep", "--space", "space.yaml", "--config", "config.yaml", "--trials", "4",
         "--workers", "2", "--finalists", "0", "--no-final", "--baseline-trials", "0",
