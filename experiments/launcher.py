@@ -51,13 +51,9 @@ LOCAL = Launcher()
 
 
 def thread_variables(n_threads: float) -> dict[str, str]:
-    """Environment of a worker: so many threads, which sleep while idle, unless the user set them.
-
-    Threads that spin while they wait take the cores from the other workers.
-    """
+    """Environment of a worker: so many threads, unless the user set their number."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    wanted = dict.fromkeys(names, str(max(1, int(n_threads)))) | {"OMP_WAIT_POLICY": "passive"}
-    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+    return {name: os.environ.get(name, str(max(1, int(n_threads)))) for name in names}
 
 
 def local_threads(n_workers: int) -> dict[str, str]:

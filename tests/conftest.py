@@ -15,7 +15,7 @@ from pathlib import Path
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["OMP_NUM_THREADS"] = "1"  # the worlds are tiny: a second thread costs more than it does
-os.environ["OMP_WAIT_POLICY"] = "passive"
+os.environ["OMP_WAIT_POLICY"] = "passive"  # as experiments does, before PyTorch is imported
 os.environ["PYTHONPATH"] = os.pathsep.join(
     filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
 )

@@ -137,4 +137,4 @@ class TrainingConfig(Section):
     precision: Precision = "auto"
     """Of the matrix products in training; auto is bfloat16 on a CPU that computes in it."""
     num_threads: Annotated[int, Field(ge=1, le=1024)] | None = None
-    """CPU threads; null leaves PyTorch's own choice."""
+    """CPU threads; null leaves PyTorch's choice. They sleep while they wait (OMP_WAIT_POLICY)."""

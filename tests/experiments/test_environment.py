@@ -1,6 +1,9 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from experiments.environment import describe_environment
 from tests import forked
@@ -35,3 +38,15 @@ def test_what_only_reports_need_is_not_imported_before():
     words = ("torch", "optuna", "scipy.stats", "sklearn")
     done = forked.run("-c", code, *words, cwd=".")
     assert done.stdout == "True True False False\n"
+
+
+@pytest.mark.parametrize("given", [None, "active"])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(given):
+    """OpenMP, which PyTorch brings, looks once."""
+    code = "import experiments, os, sys; print(os.environ['OMP_WAIT_POLICY'], *sys.modules)"
+    environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environ |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, env=environ, capture_output=True, text=True, check=True)
+    policy, *imported = done.stdout.split()
+    assert policy == (given or "passive") and "torch" not in imported

@@ -27,8 +27,8 @@ def _in_a_folder_of_its_own(monkeypatch, tmp_path):
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch):
     """Undo what the command sets for a process of its own, in which it usually runs."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY"):
-        monkeypatch.setenv(name, os.environ.get(name, "passive" if "WAIT" in name else "1"))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
     loggers = [logging.getLogger(name) for name in ("bookends", "uvicorn")]
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
