@@ -85,6 +85,8 @@ def key_figures(record: RunRecord) -> tuple[KeyFigure, ...]:
         loss = record.history[-1].train_loss
         figures.append(KeyFigure("Train loss", number(loss), "in the last epoch"))
     kept = f"epoch {record.best_epoch} kept" if record.best_epoch else "no epoch chosen"
+    if record.refit is not None:
+        kept = f"best {record.best_epoch}, refitted with validation"
     figures.append(KeyFigure("Epochs", str(len(record.history)), kept))
     used = f"{memory(record.peak_memory_mb)} at the peak" if record.peak_memory_mb else ""
     figures.append(KeyFigure("Time", duration(record.seconds), used))
@@ -129,8 +131,9 @@ def _level(results: Results, value: Value) -> str:
 
 def _learned_from(record: RunRecord) -> str:
     data = record.dataset
+    model = "The model" if record.refit is None else "The model that chose the epochs"
     return (
-        f"The model learned from {_count(data, 'train')} interactions of "
+        f"{model} learned from {_count(data, 'train')} interactions of "
         f"{_count(data, 'n_warm_users')} users with {_count(data, 'n_warm_items')} items."
     )
 
@@ -255,7 +258,16 @@ def _against_best(results: Results | None) -> str:
 def _training(record: RunRecord) -> str:
     if not record.history:
         return "No epoch was finished."
-    kept = f" and kept the weights of epoch {record.best_epoch}" if record.best_epoch else ""
+    kept, refit = "", record.refit
+    if refit is not None:
+        n_all = sum(record.dataset.get(name, 0) for name in ("train", "validation"))
+        kept = (
+            f", the best of which was epoch {record.best_epoch}. The model that is tested and "
+            f"saved was trained anew for {refit['epochs']} epochs on train and validation "
+            f"together, {n_all:,} interactions"
+        )
+    elif record.best_epoch:
+        kept = f" and kept the weights of epoch {record.best_epoch}"
     why = f" ({record.stop_reason})" if record.stop_reason else ""
     return f"Training took {_epochs(record)}{why}{kept}; the run took {duration(record.seconds)}."
 
