@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.dataset import data_changes
-from experiments.settings import apart, dump_yaml, load_config
+from experiments.settings import apart, check_config, dump_yaml, load_config
 from recsys.artifacts import locked, new_directory, replacement
 from recsys.config import Config
 from recsys.config.section import flatten, nest
@@ -95,14 +95,18 @@ class RunDirectory:
         Raises:
             ConfigError: under the settings or data the first epochs would have been others.
         """
-        check_resumable(load_config(self.config_path), config)
+        record = self.read_record()
+        if record is None:
+            before = load_config(self.config_path)
+        else:  # somebody may have edited the file
+            before = check_config(record.config, {}, origin=str(self.path / RECORD_FILE))
+        check_resumable(before, config)
         state = load_checkpoint(self.checkpoint_path) if self.checkpoint_path.exists() else None
         if state is not None and state["fingerprint"] != dataset["fingerprint"]:
-            record = self.read_record()
-            before = state if record is None else record.dataset
+            data = state if record is None else record.dataset
             raise ConfigError(
                 f"a resumed run must have the data it began with, but of {self.path} "
-                f"{data_changes(before, dataset)}"
+                f"{data_changes(data, dataset)}"
             )
         self.write_config(config)
         return state
