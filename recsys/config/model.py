@@ -196,6 +196,12 @@ class UserTowerConfig(TowerConfig):
             "'user_encoder' must know ids, a history or metadata: 'id_embedding.type' and "
             "'history.pooling' are 'none' and 'fusion' is 'identity'",
         )
+        encoder = self.feature_encoder.type
+        require(
+            encoder == "none" or "fusion" in self.model_fields_set,
+            f"'user_encoder.fusion' must be given with its 'feature_encoder.type', got '{encoder}' "
+            "alone: under 'identity', the default of the user tower, metadata says nothing",
+        )
         require(
             self.queries == 1 or self.history.pooling in ("sum", "mean", "sqrt"),
             f"'queries' above 1 need 'history.pooling' sum, mean or sqrt, got "

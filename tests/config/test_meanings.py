@@ -126,6 +126,8 @@ alignment_weight=1 data.feature_params.category_top_k=0
     'training.alignment_weight' needs categories
 user.fusion=sum
     'fusion' must be 'identity' where 'feature_encoder.type' is 'none': 'sum' has no meta
+user.feature_encoder.type=linear
+    'user_encoder.fusion' must be given with its 'feature_encoder.type', got 'linear' alone
 item.feature_encoder.type=none
     'fusion' must be 'identity' where 'feature_encoder.type' is 'none': 'sum' has no metadata
 item.feature_encoder.output_dim=7
