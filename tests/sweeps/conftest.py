@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sweeps.record import Constraint, Objective, SweepRecord, TrialRecord
+from tests.sweeps.trials import with_trials
 
 SPACE = {
     "model.item_encoder.fusion": {"choice": ["sum", "concat"], "with": "model.user_encoder.fusion"},
@@ -87,19 +88,15 @@ def make_sweep():
 @pytest.fixture
 def two_objectives(make_sweep):
     """Value against size, with a bound on the time that half the trials break."""
-    record = make_sweep()
-    trials = tuple(
-        dataclasses.replace(
-            trial,
-            values=(trial.values[0], float(1000 * (trial.number % 5))),
-            constraints={"train_seconds": 10.0 + trial.number},
-        )
-        for trial in record.trials
-    )
-    return dataclasses.replace(
-        record,
+    record = make_sweep(
         objectives=(Objective("ndcg@10"), Objective("model_bytes", "minimize")),
         constraints=(Constraint("train_seconds", maximum=16.0),),
         pruner={"name": "none"},
-        trials=trials,
+    )
+    return with_trials(
+        record,
+        lambda trial: {
+            "values": (trial.values[0], float(1000 * (trial.number % 5))),
+            "constraints": {"train_seconds": 10.0 + trial.number},
+        },
     )

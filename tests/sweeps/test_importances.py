@@ -11,6 +11,7 @@ from sweeps.importances import importances_of
 from sweeps.record import Objective, SweepRecord, TrialRecord
 from sweeps.report import build_sweep_report
 from sweeps.tables import sweep_tables
+from tests.sweeps.trials import with_default, with_trials
 
 
 def test_the_setting_that_decides_comes_first(make_sweep):
@@ -33,11 +34,8 @@ def test_each_objective_has_its_own(two_objectives):
 
 def test_less_is_better_where_the_objective_says_so(make_sweep):
     record = make_sweep(("complete",) * 40)
-    turned = tuple(
-        dataclasses.replace(trial, values=(-trial.values[0],)) for trial in record.trials
-    )
-    objectives = (dataclasses.replace(record.objectives[0], direction="minimize"),)
-    mirrored = dataclasses.replace(record, trials=turned, objectives=objectives)
+    turned = dataclasses.replace(record, objectives=(Objective("ndcg@10", "minimize"),))
+    mirrored = with_trials(turned, lambda trial: {"values": (-trial.values[0],)})
     assert importances_of(mirrored)[0].values == importances_of(record)[0].values
 
 
@@ -58,13 +56,12 @@ def test_where_there_are_none_the_reason_is_given(make_sweep, states, reason):
 def test_pruned_trials_count_by_the_last_value_that_they_reported(make_sweep):
     """The same as if each had been completed with it."""
     record = make_sweep(("complete", "pruned", "pruned") * 12)
-    completed = tuple(
-        dataclasses.replace(trial, state="complete", values=(trial.last_value(),))
-        for trial in record.trials
+    completed = with_trials(
+        record, lambda trial: {"state": "complete", "values": (trial.last_value(),)}
     )
     (found,) = importances_of(record)
     assert found.n_trials == 36 and found.reason is None
-    assert found.values == importances_of(dataclasses.replace(record, trials=completed))[0].values
+    assert found.values == importances_of(completed)[0].values
     (pruned,) = importances_of(make_sweep(("pruned",) * 12))
     assert pruned.values and pruned.reason is None
 
@@ -109,12 +106,8 @@ def test_few_trials_have_rank_correlations_with_intervals(make_sweep):
 
 
 def test_of_a_choice_of_three_each_value_stands_against_the_others():
-    record = line(9)
-    trials = tuple(
-        dataclasses.replace(trial, params={"kind": "xyz"[trial.number // 3]})
-        for trial in record.trials
-    )
-    (found,) = importances_of(dataclasses.replace(record, trials=trials))
+    record = with_trials(line(9), lambda trial: {"params": {"kind": "xyz"[trial.number // 3]}})
+    (found,) = importances_of(record)
     rho = {each.value: each.rho for each in found.correlations}
     assert rho["x"] == pytest.approx(-rho["z"]) and rho["z"] > 0.8
     assert rho["y"] == pytest.approx(0, abs=1e-12)
@@ -138,17 +131,12 @@ def test_intervals_of_correlations_hold_none_where_there_is_none():
 
 
 def test_equal_values_say_nothing(make_sweep):
-    record = make_sweep()
-    equal = tuple(dataclasses.replace(trial, values=(0.1,)) for trial in record.trials)
-    (found,) = importances_of(dataclasses.replace(record, trials=equal))
+    (found,) = importances_of(with_trials(make_sweep(), lambda _: {"values": (0.1,)}))
     assert found.reason == "all trials have the same value"
 
 
 def test_a_default_outside_the_space_is_no_obstacle(make_sweep):
-    record = make_sweep()
-    outside = record.trials[0].params | {"training.learning_rate": 0.5}
-    trials = (dataclasses.replace(record.trials[0], params=outside), *record.trials[1:])
-    (found,) = importances_of(dataclasses.replace(record, trials=trials))
+    (found,) = importances_of(with_default(make_sweep(), **{"training.learning_rate": 0.5}))
     assert found.values
 
 

@@ -1,23 +1,26 @@
-import dataclasses
-
 import pytest
 
 from sweeps.parallel import parallel_figure
 from sweeps.record import Objective
+from tests.sweeps.trials import with_trials
 
 RATE = "training.learning_rate"
 
 
 def sweep_of(make_sweep, values, *, pruned=(), direction="maximize"):
     """A record whose trials have these values, and pruned ones that ended at theirs."""
-    record = make_sweep((*("complete",) * len(values), *("pruned",) * len(pruned)))
-    trials = []
-    for trial, value in zip(record.trials, [*values, *pruned], strict=True):
-        known = (value,) if trial.state == "complete" else None
-        trials.append(dataclasses.replace(trial, values=known, intermediate={1: value}))
-    return dataclasses.replace(
-        record, trials=tuple(trials), objectives=(Objective("ndcg@10", direction),)
-    )
+    states = (*("complete",) * len(values), *("pruned",) * len(pruned))
+    record = make_sweep(states, objectives=(Objective("ndcg@10", direction),))
+    reached = [*values, *pruned]
+
+    def outcome(trial):
+        value = reached[trial.number]
+        return {
+            "values": (value,) if trial.state == "complete" else None,
+            "intermediate": {1: value},
+        }
+
+    return with_trials(record, outcome)
 
 
 def groups(record):
@@ -55,16 +58,14 @@ def test_hopeless_trials_leave_the_axis_to_the_others(make_sweep, sign, directio
 
 
 def test_settings_stand_where_their_scale_has_them(make_sweep):
-    record = sweep_of(make_sweep, [0.1, 0.2, 0.3])
-    rates = (0.001, 0.01, 0.1)
-    trials = [
-        dataclasses.replace(
-            trial, params={RATE: rate} | ({"training.steps": 3} if rate < 1 else {})
-        )
-        for trial, rate in zip(record.trials, rates, strict=True)
+    params = [
+        {RATE: 0.001},
+        {RATE: 0.01, "training.steps": 3},
+        {RATE: 0.1, "training.steps": 3},
     ]
-    trials[0] = dataclasses.replace(trials[0], params={RATE: 0.001})
-    figure = parallel_figure(dataclasses.replace(record, trials=tuple(trials)))
+    record = sweep_of(make_sweep, [0.1, 0.2, 0.3])
+    record = with_trials(record, lambda trial: {"params": params[trial.number]})
+    figure = parallel_figure(record)
     (best,) = (trace for trace in figure.data if trace.name == "best")
     assert list(best.y[:2]) == [1.0, pytest.approx(1.0)]
     lines = {trace.text[0].split("</b>")[0]: trace.y for trace in figure.data}

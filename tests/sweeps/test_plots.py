@@ -1,4 +1,3 @@
-import dataclasses
 import re
 import shutil
 import subprocess
@@ -9,6 +8,7 @@ import pytest
 from sweeps.charts import history_figure
 from sweeps.findings import TunedBaseline
 from sweeps.plots import draw_plots, render_plots, write_plots
+from tests.sweeps.trials import with_default
 
 MIXED = (*("complete",) * 12, "pruned", "failed", "running")
 
@@ -69,10 +69,8 @@ def test_a_value_that_looks_like_markup_stays_text(make_sweep):
 
 
 def test_axes_go_by_the_last_part_of_a_name_and_a_long_one_is_cut(make_sweep):
-    record = make_sweep()
-    longer = record.trials[0].params | {"training.a_name_of_twenty_five_let": 1}
-    trials = (dataclasses.replace(record.trials[0], params=longer), *record.trials[1:])
-    figure = drawn(dataclasses.replace(record, trials=trials))["parallel_coordinates"].figure
+    record = with_default(make_sweep(), **{"training.a_name_of_twenty_five_let": 1})
+    figure = drawn(record)["parallel_coordinates"].figure
     assert set(figure.layout.xaxis.ticktext) == {
         *("NDCG@10", "fusion", "hidden_dims", "learning_rate", "optimizer", "weight_decay"),
         "a_name_of_twenty_five…",

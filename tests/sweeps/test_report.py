@@ -13,6 +13,7 @@ from sweeps.record import Constraint
 from sweeps.report import build_sweep_report, write_sweep_report
 from sweeps.summary import key_table
 from sweeps.tables import comparisons_table, short_names, sweep_tables
+from tests.sweeps.trials import with_default
 
 MIXED = (*("complete",) * 12, "pruned", "pruned", "failed")
 LOOK = TestLook("2026-01-02T04:00:00+00:00", "the winner", trial=3, metrics={"ndcg@10": 0.19})
@@ -282,10 +283,6 @@ def test_where_the_time_went_adds_up_to_the_sweeps(make_sweep):
 
 def test_a_default_of_zero_under_a_logarithmic_range_has_a_report(make_sweep, tmp_path):
     """It lies outside the space, as that of the weight decay does in the shipped ``full``."""
-    rates = "training.learning_rate"
-    record = make_sweep()
-    default = dataclasses.replace(record.trials[0], params=record.trials[0].params | {rates: 0.0})
-    markdown, _ = written(
-        dataclasses.replace(record, trials=(default, *record.trials[1:])), tmp_path
-    )
+    record = with_default(make_sweep(), **{"training.learning_rate": 0.0})
+    markdown, _ = written(record, tmp_path)
     assert "| training.learning_rate |" in markdown

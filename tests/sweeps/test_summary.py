@@ -4,17 +4,16 @@ import pytest
 
 from sweeps.findings import Finalist, Finalists, TestLook
 from sweeps.summary import key_table
+from tests.sweeps.trials import with_trials
 
 
 @pytest.fixture
 def sweep(make_sweep):
     """Three trials, the last the best."""
-    record = make_sweep(("complete",) * 3)
-    trials = [
-        dataclasses.replace(trial, values=(value,))
-        for trial, value in zip(record.trials, (0.1, 0.2, 0.3), strict=True)
-    ]
-    return dataclasses.replace(record, trials=tuple(trials))
+    values = (0.1, 0.2, 0.3)
+    return with_trials(
+        make_sweep(("complete",) * 3), lambda trial: {"values": (values[trial.number],)}
+    )
 
 
 def finalists(winner, *means):
