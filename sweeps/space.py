@@ -60,19 +60,12 @@ class Dimension:
     @property
     def distribution(self) -> BaseDistribution:
         """What Optuna draws from; a list among the choices goes by its JSON text."""
-        low, high = self.values[0], self.values[-1]
-        match self.kind:
-            case "choice":
-                return CategoricalDistribution([label(value) for value in self.values])
-            case "int":
-                return IntDistribution(low, high, log=self.log, step=int(self.step or 1))
-            case _:
-                return FloatDistribution(low, high, log=self.log, step=self.step)
-
-    @property
-    def corners(self) -> tuple[Value, ...]:
-        """The values to check: each choice, both ends of a range."""
-        return self.values if self.kind == "choice" else (self.values[0], self.values[-1])
+        if self.kind == "choice":
+            return CategoricalDistribution([label(value) for value in self.values])
+        low, high = self.values
+        if self.kind == "int":
+            return IntDistribution(low, high, log=self.log, step=int(self.step or 1))
+        return FloatDistribution(low, high, log=self.log, step=self.step)
 
     @property
     def grid(self) -> tuple[Value, ...]:
@@ -212,15 +205,14 @@ class Space:
         All of them, where there are at most ``MOST_CORNERS``; else every pair of values of two
         dimensions together, the others once at their first and once at their last value.
         """
-        size = math.prod(len(dimension.corners) for dimension in self.dimensions)
-        if size <= MOST_CORNERS:
-            yield from self._combinations([dimension.corners for dimension in self.dimensions])
+        values = [dimension.values for dimension in self.dimensions]
+        if math.prod(map(len, values)) <= MOST_CORNERS:
+            yield from self._combinations(values)
             return
         for left, right in itertools.combinations(range(len(self.dimensions)), 2):
             for end in (0, -1):
-                options = [(dimension.corners[end],) for dimension in self.dimensions]
-                options[left] = self.dimensions[left].corners
-                options[right] = self.dimensions[right].corners
+                options = [(each[end],) for each in values]
+                options[left], options[right] = values[left], values[right]
                 yield from self._combinations(options)
 
     def grid(self, rng: np.random.Generator) -> list[Params]:
