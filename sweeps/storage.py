@@ -16,6 +16,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage, fail_stale_
 from sqlalchemy.exc import SQLAlchemyError
 
 from recsys.addresses import hide_passwords, is_ambiguous, lacks_password, without_password
+from recsys.artifacts import make_folder
 from recsys.errors import ConfigError, TrackingError
 from sweeps.journal import Journal, locked
 
@@ -90,7 +91,7 @@ def open_storage(url: str) -> Storage:
             "the storage must be a journal file or start with sqlite:///, postgresql:// or "
             f"mysql://, got '{without_password(url)}'"
         )
-    path = _in_directory(Path(url.removeprefix(_JOURNAL)))
+    path = _ready(Path(url.removeprefix(_JOURNAL)))
     backend = JournalStorage(Journal(path))
     return Storage(journal_url(path), backend, path.with_name(path.name + ".turn"))
 
@@ -113,16 +114,10 @@ def refuse_shared(url: str, tracking_uri: str) -> None:
         )
 
 
-def _in_directory(path: Path) -> Path:
-    """The absolute path, its directory made where absent."""
-    path = path.absolute()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the storage {path} must lie in a directory that can be written ({error.strerror})"
-        ) from None
-    return path
+def _ready(path: Path) -> Path:
+    """The absolute path, its folder made where absent."""
+    make_folder(path.absolute().parent, "--storage")
+    return path.absolute()
 
 
 def _open_database(url: str, scheme: str) -> Storage:
@@ -133,7 +128,7 @@ def _open_database(url: str, scheme: str) -> Storage:
         reason = hide_passwords(str(error))
         raise ConfigError(f"the storage {without_password(url)} cannot be used: {reason}") from None
     if scheme == "sqlite":
-        path = _in_directory(Path(engine.url.database or ""))
+        path = _ready(Path(engine.url.database or ""))
         url = engine.url.set(database=str(path)).render_as_string()
         lock_path = path.with_name(path.name + ".turn")
     try:
