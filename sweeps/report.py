@@ -143,12 +143,13 @@ def _space(record: SweepRecord, tables: Tables) -> list[Block]:
         for sign, bound in (("at most", rule.maximum), ("at least", rule.minimum))
         if bound is not None
     ]
+    end, metric = record.search_end, record.objectives[0].metric
     facts = [
         ("objectives", objectives),
         ("constraints", ", ".join(rules)),
         ("trials asked for", "" if record.n_trials is None else f"{record.n_trials:,}"),
         ("hours", str(record.settings.get("hours") or "")),
-        ("why the search ended", _why(record)),
+        ("why the search ended", "" if end is None else why_ended(end, metric)),
         ("workers", str(record.workers)),
         ("sessions", str(record.sessions)),
         ("sampler", _named(record.sampler)),
@@ -159,11 +160,6 @@ def _space(record: SweepRecord, tables: Tables) -> list[Block]:
     rows = tuple((name, text) for name, text in facts if text)
     budget = Table("budget", "Budget and method", "", ("what", "value"), rows)
     return [*views_of(tables, "space"), View(budget)]
-
-
-def _why(record: SweepRecord) -> str:
-    end = record.search_end
-    return "" if end is None else why_ended(end, record.objectives[0].metric)
 
 
 def _trials(tables: Tables) -> list[Block]:

@@ -153,10 +153,6 @@ class SweepSettings(Section):
             self.sampler != "cmaes" or len(names) == 1,
             f"'sampler' must be another than cmaes with several objectives, got {names}",
         )
-        return self
-
-    @model_validator(mode="after")
-    def _check_stop(self) -> Self:
         require(
             not self.stop or self._can_stop,
             "'stop' must be given with a single objective, without 'user_share' and with finalists "
