@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -51,7 +51,7 @@ _IMPATIENCE = {  # the defaults keep a call waiting for minutes, and name each r
 }
 
 
-def resolve_uri(setting: str | None, environ: Mapping[str, str] = os.environ) -> str:
+def resolve_uri(setting: str | None) -> str:
     """The store's address: the setting, else ``MLFLOW_TRACKING_URI``, else a file in the cwd.
 
     A relative SQLite path becomes absolute, so that the address means the same from anywhere. An
@@ -60,7 +60,7 @@ def resolve_uri(setting: str | None, environ: Mapping[str, str] = os.environ) ->
     Raises:
         TrackingError: an address that MLflow has no working store for.
     """
-    usual = environ.get("MLFLOW_TRACKING_URI")
+    usual = os.environ.get("MLFLOW_TRACKING_URI")
     uri = setting or usual or DEFAULT_URI
     if usual and uri == without_password(usual):
         uri = usual
@@ -195,37 +195,30 @@ def runs_where(
     )
 
 
-def limit_waiting(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Bound waits for a silent server, where the user did not: about a minute a call."""
-    for name, value in _IMPATIENCE.items():
-        environ.setdefault(name, value)
-
-
 def connect(uri: str) -> MlflowClient:
     """A client of the store at a resolved address.
 
     A SQLite store that does not exist is made; processes that come at once wait for the first,
-    because a schema that two of them make together is broken for good.
+    because a schema that two of them make together is broken for good. Waits for a silent server
+    are bounded where the user did not do so: about a minute a call.
 
     Raises:
         STORE_ERRORS: the store cannot be reached.
         TrackingError: its database driver is not installed.
     """
-    limit_waiting()
+    for name, value in _IMPATIENCE.items():
+        os.environ.setdefault(name, value)
     path = sqlite_path(uri)
-    if path is None:
-        if _scheme(uri) in _SQL:
-            _probe(uri)
-        return MlflowClient(uri)
-    if path.is_dir():
+    if path is not None and path.is_dir():
         raise TrackingError(f"a SQLite store must be a file, got the directory '{path}'")
-    if not _is_ready(path):
+    if path is not None and not _is_ready(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"), quiet("mlflow.store.db.utils", "alembic"):
             if not path.exists() or not path.stat().st_size:
                 _create(path)
             _write_ahead(path)
-    _probe(uri)
+    if not is_server(uri):
+        _probe(uri)
     return MlflowClient(uri)
 
 

@@ -32,11 +32,11 @@ def test_a_run_goes_on_in_its_own_run_once_the_password_is_given_again(
     assert files and not [path for path in files if secret.encode() in path.read_bytes()]
 
 
-def test_an_address_kept_without_its_password_gets_it_back_from_the_environment():
+def test_an_address_kept_without_its_password_gets_it_back_from_the_environment(monkeypatch):
     whole = "postgresql://ada:secret@db/x"
-    environ = {"MLFLOW_TRACKING_URI": whole}
-    assert resolve_uri(without_password(whole), environ) == whole
-    assert resolve_uri("postgresql://ada@db/y", environ) == "postgresql://ada@db/y"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", whole)
+    assert resolve_uri(without_password(whole)) == whole
+    assert resolve_uri("postgresql://ada@db/y") == "postgresql://ada@db/y"
 
 
 def test_a_refused_login_says_where_a_password_may_stand():

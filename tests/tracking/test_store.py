@@ -1,5 +1,6 @@
 """Where runs go."""
 
+import os
 import socket
 import sqlite3
 import sys
@@ -17,7 +18,6 @@ from tracking.store import (
     connect,
     ensure_experiment,
     how_to_look,
-    limit_waiting,
     resolve_uri,
 )
 
@@ -25,11 +25,11 @@ ROOT = Path(__file__).parents[2]
 OPEN = "import sys; from tracking.store import connect; connect(sys.argv[1]).search_experiments()"
 
 
-def test_the_setting_goes_before_the_environment_and_that_before_the_default(tmp_path):
-    environ = {"MLFLOW_TRACKING_URI": "http://two"}
-    assert resolve_uri("http://one", environ) == "http://one"
-    assert resolve_uri(None, environ) == "http://two"
-    assert resolve_uri(None, {}) == f"sqlite:///{tmp_path}/mlflow.db"
+def test_the_setting_goes_before_the_environment_and_that_before_the_default(tmp_path, monkeypatch):
+    assert resolve_uri(None) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://two")
+    assert resolve_uri("http://one") == "http://one"
+    assert resolve_uri(None) == "http://two"
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,15 @@ def test_a_password_that_a_driver_would_cut_and_show_is_refused(uri):
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "ftp://somewhere"])
 def test_an_address_that_can_be_no_store_is_refused(uri):
     with pytest.raises(TrackingError, match="must start with sqlite"):
-        resolve_uri(uri, {})
+        resolve_uri(uri)
 
 
-def test_patience_that_the_user_set_stays():
-    environ = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "9"}
-    limit_waiting(environ)
-    assert environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
-    assert environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == environ["PGCONNECT_TIMEOUT"] == "20"
+def test_patience_that_the_user_set_stays(store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")
+    connect(store)
+    names = ("HTTP_REQUEST_MAX_RETRIES", "HTTP_REQUEST_TIMEOUT")
+    assert [os.environ[f"MLFLOW_{name}"] for name in names] == ["9", "20"]
+    assert os.environ["PGCONNECT_TIMEOUT"] == "20"
 
 
 def test_a_database_that_takes_a_connection_and_says_nothing_is_given_up(monkeypatch):
