@@ -104,21 +104,16 @@ def slice_figures(record: SweepRecord, names: Sequence[str]) -> tuple[Figure, ..
 
 
 def _slice_figure(record: SweepRecord, name: str) -> Figure | None:
-    trials = [t for t in record.in_state("complete") if name in t.params and t.values is not None]
+    trials = [(trial, values[0]) for trial, values in record.completed() if name in trial.params]
     if len(trials) < 2:
         return None
-    values = [trial.params[name] for trial in trials]
-    axis = setting_axis(record, name, values)
+    axis = setting_axis(record, name, [trial.params[name] for trial, _ in trials])
     metric = metric_label(record.objectives[0].metric)
-    points = [
-        Point(
-            axis.names.index(setting_text(value)) if axis.names else float(value),
-            trial.values[0],
-            f"trial {trial.number}, {setting_text(value)}: {trial.values[0]:.4g}",
-        )
-        for trial, value in zip(trials, values, strict=True)
-        if trial.values is not None
-    ]
+    points = []
+    for trial, value in trials:
+        text = setting_text(trial.params[name])
+        x = axis.names.index(text) if axis.names else float(trial.params[name])
+        points.append(Point(x, value, f"trial {trial.number}, {text}: {value:.4g}"))
     title = f"{metric} by {name.rpartition('.')[2].replace('_', ' ')}"
     svg = scatter_chart(title, points, axis, groups={})
     return Figure(f"slice_{_file_safe(name)}", title, f"Completed trials by {name}.", svg)
@@ -136,19 +131,13 @@ def setting_axis(record: SweepRecord, name: str, values: Sequence[Any]) -> Axis:
 
 def front_figure(record: SweepRecord) -> Figure | None:
     """The first two objectives of all completed trials, the Pareto front marked."""
-    trials = [trial for trial in record.in_state("complete") if trial.values is not None]
+    trials = record.completed()
     if len(record.objectives) < 2 or not trials:
         return None
     front = {trial.number for trial in record.front()}
     points = [
-        Point(
-            trial.values[1],
-            trial.values[0],
-            f"trial {trial.number}",
-            COMPLETE if trial.number in front else 1,
-        )
-        for trial in trials
-        if trial.values is not None
+        Point(x, y, f"trial {trial.number}", COMPLETE if trial.number in front else 1)
+        for trial, (y, x, *_) in trials
     ]
     first, second = (metric_label(objective.metric) for objective in record.objectives[:2])
     title = f"{first} against {second}"

@@ -69,13 +69,13 @@ def _groups(record: SweepRecord) -> list[tuple[str, State, list[TrialRecord]]]:
 
 def pareto_front(record: SweepRecord) -> go.Figure:
     """The first two objectives of completed trials, the Pareto front marked."""
-    front = {trial.number for trial in record.front()}
-    _, (name, state, beyond), _ = _groups(record)
-    inside = record.ranked()
+    front = list(record.front())
+    numbers = {trial.number for trial in front}
+    beaten = [trial for trial in record.ranked() if trial.number not in numbers]
     groups: list[tuple[str, State, list[TrialRecord]]] = [
-        ("front", "complete", [trial for trial in inside if trial.number in front]),
-        ("beaten by another", "pruned", [trial for trial in inside if trial.number not in front]),
-        (name, state, beyond),
+        ("front", "complete", front),
+        ("beaten by another", "pruned", beaten),
+        _groups(record)[1],
     ]
     figure = go.Figure()
     for name, state, trials in groups:
@@ -133,7 +133,7 @@ def _correlation_bars(found: Importances) -> go.Figure:
 
 def slices(record: SweepRecord, objective: int) -> go.Figure | None:
     """Completed trials by each setting: panels side by side, in the order of their names."""
-    trials = [trial for trial in record.in_state("complete") if trial.values is not None]
+    trials = [trial for trial, _ in record.completed()]
     names = sorted({name for trial in trials for name in trial.params})
     if not names:
         return None
@@ -243,8 +243,7 @@ def costs(record: SweepRecord) -> go.Figure:
     """Values of completed trials by the time that they took."""
     figure = go.Figure()
     metric = metric_label(record.objectives[0].metric)
-    kept = [t for t in record.in_state("complete") if t.values is not None]
-    marks = [(trial, trial.seconds, trial.last_value()) for trial in kept]
+    marks = [(trial, trial.seconds, values[0]) for trial, values in record.completed()]
     _add_marks(figure, marks, "complete", "%{x:.1f} s, %{y:.4f}", mode="markers", showlegend=False)
     figure.update_layout(xaxis_title="seconds of the trial", yaxis_title=metric)
     return figure

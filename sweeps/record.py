@@ -164,18 +164,21 @@ class SweepRecord:
         """The trials in a state, by number."""
         return tuple(trial for trial in self.trials if trial.state == state)
 
+    def completed(self) -> list[tuple[TrialRecord, tuple[float, ...]]]:
+        """Completed trials with their values, by number."""
+        known = ((trial, trial.values) for trial in self.in_state("complete"))
+        return [(trial, values) for trial, values in known if values is not None]
+
     def is_feasible(self, trial: TrialRecord) -> bool:
         """Whether a trial keeps to every constraint."""
         return all(rule.is_met(trial.constraints.get(rule.metric)) for rule in self.constraints)
 
     def ranked(self, objective: int = 0) -> tuple[TrialRecord, ...]:
         """Completed trials that keep to the constraints, best first; ties by number."""
-        kept = [
-            (-self._merits(trial)[objective], trial.number, trial)
-            for trial in self.in_state("complete")
-            if trial.values is not None and self.is_feasible(trial)
-        ]
-        return tuple(trial for _, _, trial in sorted(kept, key=lambda row: row[:2]))
+        sign = self.objectives[objective].sign
+        kept = [pair for pair in self.completed() if self.is_feasible(pair[0])]
+        kept.sort(key=lambda pair: -sign * pair[1][objective])  # stable: by number among equals
+        return tuple(trial for trial, _ in kept)
 
     def front(self) -> tuple[TrialRecord, ...]:
         """The Pareto front, best in the first objective first; equals stand side by side.
@@ -202,9 +205,9 @@ class SweepRecord:
         """(trial, best value until then) for every completed trial within the constraints."""
         better = max if self.objectives[objective].sign > 0 else min
         steps: list[tuple[int, float]] = []
-        for trial in self.in_state("complete"):
-            if trial.values is not None and self.is_feasible(trial):
-                value = trial.values[objective]
+        for trial, values in self.completed():
+            if self.is_feasible(trial):
+                value = values[objective]
                 steps.append((trial.number, better(steps[-1][1], value) if steps else value))
         return steps
 
