@@ -6,6 +6,11 @@ hold, what was given, and where it came from. The command line prints it and exi
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 SHOWN_CHARACTERS = 60
 """Of what was given, in a message."""
 
@@ -51,3 +56,13 @@ def cut(text: str, quote: str = "") -> str:
 def shown(value: object) -> str:
     """The same in quotes."""
     return cut(str(value), "'")
+
+
+def first_problem(error: ValidationError) -> str:
+    """What is wrong first with values that pydantic refused: where, why, and what was given."""
+    problem = error.errors(include_url=False)[0]
+    place, said = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
+    if not place:
+        return said
+    said = said.replace("Input should", "must", 1)
+    return f"'{place}': {said[:1].lower()}{said[1:]}, got {problem['input']!r:.80}"

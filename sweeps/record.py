@@ -10,15 +10,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, first_problem
 from recsys.reporting.record import read_json, write_json
 from sweeps.findings import (
     STRICT,
@@ -250,9 +245,7 @@ class SweepRecord:
         try:
             return TypeAdapter(cls).validate_python(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            problem = first["msg"][:1].lower() + first["msg"][1:]
             raise ArtifactError(
-                f"{path}: a sweep's record must have the fields of its format: '{where}', {problem}"
+                f"{path}: a sweep's record must have the fields of its format: "
+                f"{first_problem(error)}"
             ) from error

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from recsys.config import Section, require
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, first_problem
 from sweeps.findings import Direction
 from sweeps.record import Constraint, Objective
 
@@ -227,11 +227,7 @@ def build_settings(**given: Any) -> SweepSettings:
     try:
         return SweepSettings.model_validate({k: v for k, v in given.items() if v is not None})
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        shown = f"'{name}': {message[0].lower()}{message[1:]}, got {problem['input']!r:.80}"
-        raise ConfigError(f"sweep: {shown if name else message}") from None
+        raise ConfigError(f"sweep: {first_problem(error)}") from None
 
 
 def parse_objective(text: str) -> Objective:

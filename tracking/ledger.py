@@ -11,7 +11,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recsys.artifacts import locked
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, first_problem
 from recsys.reporting.record import write_json
 from tracking.processes import Owner
 from tracking.store import resolve_uri, without_password
@@ -69,7 +69,7 @@ class Ledger(BaseModel):
         except (FileNotFoundError, NotADirectoryError):
             return cls()
         except (OSError, ValidationError) as error:
-            said = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+            said = first_problem(error) if isinstance(error, ValidationError) else error
             raise ArtifactError(
                 f"{path}: must be a tracking ledger ({said}); delete it to begin anew"
             ) from error

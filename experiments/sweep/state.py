@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from experiments.dataset import data_changes, describe_dataset
 from recsys.config import Config
 from recsys.data.dataset import Prepared
-from recsys.errors import ConfigError
+from recsys.errors import ConfigError, first_problem
 from recsys.reporting.results import one_held_out
 from sweeps.findings import EarlierSweep, Numbers, SearchEnd, TestLook, TunedBaseline
 from sweeps.record import DEFAULT
@@ -126,11 +126,9 @@ def read_state(kept: Mapping[str, Any], name: str) -> SweepState:
     try:
         return SweepState.model_validate(kept)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(map(str, problem["loc"]))
         raise ConfigError(
             f"the study '{name}' must be a sweep's of this version, but another program or "
-            f"version made it ('{where}': {problem['msg'].lower()}); give another --name"
+            f"version made it ({first_problem(error)}); give another --name"
         ) from None
 
 

@@ -19,7 +19,7 @@ from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.features import Features, ItemFeaturizer
 from recsys.data.user_features import UserFeaturizer
 from recsys.data.vocabulary import Vocabulary
-from recsys.errors import ArtifactError, BookendsError
+from recsys.errors import ArtifactError, BookendsError, first_problem
 from recsys.evaluation.scorers import Combine, Vectors
 from recsys.recommender.books import Books, whole
 from recsys.recommender.bundle import Arrays, Bundle
@@ -133,11 +133,7 @@ def _validated(values: Mapping[str, Any]) -> _Values:
     try:
         return _Values.model_validate_json(json.dumps(dict(values)), strict=True)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        name = ".".join(map(str, problem["loc"]))
-        raise ArtifactError(
-            f"'{name}': {problem['msg'].lower()}, got {problem.get('input')!r:.80}"
-        ) from None
+        raise ArtifactError(first_problem(error)) from None
 
 
 def _cold_start(

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, ValidationError, field_validator
 from pydantic.dataclasses import dataclass
 
 from recsys.artifacts import replacement
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, first_problem
 from recsys.evaluation.tables import Table, plain_cell
 
 RunStatus = Literal["running", "finished", "interrupted", "failed"]
@@ -177,12 +177,7 @@ class RunRecord:
         try:
             return cls(**content)
         except ValidationError as error:
-            wrong = error.errors(include_url=False)[0]
-            place = ".".join(map(str, wrong["loc"]))
-            said = wrong["msg"].replace("Input should", "must")
-            raise ArtifactError(
-                f"a run record's '{place}': {said}, got {wrong['input']!r:.80}"
-            ) from error
+            raise ArtifactError(f"a run record's {first_problem(error)}") from error
 
     def write(self, run_dir: Path) -> Path:
         """Put the record into a run directory, whole or not at all; gives the file's path."""

@@ -207,7 +207,7 @@ def test_several_vectors_a_user_are_saved_and_loaded_with_their_combination(
 
 def test_an_unknown_combination_is_refused(saved):
     change_values(saved, lambda values: values.update(combine="mean"))
-    with pytest.raises(ArtifactError, match="'combine': input should be 'max' or 'logsumexp', got"):
+    with pytest.raises(ArtifactError, match="'combine': must be 'max' or 'logsumexp', got"):
         Recommender.load(saved)
 
 

@@ -46,12 +46,12 @@ def test_another_format_is_refused(make_record, version):
 def test_a_missing_field_is_named(make_record):
     content = make_record().to_json()
     del content["dataset"]
-    with pytest.raises(ArtifactError, match="'dataset': Field required"):
+    with pytest.raises(ArtifactError, match="'dataset': field required"):
         RunRecord.from_json(content)
 
 
 def test_an_unknown_field_is_named(make_record):
-    with pytest.raises(ArtifactError, match="'colour': Unexpected keyword argument"):
+    with pytest.raises(ArtifactError, match="'colour': unexpected keyword argument"):
         RunRecord.from_json(make_record().to_json() | {"colour": "red"})
 
 
