@@ -37,6 +37,12 @@ def without_password(address: str) -> str:
     return scheme + mark + head + (question + "&".join(kept) if kept else "")
 
 
+def scheme_of(address: str) -> str:
+    """What an address begins with, without the driver; empty for what is no address."""
+    scheme, mark, _ = address.partition("://")
+    return scheme.partition("+")[0].lower() if mark else ""
+
+
 def copy_path(address: str, cache_dir: Path) -> Path:
     """Where the copy of an input at an address lies, so that messages tell which one it is of."""
     scheme, _, rest = address.partition("://")

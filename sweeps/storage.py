@@ -15,7 +15,13 @@ from optuna.exceptions import OptunaError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, fail_stale_trials
 from sqlalchemy.exc import SQLAlchemyError
 
-from recsys.addresses import hide_passwords, is_ambiguous, lacks_password, without_password
+from recsys.addresses import (
+    hide_passwords,
+    is_ambiguous,
+    lacks_password,
+    scheme_of,
+    without_password,
+)
 from recsys.artifacts import make_folder
 from recsys.errors import ConfigError, TrackingError
 from sweeps.journal import Journal, locked
@@ -78,7 +84,7 @@ def open_storage(url: str) -> Storage:
         TrackingError: the storage cannot be reached.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    scheme = _scheme(url)
+    scheme = scheme_of(url)
     if is_ambiguous(url):
         raise ConfigError(
             "the password in a storage's address must have @ as %40 and / as %2F, got "
@@ -164,15 +170,9 @@ def _connect(url: str) -> RDBStorage:
     raise AssertionError
 
 
-def _scheme(url: str) -> str:
-    """What the address begins with, without the driver; empty for a bare path."""
-    scheme, mark, _ = url.partition("://")
-    return scheme.partition("+")[0].lower() if mark else ""
-
-
 def _identity(url: str) -> tuple[str, ...]:
     """What two addresses of one database have in common; user and password are no part of it."""
-    scheme = _scheme(url)
+    scheme = scheme_of(url)
     if scheme == "sqlite":
         return ("sqlite", str(Path(sqlalchemy.make_url(url).database or "").absolute()))
     parts = urlsplit(without_password(url))

@@ -69,7 +69,7 @@ def resolve_uri(setting: str | None) -> str:
             "the password in a tracking URI must have @ as %40, / as %2F, ? as %3F and # as %23, "
             f"got '{without_password(uri)}' with another"
         )
-    scheme = _scheme(uri) or uri
+    scheme = addresses.scheme_of(uri) or uri
     if scheme == "sqlite":
         path = sqlite_path(uri)
         return uri if path is None else sqlite_uri(path)
@@ -99,13 +99,7 @@ def how_to_look(uri: str, experiment_id: str, run_id: str) -> dict[str, str]:
 
 def is_server(uri: str) -> bool:
     """Whether the store is reached over HTTP, not a database that this process opens."""
-    return _scheme(uri) in _REMOTE
-
-
-def _scheme(uri: str) -> str:
-    """What the address begins with, without the driver; empty for what is no address."""
-    scheme, mark, _ = uri.partition(":")
-    return scheme.partition("+")[0].lower() if mark else ""
+    return addresses.scheme_of(uri) in _REMOTE
 
 
 def sqlite_path(uri: str) -> Path | None:
