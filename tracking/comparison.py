@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
 
 from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_report import description
-from recsys.reporting.record import TABLES_DIR, read_json, write_json
 from tracking.names import metric_key
 from tracking.processes import maker_tags, source_tags
 from tracking.remote_run import (
@@ -25,7 +23,6 @@ from tracking.remote_run import (
     files_below,
     run_with_key,
 )
-from tracking.run_page import viewer_table
 from tracking.store import (
     connect,
     ensure_experiment,
@@ -69,8 +66,7 @@ def send_comparison(
         reference = comparison.reference.record
         run.send_dataset(reference.dataset, reference.filter_steps, "evaluation")
         run.send_metrics(comparison_metrics(comparison))
-        with TemporaryDirectory() as made:
-            run.send_files(dict(_files(directory, Path(made))), {})
+        run.send_files(files_below(directory), {})
         run.send_status("FINISHED")
     return Sent(shown, run.experiment_id, run.run_id)
 
@@ -158,14 +154,3 @@ def _tags(comparison: RunComparison) -> dict[str, str]:
 def _cut(text: str) -> str:
     """MLflow cuts longer tags in silence."""
     return text if len(text) <= _LONGEST_TAG else text[: _LONGEST_TAG - 4].rstrip() + " ..."
-
-
-def _files(directory: Path, made: Path) -> Iterator[tuple[PurePosixPath, Path]]:
-    """Each file by its place in the run; of tables only what MLflow's viewer reads."""
-    for place, path in files_below(directory).items():
-        if place.parts[0] == TABLES_DIR:
-            content = read_json(path)
-            shown = viewer_table(content["columns"], content["data"])
-            yield place, write_json(made / path.name, shown)
-        else:
-            yield place, path

@@ -16,7 +16,7 @@ from tracking.ledger import FILE_NAME, Delivery, kept_ledger
 from tracking.model import send_model
 from tracking.processes import Owner, source_tags
 from tracking.remote_run import RemoteRun, Sent, files_below, find_or_create_run
-from tracking.run_page import detail_tables, viewer_table
+from tracking.run_page import detail_tables
 from tracking.store import connect, one_line, plain_errors, without_password
 from tracking.views import show_view
 
@@ -109,7 +109,7 @@ def _collect_files(run_dir: Path, record: RunRecord, made: Path) -> dict[PurePos
     }
     for table in [*read_tables(run_dir, record.tables).values(), *detail_tables(record)]:
         place = PurePosixPath(TABLES_DIR, f"{table.name}.json")
-        files[place] = write_json(made / place, viewer_table(table.columns, table.rows))
+        files[place] = write_json(made / place, table.to_json())
     place = PurePosixPath(_ENVIRONMENT_FILE)
     files[place] = write_json(made / place, record.environment)
     if (run_dir / PER_USER_FILE).exists():

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from mlflow import MlflowClient
@@ -15,9 +16,10 @@ from mlflow.entities import Dataset, LoggedModel, LoggedModelStatus, Metric, Par
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
 from recsys.errors import TrackingError
-from recsys.reporting.record import TABLES_DIR, RunRecord
+from recsys.reporting.record import TABLES_DIR, RunRecord, read_json, write_json
 from recsys.reporting.results import monitor_of
 from tracking import payload
+from tracking.run_page import viewer_table
 from tracking.store import connect, ensure_experiment, found, sqlite_path, without_password
 
 MOST_METRICS = 1000
@@ -151,16 +153,21 @@ class RemoteRun:
     def send_files(self, files: Mapping[PurePosixPath, Path], sent: dict[str, str]) -> None:
         """Upload the files that the store lacks, or holds with another content, each to its place.
 
-        ``sent`` is the digest of what was uploaded before, by place; it is kept up to date.
+        Of tables only what MLflow's pages show. ``sent`` is the digest of what was uploaded before,
+        by place; it is kept up to date.
         """
         held = self.file_sizes({_folder(place) for place in files})
-        for place, source in files.items():
-            content, name = source.read_bytes(), str(place)
-            digest = hashlib.sha256(content).hexdigest()[:24]
-            if sent.get(name) != digest or held.get(name) != len(content):
-                self.send_file(source, place)
-                sent[name] = digest
         tables = [str(place) for place in files if place.parts[0] == TABLES_DIR]
+        with TemporaryDirectory() as made:
+            for place, path in files.items():
+                name, source = str(place), path
+                if name in tables:
+                    source = write_json(Path(made, path.name), viewer_table(read_json(path)))
+                content = source.read_bytes()
+                digest = hashlib.sha256(content).hexdigest()[:24]
+                if sent.get(name) != digest or held.get(name) != len(content):
+                    self.send_file(source, place)
+                    sent[name] = digest
         if tables:  # MLflow's UI pages what it knows as tables, and it can load them
             entries = [{"path": path, "type": "table"} for path in tables]
             self.send_tags({MLFLOW_LOGGED_ARTIFACTS: json.dumps(entries)})

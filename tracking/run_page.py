@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from recsys.config import is_ranking_metric
@@ -115,10 +115,10 @@ def detail_tables(record: RunRecord) -> list[Table]:
     return tables
 
 
-def viewer_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> dict[str, Any]:
-    """A table as MLflow's pages show it whole: no other keys, and 6 digits of a number."""
+def viewer_table(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A table in JSON as MLflow's pages show it whole: no other keys, and 6 digits of a number."""
     data = [
         [float(f"{cell:.{_TABLE_DIGITS}g}") if isinstance(cell, float) else cell for cell in row]
-        for row in rows
+        for row in table["data"]
     ]
-    return {"columns": list(columns), "data": data}
+    return {"columns": table["columns"], "data": data}

@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import numpy as np
 import pandas as pd
@@ -99,15 +98,10 @@ def test_several_runs_have_metrics_of_their_own(build):
     assert metrics["difference of c/ndcg_at_10"] < -0.05
 
 
-def test_its_report_and_tables_are_artifacts(send, client, tmp_path):
+def test_its_report_and_tables_are_artifacts(send, client):
     _, sent = send(0.1)
     held = {found.path for found in client.list_artifacts(sent.run_id)}
     assert held >= {"comparison.json", "comparison.md", "comparison.html", "tables", "figures"}
-    path = client.download_artifacts(sent.run_id, "tables/differences.json", str(tmp_path))
-    with open(path, encoding="utf-8") as file:
-        assert set(json.load(file)) == {"columns", "data"}  # all that MLflow's viewer takes
-    declared = client.get_run(sent.run_id).data.tags["mlflow.loggedArtifacts"]
-    assert "tables/differences.json" in declared
 
 
 def test_the_same_comparison_is_logged_once(send, client, contents):

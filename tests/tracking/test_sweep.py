@@ -1,9 +1,13 @@
+import json
 import logging
+from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 
 from recsys.errors import TrackingError
+from recsys.evaluation.tables import Table
+from recsys.reporting.record import write_tables
 from tracking import sweep as sweep_module
 from tracking.processes import Owner
 from tracking.sweep import TrialTracker, open_sweep
@@ -162,8 +166,9 @@ def test_trials_whose_process_is_gone_are_ended(open_run, trials, client):
 def test_files_are_sent_once_and_not_those_of_the_study(open_run, client, tmp_path, monkeypatch):
     directory = tmp_path / "sweep"
     (directory / "tables").mkdir(parents=True)
-    for name in ("best.yaml", "journal.log", "journal.log.lock", "v.npz", ".lock", "tables/t.json"):
+    for name in ("best.yaml", "journal.log", "journal.log.lock", "v.npz", ".lock"):
         (directory / name).write_text("{}")
+    write_tables(directory, [Table("t", "Title", "note", ("n",), ((1 / 3,),))])
     parent = open_run()
     sent, send_file = [], parent.run.send_file
 
@@ -177,6 +182,8 @@ def test_files_are_sent_once_and_not_those_of_the_study(open_run, client, tmp_pa
     assert sent == ["best.yaml", "tables/t.json"]
     tags = client.get_run(parent.run_id).data.tags
     assert "tables/t.json" in tags["mlflow.loggedArtifacts"]
+    shown = Path(client.download_artifacts(parent.run_id, "tables/t.json")).read_text()
+    assert json.loads(shown) == {"columns": ["n"], "data": [[0.333333]]}  # all that its pages take
 
 
 def test_a_store_that_goes_away_is_warned_about_once(tmp_path, epochs, caplog):
