@@ -99,12 +99,7 @@ def open_storage(url: str) -> Storage:
         )
     path = _ready(Path(url.removeprefix(_JOURNAL)))
     backend = JournalStorage(Journal(path))
-    return Storage(journal_url(path), backend, path.with_name(path.name + ".turn"))
-
-
-def journal_url(path: Path) -> str:
-    """The address of a journal file."""
-    return f"{_JOURNAL}{path.absolute()}"
+    return Storage(f"{_JOURNAL}{path}", backend, path.with_name(path.name + ".turn"))
 
 
 def refuse_shared(url: str, tracking_uri: str) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recsys.artifacts import make_folder, replacement
+from recsys.artifacts import replacement
 from recsys.evaluation.evaluation import Evaluation
 from recsys.evaluation.ranking import Vectors
-from sweeps.storage import journal_url
 
 
 def read_values(path: Path, metric: str) -> pd.Series[float]:
@@ -26,13 +25,6 @@ class SweepDirectory:
 
     path: Path
 
-    @classmethod
-    def of(cls, sweeps_dir: Path, name: str) -> SweepDirectory:
-        """The directory of the sweep of this name, made where absent."""
-        path = (sweeps_dir / name).absolute()
-        make_folder(path, "--sweeps-dir")
-        return cls(path)
-
     @property
     def name(self) -> str:
         """Name of the sweep and of its study."""
@@ -42,11 +34,6 @@ class SweepDirectory:
     def journal_path(self) -> Path:
         """Where the embedded study lies."""
         return self.path / "journal.log"
-
-    @property
-    def default_storage(self) -> str:
-        """Address of the embedded study."""
-        return journal_url(self.journal_path)
 
     @property
     def lock_path(self) -> Path:

@@ -31,7 +31,7 @@ from experiments.sweep.trial import (
     evaluate_lists,
     list_metrics,
 )
-from recsys.artifacts import locked
+from recsys.artifacts import locked, make_folder
 from recsys.baselines.popularity import fit_popularity
 from recsys.config import Config
 from recsys.data.dataset import Prepared, prepare_cached
@@ -71,9 +71,10 @@ def begin(request: SweepRequest, console: SweepConsole) -> Session:
     prepared = prepare_cached(base.data, base.experiment.seed)
     popularity = _check_measures(settings, prepared, base)
     name = request.name or f"{request.space_name}-{settings.digest(prepared.fingerprint)}"
-    directory = SweepDirectory.of(request.sweeps_dir, name)
+    directory = SweepDirectory((request.sweeps_dir / name).absolute())
+    make_folder(directory.path, "--sweeps-dir")
     with locked(directory.lock_path):
-        storage = open_storage(request.storage or directory.default_storage)
+        storage = open_storage(request.storage or str(directory.journal_path))
         main = open_study(storage, name, "search", settings, base, settings.most_trials)
         session = Session(settings, base, prepared, directory, storage, main, console, started)
         _prepare_study(session)
@@ -91,9 +92,9 @@ def reopen(sweep_dir: Path, record: SweepRecord, storage: str | None) -> Session
         ConfigError: there is no such study, the address of its database lacks the password, or the
             data are others now.
     """
-    directory = SweepDirectory.of(sweep_dir.parent, sweep_dir.name)
+    directory = SweepDirectory(sweep_dir.absolute())
     if storage is None and directory.journal_path.is_file():
-        storage = directory.default_storage
+        storage = str(directory.journal_path)
     opened = open_storage(storage or read_yaml(directory.settings_path)["storage"])
     settings = load_state(opened, record.name).settings
     base = check_config(settings.base, {}, origin="base configuration")

@@ -5,15 +5,15 @@ import pytest
 import sqlalchemy
 
 from recsys.errors import ConfigError
-from sweeps.storage import journal_url, open_storage, refuse_shared
+from sweeps.storage import open_storage, refuse_shared
 
 
 def test_a_journal_file_keeps_a_study_between_processes(tmp_path):
     first = open_storage(str(tmp_path / "journal.log"))
     study = optuna.create_study(study_name="s", storage=first.backend)
     study.add_trial(optuna.trial.create_trial(value=1.0))
-    again = open_storage(journal_url(tmp_path / "journal.log"))
-    assert first.url == again.url == journal_url(tmp_path / "journal.log")
+    again = open_storage(f"journal:///{tmp_path}/journal.log")
+    assert first.url == again.url == f"journal:///{tmp_path}/journal.log"
     assert optuna.load_study(study_name="s", storage=again.backend).best_value == 1.0
 
 
