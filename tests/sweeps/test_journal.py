@@ -16,7 +16,19 @@ from sweeps.journal import locked
 from sweeps.storage import open_storage
 
 
-def test_optuna_writes_and_replays_its_journal_as_when_ours_was_written(tmp_path):
+@pytest.fixture
+def path(tmp_path):
+    """Of a journal that is to be made."""
+    return tmp_path / "journal.log"
+
+
+def study_at(path):
+    """The study of a journal, as another process opens it."""
+    backend = open_storage(str(path)).backend
+    return optuna.create_study(study_name="s", storage=backend, load_if_exists=True)
+
+
+def test_optuna_writes_and_replays_its_journal_as_when_ours_was_written(path):
     moved = (
         f"Optuna {optuna.__version__} keeps its journal otherwise than 5.0.0 did, for which "
         "sweeps/journal.py was written: look at optuna/storages/journal/_storage.py again"
@@ -28,8 +40,7 @@ def test_optuna_writes_and_replays_its_journal_as_when_ours_was_written(tmp_path
     assert written.items() <= operations.items(), moved
     replayed = JournalStorageReplayResult("")
     assert (replayed._studies, replayed._trials, replayed._next_study_id) == ({}, {}, 0), moved
-    path = tmp_path / "journal.log"
-    study = optuna.create_study(study_name="s", storage=open_storage(str(path)).backend)
+    study = study_at(path)
     trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
     trial.report(0.5, step=1)
     trial.set_user_attr("a", 1)
@@ -64,14 +75,11 @@ def test_a_lock_does_not_outlive_the_process_that_holds_it(tmp_path):
     assert time.monotonic() - started < 5  # Optuna's own would wait for 30 seconds
 
 
-def test_an_entry_that_a_power_failure_cut_short_is_left_out(tmp_path, caplog):
-    path = tmp_path / "journal.log"
-    storage = open_storage(str(path))
-    study = optuna.create_study(study_name="s", storage=storage.backend)
-    study.add_trial(optuna.trial.create_trial(value=1.0))
+def test_an_entry_that_a_power_failure_cut_short_is_left_out(path, caplog):
+    study_at(path).add_trial(optuna.trial.create_trial(value=1.0))
     with open(path, "ab") as file:
         file.write(b'{"op_code": 4, "wor')
-    mended = optuna.load_study(study_name="s", storage=open_storage(str(path)).backend)
+    mended = study_at(path)
     assert [trial.value for trial in mended.trials] == [1.0]
     mended.add_trial(optuna.trial.create_trial(value=2.0))
     assert [trial.value for trial in mended.trials] == [1.0, 2.0]
@@ -80,21 +88,19 @@ def test_an_entry_that_a_power_failure_cut_short_is_left_out(tmp_path, caplog):
 
 
 def values_of(path):
-    study = optuna.load_study(study_name="s", storage=open_storage(str(path)).backend)
-    return {trial.number: trial.value for trial in study.trials}
+    return {trial.number: trial.value for trial in study_at(path).trials}
 
 
 def journal_of_three(path):
     """Trials 0, 1 and 2 with values 0.0, 1.0 and 2.0, asked and told."""
-    study = optuna.create_study(study_name="s", storage=open_storage(str(path)).backend)
+    study = study_at(path)
     for value in (0.0, 1.0, 2.0):
         trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
         study.tell(trial, value)
     return study
 
 
-def test_an_entry_glued_to_half_of_another_is_kept(tmp_path, caplog):
-    path = tmp_path / "journal.log"
+def test_an_entry_glued_to_half_of_another_is_kept(path, caplog):
     journal_of_three(path)
     lines = path.read_text().splitlines()
     lines[4] = lines[4][:20] + lines[4]
@@ -117,34 +123,29 @@ def change_journal(path, number, change):
         (6, lambda line: line[:150] + "\n"),  # what it drew
     ],
 )
-def test_a_trial_with_a_damaged_line_is_not_complete(tmp_path, caplog, number, change):
-    path = tmp_path / "journal.log"
+def test_a_trial_with_a_damaged_line_is_not_complete(path, caplog, number, change):
     journal_of_three(path)
     change_journal(path, number, change)
     assert values_of(path) == {0: 0.0, 1: None, 2: 2.0}
     assert f"line {number} is damaged" in caplog.text
 
 
-def test_a_trial_whose_first_entry_is_gone_keeps_its_number_and_all_others(tmp_path):
-    path = tmp_path / "journal.log"
+def test_a_trial_whose_first_entry_is_gone_keeps_its_number_and_all_others(path):
     params = [trial.params for trial in journal_of_three(path).trials]
     change_journal(path, 5, lambda _: "")
     assert values_of(path) == {0: 0.0, 1: 1.0, 2: 2.0}
-    study = optuna.load_study(study_name="s", storage=open_storage(str(path)).backend)
-    assert [trial.params for trial in study.trials] == params
+    assert [trial.params for trial in study_at(path).trials] == params
 
 
 @pytest.mark.parametrize("change", [lambda line: line[:-20] + "\n", lambda _: ""])
-def test_a_journal_that_lost_its_study_is_refused(tmp_path, change):
-    path = tmp_path / "journal.log"
+def test_a_journal_that_lost_its_study_is_refused(path, change):
     journal_of_three(path)
     change_journal(path, 1, change)
     with pytest.raises(TrackingError, match="the entry that made a study must be whole"):
         open_storage(str(path))
 
 
-def test_a_journal_without_checksums_is_read(tmp_path):
-    path = tmp_path / "journal.log"
+def test_a_journal_without_checksums_is_read(path):
     journal_of_three(path)
     path.write_text(re.sub(r',"crc32":\d+', "", path.read_text()))
     assert values_of(path) == {0: 0.0, 1: 1.0, 2: 2.0}

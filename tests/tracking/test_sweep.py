@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -5,7 +6,6 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
-from recsys.errors import TrackingError
 from recsys.evaluation.tables import Table
 from recsys.reporting.record import write_tables
 from tracking import sweep as sweep_module
@@ -87,13 +87,6 @@ def test_a_resumed_sweep_keeps_its_run_where_mlflow_opened_another(
     assert client.get_run(opened).data.tags["bookends.sweep_run"] == first.run_id
 
 
-def test_a_run_that_the_store_does_not_hold_is_refused(open_run, store, monkeypatch):
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
-    with pytest.raises(TrackingError, match="MLFLOW_RUN_ID must name a run"):
-        open_run()
-
-
 def test_points_of_a_series_are_sent_once(open_run, client):
     parent = open_run()
     points = [{"best_so_far": 0.1}, {"best_so_far": 0.2}]
@@ -139,8 +132,6 @@ def test_a_long_trial_shows_its_epochs_while_it_runs(trials, client, epochs, mon
 
 
 def test_a_trial_with_more_points_than_a_call_takes_is_sent_whole(trials, client, epochs):
-    import dataclasses
-
     trials.begin(0, "trial 0", {})
     for number in range(1, 401):
         trials.log_epoch(dataclasses.replace(epochs[0], number=number), SHOWN)
