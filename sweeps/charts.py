@@ -33,8 +33,7 @@ def history_figure(record: SweepRecord) -> Figure | None:
     ]
     if not points:
         return None
-    metric = metric_label(record.objectives[0].metric)
-    title = f"{metric} by trial"
+    title = f"{record.objectives[0].label} by trial"
     steps = [(float(number), value) for number, value in record.best_so_far()]
     svg = scatter_chart(
         title,
@@ -75,8 +74,7 @@ def cost_figure(record: SweepRecord) -> Figure | None:
             points.append(Point(spent, value, f"trial {trial.number}: {value:.4g}"))
     if len(steps) < 2:
         return None
-    metric = metric_label(record.objectives[0].metric)
-    title = f"Best {metric} over time spent"
+    title = f"Best {record.objectives[0].label} over time spent"
     steps.append((spent, steps[-1][1]))
     svg = scatter_chart(
         title,
@@ -108,13 +106,12 @@ def _slice_figure(record: SweepRecord, name: str) -> Figure | None:
     if len(trials) < 2:
         return None
     axis = setting_axis(record, name, [trial.params[name] for trial, _ in trials])
-    metric = metric_label(record.objectives[0].metric)
     points = []
     for trial, value in trials:
         text = setting_text(trial.params[name])
         x = axis.names.index(text) if axis.names else float(trial.params[name])
         points.append(Point(x, value, f"trial {trial.number}, {text}: {value:.4g}"))
-    title = f"{metric} by {name.rpartition('.')[2].replace('_', ' ')}"
+    title = f"{record.objectives[0].label} by {name.rpartition('.')[2].replace('_', ' ')}"
     svg = scatter_chart(title, points, axis, groups={})
     return Figure(f"slice_{_file_safe(name)}", title, f"Completed trials by {name}.", svg)
 
@@ -139,7 +136,7 @@ def front_figure(record: SweepRecord) -> Figure | None:
         Point(x, y, f"trial {trial.number}", COMPLETE if trial.number in front else 1)
         for trial, (y, x, *_) in trials
     ]
-    first, second = (metric_label(objective.metric) for objective in record.objectives[:2])
+    first, second = (objective.label for objective in record.objectives[:2])
     title = f"{first} against {second}"
     svg = scatter_chart(title, points, Axis(second), groups={COMPLETE: "front", 1: "others"})
     caption = "The front: trials that none is as good as in everything and better in something."
@@ -162,7 +159,7 @@ def curves_figure(record: SweepRecord) -> Figure | None:
     lines = [line for line in lines if any(y is not None for _, y in line.points)]
     if not lines:
         return None
-    title = f"{metric_label(record.objectives[0].metric)} by epoch"
+    title = f"{record.objectives[0].label} by epoch"
     svg = line_chart(title, lines, x_label="epoch")
     return Figure("intermediate_values", title, "Validation, as the pruner was told.", svg)
 
@@ -187,8 +184,7 @@ def finalists_figure(finalists: Finalists) -> Figure | None:
         for index, row in enumerate(rows)
         if row.search_value is not None
     ]
-    metric = metric_label(finalists.metric)
-    title = f"{metric} of the finalists"
+    title = f"{metric_label(finalists.metric)} of the finalists"
     names = tuple("default" if row.is_default else f"trial {row.trial}" for row in rows)
     groups = {COMPLETE: "a fresh seed", PRUNED: "in the search"}
     svg = scatter_chart(title, points, Axis("", names=names), groups=groups)

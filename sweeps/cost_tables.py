@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 
 from recsys.evaluation.tables import Cell, Table
-from recsys.reporting.formatting import metric_label
 from sweeps.record import SweepRecord
 
 POINT = 0.01
@@ -15,7 +14,7 @@ POINT = 0.01
 def gains_table(record: SweepRecord) -> Table:
     """Each improvement of the best value, and what it cost."""
     objective, default = record.objectives[0], record.default_value
-    metric, best = metric_label(objective.metric), None
+    metric, best = objective.label, None
     rows = list[dict[str, Cell]]()
     for number, value in record.best_so_far():
         if value == best:

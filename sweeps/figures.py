@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from recsys.reporting.formatting import metric_label, setting_text
+from recsys.reporting.formatting import setting_text
 from sweeps.charts import baseline_levels, setting_axis
 from sweeps.findings import Importances
 from sweeps.importances import correlation_name
@@ -52,8 +52,7 @@ def history(record: SweepRecord, objective: int) -> go.Figure:
             line={"dash": "dash", "color": "#9a9fa6", "width": 1},
             annotation={"text": f"{name} {value:.4f}", "x": 0.2 * number, "xanchor": "left"},
         )
-    metric = metric_label(record.objectives[objective].metric)
-    figure.update_layout(xaxis_title="trial", yaxis_title=metric)
+    figure.update_layout(xaxis_title="trial", yaxis_title=record.objectives[objective].label)
     return figure
 
 
@@ -83,7 +82,7 @@ def pareto_front(record: SweepRecord) -> go.Figure:
         mode = "lines+markers" if name == "front" and len(record.objectives) == 2 else "markers"
         shape = {"shape": "hv", "width": 1}
         _add_marks(figure, marks, state, "%{x:.4f}, %{y:.4f}", name=name, mode=mode, line=shape)
-    x_name, y_name = (metric_label(objective.metric) for objective in record.objectives[:2])
+    x_name, y_name = (objective.label for objective in record.objectives[:2])
     figure.update_layout(xaxis_title=x_name, yaxis_title=y_name)
     return figure
 
@@ -171,7 +170,7 @@ def slices(record: SweepRecord, objective: int) -> go.Figure | None:
         elif axis.log:
             figure.update_xaxes(type="log", **panel)
     figure.update_annotations(font_size=12)
-    figure.update_yaxes(title_text=metric_label(record.objectives[objective].metric), col=1)
+    figure.update_yaxes(title_text=record.objectives[objective].label, col=1)
     figure.update_layout(height=90 + 250 * rows)
     return figure
 
@@ -198,8 +197,7 @@ def intermediate_values(record: SweepRecord) -> go.Figure:
             hovertemplate=f"{hover_text(trial)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>",
         )
         named.add(trial.state)
-    metric = metric_label(record.objectives[0].metric)
-    figure.update_layout(xaxis_title="epoch", yaxis_title=metric)
+    figure.update_layout(xaxis_title="epoch", yaxis_title=record.objectives[0].label)
     return figure
 
 
@@ -242,10 +240,10 @@ def _span(trial: TrialRecord) -> tuple[datetime, float] | None:
 def costs(record: SweepRecord) -> go.Figure:
     """Values of completed trials by the time that they took."""
     figure = go.Figure()
-    metric = metric_label(record.objectives[0].metric)
     marks = [(trial, trial.seconds, values[0]) for trial, values in record.completed()]
     _add_marks(figure, marks, "complete", "%{x:.1f} s, %{y:.4f}", mode="markers", showlegend=False)
-    figure.update_layout(xaxis_title="seconds of the trial", yaxis_title=metric)
+    label = record.objectives[0].label
+    figure.update_layout(xaxis_title="seconds of the trial", yaxis_title=label)
     return figure
 
 

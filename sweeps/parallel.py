@@ -16,7 +16,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from recsys.reporting.charts import last_part, shortened
-from recsys.reporting.formatting import metric_label, setting_text
+from recsys.reporting.formatting import setting_text
 from sweeps.charts import setting_axis
 from sweeps.importances import importances_of
 from sweeps.record import SweepRecord, TrialRecord
@@ -130,7 +130,7 @@ def _objective_axis(record: SweepRecord, trials: Sequence[TrialRecord], objectiv
     ticks = [(each, f"{part.sign * (worst + each * span):.4g}") for each in (0.0, 0.5, 1.0)]
     if min(merits.values()) < worst:
         ticks[0] = (0.0, f"{ticks[0][1]} or worse")
-    return _Axis(metric_label(part.metric), heights, ticks)
+    return _Axis(part.label, heights, ticks)
 
 
 def _setting_axis(record: SweepRecord, name: str, trials: Sequence[TrialRecord]) -> _Axis:

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from recsys.reporting.formatting import metric_label, moment
+from recsys.reporting.formatting import moment
 from recsys.reporting.pages import page_templates
 from recsys.reporting.record import write_text
 from sweeps import figures
@@ -64,7 +64,7 @@ def draw_plots(record: SweepRecord) -> tuple[Plot, ...]:
     """Every plot of a sweep, in the order in which they are shown."""
     is_single, plots = len(record.objectives) == 1, list[Plot]()
     objectives = [
-        (index, "" if is_single else f"_{index}", metric_label(objective.metric))
+        (index, "" if is_single else f"_{index}", objective.label)
         for index, objective in enumerate(record.objectives)
     ]
     for index, end, metric in objectives:
@@ -90,7 +90,7 @@ def draw_plots(record: SweepRecord) -> tuple[Plot, ...]:
 
 def _of_time(record: SweepRecord) -> list[Plot]:
     """What came after each epoch, when, and for how long."""
-    metric, plots = metric_label(record.objectives[0].metric), list[Plot]()
+    metric, plots = record.objectives[0].label, list[Plot]()
     if len(record.objectives) == 1:  # else nothing is reported, for nothing is pruned
         epochs, reason = figures.intermediate_values(record), "no trial reported a value"
         plots.append(_plot("intermediate_values", f"{metric} by epoch", EPOCHS, epochs, reason))

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from recsys.errors import ArtifactError, first_problem
+from recsys.reporting.formatting import metric_label
 from recsys.reporting.record import read_json, write_json
 from sweeps.findings import (
     STRICT,
@@ -53,6 +54,11 @@ class Objective:
     def sign(self) -> int:
         """What makes more better: 1, or -1 where less is."""
         return sign_of(self.direction)
+
+    @property
+    def label(self) -> str:
+        """How reports name the metric."""
+        return metric_label(self.metric)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -136,7 +136,7 @@ def _cost(record: SweepRecord, tables: Tables) -> list[Block]:
 
 
 def _space(record: SweepRecord, tables: Tables) -> list[Block]:
-    objectives = ", ".join(f"{o.direction} {metric_label(o.metric)}" for o in record.objectives)
+    objectives = ", ".join(f"{o.direction} {o.label}" for o in record.objectives)
     rules = [
         f"{metric_label(rule.metric)} {sign} {bound:g}"
         for rule in record.constraints

@@ -67,7 +67,7 @@ def notices(record: SweepRecord) -> tuple[Callout, ...]:
 def key_figures(record: SweepRecord) -> tuple[KeyFigure, ...]:
     """The numbers for the head of the report."""
     figures = []
-    metric = metric_label(record.objectives[0].metric)
+    metric = record.objectives[0].label
     finalists, ranked = record.finalists, record.ranked()
     row = None if finalists is None else finalists.winning_row
     if row is not None and row.mean is not None:
@@ -120,12 +120,12 @@ def _test_figures(record: SweepRecord) -> list[KeyFigure]:
 
 
 def _default_figure(record: SweepRecord) -> list[KeyFigure]:
-    metric = metric_label(record.objectives[0].metric)
+    title = f"Default's {record.objectives[0].label}"
     row = None if record.finalists is None else record.finalists.default_row
     if row is not None and row.mean is not None:
-        return [KeyFigure(f"Default's {metric}", number(row.mean), "on the same seeds")]
+        return [KeyFigure(title, number(row.mean), "on the same seeds")]
     value = record.default_value
-    return [] if value is None else [KeyFigure(f"Default's {metric}", number(value), "trial 0")]
+    return [] if value is None else [KeyFigure(title, number(value), "trial 0")]
 
 
 def searched(record: SweepRecord) -> str:
@@ -133,8 +133,7 @@ def searched(record: SweepRecord) -> str:
     names = [name.rpartition(".")[2].replace("_", " ") for name in record.space]
     what = f"{_count(len(names), 'setting')} ({_listed(names)})" if names else "the settings"
     goal = " and ".join(
-        f"{'high' if o.direction == 'maximize' else 'low'} {metric_label(o.metric)}"
-        for o in record.objectives
+        f"{'high' if o.direction == 'maximize' else 'low'} {o.label}" for o in record.objectives
     )
     sampler, pruner = record.sampler.get("name"), record.pruner.get("name")
     how = f" with the sampler {sampler}" if sampler else ""
@@ -187,7 +186,7 @@ def _best(record: SweepRecord) -> str:
     if not ranked or ranked[0].values is None:
         return ""
     value = number(ranked[0].values[0])
-    metric = metric_label(record.objectives[0].metric)
+    metric = record.objectives[0].label
     default = record.default_value
     if len(record.objectives) > 1:
         return (

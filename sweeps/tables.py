@@ -341,7 +341,7 @@ def _named(finalists: Finalists, trial: int) -> str:
 
 def _objective_values(record: SweepRecord, trial: TrialRecord) -> dict[str, Cell]:
     values = trial.values or (None,) * len(record.objectives)
-    return {metric_label(o.metric): v for o, v in zip(record.objectives, values, strict=True)}
+    return {o.label: v for o, v in zip(record.objectives, values, strict=True)}
 
 
 def _settings(trial: TrialRecord, names: Mapping[str, str]) -> dict[str, Cell]:
