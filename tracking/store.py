@@ -39,7 +39,6 @@ STORE_ERRORS = (
 _logger = logging.getLogger(__name__)
 _SQL = ("postgresql", "mysql", "mssql")
 _REMOTE = ("http", "https", "databricks")
-_WRITE_AHEAD = b"\x02\x02"  # bytes 18 and 19 of a SQLite file in this mode
 _REFUSAL = re.compile(r"password|authenti|denied|unauthorized|\b40[13]\b", re.IGNORECASE)
 _IMPATIENCE = {  # the defaults keep a call waiting for minutes, and name each run twice
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -248,11 +247,18 @@ def reading(tracking_uri: str | None, what: str) -> Iterator[MlflowClient]:
 
 
 def _is_ready(path: Path) -> bool:
-    """Whether it is a SQLite file that several processes can use at once."""
+    """Whether it is a SQLite file that several processes can use at once.
+
+    SQLite itself looks. A file that this process opens and closes loses all of its locks, and those
+    of other connections of the process with them: another process would then take itself for the
+    last one, and delete the log that they write to (https://sqlite.org/howtocorrupt.html, 2.2).
+    """
+    to_read = f"{path.absolute().as_uri()}?mode=ro"
     try:
-        with path.open("rb") as file:
-            return file.read(20)[18:] == _WRITE_AHEAD
-    except FileNotFoundError:
+        with closing(sqlite3.connect(to_read, uri=True)) as connection:
+            (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+            return bool(mode == "wal")
+    except sqlite3.Error:
         return False
 
 

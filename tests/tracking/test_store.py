@@ -3,6 +3,7 @@
 import os
 import socket
 import sqlite3
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -73,6 +74,27 @@ def test_a_store_that_is_made_keeps_a_write_ahead_log(template_store):
     with sqlite3.connect(template_store) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+ADD = """
+import sqlite3, sys
+with sqlite3.connect(sys.argv[1]) as connection:
+    row = ("said", "so", 0)
+    connection.execute(
+        "INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)", row
+    )
+connection.close()
+"""
+
+
+def test_a_store_that_is_connected_to_twice_shows_what_other_processes_write(client, store):
+    """A process whose locks are gone has its log deleted by the next one that ends."""
+    path = Path(store.removeprefix("sqlite:///"))
+    client.search_experiments()
+    connect(store)
+    subprocess.run([sys.executable, "-c", ADD, path], check=True)
+    assert Path(f"{path}-wal").exists()
+    assert client.get_experiment("0").tags["said"] == "so"
 
 
 @pytest.mark.slow
