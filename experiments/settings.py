@@ -95,7 +95,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     """
     changes = parse_overrides(overrides)
     base = {} if path is None else read_yaml(path)
-    return check_config(base, changes, origin=str(path or "defaults"))
+    return check_config(base, changes, origin=str(path or COMMAND_LINE))
 
 
 def check_config(base: Tree, changes: Tree, *, origin: str) -> Config:
@@ -328,6 +328,8 @@ def _describe(error: ValidationError, changes: Tree, origin: str) -> str:
         parts = [str(part) for part in problem["loc"] if part != "[key]"]
         name = ".".join(parts)
         source = COMMAND_LINE if _holds(changes, parts) else origin
+        if not parts and changes and origin != COMMAND_LINE:
+            source = f"{origin} and {COMMAND_LINE}"  # what is at odds may be of either
         if problem["type"] == "extra_forbidden":
             text = _unknown(name, known)
         elif problem["type"] == "value_error":
@@ -344,7 +346,9 @@ def _describe(error: ValidationError, changes: Tree, origin: str) -> str:
 
 def _holds(tree: Any, parts: Sequence[str]) -> bool:
     for part in parts:
-        if not isinstance(tree, Mapping) or part not in tree:
+        if not isinstance(tree, Mapping):  # a list or a text was given, and a part of it is wrong
+            break
+        if part not in tree:
             return False
         tree = tree[part]
     return bool(parts)

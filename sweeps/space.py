@@ -245,7 +245,7 @@ class Space:
                 check(self.settings(params))
             except BookendsError as error:
                 shown = ", ".join(f"{name}: {value}" for name, value in params.items())
-                raise ConfigError(f"space: {error} (with {shown})") from None
+                raise ConfigError(f"{error} (with {shown})") from None
 
     def _combinations(self, options: Sequence[Sequence[Value]]) -> Iterator[Params]:
         """Each combination once, without the values of dimensions that do not exist in it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.settings import Tree, check_config, merge, parse_overrides, read_yaml
+from experiments.settings import COMMAND_LINE, Tree, check_config, merge, parse_overrides, read_yaml
 from recsys.config import Config
 from recsys.config.section import nest
 from sweeps.pruners import check_pruner
@@ -37,8 +37,9 @@ def read_settings(
     Raises:
         ConfigError: an unknown or impossible setting.
     """
-    base = merge({} if config is None else read_yaml(config), parse_overrides(overrides))
-    resolved = check_config(base, {}, origin=str(config or "defaults"))
+    file, changes = {} if config is None else read_yaml(config), parse_overrides(overrides)
+    resolved = check_config(file, changes, origin=str(config or COMMAND_LINE))
+    base = merge(file, changes)
     objectives = [parse_objective(text) for text in options.get("objectives") or ()]
     given = dict(options) | {
         "objectives": objectives or [Objective(resolved.monitor)],
@@ -47,7 +48,7 @@ def read_settings(
         "epoch_metrics": resolved.metric_names,
     }
     settings = build_settings(**given, **_read_space(space, base))
-    Space.of(settings.space).check(lambda each: trial_config(base, each, space.stem))
+    Space.of(settings.space).check(lambda each: trial_config(base, each, str(space)))
     check_pruner(settings, [name for name, value in given.items() if value is not None])
     return settings
 
@@ -67,4 +68,4 @@ def _read_space(path: Path, base: Tree) -> dict[str, Any]:
 
 def trial_config(base: Tree, settings: Mapping[str, Any], origin: str) -> Config:
     """The configuration of dotted settings on top of a base."""
-    return check_config(base, nest(settings), origin=origin)
+    return check_config(merge(base, nest(settings)), {}, origin=origin)

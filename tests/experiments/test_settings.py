@@ -350,3 +350,20 @@ def test_a_wrong_setting_is_told_before_what_takes_seconds_is_imported(command):
     done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "2\n"
     assert done.stderr.startswith("bookends: command line: 'nothing' is not a setting")
+
+
+@pytest.mark.parametrize(
+    "words", ["training.betas=[0.9]", "training.warmup_steps=3 training.schedule=constant"]
+)
+def test_a_refusal_names_the_command_line_where_there_is_no_file(words):
+    with pytest.raises(ConfigError, match=r"^command line: "):
+        load_config(None, [f"--{word}" for word in words.split()])
+
+
+def test_what_is_at_odds_with_a_file_names_both(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("training: {schedule: constant}\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml and command line: 'training\.warmup_steps'"):
+        load_config(path, ["--training.warmup_steps=3"])
+    with pytest.raises(ConfigError, match=r"^command line: 'training\.betas\.1'"):
+        load_config(path, ["--training.betas=[0.9]"])
