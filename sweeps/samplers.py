@@ -124,8 +124,14 @@ def build_sampler(
         case "qmc":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
-                # One sequence for all workers, numbered in the study's storage.
-                return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+                # One sequence for all workers, numbered in the study's storage. It has no place for
+                # settings under a condition.
+                return QMCSampler(
+                    seed=seed,
+                    scramble=True,
+                    independent_sampler=SeededSampler(RandomSampler, seed, config_index),
+                    warn_independent_sampling=False,
+                )
         case _:
             assert_never(name)
     return SeededSampler(build, seed, config_index)
