@@ -60,16 +60,18 @@ class SweepConsole(RunConsole):
     def show(self, trials: tuple[TrialRecord, ...], limit: int, outlook: str = "") -> None:
         """Take in the state of all trials of the stage, and what is to be said of those to come."""
         ended = [trial for trial in trials if trial.state != "running"]
+        repeated = {trial.retry_of for trial in trials}
+        n_ended = sum(trial.number not in repeated for trial in ended)
         total = limit if limit < UNLIMITED else None
         if self._live is not None and self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=len(ended), total=total)
+            self._bar.update(self._bar.task_ids[0], completed=n_ended, total=total)
             self._live.update(Group(self._table(trials), self._bar, outlook))
             return
         known = len(self._shown)
         for trial in ended:
             if trial.number not in self._shown:
                 self._shown.add(trial.number)
-                self.say(self._line(trial, len(ended), total))
+                self.say(self._line(trial, n_ended, total))
         if outlook and len(self._shown) // OUTLOOK_EVERY > known // OUTLOOK_EVERY:
             self.say(outlook)
 

@@ -31,6 +31,7 @@ from sweeps.settings import UNLIMITED, SweepSettings
 from sweeps.storage import Storage
 from sweeps.study import Stage, SweepStudy, open_study
 from sweeps.summary import findings, key_table, searched
+from sweeps.trials import counted
 from tracking.payload import baseline_group
 from tracking.run_page import markdown_table
 from tracking.store import STORE_ERRORS, explain, resolve_uri, without_password
@@ -79,9 +80,11 @@ class Session:
 
     @property
     def n_ended(self) -> int:
-        """Trials that ended, of all stages."""
+        """Trials that ended, of all stages, each configuration once."""
         studies = [self.stage(stage) for stage, limit in self.state.limits.items() if limit]
-        return sum(trial.state.is_finished() for study in studies for trial in study.trials())
+        return sum(
+            trial.state.is_finished() for study in studies for trial in counted(study.trials())
+        )
 
     def set_limit(self, stage: Stage, limit: int) -> None:
         """Let a stage have so many trials."""

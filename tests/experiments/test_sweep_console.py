@@ -31,3 +31,13 @@ def test_a_finalist_is_named_by_the_trial_that_it_trains_again():
         console.show((trial,), limit=8)
     assert "trial 5 seed 2  complete  1/8  ndcg@10 0.25" in written.getvalue()
     assert "trial   0" not in written.getvalue()
+
+
+def test_a_configuration_that_was_run_again_counts_once():
+    written = io.StringIO()
+    console = SweepConsole(Console(file=written, width=100))
+    lost = TrialRecord(number=0, state="failed")
+    again = TrialRecord(number=1, state="complete", values=(0.25,), retry_of=0)
+    with console.trials("search", (Objective(metric="ndcg@10", direction="maximize"),), ()):
+        console.show((lost, again), limit=1)
+    assert "trial   1  complete  1/1" in written.getvalue()
