@@ -101,7 +101,7 @@ class Request:
                 yield ids.slice(start, size).to_pylist()
             return
         try:
-            with self.users.open(encoding="utf-8") as lines:
+            with self.users.open(encoding="utf-8-sig") as lines:
                 ids = (line.strip() for line in lines)
                 named = (user_id for user_id in ids if user_id)
                 batch = list(islice(named, size))

@@ -167,6 +167,9 @@ def _sampled(record: RunRecord, results: Results | None) -> list[Block]:
         return []
     k = results.headline.partition("@")[2]
     n_candidates = record.setting("evaluation.candidate_samples", "some")
+    n_items = record.dataset.get("n_items")
+    if isinstance(n_candidates, int) and n_items is not None and n_candidates >= n_items:
+        return []  # these are all items, and the figures those above
     caveat = (
         f"Each held-out item is ranked among {n_candidates} random items, not among the whole "
         "catalogue. Such figures are higher, depend on how many candidates are drawn, and can "

@@ -52,7 +52,7 @@ def test_named_users_are_answered_in_their_order_and_unknown_ones_counted(
     recommender, model, tmp_path
 ):
     users, out = tmp_path / "ids.txt", tmp_path / "deep" / "recs.csv"
-    users.write_text("u00000007\nnobody\n\n  u00000001 \nstranger\nu00000007\n")
+    users.write_text("\ufeffu00000007\nnobody\n\n  u00000001 \nstranger\nu00000007\n")
     done = bookends("--model", model, "--users", users, "--k", 2, "--out", out, "--batch-size", 2)
     assert done.exit_code == 0, done.output
     assert "unknown users: 2 (first 'nobody'); they got the most popular items" in done.output

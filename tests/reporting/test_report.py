@@ -79,6 +79,15 @@ def test_all_parts_are_there(written):
         assert detail in page.text
 
 
+@pytest.mark.parametrize(("n_samples", "is_there"), [(899, True), (900, False)])
+def test_candidates_that_are_the_whole_catalogue_are_no_view_of_their_own(
+    written, n_samples, is_there
+):
+    given = {"evaluation": {"candidate_samples": n_samples}}
+    markdown, _ = written(config=Config.model_validate(given).model_dump(mode="json"))
+    assert ("sampled candidates" in markdown) == is_there
+
+
 def test_intervals_are_named_by_their_level(written):
     config = Config.model_validate({"evaluation": {"confidence": 0.9}}).model_dump(mode="json")
     markdown, _ = written(config=config)
