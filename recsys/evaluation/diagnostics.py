@@ -14,11 +14,13 @@ from recsys.config import DiagnosticsConfig
 from recsys.data.arrays import Bags, FloatArray, IntArray, Interactions
 from recsys.evaluation.cohesion import cohesion_table, sample
 from recsys.evaluation.intervals import mean_interval
+from recsys.evaluation.segments import MANY, ranges_of
 from recsys.evaluation.tables import Table
 
 DEAD_FRACTION = 0.01
 HISTOGRAM_BINS = 24
-GATE_BUCKETS = (0, 5, 10, 20, 50, 100, 500)  # upper ends; the last bucket is open
+GATE_EDGES = (0, 1, 6, 11, 21, 51, 101, 501, MANY)
+"""Numbers of train interactions at which a bucket of gates begins and the one before ends."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -189,13 +191,11 @@ def gate_table(users: Embeddings, items: Embeddings, *, train: Interactions) -> 
         if tower.gates is None:
             continue
         means = tower.gates.mean(axis=1, dtype=np.float64)  # (n, D) -> (n,)
-        buckets = np.searchsorted(GATE_BUCKETS, counts)
-        for bucket in np.unique(buckets):
-            held = buckets == bucket
+        for label, held in ranges_of(counts, GATE_EDGES):
             low, high = np.quantile(means[held], (0.1, 0.9))
             records.append(
-                {"side": side, "train_interactions": _bucket_label(int(bucket))}
-                | {"n": int(held.sum()), "mean_gate": means[held].mean(), "p10": low, "p90": high}
+                {"side": side, "train_interactions": label, "n": int(held.sum())}
+                | {"mean_gate": means[held].mean(), "p10": low, "p90": high}
                 | {"leaning_on_id": float((tower.gates[held] > 0.5).mean())}
             )
     return Table.from_records(
@@ -300,14 +300,6 @@ def _spectrum(space: FloatArray) -> FloatArray:
         return np.zeros(len(values))
     shares: FloatArray = values / values.sum()
     return shares
-
-
-def _bucket_label(bucket: int) -> str:
-    if bucket == 0:
-        return "0"
-    if bucket == len(GATE_BUCKETS):
-        return f"{GATE_BUCKETS[-1] + 1}+"
-    return f"{GATE_BUCKETS[bucket - 1] + 1}–{GATE_BUCKETS[bucket]}"
 
 
 def _compare(

@@ -114,11 +114,8 @@ def activity_tables(
     for kind, every, rows in (("users", user_counts, users), ("items", item_counts, held_out)):
         counts, values = every[rows], _values(systems, kind, k)
         ndcg = {name: column for name, column in values.items() if "ndcg@" in name}
-        for low, high in itertools.pairwise((0, *_COUNT_EDGES)):
-            chosen = (counts >= low) & (counts < high)
-            if chosen.any():
-                label = _range_label(low, high)
-                by_count.append({"kind": kind, "train_interactions": label, **_means(ndcg, chosen)})
+        for label, chosen in ranges_of(counts, _COUNT_EDGES):
+            by_count.append({"kind": kind, "train_interactions": label, **_means(ndcg, chosen)})
         for name, chosen in members(segments_of(every, config)[rows], counts):
             by_segment.append({"kind": kind, "segment": name, **_means(values, chosen)})
     title = "By number of train interactions"
@@ -146,15 +143,20 @@ def _means(values: Mapping[str, FloatArray], chosen: BoolArray) -> dict[str, Cel
     return {"n": n} | {name: mean(column[chosen]) for name, column in values.items()}
 
 
-def _range_label(low: int, high: int) -> str:
-    """Such as "3–5", "1" or "51+" for whole numbers from low to below high."""
-    if high == _MANY:
-        return f"{low}+"
-    return str(low) if high == low + 1 else f"{low}–{high - 1}"
+def ranges_of(counts: IntArray, edges: Sequence[int]) -> Iterator[tuple[str, BoolArray]]:
+    """(label, who is in it) of each range from an edge to below the next that anyone is in.
+
+    Labels are such as "3–5", "1" or, where the range ends with ``MANY``, "51+".
+    """
+    for low, high in itertools.pairwise(edges):
+        chosen = (counts >= low) & (counts < high)
+        if chosen.any():
+            end = "+" if high == MANY else f"–{high - 1}"
+            yield str(low) if high == low + 1 else f"{low}{end}", chosen
 
 
-_MANY = np.iinfo(np.int64).max
-_COUNT_EDGES = (1, 2, 3, 6, 11, 21, 51, _MANY)
+MANY = np.iinfo(np.int64).max
+_COUNT_EDGES = (0, 1, 2, 3, 6, 11, 21, 51, MANY)
 _COUNTS_NOTE = (
     "Rows 'users' are means over the n users with so many train interactions; rows 'items' over "
     "the n held-out interactions whose item has so many: 1 / log2(place + 2) of those found among "
