@@ -283,21 +283,16 @@ def _data(record: RunRecord) -> list[Block]:
 
 
 def _filter_table(record: RunRecord) -> Table:
-    rows: list[tuple[Cell, ...]] = []
-    before: dict[str, int] | None = None
-    for step in record.filter_steps:
-        left = [step[name] for name in ("users", "items", "interactions")]
-        dropped = (
-            None if before is None else before["interactions"] - step["interactions"],
-            None if before is None else before["users"] - step["users"],
-            None if before is None else before["items"] - step["items"],
-        )
-        rows.append((step["name"].replace("_", " "), *left, *dropped))
-        before = step
-    columns = ("step", "users", "items", "interactions")
-    dropped_columns = ("interactions dropped", "users dropped", "items dropped")
+    records: list[dict[str, Cell]] = []
+    for before, step in zip([None, *record.filter_steps], record.filter_steps, strict=False):
+        left = {name: step[name] for name in ("users", "items", "interactions")}
+        dropped = {
+            f"{name} dropped": before and before[name] - step[name]
+            for name in ("interactions", "users", "items")
+        }
+        records.append({"step": step["name"].replace("_", " ")} | left | dropped)
     note = "What is left after each step, and what that step dropped."
-    return Table("filter_steps", "Filtering", note, (*columns, *dropped_columns), tuple(rows))
+    return Table.from_records("filter_steps", "Filtering", note, records)
 
 
 def _embeddings(tables: Tables) -> list[Block]:
