@@ -55,37 +55,41 @@ def sampled_metrics(
         For each system, keys such as ``"sampled_ndcg@10"``; values (n,) float64 in the order of
         the task's users, NaN for a user with nothing to find.
     """
-    order = np.argsort(task.users, kind="stable")
-    ordered = task.users[order]
-    rows, items = task.relevant.entries(ordered)
+    rows, items = task.relevant.entries(task.users)
+    n_held_out = task.relevant.lengths[task.users]
     places = {name: np.empty(len(rows), dtype=np.int64) for name in systems}
     budget = memory_limit_mb * 2**20 // (2 * torch.get_num_threads())
-    finders: dict[str, _PlaceFinder] = {}
+    ties = places_in(tie_order(task.relevant.n_columns))
 
     def work(group: slice) -> None:
-        drawn = draw_candidates(ordered[group], task.relevant, task.known, n_samples, seed)
-        pairs = slice(*np.searchsorted(rows, [group.start, group.stop]))
-        owners = rows[pairs] - group.start
-        for name, finder in finders.items():
-            places[name][pairs] = finder.places(ordered[group], owners, items[pairs], drawn)
+        users = task.users[group]
+        drawn = draw_candidates(users, task.relevant, task.known, n_samples, seed)
+        for name, scorer in systems.items():
+            size = _users_at_once(scorer, int(n_held_out[group].max()), n_samples, budget)
+            for start in range(0, len(users), size):
+                block = slice(start, min(start + size, len(users)))
+                first = group.start + start
+                pairs = slice(*np.searchsorted(rows, [first, group.start + block.stop]))
+                places[name][pairs] = _places(
+                    scorer, ties, users[block], rows[pairs] - first, items[pairs], drawn[block]
+                )
 
     with worker_map() as run:
-        for name, scorer in systems.items():
-            finders[name] = _PlaceFinder(scorer, ordered, budget)
-        for _ in run(work, _draw_groups(ordered)):
+        for scorer in systems.values():
+            scorer.check_finite(task.users)
+        for _ in run(work, _draw_groups(task.users)):
             pass  # raises what a worker raised
     metrics: dict[str, dict[str, FloatArray]] = {}
     for name, found in places.items():
-        values = metrics_of_places(Places(rows, items, found, len(order)), ks)
-        back = np.argsort(order)  # to the order in which the users were given
-        metrics[name] = {f"sampled_{metric}": column[back] for metric, column in values.items()}
+        values = metrics_of_places(Places(rows, items, found, len(task.users)), ks)
+        metrics[name] = {f"sampled_{metric}": column for metric, column in values.items()}
     return metrics
 
 
-def _draw_groups(ordered: IntArray) -> Iterator[slice]:
-    """The users, ascending, cut where the stream of draws changes."""
-    cuts = np.flatnonzero(np.diff(ordered // _USERS_PER_DRAW)) + 1
-    bounds = [0, *cuts.tolist(), len(ordered)]
+def _draw_groups(users: IntArray) -> Iterator[slice]:
+    """The users, cut where the stream of draws changes."""
+    cuts = np.flatnonzero(np.diff(users // _USERS_PER_DRAW)) + 1
+    bounds = [0, *cuts.tolist(), len(users)]
     return (slice(start, stop) for start, stop in pairwise(bounds) if stop > start)
 
 
@@ -141,51 +145,37 @@ def _first_and_allowed(
     return by_draw
 
 
-class _PlaceFinder:
-    """Places of held-out items among candidates, by one system's scores."""
+def _users_at_once(scorer: Scorer, n_held_out: int, n_samples: int, budget: int) -> int:
+    """How many users with at most so many held-out items fit in the budget, in bytes."""
+    user_bytes = (n_held_out + n_samples) * (scorer.listed_bytes + 64 + 9 * n_held_out)
+    return min(max(1, budget // max(1, user_bytes)), _USERS_PER_BLOCK)
 
-    def __init__(self, scorer: Scorer, users: IntArray, budget: int) -> None:
-        scorer.check_finite(users)
-        self._scorer = scorer
-        self._place = places_in(tie_order(scorer.n_items))
-        self._listed_bytes = scorer.listed_bytes
-        self._budget = budget  # bytes
 
-    def places(
-        self, users: IntArray, rows: IntArray, positives: IntArray, negatives: IntArray
-    ) -> IntArray:
-        """Place of each held-out item among its user's candidates, (P,).
+def _places(
+    scorer: Scorer,
+    ties: IntArray,
+    users: IntArray,
+    rows: IntArray,
+    positives: IntArray,
+    negatives: IntArray,
+) -> IntArray:
+    """Place of each held-out item among its user's candidates, (P,).
 
-        Args:
-            users: m of them.
-            rows: position among them of the user of each held-out pair, (P,), not falling.
-            positives: held-out item of each pair, (P,).
-            negatives: drawn items of each user, (m, n_samples); -1 for none.
-        """
-        counts = np.bincount(rows, minlength=len(users))
-        ends = np.cumsum(counts)
-        places = np.empty(len(rows), dtype=np.int64)
-        block = self._block(int(counts.max()), negatives.shape[1])
-        for start in range(0, len(users), block):
-            stop = min(start + block, len(users))
-            pairs = slice(ends[start] - counts[start], ends[stop - 1])
-            owners = rows[pairs] - start
-            columns = np.arange(pairs.start, pairs.stop) - (ends - counts)[owners + start]
-            held = np.full((stop - start, int(counts[start:stop].max())), -1, dtype=np.int64)
-            held[owners, columns] = positives[pairs]
-            listed = np.concatenate([held, negatives[start:stop]], axis=1)
-            keys = self._keys(users[start:stop], listed)
-            places[pairs] = (keys[owners] > keys[owners, columns][:, None]).sum(axis=1)
-        return places
-
-    def _block(self, n_positives: int, n_samples: int) -> int:
-        """How many users fit in the budget at once."""
-        width = n_positives + n_samples
-        user_bytes = width * (self._listed_bytes + 64 + 9 * n_positives)
-        return min(max(1, self._budget // max(1, user_bytes)), _USERS_PER_BLOCK)
-
-    def _keys(self, users: IntArray, items: IntArray) -> IntArray:
-        """Packed (score, tie) of each listed item, (m, width) int64; the lowest for item -1."""
-        present = np.maximum(items, 0)
-        keys = pack(self._scorer.score_listed(users, present), self._place[present])
-        return np.where(items < 0, NO_ITEM, keys)
+    Args:
+        scorer: whose scores order them.
+        ties: place of each item where scores are equal, (I,).
+        users: m of them.
+        rows: position among them of the user of each held-out pair, (P,), not falling.
+        positives: held-out item of each pair, (P,).
+        negatives: drawn items of each user, (m, n_samples); -1 for none.
+    """
+    counts = np.bincount(rows, minlength=len(users))
+    columns = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    held = np.full((len(users), counts.max()), -1, dtype=np.int64)
+    held[rows, columns] = positives
+    listed = np.concatenate([held, negatives], axis=1)
+    present = np.maximum(listed, 0)
+    packed = pack(scorer.score_listed(users, present), ties[present])
+    keys = np.where(listed < 0, NO_ITEM, packed)
+    places: IntArray = (keys[rows] > keys[rows, columns][:, None]).sum(axis=1)
+    return places
