@@ -149,25 +149,3 @@ def test_map_over_the_whole_list_equals_average_precision_of_scikit_learn(scored
     scores, truth, ranking, relevant = scored_world
     ours = mean(ranking_metrics(ranking, relevant, (40,))["map@40"])
     assert ours == approx(label_ranking_average_precision_score(truth, scores))
-
-
-@pytest.mark.parametrize("k", [1, 5, 20])
-def test_metrics_equal_those_of_ranx(scored_world, k):
-    ranx = pytest.importorskip("ranx", reason="ranx is not installed")
-    _, truth, ranking, relevant = scored_world
-    qrels = ranx.Qrels(
-        {str(u): {str(i): 1 for i in np.flatnonzero(row)} for u, row in enumerate(truth)}
-    )
-    run = ranx.Run(
-        {
-            str(u): {str(i): float(-place) for place, i in enumerate(row)}
-            for u, row in enumerate(ranking.items)
-        }
-    )
-    names = {"recall": "recall", "precision": "precision", "hit_rate": "hit_rate"}
-    names |= {"ndcg": "ndcg", "mrr": "mrr"}  # its map divides by all relevant items, ours by k
-    theirs = ranx.evaluate(qrels, run, [f"{name}@{k}" for name in names.values()])
-    theirs = theirs if isinstance(theirs, dict) else {f"recall@{k}": theirs}
-    ours = means(ranking_metrics(ranking, relevant, (k,)))
-    for name, value in theirs.items():
-        assert ours[name] == approx(value), name
