@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from recsys.data.arrays import Bags
+from recsys.data.arrays import Bags, Interactions
 from recsys.data.features import Features
 from recsys.evaluation.ranking import Ranking
 
@@ -18,6 +18,12 @@ def random_bags(rng, n_rows, n_columns, share):
     """Each column of a row with the same probability."""
     rows, columns = np.nonzero(rng.random((n_rows, n_columns)) < share)
     return Bags.from_pairs(rows, columns, n_rows=n_rows, n_columns=n_columns)
+
+
+def interactions_of(pairs, n_users, n_items, times=None):
+    """The given (user, item) pairs."""
+    users, items = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
+    return Interactions(users, items, times, n_users, n_items)
 
 
 def ranking_of(lists, users=None):

@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys.config import DiagnosticsConfig
-from recsys.data.arrays import Interactions
 from recsys.evaluation import cohesion
 from recsys.evaluation.cohesion import cohesion_table, jaccard, nearest
 from recsys.evaluation.diagnostics import (
@@ -21,20 +20,13 @@ from recsys.evaluation.diagnostics import (
     norm_table,
 )
 from recsys.evaluation.intervals import mean_interval
-from tests.small_arrays import bags_of
-
-
-def interactions(pairs, n_users, n_items):
-    users, items = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
-    return Interactions(users, items, None, n_users, n_items)
+from tests.small_arrays import bags_of, interactions_of
 
 
 def record(table, **wanted):
     """The one row with the wanted values."""
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    found = [row for row in rows if wanted.items() <= row.items()]
-    assert len(found) == 1
-    return found[0]
+    (found,) = [row for row in table.records() if wanted.items() <= row.items()]
+    return found
 
 
 @pytest.fixture
@@ -64,11 +56,7 @@ def test_the_histogram_counts_every_vector_once(rng):
     users = Embeddings(rng.normal(size=(50, 3)), ids=rng.normal(size=(30, 3)))
     items = Embeddings(rng.normal(size=(70, 3)) * 4)
     table = norm_histogram(users, items)
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    totals = {}
-    for row in rows:
-        key = row["side"], row["vector"]
-        totals[key] = totals.get(key, 0) + row["count"]
+    totals = table.to_frame().groupby(["side", "vector"])["count"].sum().to_dict()
     assert totals == {("user", "tower"): 50, ("user", "id"): 30, ("item", "tower"): 70}
 
 
@@ -117,8 +105,8 @@ def test_a_collapsed_space_is_all_dead_and_has_no_rank():
     assert (row["dead"], row["effective_rank"], row["for_90_percent"]) == (3, 0, 0)
 
 
-def test_gates_are_means_by_number_of_train_interactions():
-    train = interactions([(0, 1), (1, 1), (2, 1), (0, 2)] + [(u, 3) for u in range(7)], 7, 4)
+def test_gates_are_means_by_number_of_train_interactions_of():
+    train = interactions_of([(0, 1), (1, 1), (2, 1), (0, 2)] + [(u, 3) for u in range(7)], 7, 4)
     gates = np.array([[0.0, 0.0], [0.2, 0.4], [0.4, 0.6], [0.9, 0.7]])
     users, items = Embeddings(np.ones((7, 2))), Embeddings(np.ones((4, 2)), gates=gates)
     table = gate_table(users, items, train=train)
@@ -130,7 +118,7 @@ def test_gates_are_means_by_number_of_train_interactions():
 
 def test_no_gates_no_gate_table(rng):
     plain = Embeddings(rng.normal(size=(6, 3)))
-    train = interactions([(u, u) for u in range(6)], 6, 6)
+    train = interactions_of([(u, u) for u in range(6)], 6, 6)
     tables = diagnose(
         plain, plain, train=train, categories=None, config=DiagnosticsConfig(), rng=rng
     )
@@ -214,7 +202,7 @@ def test_cosine_of_known_angles():
 
 def test_users_that_are_the_mean_of_their_items_align_and_strangers_do_not(rng):
     items = np.eye(6)
-    train = interactions([(u, b) for u in range(3) for b in (2 * u, 2 * u + 1)], 4, 6)
+    train = interactions_of([(u, b) for u in range(3) for b in (2 * u, 2 * u + 1)], 4, 6)
     users = np.vstack([items[[2 * u, 2 * u + 1]].mean(axis=0) for u in range(3)] + [np.ones(6)])
     row = record(
         alignment_table(
@@ -231,7 +219,7 @@ def test_id_and_metadata_are_compared_where_a_tower_has_both(rng):
     metadata = np.vstack([-ids, rng.normal(size=(2, 3))])  # two rows never seen in training
     items = Embeddings(rng.normal(size=(7, 3)), ids=ids, metadata=metadata)
     users = Embeddings(rng.normal(size=(4, 3)))
-    train = interactions([(0, 0), (1, 1)], 4, 7)
+    train = interactions_of([(0, 0), (1, 1)], 4, 7)
     table = alignment_table(users, items, train=train, n_users=9, n_items=9, rng=rng)
     assert table.column("pair") == ["user and mean of train items", "item: id and metadata"]
     assert table.rows[1][table.columns.index("cosine")] == pytest.approx(-1)
@@ -241,7 +229,7 @@ def test_the_same_seed_gives_the_same_tables():
     def tables():
         rng = np.random.default_rng(3)
         items = Embeddings(rng.normal(size=(30, 4)), gates=rng.random((30, 4)))
-        train = interactions([(b % 5, b) for b in range(30)], 5, 30)
+        train = interactions_of([(b % 5, b) for b in range(30)], 5, 30)
         bags = bags_of([[b % 3] for b in range(30)], 3)
         users = Embeddings(rng.normal(size=(5, 4)))
         return diagnose(
@@ -254,7 +242,7 @@ def test_the_same_seed_gives_the_same_tables():
 def test_as_many_rows_are_compared_as_the_settings_say(rng):
     items = Embeddings(rng.normal(size=(30, 4)), metadata=rng.normal(size=(30, 4)))
     items = Embeddings(items.vectors, ids=items.vectors, metadata=items.metadata)
-    train = interactions([(u, u) for u in range(20)], 20, 30)
+    train = interactions_of([(u, u) for u in range(20)], 20, 30)
     bags = bags_of([[b % 3] for b in range(30)], 3)
     config = DiagnosticsConfig(item_sample_size=7, user_sample_size=5, neighbor_k=2)
     users = Embeddings(rng.normal(size=(20, 4)))

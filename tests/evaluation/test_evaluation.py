@@ -8,11 +8,11 @@ import pytest
 from pytest import approx
 
 from recsys.config import EvaluationConfig, SegmentConfig
-from recsys.data.arrays import Interactions
 from recsys.data.splitting import SplitSummary
 from recsys.data.vocabulary import Vocabulary
 from recsys.evaluation.evaluation import evaluate, validation_metrics
 from recsys.evaluation.ranking import Vectors
+from tests.small_arrays import interactions_of
 
 CONFIG = EvaluationConfig(
     metrics_k=(2, 5),
@@ -20,10 +20,6 @@ CONFIG = EvaluationConfig(
     bootstrap_samples=200,
     segments=SegmentConfig(cold_max=3),
 )
-
-
-def interactions(users, items, n_users, n_items):
-    return Interactions(np.asarray(users), np.asarray(items), None, n_users, n_items)
 
 
 def prepared_of(train, validation, test, skipped=None, categories=("",)):
@@ -57,9 +53,7 @@ def world():
         for place, item in enumerate(own):
             part = {0: "test", 1: "validation"}.get(place, "train")
             parts[part].append((user, item))
-    made = {
-        name: interactions(*np.array(pairs).T, n_users, n_items) for name, pairs in parts.items()
-    }
+    made = {name: interactions_of(pairs, n_users, n_items) for name, pairs in parts.items()}
     return prepared_of(**made, categories=("even", "odd"))
 
 

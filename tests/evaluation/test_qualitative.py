@@ -7,7 +7,7 @@ import pytest
 from recsys.config import DiagnosticsConfig
 from recsys.data.arrays import Interactions
 from recsys.evaluation.qualitative import ItemTexts, example_tables, hit_ratio_table
-from tests.small_arrays import ranking_of
+from tests.small_arrays import interactions_of, ranking_of
 
 BOOKS = pa.table(
     {
@@ -25,8 +25,7 @@ def texts():
 
 
 def interactions(pairs, n_users=3, times=True):
-    users, items = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
-    return Interactions(users, items, np.arange(len(users)) if times else None, n_users, 6)
+    return interactions_of(pairs, n_users, 6, np.arange(len(pairs)) if times else None)
 
 
 def examples(texts, lists, train, held_out, n=5, k=10, seed=0):
@@ -43,8 +42,7 @@ def examples(texts, lists, train, held_out, n=5, k=10, seed=0):
 
 
 def column(table, name, part):
-    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-    return [row[name] for row in rows if row["part"] == part]
+    return [row[name] for row in table.records() if row["part"] == part]
 
 
 def test_several_authors_and_categories_are_split_and_trimmed(texts):
@@ -57,7 +55,7 @@ def test_hit_ratios_are_shares_of_the_listed_items(texts):
     train = interactions([(0, 0), (1, 3)])  # Ash: tree, wood, by Ann; Date: fruit, by Dee
     lists = ranking_of([[1, 2, 3, 4], [0, 1, 2, -1]])
     table = hit_ratio_table({"model": lists}, train=train, texts=texts, k=4)
-    found = dict(zip(table.columns, table.rows[0], strict=True))
+    (found,) = table.records()
     assert found["category_hits"] == pytest.approx((2 / 4 + 0 / 3) / 2)
     assert found["author_hits"] == pytest.approx((1 / 4 + 0 / 3) / 2)
 
