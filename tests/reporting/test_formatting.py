@@ -15,25 +15,31 @@ from recsys.reporting.formatting import (
 
 
 @pytest.mark.parametrize(
-    ("name", "label"),
+    ("form", "value", "shown"),
     [
-        ("ndcg@10", "NDCG@10"),
-        ("hit_rate@5", "Hit rate@5"),
-        ("sampled_ndcg@10", "Sampled NDCG@10"),
-        ("sampled_hit_rate@10", "Sampled hit rate@10"),
-        ("made_up", "Made up"),
+        (metric_label, "ndcg@10", "NDCG@10"),
+        (metric_label, "hit_rate@5", "Hit rate@5"),
+        (metric_label, "sampled_ndcg@10", "Sampled NDCG@10"),
+        (metric_label, "sampled_hit_rate@10", "Sampled hit rate@10"),
+        (metric_label, "made_up", "Made up"),
+        (number, None, "–"),
+        (number, 1234, "1,234"),
+        (number, 0.12345, "0.1235"),
+        (number, 0.0, "0.0000"),
+        (number, 3.2e-7, "3.2e-7"),  # never rounded to nothing
+        (duration, 3.21, "3.2 s"),
+        (duration, 75, "1 min 15 s"),
+        (duration, 3599.9, "1 h 0 min"),
+        (duration, 7260, "2 h 1 min"),
+        (moment, "2026-01-02T03:04:05Z", "2026-01-02 03:04 UTC"),
+        (moment, "2026-01-02T03:04:05+02:00", "2026-01-02 01:04 UTC"),
+        (moment, "yesterday", "yesterday"),
+        (memory, 700, "700 MiB"),
+        (memory, 2048, "2.0 GiB"),
     ],
 )
-def test_metrics_have_readable_names(name, label):
-    assert metric_label(name) == label
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(None, "–"), (1234, "1,234"), (0.12345, "0.1235"), (0.0, "0.0000"), (3.2e-7, "3.2e-7")],
-)
-def test_numbers_are_never_rounded_to_nothing(value, shown):
-    assert number(value) == shown
+def test_a_value_is_shown_in_the_form_of_its_kind(form, value, shown):
+    assert form(value) == shown
 
 
 def test_numbers_of_a_column_share_their_decimals():
@@ -50,30 +56,6 @@ def test_numbers_and_intervals_stand_to_the_right():
     rows = (("x", 1, "[0.1, 0.2]", None), (None, 2.5, "1–5", None))
     table = Table("t", "T", "", ("text", "number", "interval", "empty"), rows)
     assert numeric_columns(table) == [False, True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(3.21, "3.2 s"), (75, "1 min 15 s"), (3599.9, "1 h 0 min"), (7260, "2 h 1 min")],
-)
-def test_durations_have_two_units(seconds, shown):
-    assert duration(seconds) == shown
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("2026-01-02T03:04:05Z", "2026-01-02 03:04 UTC"),
-        ("2026-01-02T03:04:05+02:00", "2026-01-02 01:04 UTC"),
-        ("yesterday", "yesterday"),
-    ],
-)
-def test_moments_are_told_to_the_minute(text, shown):
-    assert moment(text) == shown
-
-
-def test_memory_grows_units():
-    assert (memory(700), memory(2048)) == ("700 MiB", "2.0 GiB")
 
 
 def test_values_that_differ_by_a_hundredth_do_not_look_alike():
