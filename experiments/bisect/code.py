@@ -17,14 +17,9 @@ Checkout = Callable[[str | None], Path | None]
 """Gives the folder of a commit's code; None where that of this process has to do."""
 
 
-def commit_of(run: PastRun) -> str | None:
-    """The commit that a run was made by, ``-dirty`` at the end where files differed."""
-    return run.record.environment.get("git_commit")
-
-
 def why_not_crossed(old: PastRun, new: PastRun) -> str:
     """Why the code of two runs cannot be a factor, in one sentence; empty where it can."""
-    first, second = commit_of(old), commit_of(new)
+    first, second = old.record.commit, new.record.commit
     if first == second and first is not None:
         rest = ", with changes that were not committed and may differ" * first.endswith(_DIRTY)
         return f"Code is no factor: both runs have commit {_short(first)}{rest}."

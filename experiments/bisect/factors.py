@@ -15,7 +15,7 @@ from recsys.data.fetching import fetch
 from recsys.data.files import content_sha256
 from recsys.errors import DataError
 from recsys.reporting.bisection import Differing
-from recsys.reporting.comparison import differing_settings
+from recsys.reporting.comparison import differing_settings, has_other_files
 from recsys.reporting.past_run import PastRun
 
 Factor = Literal["settings", "data", "code"]
@@ -92,11 +92,10 @@ class RunPair:
         """Those that are not of the data."""
         return tuple(each for each in self.differing if each.factor == "settings")
 
-    @cached_property
+    @property
     def has_other_files(self) -> bool:
         """Whether the files' contents differ."""
-        old, new = (sorted((run.record.dataset.get("sources") or {}).values()) for run in self.ends)
-        return old != new
+        return has_other_files(self.old, self.new)
 
     @cached_property
     def factors(self) -> tuple[Factor, ...]:
@@ -128,7 +127,7 @@ class RunPair:
 
     def commit(self, cell: Cell) -> str | None:
         """Of the code of a cell."""
-        return self.ends[cell.code].record.environment.get("git_commit")
+        return self.ends[cell.code].record.commit
 
     def config(self, cell: Cell) -> dict[str, Any]:
         """The settings of a cell as a tree.
@@ -152,7 +151,7 @@ class RunPair:
             DataError: a file is gone or has changed.
         """
         for run in self.ends:
-            for text, digest in (run.record.dataset.get("sources") or {}).items():
+            for text, digest in run.record.sources.items():
                 cache_dir = Path(run.record.config["data"]["cache_dir"])
                 path = fetch(text, cache_dir) if "://" in text else Path(text)
                 if not path.exists() or content_sha256(path) != digest:

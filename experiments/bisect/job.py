@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, reduce
@@ -14,7 +13,7 @@ from typing import Any
 import pandas as pd
 from rich.markup import escape
 
-from experiments.bisect.code import checkouts, commit_of, why_not_crossed
+from experiments.bisect.code import checkouts, why_not_crossed
 from experiments.bisect.factors import Cell, RunPair
 from experiments.bisect.training import Crossing, metric_of
 from experiments.compare_console import print_table
@@ -32,6 +31,7 @@ from recsys.reporting.bisection import (
     verdict,
     write_bisection,
 )
+from recsys.reporting.comparison import name_against
 from recsys.reporting.results import monitor_of
 from tracking.past_runs import find_run
 
@@ -111,7 +111,7 @@ def _check(pair: RunPair, metric: str, reason: str, *, narrow: bool) -> None:
 def _find(crossing: Crossing, notices: tuple[str, ...], *, narrow: bool) -> Bisection:
     pair = crossing.pair
     old, new = pair.ends
-    confidence = float(old.record.setting("evaluation.confidence", 0.95))
+    confidence = old.record.confidence
     cells = [crossing.crossed(cell) for cell in pair.cells]
     return Bisection(
         name=crossing.directory.name,
@@ -165,18 +165,16 @@ def _alike(pair: RunPair, reason: str) -> str:
 
 
 def _name(pair: RunPair) -> str:
-    """Such as ``new-against-old-1a2b3c4d``, safe as the name of a directory."""
     identity = [[run.name, run.record.created] for run in pair.ends]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-    text = f"{pair.new.name[:60]}-against-{pair.old.name[:60]}-{key}"
-    return re.sub(r"[^\w.-]", "-", text).lstrip(".")
+    return name_against(pair.new.name, pair.old.name, key)
 
 
 def _notices(crossing: Crossing, reason: str, *, trains: bool) -> Iterator[str]:
     pair = crossing.pair
     if reason:
         yield reason
-        if commit_of(pair.old) != commit_of(pair.new):
+        if pair.old.record.commit != pair.new.record.commit:
             yield "What the code changed counts among the shares of the others."
     others = {pair.commit(cell) for cell in pair.cells} - {git_commit()}
     if trains and any(crossing.checkout(commit) is None for commit in others):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,6 @@ _PLACES = (
 _TAKEN = {"metric", "setting", "what"}
 """Columns that stand beside those of the runs."""
 _SAMPLED = "sampled_"
-_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +122,11 @@ def differing_settings(runs: Sequence[PastRun]) -> list[tuple[str, list[Any]]]:
     ]
 
 
+def has_other_files(one: PastRun, other: PastRun) -> bool:
+    """Whether the files that two runs read have other contents."""
+    return sorted(one.record.sources.values()) != sorted(other.record.sources.values())
+
+
 def _differ(values: Sequence[Any], flat: Sequence[Mapping[str, Any]]) -> bool:
     of_runs = [value for value, settings in zip(values, flat, strict=True) if settings]
     return any(value != of_runs[0] for value in of_runs)
@@ -184,10 +189,7 @@ def _data_differences(reference: PastRun, other: PastRun) -> str:
         for name, values in differing_settings([reference, other])
         if name.startswith("data.") and ... not in values
     ]
-    files = [
-        sorted((run.record.dataset.get("sources") or {}).values()) for run in (reference, other)
-    ]
-    if files[0] != files[1]:
+    if has_other_files(reference, other):
         said.append("the files' contents differ")
     seeds = [run.record.setting("experiment.seed") for run in (reference, other)]
     if reference.record.split.get("strategy") in DRAWN_SPLITS and seeds[0] != seeds[1]:
@@ -242,7 +244,7 @@ def _method(runs: Sequence[PastRun], metrics: Sequence[str], confidence: float |
             for name in distinct_metrics([*tested, *common], one_held_out=one, preferred=tested[0])
             if name not in tested and (len(candidates) == 1 or not name.startswith(_SAMPLED))
         ),
-        confidence=confidence or reference.record.setting("evaluation.confidence", _CONFIDENCE),
+        confidence=confidence or reference.record.confidence,
         has_tail_items=has_same_segments(runs)
         and all(TAIL_PREFIX + tested[0] in run.per_user.columns for run in runs),
     )
@@ -265,10 +267,13 @@ def _usual_metrics(reference: PastRun, common: Sequence[str]) -> tuple[str, ...]
 
 
 def _default_name(runs: Sequence[PastRun], key: str) -> str:
-    """Such as ``sum-against-mimic-1a2b3c``, safe as the name of a directory."""
     others = runs[1].name if len(runs) == 2 else f"{len(runs) - 1}-runs"
-    text = f"{others[:60]}-against-{runs[0].name[:60]}-{key[:6]}"
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in text).lstrip(".")
+    return name_against(others, runs[0].name, key[:6])
+
+
+def name_against(others: str, reference: str, key: str) -> str:
+    """Such as ``sum-against-mimic-1a2b3c``, safe as the name of a directory."""
+    return re.sub(r"[^\w.-]", "-", f"{others[:60]}-against-{reference[:60]}-{key}").lstrip(".")
 
 
 def _key(runs: Sequence[PastRun], method: Method) -> str:

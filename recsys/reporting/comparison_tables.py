@@ -60,7 +60,7 @@ def _values(run: PastRun, comparison: RunComparison) -> dict[str, Value]:
         results = results_of(run.record)
         assert results is not None, "a compared run was evaluated"
         found = results.model
-        if run.record.setting("evaluation.confidence", 0.95) == method.confidence:
+        if run.record.confidence == method.confidence:
             return found
     names = [name for name in (*method.tested, *method.shown) if name in found]
     intervals = bootstrap_intervals(
@@ -152,22 +152,19 @@ def _differences(
 
 def _item_segments(comparison: RunComparison) -> Table | None:
     """What the runs' own segment tables say of items; these hold means, so nothing is tested."""
-    columns = [_item_rows(run) for run in comparison.runs]
-    if not all(columns) or not has_same_segments(comparison.runs):
+    reference, *others = (_item_values(run) for run in comparison.runs)
+    if not all((reference, *others)) or not has_same_segments(comparison.runs):
         return None
     records = []
-    for run, rows in zip(comparison.others, columns[1:], strict=True):
-        name = {"run": run.name} if len(comparison.others) > 1 else {}
-        for segment, first in columns[0].items():
-            second = rows.get(segment, {})
-            for metric in (key for key in first if "@" in key and key in second):
-                values = first[metric], second[metric]
-                gap = None if None in values else 100 * (values[1] - values[0])
-                records.append(
-                    name
-                    | {"segment": segment, "metric": metric, "n": first["n"]}
-                    | {"reference": values[0], "value": values[1], "difference": gap}
-                )
+    for run, values in zip(comparison.others, others, strict=True):
+        name = {"run": run.name} if len(others) > 1 else {}
+        for segment, metric in (key for key in reference if key in values):
+            (n, old), (_, new) = reference[segment, metric], values[segment, metric]
+            records.append(
+                name
+                | {"segment": segment, "metric": metric, "n": n, "reference": old, "value": new}
+                | {"difference": None if None in (old, new) else 100 * (new - old)}
+            )
     note = (
         "Held-out interactions by the train interactions of their item, from the runs' own tables; "
         "difference in points. Not tested: the runs keep no values of single interactions."
@@ -176,19 +173,17 @@ def _item_segments(comparison: RunComparison) -> Table | None:
     return Table.from_records("item_segment_differences", title, note, records) if records else None
 
 
-def _item_rows(run: PastRun) -> dict[str, dict[str, Any]]:
-    """{segment: {column: value}} of the items in a run's segment table, baselines left out."""
+def _item_values(run: PastRun) -> dict[tuple[str, str], tuple[Any, Any]]:
+    """{(segment, metric): (n, value)} of the items in a run's segment table, baselines left out."""
     table = run.tables.get("segments")
     if table is None or not {"kind", "segment", "n"} <= set(table.columns):
         return {}
+    metrics = [name for name in table.columns if name.startswith(("recall@", "ndcg@"))]
     return {
-        str(row["segment"]): {
-            key: value
-            for key, value in row.items()
-            if key == "n" or key.startswith(("recall@", "ndcg@"))
-        }
+        (str(row["segment"]), metric): (row["n"], row[metric])
         for row in table.records()
         if row["kind"] == "items"
+        for metric in metrics
     }
 
 

@@ -155,6 +155,21 @@ class RunRecord:
         return self.dataset.get("split") or {}
 
     @property
+    def sources(self) -> dict[str, str]:
+        """SHA-256 of each file that was read, by its path; empty where it is not told."""
+        return self.dataset.get("sources") or {}
+
+    @property
+    def commit(self) -> str | None:
+        """That the run was made by, ``-dirty`` at the end where files differed."""
+        return self.environment.get("git_commit")
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals, between 0 and 1."""
+        return float(self.setting("evaluation.confidence", 0.95))
+
+    @property
     def judged(self) -> EvaluationRecord | None:
         """The evaluation; None where there is none or it was skipped."""
         return None if self.evaluation is None or self.evaluation.skipped else self.evaluation

@@ -139,6 +139,6 @@ def results_of(record: RunRecord) -> Results | None:
         scores=scores,
         best=best,
         expected=expected,
-        confidence=float(record.setting("evaluation.confidence", 0.95)),
+        confidence=record.confidence,
         one_held_out=one_held_out(record.dataset, evaluation.split),
     )

@@ -275,8 +275,7 @@ def _data(record: RunRecord) -> list[Block]:
     blocks.append(TableView(size))
     if record.filter_steps:
         blocks.append(TableView(_filter_table(record)))
-    sources = tuple((path, digest) for path, digest in (data.get("sources") or {}).items())
-    rows = (("fingerprint of data and settings", data.get("fingerprint")), *sources)
+    rows = (("fingerprint of data and settings", data.get("fingerprint")), *record.sources.items())
     note = "A file's line is the SHA-256 of its content."
     origin = Table("origin", "Where the data came from", note, ("source", "digest"), rows)
     return [*blocks, TableView(origin)]
