@@ -5,14 +5,13 @@ import io
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from rich.console import Console
 
 from experiments.runs_console import print_runs
-from recsys.config import Config
 from recsys.reporting.record import RunRecord
 from tests.cli import bookends
+from tests.judged_runs import judged_run
 from tracking.mirror import mirror
 from tracking.run_list import list_runs
 
@@ -26,42 +25,22 @@ def shelf(tmp_path_factory, copy_store):
     store = copy_store(place)
     base = np.random.default_rng(0).uniform(0.2, 0.4, size=N)
     noise = np.random.default_rng(1).normal(0, 0.1, size=N)
-    for name, values, fingerprint in (
-        ("plain", base, "sha256:aaaa"),
-        ("better", base + 0.1 + noise, "sha256:aaaa"),
-        ("foreign", base, "sha256:bbbb"),
+    for name, ndcg, fingerprint, dim in (
+        ("plain", base, "sha256:aaaa", 32),
+        ("better", base + 0.1 + noise, "sha256:aaaa", 64),
+        ("foreign", base, "sha256:bbbb", 32),
     ):
+        run = judged_run(
+            name,
+            {"ndcg@10": ndcg, "recall@10": np.full(N, 0.5)},
+            config={"model.user_encoder.id_embedding.params.embedding_dim": dim},
+            dataset={"fingerprint": fingerprint, "n_users": N, "n_items": 9, "train": 10},
+            created="2026-01-02T03:04:05+00:00",
+        )
         path = place / "runs" / name
         path.mkdir(parents=True)
-        config = Config().model_dump(mode="json")
-        config["model"]["user_encoder"]["id_embedding"]["params"]["embedding_dim"] = (
-            64 if name == "better" else 32
-        )
-        means = {"ndcg@10": float(values.mean()), "recall@10": 0.5}
-        intervals = {"ndcg@10": [means["ndcg@10"] - 0.01, means["ndcg@10"] + 0.01]}
-        RunRecord(
-            run_name=name,
-            status="finished",
-            created="2026-01-02T03:04:05+00:00",
-            config=config,
-            dataset={"fingerprint": fingerprint, "n_users": N, "n_items": 9, "train": 10},
-            evaluation={
-                "split": "test",
-                "skipped": None,
-                "n_users": N,
-                "model": {"means": means, "intervals": intervals},
-                "baselines": {},
-            },
-        ).write(path)
-        pd.DataFrame(
-            {
-                "user_id": np.arange(N).astype(str),
-                "n_train": 9,
-                "segment": "tail",
-                "ndcg@10": values,
-                "recall@10": np.full(N, 0.5),
-            }
-        ).to_parquet(path / "per_user.parquet")
+        run.record.write(path)
+        run.per_user.to_parquet(path / "per_user.parquet")
         mirror(path, store)
     return place, store
 

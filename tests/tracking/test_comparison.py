@@ -1,12 +1,10 @@
-import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from recsys.reporting.comparison import compare
 from recsys.reporting.comparison_report import write_comparison
-from recsys.reporting.past_run import PastRun
+from tests.judged_runs import judged_run
 from tracking.comparison import comparison_metrics, send_comparison
 
 ENVIRONMENT = {"git_commit": "c0ffee-dirty"}
@@ -18,17 +16,13 @@ def build(finished_record, tmp_path):
     """Compares runs whose users' NDCG@10 is moved by the given amounts; writes it too."""
 
     def make(*gains, ids=(None, None, None)):
-        runs = []
-        for name, gain, run_id in zip("abc", (0.0, *gains), ids, strict=False):
-            rng = np.random.default_rng(len(runs))
-            values = np.full(N, 0.3) + gain + rng.normal(0, 0.05, size=N)
-            frame = pd.DataFrame(
-                {"user_id": np.arange(N).astype(str), "n_train": 9, "segment": "tail"}
-            ).assign(**{"ndcg@10": values})
-            model = {"means": {"ndcg@10": float(values.mean())}, "intervals": {}}
-            evaluation = dataclasses.replace(finished_record.evaluation, model=model)
-            record = dataclasses.replace(finished_record, run_name=name, evaluation=evaluation)
-            runs.append(PastRun(name, record, frame, run_id=run_id))
+        noise = (np.random.default_rng(seed).normal(0.3, 0.05, size=N) for seed in range(3))
+        runs = [
+            judged_run(
+                name, {"ndcg@10": gain + base}, run_id=run_id, dataset=finished_record.dataset
+            )
+            for name, gain, run_id, base in zip("abc", (0.0, *gains), ids, noise, strict=False)
+        ]
         comparison = compare(runs)
         write_comparison(comparison, tmp_path / comparison.name)
         return comparison, tmp_path / comparison.name
