@@ -14,7 +14,8 @@ from recsys.reporting.comparison import RunComparison
 from recsys.reporting.comparison_report import shortened
 from recsys.reporting.comparison_summary import verdict
 from recsys.reporting.comparison_tables import comparison_tables
-from recsys.reporting.formatting import cells, numeric_columns
+from recsys.reporting.document import TableView
+from recsys.reporting.pages import page_columns
 
 _ONLY_IN_REPORT = {"d_z", "better", "worse"}
 _COLOURS = {"better": "green", "worse": "red"}
@@ -30,7 +31,7 @@ def print_comparison(comparison: RunComparison, console: Console) -> None:
     for name in ("settings", "environment"):
         if name in tables:
             print_table(tables[name], console)
-    print_table(_joined(tables["metrics"], comparison), console)
+    print_table(tables["metrics"], console)
     for name in ("differences", "segment_differences"):
         if name in tables:
             table = shortened(tables[name])
@@ -39,26 +40,17 @@ def print_comparison(comparison: RunComparison, console: Console) -> None:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Print a table under its title."""
+    """Print a table under its title, intervals beside their values."""
     console.print(f"[bold]{escape(table.title)}[/bold]", highlight=False)
     if not table.rows:
         console.print(escape(table.note) + "\n", highlight=False)
         return
     grid = Grid(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for name, is_number in zip(table.columns, numeric_columns(table), strict=True):
-        justify: Literal["left", "right"] = "right" if is_number else "left"
-        grid.add_column(escape(name), justify=justify, overflow="fold")
-    for row in cells(table, len(table.rows)):
-        grid.add_row(*map(escape, row))
+    columns = page_columns(TableView(table, limit=len(table.rows)))
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column.is_number else "left"
+        grid.add_column(escape(column.name), justify=justify, overflow="fold")
+    for row in zip(*(column.cells for column in columns), strict=True):
+        grid.add_row(*(escape(f"{value} {interval}".rstrip()) for value, interval in row))
     console.print(grid)
     console.print()
-
-
-def _joined(table: Table, comparison: RunComparison) -> Table:
-    """The table of metrics with each interval beside its mean, in one column a run."""
-    names = [run.name for run in comparison.runs]
-    records = []
-    for given in table.records():
-        means = {name: f"{given[name]:.4f} {given.get(f'{name} interval') or ''}" for name in names}
-        records.append({"metric": str(given["metric"])} | means)
-    return Table.from_records(table.name, table.title, table.note, records)
