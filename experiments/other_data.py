@@ -53,7 +53,7 @@ class RunTest:
                 "which other models are judged, and has none; a run made anew has"
             )
         model, record = self.model, self.run.record
-        return HeldOut.of(
+        return HeldOut(
             self.run.held_out,
             model.users,
             model.items,

@@ -36,48 +36,38 @@ class HeldOut:
     """The test of a run: what is to be found, and what must not be shown.
 
     Attributes:
+        pairs: of :func:`held_out_pairs`, whose users and items are among those that follow.
         users: ids of all users, U.
         items: ids of the catalogue, I.
-        relevant: test items of each user, (U, I), no item twice.
         known: items of each user in train and validation, oldest first, (U, I).
         item_counts: train interactions of each item, (I,).
         segments: bounds of cold, tail and head.
         ks: list lengths.
     """
 
+    pairs: pd.DataFrame
     users: Vocabulary
     items: Vocabulary
-    relevant: Bags
     known: Bags
     item_counts: IntArray
     segments: SegmentConfig
-    ks: tuple[int, ...]
+    ks: Sequence[int]
 
-    @classmethod
-    def of(
-        cls,
-        pairs: pd.DataFrame,
-        users: Vocabulary,
-        items: Vocabulary,
-        known: Bags,
-        item_counts: IntArray,
-        segments: SegmentConfig,
-        ks: Sequence[int],
-    ) -> HeldOut:
-        """The test of the given pairs of :func:`held_out_pairs`.
+    @cached_property
+    def relevant(self) -> Bags:
+        """Test items of each user, (U, I), no item twice.
 
         Raises:
-            ArtifactError: a user or an item is none of those given.
+            ArtifactError: a user or an item of the pairs is none of those given.
         """
-        rows = users.index_of(pairs["user_id"].tolist())
-        columns = items.index_of(pairs["item_id"].tolist())
+        rows = self.users.index_of(self.pairs["user_id"].tolist())
+        columns = self.items.index_of(self.pairs["item_id"].tolist())
         if (rows < 0).any() or (columns < 0).any():
             raise ArtifactError(
                 "the test interactions of a run must be of the users and items of its model, "
                 f"but {int(((rows < 0) | (columns < 0)).sum()):,} are not"
             )
-        relevant = Bags.from_set(rows, columns, n_rows=len(users), n_columns=len(items))
-        return cls(users, items, relevant, known, item_counts, segments, tuple(ks))
+        return Bags.from_set(rows, columns, n_rows=len(self.users), n_columns=len(self.items))
 
     @cached_property
     def test_users(self) -> IntArray:

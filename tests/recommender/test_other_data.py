@@ -28,7 +28,7 @@ def judged(trained, board_config, board_prepared):
     _, evaluation, model = trained
     pairs, settings = held_out_pairs(board_prepared), board_config().evaluation
     known = (model.users, model.items, model.seen, model.popularity)
-    test = HeldOut.of(pairs, *known, settings.segments, settings.metrics_k)
+    test = HeldOut(pairs, *known, settings.segments, settings.metrics_k)
     return model, evaluation, test
 
 
@@ -94,7 +94,7 @@ def months():
         np.array([0, 1, 2]), np.array([2, 0, 1]), n_rows=3, n_columns=4
     )  # ann c, bob a, cid b
     names = [Vocabulary(pa.array(ids)) for ids in (["ann", "bob", "cid"], ["a", "b", "c", "d"])]
-    test = HeldOut.of(held_out, *names, known, np.array([2, 2, 2, 1]), BOUNDS, (3,))
+    test = HeldOut(held_out, *names, known, np.array([2, 2, 2, 1]), BOUNDS, (3,))
     return former, test
 
 
@@ -113,8 +113,8 @@ def test_a_former_model_ranks_what_it_knows_of_the_latter_catalogue(months):
 def test_what_the_run_knows_of_a_user_is_left_out(months):
     former, test = months
     known = Bags.from_pairs(np.array([0]), np.array([0]), n_rows=3, n_columns=4)  # ann a
-    held_out = Bags.from_pairs(np.array([0]), np.array([2]), n_rows=3, n_columns=4)  # ann c
-    test = dataclasses.replace(test, known=known, relevant=held_out)
+    pairs = pd.DataFrame({"user_id": ["ann"], "item_id": ["c"]})
+    test = dataclasses.replace(test, known=known, pairs=pairs)
     assert OtherData.of(former, test).places.places.tolist() == [1]  # b, c: a is left out
 
 
@@ -133,8 +133,8 @@ def test_test_items_the_model_was_trained_on_leave_their_user_out(months):
     leaked = dataclasses.replace(ours, trained_on=np.array([True, False, False]))
     frames = paired_values(test, ours.places, leaked)
     assert [frame["user_id"].tolist() for frame in frames] == [["bob", "cid"]] * 2
-    held_out = Bags.from_pairs(np.array([0]), np.array([2]), n_rows=3, n_columns=4)  # ann c
-    assert OtherData.of(former, dataclasses.replace(test, relevant=held_out)).trained_on.all()
+    pairs = pd.DataFrame({"user_id": ["ann"], "item_id": ["c"]})
+    assert OtherData.of(former, dataclasses.replace(test, pairs=pairs)).trained_on.all()
 
 
 def test_groups_hold_what_the_model_knows_and_does_not(months):
@@ -150,10 +150,10 @@ def test_groups_hold_what_the_model_knows_and_does_not(months):
 
 
 def test_test_interactions_of_other_ids_are_refused(months):
-    _, test = months
-    pairs = pd.DataFrame({"user_id": ["zoe"], "item_id": ["a"]})
+    former, test = months
+    other = dataclasses.replace(test, pairs=pd.DataFrame({"user_id": ["zoe"], "item_id": ["a"]}))
     with pytest.raises(ArtifactError, match="1 are not"):
-        HeldOut.of(pairs, test.users, test.items, test.known, test.item_counts, BOUNDS, (3,))
+        OtherData.of(former, other)
 
 
 # Lists of other tools ----------------------------------------------------------------------------
