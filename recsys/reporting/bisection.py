@@ -17,7 +17,7 @@ from recsys.evaluation.tables import Table
 from recsys.reporting.charts import difference_chart
 from recsys.reporting.document import Block, Callout, Figure, Figures, KeyFigure, Report, Section
 from recsys.reporting.document import Text as Paragraph
-from recsys.reporting.formatting import as_text, metric_label, number, points, signed
+from recsys.reporting.formatting import metric_label, number, points, setting_text, signed
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.record import Value, plain, write_json, write_tables
 from recsys.reporting.sections import views_of
@@ -331,7 +331,7 @@ def _steps(found: Bisection) -> Table:
 
 
 def _differing(found: Bisection) -> Table:
-    rows = tuple((e.factor, e.name, as_text(e.old), as_text(e.new)) for e in found.differing)
+    rows = tuple((e.factor, e.name, *map(setting_text, (e.old, e.new))) for e in found.differing)
     columns = ("factor", "setting", "old", "new")
     return Table("differing", "Settings that differ", "", columns, rows)
 
@@ -341,7 +341,7 @@ def _narrowed(found: Bisection) -> str:
         return ""
     share = found.steps[-1].share
     named = " with ".join(
-        f"{each.name} ({as_text(each.old)} to {as_text(each.new)})" for each in found.culprit
+        f"{e.name} ({setting_text(e.old)} to {setting_text(e.new)})" for e in found.culprit
     )
     return (
         f" Of the settings {named} changes most, {points(100 * share.value)} points "

@@ -16,7 +16,13 @@ from recsys.reporting.comparison import (
     differing_settings,
     has_same_segments,
 )
-from recsys.reporting.formatting import as_text, environment_facts, metric_label, moment
+from recsys.reporting.formatting import (
+    environment_facts,
+    metric_label,
+    moment,
+    number,
+    setting_text,
+)
 from recsys.reporting.past_run import PastRun
 from recsys.reporting.record import Value
 from recsys.reporting.results import Results, results_of
@@ -236,7 +242,7 @@ def _runs(comparison: RunComparison) -> Table:
     return _by_run("runs", "The runs", "", "what", comparison, rows)
 
 
-def _facts(run: PastRun) -> dict[str, Any]:
+def _facts(run: PastRun) -> dict[str, object]:
     """What a run was and cost."""
     record = run.record
     n_bytes = record.model_size.get("bytes")
@@ -245,12 +251,12 @@ def _facts(run: PastRun) -> dict[str, Any]:
         "started": moment(record.created),
         "status": record.status,
         "seed": record.setting("experiment.seed"),
-        "parameters": record.model_size.get("parameters"),
-        "model, MiB": None if n_bytes is None else round(n_bytes / 1024**2, 2),
+        "parameters": number(record.model_size.get("parameters")),
+        "model, MiB": number(n_bytes and n_bytes / 1024**2, 2),
         "epochs": len(record.history),
         "epoch kept": record.best_epoch,
-        "seconds": round(float(record.seconds), 1),
-        "peak memory, MiB": float(record.peak_memory_mb),
+        "seconds": number(float(record.seconds), 1),
+        "peak memory, MiB": number(float(record.peak_memory_mb), 1),
     }
 
 
@@ -264,7 +270,7 @@ def _by_run(
 ) -> Table:
     """One row a fact, one column a run, all as text: a column holds unlike things."""
     columns = (head, *(run.name for run in comparison.runs))
-    cells = tuple((label, *(as_text(value) for value in values)) for label, values in rows)
+    cells = tuple((label, *(setting_text(value) for value in values)) for label, values in rows)
     return Table(name, title, note, columns, cells)
 
 

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import EllipsisType
 from typing import Any
 
 from recsys.config import AMONG_NEW, is_ranking_metric
@@ -137,8 +138,10 @@ def memory(megabytes: float) -> str:
 
 
 def setting_text(value: object) -> str:
-    """A setting as YAML would hold it."""
+    """A setting or fact as YAML would hold it; ``...`` for one that a run does not have."""
     match value:
+        case EllipsisType():
+            return "not set"
         case None:
             return "null"
         case bool():
@@ -149,20 +152,6 @@ def setting_text(value: object) -> str:
             return "{" + ", ".join(f"{k}: {setting_text(item)}" for k, item in value.items()) + "}"
         case _:
             return str(value)
-
-
-def as_text(value: Any) -> str:
-    """A setting or fact as text."""
-    words = {None: "none", True: "true", False: "false"}
-    if value is ...:
-        return "not set"
-    if value is None or isinstance(value, bool):
-        return words[value]
-    if isinstance(value, float):
-        return f"{value:,.1f}" if abs(value) >= 10 else f"{value:g}"
-    if isinstance(value, list):
-        return "[" + ", ".join(as_text(item) for item in value) + "]"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def environment_facts(environment: Mapping[str, Any]) -> dict[str, Any]:

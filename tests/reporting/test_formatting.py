@@ -11,6 +11,7 @@ from recsys.reporting.formatting import (
     moment,
     number,
     numeric_columns,
+    setting_text,
 )
 
 
@@ -36,6 +37,8 @@ from recsys.reporting.formatting import (
         (moment, "yesterday", "yesterday"),
         (memory, 700, "700 MiB"),
         (memory, 2048, "2.0 GiB"),
+        (setting_text, [12.34, None, True, 1000], "[12.34, null, true, 1000]"),
+        (setting_text, ..., "not set"),
     ],
 )
 def test_a_value_is_shown_in_the_form_of_its_kind(form, value, shown):
