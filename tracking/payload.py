@@ -122,13 +122,14 @@ def evaluation_metrics(record: RunRecord) -> dict[str, float]:
         return {}
     split, monitored, one = results.split, results.headline, results.one_held_out
     group = "test" if split == "test" else f"final_{split}"
-    compared = compared_metrics(results.model, monitored, one_held_out=one)
+    compared = compared_metrics(results.metrics, monitored, one_held_out=one)
     first = sorted(compared, key=lambda name: name != monitored)
-    values = {_score_key(group, name): results.model[name].mean for name in first}
+    values = {_score_key(group, name): results.value("model", name).mean for name in first}
     values[metric_key(group, "users")] = results.n_users
     for recommender, scores in results.scores.items():
-        for name in filter(is_ranking_metric, main_metrics(scores, monitored, one_held_out=one)):
-            mean, low, high = scores[name]
+        shown = main_metrics(scores.means, monitored, one_held_out=one)
+        for name in filter(is_ranking_metric, shown):
+            mean, low, high = scores.value(name)
             if recommender != "model":
                 values[metric_key(baseline_group(recommender, split), name)] = mean
             elif low is not None and high is not None:

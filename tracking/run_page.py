@@ -56,9 +56,9 @@ def _key_table(record: RunRecord) -> list[str]:
         return []
     heads = [results.split, *results.scores, f"{results.confidence:.0%} interval of the model"]
     rows = []
-    for name in _key_metrics(results.model, results.headline):
+    for name in _key_metrics(results.metrics, results.headline):
         means = [_cell(results.value(recommender, name).mean) for recommender in results.scores]
-        _, low, high = results.model[name]
+        _, low, high = results.value("model", name)
         interval = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
         rows.append([name, *means, interval])
     return markdown_table(heads, rows)
@@ -107,9 +107,9 @@ def detail_tables(record: RunRecord) -> list[Table]:
     results = results_of(record)
     if results is not None:
         rows = [
-            {"recommender": name, "metric": metric} | value._asdict()
+            {"recommender": name, "metric": metric} | scores.value(metric)._asdict()
             for name, scores in results.scores.items()
-            for metric, value in scores.items()
+            for metric in scores.means
         ]
         tables.append(Table.from_records("all_metrics", results.split, "", rows))
     return tables

@@ -167,10 +167,9 @@ def _differences(comparison: RunComparison, tables: Mapping[str, Table]) -> list
     k = comparison.method.headline.partition("@")[2]
     metrics = [name for name in comparison.method.tested if name.endswith(f"@{k}")]
     results = run_results(comparison)
-    reference = comparison.reference.name
     # The reference last, so that a run has the same colour in both charts.
-    scores = {name: held for name, held in results.scores.items() if name != reference}
-    results = dataclasses.replace(results, scores=scores | {reference: results.scores[reference]})
+    first, *others = results.scores.items()
+    results = dataclasses.replace(results, scores=dict([*others, first]))
     beside = metrics_figure(results, metrics, name="metrics", title=f"Metrics at {k}")
     figure = _figure(comparison, drawn, "differences", "Difference on each tested metric")
     blocks.append(Figures((figure,) if beside is None else (figure, beside)))

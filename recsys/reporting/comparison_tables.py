@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from recsys.evaluation.bootstrap import bootstrap_intervals
-from recsys.evaluation.run_comparison import TAIL_ITEMS, Difference, PairedRun
+from recsys.evaluation.run_comparison import TAIL_ITEMS, Difference, Method, PairedRun
 from recsys.evaluation.tables import Cell, Table
 from recsys.reporting.comparison import (
     RunComparison,
@@ -24,8 +24,8 @@ from recsys.reporting.formatting import (
     setting_text,
 )
 from recsys.reporting.past_run import PastRun
-from recsys.reporting.record import Value
-from recsys.reporting.results import Results, results_of
+from recsys.reporting.record import ScoresRecord
+from recsys.reporting.results import Results
 from recsys.reporting.sections import metric_table
 
 _UNITS = ("novelty", "popularity_lift")
@@ -54,30 +54,23 @@ def run_results(comparison: RunComparison) -> Results:
     A run whose evaluation used another confidence gets intervals of the comparison's.
     """
     method = comparison.method
-    scores = {run.name: _values(run, comparison) for run in comparison.runs}
+    scores = {run.name: _scores(run, method) for run in comparison.runs}
     return Results("test", comparison.n_users, method.headline, scores, None, {}, method.confidence)
 
 
-def _values(run: PastRun, comparison: RunComparison) -> dict[str, Value]:
-    method = comparison.method
-    if run.paired is not None:
-        found = {name: Value(mean, None, None) for name, mean in run.means.items()}
-    else:
-        results = results_of(run.record)
-        assert results is not None, "a compared run was evaluated"
-        found = results.model
+def _scores(run: PastRun, method: Method) -> ScoresRecord:
+    if run.paired is None:
+        assert run.record.judged is not None, "a compared run was evaluated"
         if run.record.confidence == method.confidence:
-            return found
-    names = [name for name in (*method.tested, *method.shown) if name in found]
+            return run.record.judged.model
+    names = [name for name in (*method.tested, *method.shown) if name in run.means]
     intervals = bootstrap_intervals(
         {name: run.per_user[name].to_numpy(np.float64) for name in names},
         n_samples=method.n_samples,
         confidence=method.confidence,
         rng=np.random.default_rng(method.seed),
     )
-    return {
-        name: Value(value.mean, *intervals.get(name, (None, None))) for name, value in found.items()
-    }
+    return ScoresRecord(run.means, dict(intervals))
 
 
 def _tested(comparison: RunComparison) -> Table | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from recsys.config import AMONG_NEW, is_ranking_metric
 from recsys.evaluation.distinct import distinct_metrics
-from recsys.reporting.record import RunRecord, Value
+from recsys.reporting.record import RunRecord, ScoresRecord, Value
 
 ORACLE = "oracle"
 
@@ -21,7 +21,7 @@ class Results:
         split: "test" or "validation".
         n_users: how many users had something to find.
         headline: the metric that stands for all, that which training watched.
-        scores: {recommender: {metric: value}}, the model first.
+        scores: of the model, then of what was judged beside it, by name.
         best: the best attainable value of the headline metric, where the world is known; None where
             new items are held out and ranked among all, since the true preferences do not know
             that they are new.
@@ -33,16 +33,16 @@ class Results:
     split: str
     n_users: int
     headline: str
-    scores: dict[str, dict[str, Value]]
+    scores: Mapping[str, ScoresRecord]
     best: float | None
     expected: dict[str, float]
     confidence: float
     one_held_out: bool = False
 
     @property
-    def model(self) -> dict[str, Value]:
-        """Metrics of the model."""
-        return self.scores["model"]
+    def metrics(self) -> Collection[str]:
+        """Names of all that was measured of the model."""
+        return self.scores["model"].means
 
     @property
     def level(self) -> str:
@@ -77,20 +77,20 @@ class Results:
         return self._of_lists(among_new=not self.is_among_new)
 
     def _of_lists(self, *, among_new: bool) -> tuple[str, ...]:
-        names = filter(is_ranking_metric, self.model)
+        names = filter(is_ranking_metric, self.metrics)
         return self._distinct(name for name in names if name.startswith(AMONG_NEW) == among_new)
 
     @property
     def sampled_metrics(self) -> tuple[str, ...]:
         """Ranking metrics among sampled candidates, each number once."""
-        return self._distinct(name for name in self.model if name.startswith("sampled_"))
+        return self._distinct(name for name in self.metrics if name.startswith("sampled_"))
 
     @property
     def further_metrics(self) -> tuple[str, ...]:
         """Everything that is not about finding the held-out items."""
         return tuple(
             name
-            for name in self.model
+            for name in self.metrics
             if not is_ranking_metric(name) and not name.startswith("sampled_")
         )
 
@@ -100,7 +100,7 @@ class Results:
 
     def value(self, recommender: str, metric: str) -> Value:
         """One metric of one recommender; gaps where it was not measured."""
-        return self.scores.get(recommender, {}).get(metric, Value())
+        return self.scores[recommender].value(metric)
 
 
 def monitor_of(record: RunRecord) -> str:
@@ -121,12 +121,8 @@ def results_of(record: RunRecord) -> Results | None:
     evaluation = record.judged
     if evaluation is None or not evaluation.model.means:
         return None
-    scores = {
-        name: {metric: given.value(metric) for metric in given.means}
-        for name, given in evaluation.systems.items()
-    }
-    headline = monitor_of(record)
-    best = scores.get(ORACLE, {}).get(headline, Value()).mean
+    scores, headline = evaluation.systems, monitor_of(record)
+    best = scores.get(ORACLE, ScoresRecord()).means.get(headline)
     known = {k.removeprefix("expected_"): v for k, v in (record.oracle or {}).items()}
     expected = {name: value for name, value in known.items() if value is not None}
     best = expected.get(headline) if best is None else best
