@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,12 +15,12 @@ import pandas as pd
 from recsys.evaluation.attribution import N_SAMPLES, Share, attribute, shapley_weights
 from recsys.evaluation.tables import Table
 from recsys.reporting.charts import difference_chart
-from recsys.reporting.document import Block, Callout, Figure, Figures, KeyFigure, Report, Section
+from recsys.reporting.document import Callout, Figure, KeyFigure, Report, Section
 from recsys.reporting.document import Text as Paragraph
 from recsys.reporting.formatting import metric_label, number, points, setting_text, signed
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.record import Value, plain, write_json, write_tables
-from recsys.reporting.sections import views_of
+from recsys.reporting.sections import figures_of, views_of
 
 FORMAT = 1
 WHOLE = "all"
@@ -269,13 +269,14 @@ def _sections(found: Bisection) -> tuple[Section, ...]:
     chart = difference_chart(
         title, {found.new: drawn}, x_label=f"points of {metric_label(found.metric)}"
     )
-    first: list[Block] = [Figures((Figure("shares", title, caption, chart),))]
+    first = figures_of(Figure("shares", title, caption, chart))
+    views = partial(views_of, tables, limit=1000)
     return Section.of(
         [
-            ("shares", "What made the difference", first + views_of(tables, "shares")),
-            ("narrowed", "Which of the settings", views_of(tables, "steps", limit=1000)),
-            ("cells", "The runs", views_of(tables, "cells")),
-            ("differing", "What differs", views_of(tables, "differing", limit=1000)),
+            ("shares", "What made the difference", first + views("shares")),
+            ("narrowed", "Which of the settings", views("steps")),
+            ("cells", "The runs", views("cells")),
+            ("differing", "What differs", views("differing")),
             ("method", "How this was found", [Paragraph(_method(found))]),
         ]
     )

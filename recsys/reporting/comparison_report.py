@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,9 @@ from recsys.evaluation.run_comparison import TAIL_ITEMS, Difference
 from recsys.evaluation.tables import Table
 from recsys.reporting.charts import difference_chart
 from recsys.reporting.comparison import RunComparison
-from recsys.reporting.comparison_summary import (
-    key_figures,
-    notices,
-    outcome,
-    verdict,
-)
+from recsys.reporting.comparison_summary import key_figures, notices, outcome, verdict
 from recsys.reporting.comparison_tables import comparison_tables, run_results
-from recsys.reporting.document import Block, Callout, Figure, Figures, Report, Section, TableView
+from recsys.reporting.document import Block, Callout, Figure, Report, Section, TableView
 from recsys.reporting.document import Text as Paragraph
 from recsys.reporting.figures import metrics_figure
 from recsys.reporting.formatting import metric_label, signed
@@ -28,7 +24,7 @@ from recsys.reporting.markdown import escape, table_markdown
 from recsys.reporting.pages import write_report_files
 from recsys.reporting.past_run import PastRun
 from recsys.reporting.record import Value, plain, read_json, write_json, write_tables
-from recsys.reporting.sections import views_of
+from recsys.reporting.sections import figures_of, views_of
 
 JSON_FILE = "comparison.json"
 FORMAT = 1
@@ -131,26 +127,17 @@ def description(comparison: RunComparison) -> str:
 
 def _sections(comparison: RunComparison) -> tuple[Section, ...]:
     tables = comparison_tables(comparison)
+    views = partial(views_of, tables, limit=1000)
+    drift = views(*(name for name in tables if name.startswith("drift")))
+    others = views("other_differences", is_folded=True)
     found: list[tuple[str, str, list[Block]]] = [
         ("differences", "Is the difference real", _differences(comparison, tables)),
-        ("metrics", "Metrics of each run", views_of(tables, "metrics", limit=1000)),
+        ("metrics", "Metrics of each run", views("metrics")),
         ("segments", "Who gains, who loses", _segments(comparison, tables)),
-        (
-            "settings",
-            "What was set differently",
-            views_of(tables, "settings", "environment", limit=1000),
-        ),
-        ("runs", "The runs and what they cost", views_of(tables, "runs", limit=1000)),
-        (
-            "others",
-            "Other metrics",
-            views_of(tables, "other_differences", limit=1000, is_folded=True),
-        ),
-        (
-            "drift",
-            "How the data moved",
-            views_of(tables, *(name for name in tables if name.startswith("drift")), limit=1000),
-        ),
+        ("settings", "What was set differently", views("settings", "environment")),
+        ("runs", "The runs and what they cost", views("runs")),
+        ("others", "Other metrics", others),
+        ("drift", "How the data moved", drift),
         ("method", "How this was compared", [Paragraph(_method(comparison))]),
     ]
     return Section.of(found)
@@ -172,7 +159,7 @@ def _differences(comparison: RunComparison, tables: Mapping[str, Table]) -> list
     results = dataclasses.replace(results, scores=dict([*others, first]))
     beside = metrics_figure(results, metrics, name="metrics", title=f"Metrics at {k}")
     figure = _figure(comparison, drawn, "differences", "Difference on each tested metric")
-    blocks.append(Figures((figure,) if beside is None else (figure, beside)))
+    blocks += figures_of(figure, beside)
     return [*blocks, TableView(shortened(tables["differences"]), limit=1000)]
 
 
@@ -185,7 +172,7 @@ def _segments(comparison: RunComparison, tables: Mapping[str, Table]) -> list[Bl
     blocks: list[Block] = []
     if any(drawn.values()):
         title = f"Difference in {label} by segment"
-        blocks.append(Figures((_figure(comparison, drawn, "segments", title),)))
+        blocks += figures_of(_figure(comparison, drawn, "segments", title))
         blocks.append(TableView(shortened(tables["segment_differences"]), limit=1000))
     return blocks + views_of(tables, "item_segment_differences", limit=1000)
 
@@ -211,9 +198,8 @@ def shortened(table: Table) -> Table:
 
 def _row_label(found: Difference) -> str:
     """A segment beside the chart, users in brackets where there is room."""
-    return (
-        TAIL_ITEMS if found.segment == TAIL_ITEMS else f"{found.segment} ({found.comparison.n:,})"
-    )
+    room = f" ({found.comparison.n:,})" if found.segment != TAIL_ITEMS else ""
+    return f"{found.segment}{room}"
 
 
 def _in_points(found: Difference) -> Value:
