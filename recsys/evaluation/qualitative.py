@@ -86,13 +86,14 @@ def example_tables(
         items = ranking.items[row, : config.qualitative_k]
         shown = int((items >= 0).sum())  # unfilled places come last
         items, scores = items[:shown], ranking.scores[row, :shown]
-        hits = _hits(texts, items[None, :], histories)
+        category, author = (hit[0] for hit in _hits(texts, items[None, :], histories))
         wanted = held_out.by_user.row(user)
         rows = [
             *_history_rows(texts, histories.row(0)),
-            *_list_rows(texts, items, scores, hits, np.isin(items, wanted)),
+            *_list_rows(texts, items, scores, category, author, np.isin(items, wanted)),
         ]
-        note = _example_note(texts, items, hits, wanted, has_order=train.times is not None)
+        ratios = (category.mean(), author.mean()) if len(items) else None
+        note = _example_note(texts, items, ratios, wanted, has_order=train.times is not None)
         name, title = f"example_{number}", f"Example {number}: user {user_ids[user]}"
         tables.append(Table(name, title, note, _COLUMNS, tuple(rows)))
     return tuple(tables)
@@ -135,31 +136,26 @@ def _history_rows(texts: ItemTexts, history: IntArray) -> Iterator[tuple[Cell, .
 
 
 def _list_rows(
-    texts: ItemTexts,
-    items: IntArray,
-    scores: FloatArray,
-    hits: tuple[BoolArray, BoolArray],
-    found: BoolArray,
+    texts: ItemTexts, items: IntArray, scores: FloatArray, *marks: BoolArray
 ) -> Iterator[tuple[Cell, ...]]:
-    marks = [np.where(mark, "yes", "") for mark in (hits[0][0], hits[1][0], found)]
-    for position, item in enumerate(items):
-        score = float(scores[position])
-        cells = [str(mark[position]) for mark in marks]
-        yield ("recommended", position + 1, *_texts_of(texts, int(item)), score, *cells)
+    rows = zip(items.tolist(), scores.tolist(), *marks, strict=True)
+    for position, (item, score, *marked) in enumerate(rows, start=1):
+        shown = ("yes" if mark else "" for mark in marked)
+        yield ("recommended", position, *_texts_of(texts, item), score, *shown)
 
 
 def _example_note(
     texts: ItemTexts,
     items: IntArray,
-    hits: tuple[BoolArray, BoolArray],
+    ratios: tuple[float, float] | None,
     wanted: IntArray,
     *,
     has_order: bool,
 ) -> str:
     order = "latest first" if has_order else "in no order, as the data has none"
     parts = [f"History: at most {SHOWN_HISTORY} train items, {order}."]
-    if len(items):
-        category, author = (float(hit.mean()) for hit in hits)
+    if ratios is not None:
+        category, author = ratios
         parts.append(
             f"Category hit ratio {category:.2f}, author hit ratio {author:.2f}: the share of "
             f"these {len(items)} recommendations with a category (author) of the train items."
