@@ -111,15 +111,9 @@ def popularity(prepared):
     return Vectors(users, prepared.train.item_counts[:, None])
 
 
-def test_only_the_baselines_given_are_judged(world, knowing):
-    assert judged(knowing, world).baselines == {}
-    given = {"popularity": popularity(world)}
-    assert list(judged(knowing, world, baselines=given).baselines) == ["popularity"]
-
-
-def test_given_baselines_are_judged_alike(world, knowing):
+def test_baselines_that_are_given_and_no_others_are_judged_alike(world, knowing):
     evaluation = judged(knowing, world, baselines={"oracle": knowing})
-    assert evaluation.baselines["oracle"] == evaluation.model
+    assert evaluation.baselines == {"oracle": evaluation.model}
     np.testing.assert_array_equal(
         evaluation.rankings["oracle"].items, evaluation.rankings["model"].items
     )
@@ -229,17 +223,18 @@ def test_users_without_held_out_items_are_not_judged(world, knowing):
     assert evaluation.rankings["model"].users.tolist() == list(range(10))
 
 
-def test_a_split_that_was_skipped_is_reported_as_skipped(world, knowing):
+@pytest.mark.parametrize(
+    ("skipped", "said"),
+    [
+        ("there is no order in time", "there is no order in time"),
+        (None, "no interaction is held out for test"),
+    ],
+)
+def test_a_split_that_holds_nothing_out_says_why(world, knowing, skipped, said):
     nothing = world.test.select(np.empty(0, dtype=np.int64))
-    prepared = prepared_of(world.train, nothing, nothing, skipped="there is no order in time")
-    evaluation = judged(knowing, prepared)
-    assert evaluation.skipped == "there is no order in time"
+    evaluation = judged(knowing, prepared_of(world.train, nothing, nothing, skipped=skipped))
+    assert evaluation.skipped == said
     assert (evaluation.n_users, evaluation.model.means, evaluation.tables) == (0, {}, {})
-
-
-def test_an_empty_split_says_so(world, knowing):
-    world.test = world.test.select(np.empty(0, dtype=np.int64))
-    assert judged(knowing, world).skipped == "no interaction is held out for test"
 
 
 def test_lists_longer_than_the_catalogue_are_judged(world, knowing):

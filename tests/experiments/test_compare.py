@@ -1,6 +1,5 @@
 """Runs and comparisons as the command line gives them."""
 
-import dataclasses
 import io
 import json
 
@@ -9,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from experiments.runs_console import print_runs
-from recsys.reporting.record import RunRecord
 from tests.cli import bookends
 from tests.judged_runs import judged_run
 from tracking.mirror import mirror
@@ -133,11 +131,3 @@ def test_what_cannot_be_compared_is_one_line_and_exit_code_2(cli, tmp_path, argu
     assert result.exit_code == 2
     assert reason in result.output and len(result.output.splitlines()) == 1
     assert not (tmp_path / "artifacts").exists()
-
-
-def test_a_run_that_was_not_evaluated_is_refused(cli, shelf, tmp_path):
-    record = RunRecord.read(shelf[0] / "runs" / "plain")
-    dataclasses.replace(record, evaluation=None, status="interrupted").write(tmp_path)
-    result = cli("compare", "plain", tmp_path)
-    assert result.exit_code == 2
-    assert "must have been evaluated on the test split" in result.output
