@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import scipy
 from scipy.spatial.distance import jensenshannon
 
@@ -39,26 +40,30 @@ def drift_tables(before: Recommender, after: Recommender, bounds: SegmentConfig)
     Returns:
         Counts of what is new and gone, measures of drift, and the categories that moved most.
     """
-    categories = _counts(before), _counts(after)
+    sides = {"before": before, "after": after}
+    items = _beside({side: _popularity(model) for side, model in sides.items()})
+    categories = _beside({side: _categories(model) for side, model in sides.items()})
+    counts = [
+        _count("users", _is_in(before.users, after.users), _is_in(after.users, before.users)),
+        _count("items", _is_in(before.items, after.items), _is_in(after.items, before.items)),
+        _count("interactions", _held(before, after), _held(after, before)),
+    ]
+    measures: list[tuple[Cell, ...]] = [
+        ("spearman of popularity, items in both", None, None, _correlation(items.dropna())),
+        ("js of popularity", None, None, _divergence(items.fillna(0))),
+        ("js of categories", None, None, _divergence(categories.fillna(0))),
+    ]
+    for what in ("items", "users"):
+        shares = [_shares(model, what, bounds) for model in (before, after)]
+        measures += [
+            (f"share of {name} {what}", *of_both, None)
+            for name, *of_both in zip(SEGMENTS, *shares, strict=True)
+        ]
+    columns = ("measure", "before", "after", "drift")
     return [
-        Table.from_records(
-            "drift_counts",
-            "What is new and gone",
-            _COUNTS_NOTE,
-            [
-                _count(
-                    "users", _is_in(before.users, after.users), _is_in(after.users, before.users)
-                ),
-                _count(
-                    "items", _is_in(before.items, after.items), _is_in(after.items, before.items)
-                ),
-                _count("interactions", _held(before, after), _held(after, before)),
-            ],
-        ),
-        Table.from_records(
-            "drift", "How the data moved", _DRIFT_NOTE, _measures(before, after, bounds, categories)
-        ),
-        *_moved(*categories),
+        Table.from_records("drift_counts", "What is new and gone", _COUNTS_NOTE, counts),
+        Table("drift", "How the data moved", _DRIFT_NOTE, columns, tuple(measures)),
+        _moved(categories.fillna(0)),
     ]
 
 
@@ -106,39 +111,24 @@ def _count(what: str, before: BoolArray, after: BoolArray) -> dict[str, Cell]:
     }
 
 
-def _counts(model: Recommender) -> dict[str, int]:
-    return model.books.category_counts(model.popularity)
+def _popularity(model: Recommender) -> pd.Series[float]:
+    return pd.Series(model.popularity, model.items.ids.to_pylist(), dtype=float)
 
 
-def _measures(
-    before: Recommender,
-    after: Recommender,
-    bounds: SegmentConfig,
-    categories: tuple[Mapping[str, int], Mapping[str, int]],
-) -> list[dict[str, Cell]]:
-    popularity = [
-        dict(zip(model.items.ids.to_pylist(), model.popularity.tolist(), strict=True))
-        for model in (before, after)
-    ]
-    common = [name for name in popularity[0] if name in popularity[1]]
-    both = [np.array([counts[name] for name in common]) for counts in popularity]
-    varies = all(len(np.unique(counts)) > 1 for counts in both)
-    rows: list[dict[str, Cell]] = [
-        {
-            "measure": "spearman of popularity, items in both",
-            "drift": float(scipy.stats.spearmanr(*both).statistic) if varies else None,
-        },
-        {"measure": "js of popularity", "drift": _divergence(*popularity)},
-        {"measure": "js of categories", "drift": _divergence(*categories)},
-    ]
-    for what in ("items", "users"):
-        shares = [_shares(model, what, bounds) for model in (before, after)]
-        rows += [
-            {"measure": f"share of {name} {what}", "before": first, "after": second}
-            for name, first, second in zip(SEGMENTS, *shares, strict=True)
-        ]
-    order = ("measure", "before", "after", "drift")
-    return [{name: row.get(name) for name in order} for row in rows]
+def _categories(model: Recommender) -> pd.Series[float]:
+    return pd.Series(model.books.category_counts(model.popularity), dtype=float)
+
+
+def _beside(counts: Mapping[str, pd.Series[float]]) -> pd.DataFrame:
+    """Counts of both models by name, one column each; NaN where one does not have the name."""
+    return pd.concat(counts, axis=1, sort=False)
+
+
+def _correlation(counts: pd.DataFrame) -> float | None:
+    """Of the ranks; None where a model counts the same for all."""
+    if (counts.nunique() < 2).any():
+        return None
+    return float(scipy.stats.spearmanr(counts["before"], counts["after"]).statistic)
 
 
 def _shares(model: Recommender, what: str, bounds: SegmentConfig) -> list[float]:
@@ -150,23 +140,19 @@ def _shares(model: Recommender, what: str, bounds: SegmentConfig) -> list[float]
     return [float(weights[segments == name].sum()) / total for name in SEGMENTS]
 
 
-def _divergence(first: Mapping[str, int], second: Mapping[str, int]) -> float | None:
-    names = list(dict.fromkeys([*first, *second]))
-    counts = [np.array([one.get(name, 0) for name in names], float) for one in (first, second)]
-    if not all(values.sum() for values in counts):
+def _divergence(counts: pd.DataFrame) -> float | None:
+    if not counts.sum().all():
         return None
-    return float(jensenshannon(*counts, base=2)) ** 2
+    before, after = (counts[side].to_numpy() for side in ("before", "after"))
+    return float(jensenshannon(before, after, base=2)) ** 2
 
 
-def _moved(first: Mapping[str, int], second: Mapping[str, int]) -> list[Table]:
+def _moved(counts: pd.DataFrame) -> Table:
     """The categories whose share of all that is taken changed most."""
-    totals = [max(sum(counts.values()), 1) for counts in (first, second)]
-    rows = []
-    for name in dict.fromkeys([*first, *second]):
-        before, after = first.get(name, 0) / totals[0], second.get(name, 0) / totals[1]
-        rows.append((name, before, after, after - before))
-    rows.sort(key=lambda row: (-abs(row[-1]), row[0]))
+    shares = (counts / counts.sum().clip(lower=1)).sort_index()
+    shares["difference"] = shares["after"] - shares["before"]
+    most = shares["difference"].abs().sort_values(ascending=False, kind="stable")
+    rows = shares.loc[most.index[:MOST_CATEGORIES]].itertuples(name=None)
     note = "Share of each category among the categories of the items taken in train."
-    title = "Categories that moved most"
-    columns = ("category", "before", "after", "difference")
-    return [Table("drift_categories", title, note, columns, tuple(rows[:MOST_CATEGORIES]))]
+    columns = ("category", *shares.columns)
+    return Table("drift_categories", "Categories that moved most", note, columns, tuple(rows))
