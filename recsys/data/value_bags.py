@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, assert_never
@@ -14,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from recsys.config import BagKind
 from recsys.data.arrays import Bags, BoolArray, FloatArray, IntArray, offsets_of
+from recsys.data.vocabulary import text_hashes
 
 CHUNK_ROWS = 1 << 16
 Number = Annotated[int, Field(ge=0, le=2**53)]
@@ -163,9 +163,7 @@ class BagColumns:
                 columns: IntArray = found.to_numpy(zero_copy_only=False).astype(np.int64)
                 return columns
             case "hashed":
-                # CRC-32 is the same in every process and on every machine; hash() is not
-                hashes = (zlib.crc32(value.encode()) for value in values.to_pylist())
-                return np.fromiter(hashes, np.int64, len(values)) % self.size
+                return text_hashes(values.to_pylist()).astype(np.int64) % self.size
             case _:
                 assert_never(self.kind)
 

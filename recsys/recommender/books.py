@@ -8,7 +8,6 @@ from difflib import get_close_matches
 from functools import cached_property
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from recsys.data.arrays import Bags, BoolArray, IntArray
@@ -16,8 +15,6 @@ from recsys.data.columns import CATEGORY_SEPARATOR, ITEM_ID, TEXT_FIELDS, TITLE
 from recsys.data.value_bags import split_values
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import DataError
-
-CHUNK = 1 << 16
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
@@ -52,11 +49,6 @@ class Books:
     def ids(self) -> Vocabulary:
         """Raw ids."""
         return Vocabulary(self.column(ITEM_ID))
-
-    @cached_property
-    def lookup(self) -> Lookup:
-        """From raw ids to indices."""
-        return Lookup(self.column(ITEM_ID))
 
     @property
     def titles(self) -> pa.Array:
@@ -109,42 +101,3 @@ class Books:
                 )
             carried[items_of.row(rows[name])] = True
         return carried
-
-
-class Lookup:
-    """Finds ids among many, without going through them all for every question.
-
-    Holds a 64-bit hash and a position for each id: 16 bytes, where a dictionary of Python strings
-    would take ten times as much. Ids whose hashes meet are told apart by the ids themselves.
-
-    Args:
-        ids: strings, each once, (n,).
-    """
-
-    def __init__(self, ids: pa.Array) -> None:
-        self._ids = ids
-        hashes = np.empty(len(ids), dtype=np.uint64)
-        for start in range(0, len(ids), CHUNK):
-            chunk = ids.slice(start, CHUNK)
-            hashes[start : start + len(chunk)] = _hashes(chunk.to_pylist())
-        self._order = np.argsort(hashes, kind="stable")
-        self._sorted = hashes[self._order]
-
-    def index_of(self, ids: Sequence[str]) -> IntArray:
-        """Index of each id, white space around it aside, (m,) int64; -1 where it is unknown."""
-        asked = [text.strip() for text in ids]
-        found = np.full(len(asked), -1, dtype=np.int64)
-        if not asked:
-            return found
-        hashes = _hashes(asked)
-        starts = np.searchsorted(self._sorted, hashes, side="left").tolist()
-        ends = np.searchsorted(self._sorted, hashes, side="right").tolist()
-        for place, text in enumerate(asked):
-            for candidate in self._order[starts[place] : ends[place]].tolist():
-                if self._ids[candidate].as_py() == text:
-                    found[place] = candidate
-        return found
-
-
-def _hashes(ids: Sequence[str]) -> np.ndarray:
-    return pd.util.hash_array(np.array(ids, dtype=object), categorize=False)

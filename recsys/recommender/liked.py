@@ -6,18 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from recsys.data.arrays import FloatArray
+from recsys.data.arrays import FloatArray, offsets_of
 from recsys.data.histories import Histories
+from recsys.data.vocabulary import Vocabulary
 from recsys.errors import DataError
-from recsys.recommender.books import Lookup
 
 Liked = Sequence[Sequence[str]]
 Ratings = Sequence[Sequence[float | None] | None]
 
 
-def liked_histories(
-    liked: Liked, ratings: Ratings | None, lookup: Lookup, n_items: int
-) -> Histories:
+def liked_histories(liked: Liked, ratings: Ratings | None, catalogue: Vocabulary) -> Histories:
     """Each user's items as a history, the last of the list being the most recent.
 
     Ids that the catalogue does not have are left out; of an id given twice the last counts. The
@@ -27,8 +25,7 @@ def liked_histories(
         liked: raw ids of each user's items, (n,) lists.
         ratings: of those items, lists of the same lengths; None in the place of a rating, of a list
             or of all where there are none.
-        lookup: from raw ids to items.
-        n_items: I.
+        catalogue: raw ids of the items.
 
     Raises:
         DataError: a user's items given as a text; ratings that are not as many as the items, or no
@@ -38,20 +35,19 @@ def liked_histories(
         if isinstance(ids, str):
             raise DataError(f"liked items must be given as a list of ids, got the text '{ids}'")
     lengths = [len(ids) for ids in liked]
-    items = lookup.index_of([str(item_id) for ids in liked for item_id in ids])
+    items = catalogue.find([str(item_id) for ids in liked for item_id in ids])
     owners = np.repeat(np.arange(len(liked)), lengths)
     places = np.flatnonzero(items >= 0)[::-1]
     # numbers that stand for (user, item); read from the end, the first of each is the last given
-    codes = owners[places].astype(np.int64) * n_items + items[places]
+    codes = owners[places].astype(np.int64) * len(catalogue) + items[places]
     kept = np.sort(places[np.unique(codes, return_index=True)[1]])
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(owners[kept], minlength=len(liked)))])
     given = None if ratings is None else _given_ratings(ratings, lengths)
     return Histories(
-        offsets.astype(np.int64),
+        offsets_of(np.bincount(owners[kept], minlength=len(liked))),
         items[kept].astype(np.int32),
         kept,
         None if given is None else given[kept],
-        n_items,
+        len(catalogue),
     )
 
 

@@ -15,7 +15,7 @@ from recsys.data.features import TITLE_STATISTICS
 from recsys.data.vocabulary import Vocabulary
 from recsys.evaluation.scorers import Vectors
 from recsys.recommender.approximate import ApproximateSearch
-from recsys.recommender.books import Books, Lookup
+from recsys.recommender.books import Books
 from recsys.recommender.cold_start import ColdStart
 from recsys.recommender.search import ItemSearch, Search, normalised
 
@@ -57,11 +57,6 @@ class Parts:
         scales = () if self.cold_start is None else self.cold_start.item_featurizer.scales
         numbers = [scale.name for scale in scales if scale.name not in TITLE_STATISTICS]
         return (*TEXT_FIELDS, *numbers)
-
-    @cached_property
-    def user_lookup(self) -> Lookup:
-        """From raw ids of users to indices."""
-        return Lookup(self.users.ids)
 
     @property
     def search(self) -> Search:

@@ -52,8 +52,8 @@ def recommend_for_users(
     names = [None if name is None else str(name) for name in user_ids]
     users = np.full(len(names), -1)
     named = np.array([row for row, name in enumerate(names) if name is not None], np.int64)
-    users[named] = model.user_lookup.index_of([name for name in names if name is not None])
-    histories = liked_histories(liked, ratings, model.books.lookup, len(model.books))
+    users[named] = model.users.find([name for name in names if name is not None])
+    histories = liked_histories(liked, ratings, model.items)
     masked = _seen_by(model, users, histories) if exclude_seen else None
     lists, sources = yield from _lists(model, users, histories, k, masked, allowed)
     columns = {**_positions(len(names)), USER_ID: pa.array(names, pa.string())}
@@ -73,7 +73,7 @@ def lists_among(
         k: list length.
         allowed: the only items that may appear, (I,).
     """
-    users = model.user_lookup.index_of(user_ids)
+    users = model.users.find(user_ids)
     return answer(_lists(model, users, known, k, known.bags, allowed))[0]
 
 
@@ -152,7 +152,7 @@ def similar_items(
     _check_length(k, len(model.books), "the catalogue")
     allowed = model.books.carrying(categories)
     asked = [str(item_id) for item_id in item_ids]
-    items = model.books.lookup.index_of(asked)
+    items = model.items.find(asked)
     if (items < 0).any():
         raise DataError(f"'item_id' must be in the catalogue, got '{asked[int(np.argmin(items))]}'")
     itself = Bags(np.arange(len(items) + 1), items.astype(np.int32), len(model.books))

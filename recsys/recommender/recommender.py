@@ -199,7 +199,7 @@ class Recommender(Parts):
 
     def is_known(self, user_ids: Sequence[str]) -> BoolArray:
         """Whether the model knows each user, (n,)."""
-        known: BoolArray = self.user_lookup.index_of([str(name) for name in user_ids]) >= 0
+        known: BoolArray = self.users.find([str(name) for name in user_ids]) >= 0
         return known
 
     # Items ---------------------------------------------------------------------------------------

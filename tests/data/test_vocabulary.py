@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from recsys.data import vocabulary
 from recsys.data.vocabulary import Vocabulary, near_match
 
 LETTERS = Vocabulary(pa.array(["b", "a", "ü"]))
@@ -22,6 +23,22 @@ def test_an_index_is_the_place_of_an_id_and_minus_one_where_unknown(asked):
     found = LETTERS.index_of(asked)
     assert found.tolist() == [1, 2, -1, 0]
     assert found.dtype == np.int64
+
+
+@pytest.mark.parametrize("known", [LETTERS, Vocabulary(pa.array([], pa.string()))])
+@pytest.mark.parametrize("asked", [["a", "ü", "x", "", "a", "b"], [" a", "ü\n", "a x"], []])
+def test_few_ids_are_found_where_many_are(known, asked):
+    found = known.find(asked)
+    assert found.tolist() == known.index_of(asked).tolist()
+    assert found.dtype == np.int64
+
+
+def test_ids_whose_hashes_meet_are_told_apart(monkeypatch):
+    monkeypatch.setattr(
+        vocabulary, "text_hashes", lambda texts: np.array([len(text) for text in texts])
+    )
+    ids = [f"book {number} Ö" for number in range(500)]
+    assert Vocabulary(pa.array(ids)).find([*ids, "book ÖÖÖÖ"]).tolist() == [*range(500), -1]
 
 
 def test_white_space_around_an_id_makes_no_other_id():

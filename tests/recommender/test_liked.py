@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.data.vocabulary import Vocabulary
 from recsys.errors import DataError
-from recsys.recommender.books import Lookup
 from recsys.recommender.liked import liked_histories
 
 IDS = ["a", "b", "c", "d"]
-LOOKUP = Lookup(pa.array(IDS))
+CATALOGUE = Vocabulary(pa.array(IDS))
 
 
 def histories(liked, ratings=None):
-    return liked_histories(liked, ratings, LOOKUP, len(IDS))
+    return liked_histories(liked, ratings, CATALOGUE)
 
 
 def by_hand(ids, ratings):

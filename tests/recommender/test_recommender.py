@@ -181,9 +181,7 @@ def test_a_user_folded_in_by_their_train_books_gets_the_vectors_of_an_unknown_id
         recommender.save(tmp_path / "model")
         recommender = Recommender.load(tmp_path / "model")
     users = np.arange(0, 300, 7)
-    liked = liked_histories(
-        *train_histories(shop_prepared, users), recommender.books.lookup, len(recommender.items)
-    )
+    liked = liked_histories(*train_histories(shop_prepared, users), recommender.items)
     found = recommender.cold_start.user_vectors(liked)
     expected = unknown_id_vectors(model, shop_prepared, users)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
