@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -242,24 +243,21 @@ def _nothing_left(log: Interactions, minimums: dict[str, int]) -> str:
 def _offer(log: Interactions, minimums: dict[str, int], names: tuple[str, ...]) -> str:
     """What the highest value of the named minimums with which something survives would leave.
 
-    Empty where even 1 leaves nothing. What survives shrinks as a minimum grows, so halving the
-    range finds the value.
+    Empty where even 1 leaves nothing.
     """
 
     def lowered(value: int) -> dict[str, int]:
         return minimums | {name: min(value, minimums[name]) for name in names}
 
-    low, high = 0, max(minimums[name] for name in names)
-    while high - low > 1:
-        middle = (low + high) // 2
-        if len(k_core(log, **lowered(middle))[0]):
-            low = middle
-        else:
-            high = middle
-    if not low:
+    def leaves_nothing(value: int) -> bool:  # as does all that is higher
+        return not len(k_core(log, **lowered(value))[0])
+
+    values = range(1, max(minimums[name] for name in names))
+    highest = bisect(values, False, key=leaves_nothing)
+    if not highest:
         return ""
-    left = k_core(log, **lowered(low))[1][-1]
-    settings = " and ".join(f"{name}={lowered(low)[name]}" for name in names)
+    left = k_core(log, **lowered(highest))[1][-1]
+    settings = " and ".join(f"{name}={lowered(highest)[name]}" for name in names)
     return (
         f"with {settings} there would be {left.users} users, {left.items} items, "
         f"{left.interactions} interactions"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Self
 
@@ -108,32 +108,27 @@ class ApproximateSearch(Search):
             expansion_add=EXPANSION_ADD,
             expansion_search=EXPANSION_SEARCH,
         )
-        keys = np.arange(exact.catalogue.n_items, dtype=np.uint64)
+        n_items, nan = exact.catalogue.n_items, float("nan")
+        keys = np.arange(n_items, dtype=np.uint64)
         index.add(keys, exact.catalogue.items, threads=torch.get_num_threads())
         seconds = time.monotonic() - started
-        unmeasured = Recall(float("nan"), float("nan"), k, 0, seconds, int(index.memory_usage))
-        built = cls(exact, index, unmeasured)
-        return cls(exact, index, built._measure(users, seen, k, n_sample))
+        recall = Recall(nan, nan, min(k, n_items), 0, seconds, int(index.memory_usage))
+        drawn = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(len(users))[:n_sample])
+        query = Query(users[drawn], recall.k, seen.take(drawn))
+        shares = cls(exact, index, recall)._shares_found(query)
+        if shares:
+            lowest, mean = float(np.min(shares)), float(np.mean(shares))
+            recall = replace(recall, mean=mean, lowest=lowest, n_users=len(shares))
+        return cls(exact, index, recall)
 
-    def _measure(self, users: FloatArray, seen: Bags, k: int, n_sample: int) -> Recall:
-        rng = np.random.default_rng(SAMPLE_SEED)
-        k = min(k, self.catalogue.n_items)
-        drawn = np.sort(rng.permutation(len(users))[:n_sample])
-        query = Query(users[drawn], k, seen.take(drawn))
+    def _shares_found(self, query: Query) -> list[float]:
+        """The share of each exact list that is found; none for a user without a list."""
         wanted, found = self.exact.best(query).items, self.best(query).items
-        shares = [
+        return [
             np.isin(right[right >= 0], row).mean()
             for right, row in zip(wanted, found, strict=True)
             if (right >= 0).any()
         ]
-        return Recall(
-            mean=float(np.mean(shares)) if shares else float("nan"),
-            lowest=float(np.min(shares)) if shares else float("nan"),
-            k=k,
-            n_users=len(shares),
-            build_seconds=self.recall.build_seconds,
-            n_bytes=self.recall.n_bytes,
-        )
 
     def best_together(self, queries: Sequence[Query]) -> list[Lists]:
         """The lists of each query; those for which too few items are proposed are exact."""

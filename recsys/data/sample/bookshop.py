@@ -27,7 +27,7 @@ from recsys.data.sample.catalogue import (
     Catalogue,
     generate_catalogue,
 )
-from recsys.data.sample.draws import bell, below, pick, stream
+from recsys.data.sample.draws import bell, below, draw, pick, stream
 from recsys.data.sample.world import END, N_SLOTS, SCALE, SLOT_SECONDS, START, World, slots_of
 from recsys.errors import DataError
 
@@ -239,8 +239,7 @@ def _visits(rng: np.random.Generator, n_users: int) -> IntArray:
 def _history_lengths(rng: np.random.Generator, n_users: int) -> IntArray:
     """Items of each user: 5 to 110 with a long tail; three in a hundred have 2 to 4."""
     lengths = np.arange(5, _LONGEST_HISTORY + 1)
-    cumulative = np.cumsum(10**9 // (lengths + 12) ** 2)
-    drawn = np.searchsorted(cumulative, below(rng, int(cumulative[-1]), n_users), side="right")
+    drawn = draw(rng, 10**9 // (lengths + 12) ** 2, n_users)
     few = below(rng, 100, n_users) < 3
     return np.where(few, 2 + below(rng, 3, n_users), lengths[drawn])
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import yaml
 
 from recsys.data.arrays import IntArray
-from recsys.data.sample.draws import NAT, bell, below, exponential_weights, stream
+from recsys.data.sample.draws import NAT, bell, below, draw, exponential_weights, stream
 from recsys.data.sample.world import N_SLOTS, SCALE, UNRELEASED
 
 SEASON_SLOTS = 2
@@ -130,7 +130,7 @@ def _authors(rng: np.random.Generator, n_authors: int) -> Authors:
 
 
 def _shelving(rng: np.random.Generator, n_items: int, authors: Authors) -> _Shelving:
-    writers = _draw(rng, authors.productivity, n_items)
+    writers = draw(rng, authors.productivity, n_items)
     strays = below(rng, 100, n_items) < 10
     genres = np.where(strays, below(rng, N_GENRES, n_items), authors.genres[writers])
     in_series = (below(rng, 100, n_items) < 40) & ~strays & (writers % 5 < 3)
@@ -138,7 +138,7 @@ def _shelving(rng: np.random.Generator, n_items: int, authors: Authors) -> _Shel
     for writer in np.unique(writers):
         rows = np.flatnonzero(in_series & (writers == writer))
         volumes[rows] = np.arange(1, len(rows) + 1) if len(rows) > 1 else 0
-    everyone = [writers, *(_draw(rng, authors.productivity, n_items) for _ in range(2))]
+    everyone = [writers, *(draw(rng, authors.productivity, n_items) for _ in range(2))]
     n_authors = np.searchsorted([82, 96], below(rng, 100, n_items), side="right") + 1
     by_whom = [
         list(dict.fromkeys(row[:count]))
@@ -285,12 +285,6 @@ def _phrase(template: str, genre: int, seeds: IntArray, year: int) -> str:
         place=places[place % len(places)],
         year=year - 1 - shift % 90,
     )
-
-
-def _draw(rng: np.random.Generator, weights: IntArray, size: int) -> IntArray:
-    """Indices drawn in proportion to whole-number weights, (size,)."""
-    cumulative = np.cumsum(weights)
-    return np.searchsorted(cumulative, below(rng, int(cumulative[-1]), size), side="right")
 
 
 def _hundredths(values: IntArray) -> list[str]:

@@ -48,6 +48,12 @@ def bell(rng: np.random.Generator, deviation: int, size: int | tuple[int, ...]) 
     return draws
 
 
+def draw(rng: np.random.Generator, weights: IntArray, size: int) -> IntArray:
+    """Indices drawn in proportion to whole-number weights, (size,) int64."""
+    cumulative = np.cumsum(weights)
+    return np.searchsorted(cumulative, below(rng, int(cumulative[-1]), size), side="right")
+
+
 def pick(rng: np.random.Generator, weights: IntArray) -> IntArray:
     """One column of each row, drawn in proportion to the row's weights, (n,) int64.
 
