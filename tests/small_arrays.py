@@ -1,5 +1,7 @@
 """Bags and rankings written down by hand, or drawn."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from recsys.data.arrays import Bags, Interactions
@@ -24,6 +26,20 @@ def interactions_of(pairs, n_users, n_items, times=None):
     """The given (user, item) pairs."""
     users, items = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
     return Interactions(users, items, times, n_users, n_items)
+
+
+def features_of_rows(features, rows):
+    """The features of some of the items or users."""
+    bags = {name: bags.take(np.array(rows)) for name, bags in features.bags.items()}
+    return replace(features, dense=features.dense[rows], bags=bags)
+
+
+def assert_equal_features(found, expected):
+    """To the bit, under the same names."""
+    names = [(each.dense_names, each.bag_labels, [*each.arrays]) for each in (found, expected)]
+    assert names[0] == names[1]
+    for name, array in found.arrays.items():
+        np.testing.assert_array_equal(array, expected.arrays[name])
 
 
 def ranking_of(lists, users=None):

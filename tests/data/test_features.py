@@ -14,7 +14,7 @@ from pytest import approx
 
 from recsys.config import FeatureParams
 from recsys.data import user_features as module
-from recsys.data.arrays import Bags, Interactions
+from recsys.data.arrays import Interactions
 from recsys.data.features import (
     Features,
     ItemFeaturizer,
@@ -24,6 +24,7 @@ from recsys.data.features import (
 )
 from recsys.data.user_features import UserFeaturizer, aggregate_user_features
 from recsys.errors import ConfigError, DataError
+from tests.small_arrays import assert_equal_features, bags_of, features_of_rows
 
 PLAIN = FeatureParams(title=False)
 
@@ -201,15 +202,8 @@ def test_a_saved_featurizer_makes_the_same_features(kind, idf):
     )
     saved = TypeAdapter(ItemFeaturizer).validate_json(to_json(featurizer), strict=True)
     assert saved == featurizer
-    again = saved.transform(MIXED)
-    assert np.array_equal(again.dense, features.dense)
-    assert again.dense_names == features.dense_names
-    assert again.bag_labels == features.bag_labels
-    for name, bags in features.bags.items():
-        assert np.array_equal(again.bags[name].offsets, bags.offsets)
-        assert np.array_equal(again.bags[name].indices, bags.indices)
-        assert (bags.weights is not None) == idf
-        assert np.array_equal(again.bags[name].weights, bags.weights)
+    assert_equal_features(saved.transform(MIXED), features)
+    assert all((bags.weights is not None) == idf for bags in features.bags.values())
 
 
 def test_an_item_has_the_same_features_alone_as_among_others():
@@ -217,11 +211,7 @@ def test_an_item_has_the_same_features_alone_as_among_others():
     featurizer, features = featurize_items(MIXED, 3, config)
     for row in range(4):
         alone = featurizer.transform(MIXED.slice(row, 1))
-        assert np.array_equal(alone.dense[0], features.dense[row])
-        for name, bags in features.bags.items():
-            taken = bags.take(np.array([row]))
-            assert np.array_equal(alone.bags[name].indices, taken.indices)
-            assert np.array_equal(alone.bags[name].weights, taken.weights)
+        assert_equal_features(alone, features_of_rows(features, [row]))
 
 
 def test_an_item_of_which_only_the_id_is_known_has_features():
@@ -261,9 +251,7 @@ def interactions_of(triples, n_users, n_items) -> Interactions:
 
 
 def item_features_of(dense, bags, weights=None) -> Features:
-    rows = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
-    columns = np.array([value for bag in bags for value in bag], dtype=np.int64)
-    categories = Bags.from_pairs(rows, columns, n_rows=len(bags), n_columns=4)
+    categories = bags_of(bags, 4)
     if weights is not None:
         categories = replace(categories, weights=np.array(weights, dtype=np.float32))
     return Features(
@@ -355,8 +343,7 @@ def test_new_users_have_the_features_that_train_would_have_given_them(aggregate,
     featurizer = UserFeaturizer.fit(items, train, config_of(aggregate))
     assert_same_features(featurizer.transform(items, train.by_user), expected)
     alone = featurizer.transform(items, train.by_user.take(np.array([user])))
-    bags = {name: bags.take(np.array([user])) for name, bags in expected.bags.items()}
-    assert_same_features(alone, replace(expected, dense=expected.dense[[user]], bags=bags))
+    assert_same_features(alone, features_of_rows(expected, [user]))
 
 
 def test_bags_of_a_max_have_no_weights_and_those_of_a_mean_have():
@@ -378,19 +365,14 @@ def test_users_have_no_aggregate_of_the_words_of_titles():
     assert users.bags.keys() == users.bag_labels.keys() == {"categories", "authors"}
 
 
-def test_the_number_of_train_interactions_is_a_standardised_logarithm():
-    train = interactions_of([(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 2, 0)], 2, 3)
-    features = aggregate_user_features(item_features_of([0, 0, 0], [[]] * 3), train, PLAIN)
-    assert column(features, "log_train_interactions") == approx([-1, 1])
-
-
 def test_a_user_without_train_interactions_has_zeros_and_an_empty_bag():
     train = interactions_of([(0, 0, 0), (2, 0, 0), (2, 1, 0)], 3, 2)
     features = aggregate_user_features(item_features_of([1, 2], [[0], [1]]), train, PLAIN)
     assert column(features, "mean_height")[1] == 0
     assert features.bags["categories"].lengths.tolist() == [1, 0, 2]
-    logs = np.log1p([1, 2])
-    assert column(features, "log_train_interactions")[1] == approx(-logs.mean() / logs.std())
+    logs = np.log1p([1, 2])  # of the others' numbers of train interactions: standardised, -1 and 1
+    expected = [-1, -logs.mean() / logs.std(), 1]
+    assert column(features, "log_train_interactions") == approx(expected)
 
 
 def test_decay_without_times_is_refused():

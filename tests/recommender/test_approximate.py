@@ -5,10 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from recsys.data.arrays import Bags
 from recsys.errors import ConfigError
 from recsys.recommender.approximate import ApproximateSearch
 from recsys.recommender.search import ItemSearch, Query
+from tests.small_arrays import bags_of
 
 pytest.importorskip("usearch")
 N_ITEMS, N_USERS = 3000, 60
@@ -21,8 +21,7 @@ def world():
     users = rng.standard_normal((N_USERS, 16)).astype(np.float32)
     exact = ItemSearch(items)
     favourites = exact.best(Query(users, 30)).items  # seen: what an index would propose first
-    pairs = np.repeat(np.arange(N_USERS), 30), favourites.ravel()
-    seen = Bags.from_pairs(*pairs, n_rows=N_USERS, n_columns=N_ITEMS)
+    seen = bags_of(favourites, N_ITEMS)
     return users, seen, exact, ApproximateSearch.build(exact, users, seen, k=10, n_sample=50)
 
 

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 
 from recsys.config import SegmentConfig
-from recsys.data.arrays import Bags
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import ArtifactError, DataError
 from recsys.evaluation.given_lists import read_lists
@@ -18,6 +17,7 @@ from recsys.recommender import Recommender
 from recsys.recommender.books import Books
 from recsys.recommender.drift import drift_tables
 from recsys.recommender.other_data import OtherData, paired_values
+from tests.small_arrays import bags_of
 
 BOUNDS = SegmentConfig()
 
@@ -35,9 +35,7 @@ def judged(trained, board_config, board_prepared):
 def simple(users, items, vectors, seen, counts=None, categories=None):
     """A recommender of the vectors alone; ``seen`` names items of each user."""
     ids = Vocabulary(pa.array(items))
-    rows = [(row, items.index(item)) for row, own in enumerate(seen) for item in own]
-    pairs = np.array(rows, dtype=np.int64).reshape(-1, 2)
-    bags = Bags.from_pairs(*pairs.T, n_rows=len(users), n_columns=len(items))
+    bags = bags_of([[items.index(item) for item in own] for own in seen], len(items))
     given = np.bincount(bags.indices, minlength=len(items)) if counts is None else np.array(counts)
     columns = {"item_id": ids.ids, "title": pa.array(items)}
     columns["categories"] = pa.array(categories or [""] * len(items))
@@ -90,9 +88,7 @@ def months():
     users = np.array([[3, 4, 1, 2], [1, 2, 3, 4]], np.float32)
     former = simple(["ann", "bob"], items, Vectors(users, np.eye(4, dtype=np.float32)), ["c", "a"])
     held_out = pd.DataFrame({"user_id": ["ann", "bob", "cid"], "item_id": ["b", "d", "c"]})
-    known = Bags.from_pairs(
-        np.array([0, 1, 2]), np.array([2, 0, 1]), n_rows=3, n_columns=4
-    )  # ann c, bob a, cid b
+    known = bags_of([[2], [0], [1]], 4)  # ann c, bob a, cid b
     names = [Vocabulary(pa.array(ids)) for ids in (["ann", "bob", "cid"], ["a", "b", "c", "d"])]
     test = HeldOut(held_out, *names, known, np.array([2, 2, 2, 1]), BOUNDS, (3,))
     return former, test
@@ -112,7 +108,7 @@ def test_a_former_model_ranks_what_it_knows_of_the_latter_catalogue(months):
 
 def test_what_the_run_knows_of_a_user_is_left_out(months):
     former, test = months
-    known = Bags.from_pairs(np.array([0]), np.array([0]), n_rows=3, n_columns=4)  # ann a
+    known = bags_of([[0], [], []], 4)  # ann a
     pairs = pd.DataFrame({"user_id": ["ann"], "item_id": ["c"]})
     test = dataclasses.replace(test, known=known, pairs=pairs)
     assert OtherData.of(former, test).places.places.tolist() == [1]  # b, c: a is left out
@@ -121,9 +117,7 @@ def test_what_the_run_knows_of_a_user_is_left_out(months):
 def test_a_user_of_whom_nothing_is_known_gets_the_popular_list(months):
     former, test = months
     former = dataclasses.replace(former, popularity=np.array([1, 2, 9, 3]))
-    test = dataclasses.replace(
-        test, known=Bags(np.zeros(4, dtype=np.int64), np.empty(0, np.int32), 4)
-    )
+    test = dataclasses.replace(test, known=bags_of([[], [], []], 4))
     assert OtherData.of(former, test).places.places[2] == 0
 
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from recsys.data.arrays import Bags
 from recsys.evaluation.ranking import Vectors, rank, tie_order
 from recsys.recommender import search as search_module
 from recsys.recommender.search import ItemSearch, Query
+from tests.small_arrays import bags_of, random_bags
 
 
 @pytest.fixture(scope="module")
@@ -15,19 +15,22 @@ def world():
     rng = np.random.default_rng(5)
     vectors = rng.integers(-2, 3, (70, 4)).astype(np.float32)
     items = rng.integers(-2, 3, (90, 4)).astype(np.float32)
-    pairs = np.argwhere(rng.random((70, 90)) < 0.2)
-    return vectors, items, Bags.from_pairs(pairs[:, 0], pairs[:, 1], n_rows=70, n_columns=90)
+    return vectors, items, random_bags(rng, 70, 90, 0.2)
 
 
-def by_hand(vectors, items, masked, allowed, k):
-    place = {int(item): number for number, item in enumerate(tie_order(len(items)))}
-    lists = []
-    for row, vector in enumerate(vectors):
-        hidden = set() if masked is None else set(masked.row(row).tolist())
-        left = [i for i in range(len(items)) if i not in hidden and (allowed is None or allowed[i])]
-        left.sort(key=lambda item: (-float(vector @ items[item]), place[item]))
-        lists.append([*left, *[-1] * k][:k])
-    return np.array(lists)
+def sorted_by_hand(scores, k):
+    """Items of the k highest scores, ties in their fixed order, -1 for minus infinity."""
+    place = np.argsort(tie_order(scores.shape[1]))
+    best = np.array([np.lexsort((place, -row))[:k] for row in scores])
+    return np.where(np.take_along_axis(scores, best, 1) > -np.inf, best, -1)
+
+
+def assert_as_alone(search, queries):
+    """Queries together find what each finds alone, to the bit."""
+    for query, found in zip(queries, search.best_together(queries), strict=True):
+        alone = search.best(query)
+        np.testing.assert_array_equal(found.items, alone.items)
+        np.testing.assert_array_equal(found.scores.view(np.int32), alone.scores.view(np.int32))
 
 
 @pytest.fixture(params=[("float32", 32), ("float32", 1024), ("bfloat16", 32), ("bfloat16", 1024)])
@@ -50,7 +53,12 @@ def test_the_best_are_those_of_all_scores_sorted(world, read_as, n, k, one_in, h
     search = ItemSearch(items)
     assert str(search.catalogue.rounded.dtype) == f"torch.{read_as}"
     found = search.best(Query(vectors[:n], k, masked=masked, allowed=allowed))
-    expected = by_hand(vectors[:n], items, masked, allowed, k)
+    scores = vectors[:n] @ items.T
+    if allowed is not None:
+        scores[:, ~allowed] = -np.inf
+    if masked is not None:
+        scores[masked.owners, masked.indices] = -np.inf
+    expected = sorted_by_hand(scores, k)
     np.testing.assert_array_equal(found.items, expected)
     assert (np.isneginf(found.scores) == (expected < 0)).all()
 
@@ -60,14 +68,10 @@ def test_queries_together_find_what_they_find_alone_to_the_bit(read_as):
     items = rng.standard_normal((500, 24)).astype(np.float32)
     search, queries = ItemSearch(items), []
     for n, k in ((1, 5), (3, 50), (2, 1), (7, 10), (60, 4), (1, 500)):
-        pairs = np.argwhere(rng.random((n, 500)) < 0.1)
-        masked = Bags.from_pairs(pairs[:, 0], pairs[:, 1], n_rows=n, n_columns=500)
+        masked = random_bags(rng, n, 500, 0.1)
         allowed = rng.random(500) < rng.choice([0.05, 0.5]) if n < 3 else None
         queries.append(Query(rng.standard_normal((n, 24)).astype(np.float32), k, masked, allowed))
-    for query, found in zip(queries, search.best_together(queries), strict=True):
-        alone = search.best(query)
-        np.testing.assert_array_equal(found.items, alone.items)
-        np.testing.assert_array_equal(found.scores.view(np.int32), alone.scores.view(np.int32))
+    assert_as_alone(search, queries)
 
 
 @pytest.mark.parametrize("combine", ["max", "logsumexp"])
@@ -78,8 +82,7 @@ def test_few_and_many_are_ranked_alike(world, monkeypatch, read_as, combine, n_v
     vectors, items, masked = world
     vectors = np.stack([np.roll(vectors, turn, axis=0) for turn in range(n_vectors)], axis=1)
     allowed, some = np.arange(90) % one_in == 0, np.arange(40)
-    pairs = np.argwhere(np.tile(~allowed, (70, 1)))
-    others = Bags.from_pairs(pairs[:, 0], pairs[:, 1], n_rows=70, n_columns=90)
+    others = bags_of([np.flatnonzero(~allowed)] * 70, 90)
     monkeypatch.setattr(search_module, "ROWS_AT_ONCE", 3)
     query = Query(vectors[some], 12, masked.take(some), allowed)
     few = ItemSearch(items, combine).best(query)
@@ -92,11 +95,6 @@ def combined(products, combine):
     """One score of the products along the last axis, in float64."""
     products = products.astype(np.float64)
     return products.max(axis=-1) if combine == "max" else np.log(np.exp(products).sum(axis=-1))
-
-
-def sorted_by_hand(scores, k):
-    place = np.argsort(tie_order(scores.shape[1]))
-    return np.array([np.lexsort((place, -row))[:k] for row in scores])
 
 
 @pytest.mark.parametrize("combine", ["max", "logsumexp"])
@@ -130,10 +128,7 @@ def test_queries_of_one_and_of_several_vectors_share_a_search_to_the_bit(read_as
     search = ItemSearch(rng.standard_normal((400, 12)).astype(np.float32), "logsumexp")
     shapes = [(2, 12), (3, 1, 12), (2, 4, 12), (1, 4, 12), (30, 4, 12)]
     queries = [Query(rng.standard_normal(shape).astype(np.float32), 8) for shape in shapes]
-    for query, found in zip(queries, search.best_together(queries), strict=True):
-        alone = search.best(query)
-        np.testing.assert_array_equal(found.items, alone.items)
-        np.testing.assert_array_equal(found.scores.view(np.int32), alone.scores.view(np.int32))
+    assert_as_alone(search, queries)
 
 
 def test_nothing_is_found_where_nothing_is_allowed(world):
