@@ -159,34 +159,22 @@ def test_items_are_in_index_order_with_their_raw_text(tmp_path):
     assert row["author"] == "Author 3, Author 3"
 
 
-def test_those_with_validation_interactions_alone_come_second(tmp_path):
-    """Cut in time: u1 and b1 appear in validation first, u0 and b0 in test."""
-    rows = [(user, 2 + (user + k) % 8, START + k) for user in range(2, 10) for k in range(5)]
-    held_out = [(1, 1, START + 100), (2, 1, START + 101), (0, 0, START + 102), (0, 2, START + 103)]
-    split = {"strategy": "global_time", "test_fraction": 2 / 44, "validation_fraction": 2 / 44}
-    prepared = prepare(write(tmp_path, BOOK_ROWS, rows + held_out, split=split), seed=0)
-    assert prepared.users.ids.to_pylist() == [f"u{n}" for n in (*range(2, 10), 1, 0)]
-    assert (prepared.n_warm_users, prepared.n_known_users) == (8, 9)
-    assert prepared.items.ids.to_pylist() == [f"b{n}" for n in (*range(2, 10), 1, 0)]
-    assert (prepared.n_warm_items, prepared.n_known_items) == (8, 9)
+def test_warm_comes_first_then_validation_and_each_group_is_sorted_by_id(tmp_path):
+    """Cut in time: u2 and b2 appear in validation first, u1, b1, u0 and b0 in test."""
+    rows = [(user, 3 + (user + k) % 7, START + k) for user in range(3, 10) for k in range(5)]
+    held_out = [(2, 2), (3, 2), (1, 1), (0, 0)]
+    rows += [(user, book, START + 100 + k) for k, (user, book) in enumerate(held_out)]
+    split = {"strategy": "global_time", "test_fraction": 2 / 39, "validation_fraction": 2 / 39}
+    prepared = prepare(write(tmp_path, BOOK_ROWS, rows, split=split), seed=0)
+    for letter, side in (("u", prepared.users), ("b", prepared.items)):
+        assert side.ids.to_pylist() == [f"{letter}{n}" for n in (*range(3, 10), 2, 0, 1)]
+    assert (prepared.n_warm_users, prepared.n_known_users) == (7, 8)
+    assert (prepared.n_warm_items, prepared.n_known_items) == (7, 8)
+    assert prepared.train.items.max() < 7
+    assert (prepared.train.n_users, prepared.train.n_items) == (10, 10)
+    assert len(prepared.item_features) == len(prepared.user_features) == 10
     nothing = prepared.validation.select(np.zeros(0, dtype=np.int64))
-    assert replace(prepared, validation=nothing).n_known_users == 8
-
-
-def test_warm_comes_first_and_each_group_is_sorted_by_id(tmp_path):
-    """Cut in time: user u0 and book b1 appear only late, so they are cold."""
-    rows = [(user, 2 + (user + k) % 8, START + k) for user in range(2, 9) for k in range(5)]
-    late = [(0, 2, START + 100), (0, 3, START + 101), (5, 1, START + 102), (1, 0, START + 103)]
-    split = {"strategy": "global_time", "test_fraction": 0.1, "validation_fraction": 0.01}
-    prepared = prepare(write(tmp_path, BOOK_ROWS, rows + late, split=split), seed=0)
-    assert prepared.users.ids.to_pylist() == [f"u{n}" for n in (*range(2, 9), 0, 1)]
-    assert prepared.n_warm_users == 7
-    assert prepared.items.ids.to_pylist() == [f"b{n}" for n in (*range(2, 10), 0, 1)]
-    assert prepared.n_warm_items == 8
-    assert prepared.train.items.max() < 8
-    assert (prepared.train.n_users, prepared.train.n_items) == (9, 10)
-    assert len(prepared.item_features) == 10
-    assert len(prepared.user_features) == 9
+    assert replace(prepared, validation=nothing).n_known_users == 7
 
 
 def test_the_order_of_items_in_the_file_changes_nothing(tmp_path):

@@ -217,11 +217,6 @@ def test_limits_take_the_first_rows_and_do_not_look_at_later_ones(tmp_path):
     assert raw_ids(read_tables(config_of(tmp_path, users=users, interactions_limit=3))) == PAIRS
 
 
-def test_rating_and_timestamp_are_optional(tmp_path):
-    log = read_tables(config_of(tmp_path, users="user_id,item_id\nu1,b1\n")).interactions
-    assert log.ratings is log.times is None
-
-
 def test_all_columns_of_items_but_the_id_may_be_absent_and_are_named_at_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         table = books_of(config_of(tmp_path, "item_id,title\nb1,T\n"))
@@ -601,11 +596,6 @@ def test_a_pipe_is_refused_at_once(tmp_path):
     assert "must be a file, which is read more than once" in message_of(ids_alone(path))
     path.read_text()  # lets the writer go
     writer.join(10)
-
-
-def test_a_single_file_has_its_own_digest(tmp_path):
-    (tmp_path / "x.csv").write_bytes(b"abc")
-    assert content_sha256(tmp_path / "x.csv").startswith("ba7816bf8f01cfea")
 
 
 ROWS = [(f"u{user}", f"b{item}", 1_500_000_000 + item) for user in range(4) for item in range(5)]

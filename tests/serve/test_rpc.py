@@ -116,11 +116,13 @@ QUESTIONS = {
         "/recommend",
         {"user_ids": [*ids.users, None], "k": 4},
     ),
-    "what they have seen, too": lambda ids: (
+    "what they have seen of a category, too": lambda ids: (
         "Recommend",
-        pb.RecommendRequest(users=[{"user_id": ids.users[0]}], exclude_seen=False),
+        pb.RecommendRequest(
+            users=[{"user_id": ids.users[0]}], k=60, exclude_seen=False, categories=["even"]
+        ),
         "/recommend",
-        {"user_ids": ids.users[:1], "exclude_seen": False},
+        {"user_ids": ids.users[:1], "k": 60, "exclude_seen": False, "categories": ["even"]},
     ),
     "users by what they like": lambda ids: (
         "Recommend",
@@ -167,13 +169,6 @@ def test_an_answer_is_that_of_http_to_the_bit(servers, towers, name):
     answered = getattr(servers.ask, method)(request, timeout=SECONDS)
     assert answered.results
     assert same(answered, body.json())
-
-
-def test_categories_filter(open_servers, small_paths):
-    servers = open_servers(small_paths[0])
-    request = pb.RecommendRequest(users=[{"user_id": "user-1"}], k=4, categories=["Prime"])
-    (result,) = servers.ask.Recommend(request, timeout=SECONDS).results
-    assert [item.item_id for item in result.items] == ["book-2"]
 
 
 def test_ratings_and_numbers_become_those_of_the_question():
