@@ -45,7 +45,7 @@ def build_recommender(
     seen = rng.integers(0, n_items, n_users * n_seen).astype(np.int32)
     return Recommender(
         users=Vocabulary(_names("u", n_users)),
-        books=Books.of(_books(n_items, genres)),
+        books=Books(_books(n_items, genres)),
         vectors=Vectors(users, items),
         seen=Bags(np.arange(n_users + 1, dtype=np.int64) * n_seen, seen, n_items),
         popularity=rng.geometric(0.01, n_items).astype(np.int64),

@@ -192,11 +192,12 @@ def small_recommender():
         books = {
             "item_id": [f"book-{number}" for number in range(4)],
             "title": ["One", "Two", "Three", "Four"],
+            "author": [""] * 4,
             "categories": ["Odd", "Even", "Odd|Prime", "Even"],
         }
         return Recommender(
             users=Vocabulary(pa.array([f"user-{number}" for number in range(3)])),
-            books=Books.of(pa.table(books)),
+            books=Books(pa.table(books)),
             vectors=Vectors(users=items[favourites], items=items),
             seen=Bags(np.array([0, 1, 2, 3]), np.array(favourites), 4),
             popularity=np.array([1, 2, 3, 4]),

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from recsys.data.arrays import Bags, BoolArray, IntArray
-from recsys.data.columns import CATEGORY_SEPARATOR, ITEM_ID, TEXT_FIELDS, TITLE
+from recsys.data.columns import CATEGORIES, CATEGORY_SEPARATOR, ITEM_ID, TITLE
 from recsys.data.value_bags import split_values
 from recsys.data.vocabulary import Vocabulary
 from recsys.errors import DataError
@@ -32,41 +32,25 @@ class Books:
 
     table: pa.Table
 
-    @classmethod
-    def of(cls, table: pa.Table) -> Books:
-        """The items of a table, of which columns other than ``item_id`` may be absent."""
-        empty = pa.array([""] * len(table), pa.string())
-        names = table.column_names
-        columns = {
-            name: whole(table[name]) if name in names else empty for name in (ITEM_ID, *TEXT_FIELDS)
-        }
-        return cls(pa.table(columns))
-
     def __len__(self) -> int:
         return len(self.table)
 
     @cached_property
     def ids(self) -> Vocabulary:
         """Raw ids."""
-        return Vocabulary(self.column(ITEM_ID))
+        return Vocabulary(whole(self.table[ITEM_ID]))
 
     @property
     def titles(self) -> pa.Array:
         """One for each book."""
-        return self.column(TITLE)
-
-    def column(self, name: str) -> pa.Array:
-        """One column, as one piece."""
-        return whole(self.table[name])
+        return whole(self.table[TITLE])
 
     @cached_property
     def _by_category(self) -> tuple[dict[str, int], Bags]:
         """The categories by name, and the items of each."""
-        lists = split_values(self.table["categories"], CATEGORY_SEPARATOR)
-        owners = np.repeat(np.arange(len(self)), lists.bags.lengths)
-        items_of = Bags.from_pairs(
-            lists.bags.indices, owners, n_rows=len(lists.values), n_columns=len(self)
-        )
+        lists = split_values(self.table[CATEGORIES], CATEGORY_SEPARATOR)
+        sizes = {"n_rows": len(lists.values), "n_columns": len(self)}
+        items_of = Bags.from_pairs(lists.bags.indices, lists.bags.owners, **sizes)
         return {name: row for row, name in enumerate(lists.values.to_pylist())}, items_of
 
     @property

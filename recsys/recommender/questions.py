@@ -205,7 +205,7 @@ def _book_table(books: pd.DataFrame, known: Sequence[str]) -> pa.Table:
         given = f"'{unknown[0]}'" if unknown else "none"
         raise DataError(f"a new book must be described by {', '.join(known)}, got {given}")
     columns = {}
-    for name, values in zip(names, (books[name] for name in books.columns), strict=True):
+    for name, (_, values) in zip(names, books.items(), strict=True):
         expected = pa.string() if name in TEXT_FIELDS else pa.float64()
         try:
             column = pa.array(values.tolist(), expected, from_pandas=True)

@@ -58,7 +58,7 @@ class Recommender(Parts):
         """
         return cls(
             users=prepared.users,
-            books=Books.of(prepared.books),
+            books=Books(prepared.books),
             vectors=vectors,
             seen=Histories.of(prepared.train, prepared.validation).bags,
             popularity=prepared.train.item_counts,

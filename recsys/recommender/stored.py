@@ -103,7 +103,7 @@ def _parts(bundle: Bundle) -> dict[str, Any]:
     table = bundle.tables["items"]
     for name in (ITEM_ID, *TEXT_FIELDS):
         _texts(table, name)
-    books = Books.of(table)
+    books = Books(table)
     held = bundle.tensors[VECTORS]
     values = _validated(bundle.values)
     several = (None,) * (held["user_vectors"].ndim - 2)  # K, where a user has several

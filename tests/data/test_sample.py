@@ -120,7 +120,7 @@ def prepare_shop(directory: Path, **settings: object) -> tuple[Prepared, World]:
         interactions_path=directory / "users.csv",
         **settings,
     )
-    world = load_world(config.books_path)
+    world = load_world(config.books_path, config.interactions_path)
     assert world is not None
     return prepare(config, seed=0), world
 
@@ -172,7 +172,7 @@ def test_the_expectation_holds_on_the_first_rows_of_the_log(tmp_path):
 
 def test_a_loaded_world_is_the_one_that_was_written(tmp_path):
     written = write_sample(tmp_path, 1, **SMALL).world
-    loaded = load_world(tmp_path / "books.csv")
+    loaded = load_world(tmp_path / "books.csv", tmp_path / "users.csv")
     assert loaded is not None
     for name in ("first_tastes", "last_tastes", "item_factors", "season"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(written, name))
@@ -187,7 +187,7 @@ def test_a_changed_file_has_no_world_and_the_log_names_it(tmp_path, caplog, name
     with (tmp_path / name).open("ab") as file:
         file.write(b"\n")
     with caplog.at_level(logging.WARNING):
-        assert load_world(tmp_path / "books.csv") is None
+        assert load_world(tmp_path / "books.csv", tmp_path / "users.csv") is None
     assert f"'{tmp_path / name}' is not the file it describes" in caplog.text
 
 
@@ -196,7 +196,7 @@ def test_a_world_of_another_version_is_refused(tmp_path, caplog):
     world = json.loads((tmp_path / "world.json").read_text())
     (tmp_path / "world.json").write_text(json.dumps(world | {"version": 0}))
     with caplog.at_level(logging.WARNING):
-        assert load_world(tmp_path / "books.csv") is None
+        assert load_world(tmp_path / "books.csv", tmp_path / "users.csv") is None
     assert "made by bookshop 0" in caplog.text
 
 
@@ -204,7 +204,7 @@ def test_a_world_of_another_version_is_refused(tmp_path, caplog):
 def test_real_data_and_a_world_that_describes_nothing_have_none(tmp_path, content):
     if content is not None:
         (tmp_path / "world.json").write_text(content)
-    assert load_world(tmp_path / "books.csv") is None
+    assert load_world(tmp_path / "books.csv", tmp_path / "users.csv") is None
 
 
 def test_other_interactions_than_the_items_own_have_no_world(tmp_path):

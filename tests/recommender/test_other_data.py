@@ -41,7 +41,7 @@ def simple(users, items, vectors, seen, counts=None, categories=None):
     columns["categories"] = pa.array(categories or [""] * len(items))
     return Recommender(
         users=Vocabulary(pa.array(users)),
-        books=Books.of(pa.table(columns)),
+        books=Books(pa.table(columns)),
         vectors=vectors,
         seen=bags,
         popularity=given,

@@ -66,7 +66,7 @@ class Bookshop:
     world: World
 
 
-def generate_bookshop(seed: int, *, n_users: int = 2000, n_items: int = 1000) -> Bookshop:
+def generate_bookshop(seed: int, *, n_users: int, n_items: int) -> Bookshop:
     """The bookshop of a seed, the same on every machine.
 
     Users have 2 to 110 items each, 25 on average.
@@ -128,7 +128,7 @@ def write_sample(
     return shop
 
 
-def load_world(books_path: Path, interactions_path: Path | None = None) -> World | None:
+def load_world(books_path: Path, interactions_path: Path) -> World | None:
     """The world behind a books file, or None where it is not a generated one.
 
     It is one where ``world.json`` lies beside it, was written by this version of the generator,
@@ -136,7 +136,7 @@ def load_world(books_path: Path, interactions_path: Path | None = None) -> World
 
     Args:
         books_path: the books file of a data set.
-        interactions_path: its interactions file; ``users.csv`` beside the books where not given.
+        interactions_path: its interactions file.
     """
     path = books_path.parent / WORLD_FILE
     if not path.is_file():
@@ -152,13 +152,12 @@ def load_world(books_path: Path, interactions_path: Path | None = None) -> World
     if made_by != (GENERATOR, VERSION):
         _log.warning("%s: made by %s %s, not %s %s; no oracle", path, *made_by, GENERATOR, VERSION)
         return None
-    files = (books_path, interactions_path or books_path.parent / INTERACTIONS_FILE)
-    for file, digest in zip(files, digests, strict=True):
+    for file, digest in zip((books_path, interactions_path), digests, strict=True):
         if not file.is_file() or content_sha256(file) != digest:
             _log.warning("%s: '%s' is not the file it describes; no oracle", path, file)
             return None
     types = pa_csv.ConvertOptions(column_types=INTERACTIONS_SCHEMA)
-    table = pa_csv.read_csv(files[1], convert_options=types)
+    table = pa_csv.read_csv(interactions_path, convert_options=types)
     users, items = (
         np.array([int(raw[1:]) - 1 for raw in table[name].to_pylist()], dtype=np.int64)
         for name in ("user_id", "item_id")
