@@ -156,7 +156,7 @@ def _facing(
     return replace(own, per_user=found.ours), opponent, model, drift_sentence(found.tables)
 
 
-def measure(bundle: Path, champion: Recommender | None = None) -> ServingCost:
+def measure(bundle: Path, champion: Recommender | None) -> ServingCost:
     """What serving a bundle takes: bytes on disk, and the time to answer one user.
 
     The first answers are not counted: they pay for what is loaded once. Users are drawn with a
@@ -189,9 +189,9 @@ def _answer_in_turn(models: Sequence[Recommender]) -> list[list[float]]:
     return [found[_WARM_UP:] for found in seconds]
 
 
-def show(registration: Registration, name: str, console: Console | None = None) -> None:
+def show(registration: Registration, name: str) -> None:
     """Print the criteria, and what came of them."""
-    console = console or Console()
+    console = Console()
     candidate = registration.candidate
     if candidate is not None:
         title = f"{candidate.record.run_name} against {candidate.opponent}"

@@ -39,7 +39,7 @@ def recommend(
         exclude_seen=question.exclude_seen,
         categories=question.categories,
     )
-    lists = _lists(rows, rows["position"].to_pylist(), len(user_ids))
+    lists = _lists(rows, len(user_ids))
     results = [
         {"user_id": user_id, "source": ranked[0]["source"] if ranked else None, "items": ranked}
         for user_id, ranked in zip(user_ids, lists, strict=True)
@@ -51,16 +51,16 @@ def similar_items(
     served: Served, question: schemas.SimilarItemsQuestion, max_k: int
 ) -> Asking[schemas.SimilarItemsAnswer]:
     """The items near each item; see ``Recommender.similar_items``."""
-    _check_size(question.k, len(question.item_ids), max_k)
-    places = {item_id: index for index, item_id in enumerate(dict.fromkeys(question.item_ids))}
+    item_ids = question.item_ids
+    _check_size(question.k, len(item_ids), max_k)
     rows = yield from questions.similar_items(
-        served.recommender, list(places), question.k, categories=question.categories
+        served.recommender, item_ids, question.k, categories=question.categories
     )
-    owners = [places[item_id] for item_id in rows["item_id"].to_pylist()]
     rows = rows.drop_columns("item_id").rename_columns({"similar_item_id": "item_id"})
-    lists = _lists(rows, owners, len(places))
+    lists = _lists(rows, len(item_ids))
     results = [
-        {"item_id": item_id, "items": lists[places[item_id]]} for item_id in question.item_ids
+        {"item_id": item_id, "items": ranked}
+        for item_id, ranked in zip(item_ids, lists, strict=True)
     ]
     return _answer(schemas.SimilarItemsAnswer, served, results)
 
@@ -74,7 +74,7 @@ def similar_to_book(
     rows = yield from questions.similar_to_book(
         served.recommender, _described(question.books), question.k, categories=question.categories
     )
-    lists = _lists(rows, rows["position"].to_pylist(), n_books)
+    lists = _lists(rows, n_books)
     return _answer(schemas.NewBookSimilarAnswer, served, [{"items": ranked} for ranked in lists])
 
 
@@ -87,7 +87,7 @@ def users_of_book(
     rows = yield from questions.users_of_book(
         served.recommender, _described(question.books), question.k
     )
-    lists = _lists(rows, rows["position"].to_pylist(), n_books)
+    lists = _lists(rows, n_books)
     return _answer(schemas.NewBookUsersAnswer, served, [{"users": ranked} for ranked in lists])
 
 
@@ -153,11 +153,11 @@ def _described(books: Sequence[schemas.NewBook]) -> pd.DataFrame:
     return pd.DataFrame.from_records(rows)
 
 
-def _lists(rows: pa.Table, owners: Sequence[int], n_lists: int) -> list[Results]:
-    """Ranked rows gathered by the list to which they belong."""
+def _lists(rows: pa.Table, n_lists: int) -> list[Results]:
+    """Ranked rows gathered by the position in the question of what they answer."""
     lists: list[Results] = [[] for _ in range(n_lists)]
-    for owner, row in zip(owners, rows.to_pylist(), strict=True):
-        lists[owner].append(row)
+    for row in rows.to_pylist():
+        lists[row[questions.POSITION]].append(row)
     return lists
 
 

@@ -56,8 +56,7 @@ def recommend_for_users(
     histories = liked_histories(liked, ratings, model.items)
     masked = _seen_by(model, users, histories) if exclude_seen else None
     lists, sources = yield from _lists(model, users, histories, k, masked, allowed)
-    columns = {**_positions(len(names)), USER_ID: pa.array(names, pa.string())}
-    return _item_table(model, lists, columns, sources)
+    return _item_table(model, lists, {USER_ID: pa.array(names, pa.string())}, sources)
 
 
 def lists_among(
@@ -171,7 +170,7 @@ def similar_to_book(
     allowed = model.books.carrying(categories)
     vectors = normalised(model.likeness(new_item_vectors(model, books)))
     (lists,) = yield [Wanted(model.cosine_search, Query(vectors, k, allowed=allowed))]
-    return _item_table(model, lists, _positions(len(vectors)))
+    return _item_table(model, lists, {})
 
 
 def users_of_book(model: Parts, books: pd.DataFrame, k: int = 10) -> Asking[pa.Table]:
@@ -228,10 +227,6 @@ def _check_length(k: int, highest: int, what: str) -> None:
         raise ConfigError(f"'k' must be from 1 to {highest}, {what}, got {k}")
 
 
-def _positions(n: int) -> dict[str, pa.Array]:
-    return {POSITION: pa.array(np.arange(n))}
-
-
 def _item_table(
     model: Parts,
     lists: Lists,
@@ -240,11 +235,13 @@ def _item_table(
     *,
     key: str = ITEM_ID,
 ) -> pa.Table:
-    """One row for each item found: what was asked, rank, item, score, title and source."""
+    """One row for each item found: position, what was asked, rank, item, score, title, source."""
     rows, ranks = np.nonzero(lists.items >= 0)
     items = pa.array(lists.items[rows, ranks])
-    answer = {name: values.take(pa.array(rows)) for name, values in columns.items()}
-    answer |= {
+    asked = {name: values.take(pa.array(rows)) for name, values in columns.items()}
+    answer = {
+        POSITION: pa.array(rows),
+        **asked,
         "rank": pa.array(ranks + 1),
         key: model.items.ids.take(items),
         "score": pa.array(lists.scores[rows, ranks]),

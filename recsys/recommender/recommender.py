@@ -222,7 +222,8 @@ class Recommender(Parts):
             ConfigError: k is below 1 or above the size of the catalogue.
             DataError: an item that is not in the catalogue; a category that no item carries.
         """
-        return _frame(answer(questions.similar_items(self, item_ids, k, categories=categories)))
+        asking = questions.similar_items(self, item_ids, k, categories=categories)
+        return _frame(answer(asking).drop_columns(questions.POSITION))
 
     def similar_to_book(
         self, books: pd.DataFrame, k: int = 10, *, categories: Sequence[str] = ()
