@@ -8,10 +8,10 @@ from experiments.serve.model import CurrentModel, ModelSource
 from recsys.recommender import questions
 
 
-def flat(results, key="items", **names):
-    """The lists of an answer as one frame, with the position of each."""
+def flat(results, *names, key="items"):
+    """The lists of an answer as one frame, with the position and the named fields of each."""
     rows = [
-        {"position": position, **{name: one[name] for name in names.values()}, **entry}
+        {"position": position, **{name: one[name] for name in names}, **entry}
         for position, one in enumerate(results)
         for entry in one[key]
     ]
@@ -34,14 +34,14 @@ def test_known_users_get_the_lists_of_the_recommender(client, towers, exclude_se
     ids = towers.users.ids.to_pylist()[:5]
     results = ask(client, "/recommend", user_ids=ids, k=4, exclude_seen=exclude_seen)
     expected = towers.recommend(ids, 4, exclude_seen=exclude_seen)
-    assert_same(flat(results, user="user_id", source="source"), expected)
+    assert_same(flat(results, "user_id", "source"), expected)
 
 
 def test_liked_books_place_a_user_without_an_id(client, towers):
     liked = [towers.items.ids.to_pylist()[:3], []]
     results = ask(client, "/recommend", liked=liked, k=3)
     expected = towers.recommend_for_liked(liked, 3)
-    assert_same(flat(results, source="source"), expected)
+    assert_same(flat(results, "source"), expected)
     assert [one["source"] for one in results] == ["fold_in", "popularity"]
 
 
@@ -115,7 +115,7 @@ def test_new_books_get_their_neighbours_and_users(client, towers):
     near = ask(client, "/new-book/similar", books=books, k=3)
     assert_same(flat(near), towers.similar_to_book(frame, 3))
     users = ask(client, "/new-book/users", books=books, k=3)
-    assert_same(flat(users, "users"), towers.users_of_book(frame, 3))
+    assert_same(flat(users, key="users"), towers.users_of_book(frame, 3))
 
 
 def test_the_model_says_what_it_is(client, towers, towers_path):
