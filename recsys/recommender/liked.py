@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,8 +33,7 @@ def liked_histories(liked: Liked, ratings: Ratings | None, catalogue: Vocabulary
             finite numbers.
     """
     for ids in liked:
-        if isinstance(ids, str):
-            raise DataError(f"liked items must be given as a list of ids, got the text '{ids}'")
+        check_list(ids, "liked items")
     lengths = [len(ids) for ids in liked]
     items = catalogue.find([str(item_id) for ids in liked for item_id in ids])
     owners = np.repeat(np.arange(len(liked)), lengths)
@@ -49,6 +49,16 @@ def liked_histories(liked: Liked, ratings: Ratings | None, catalogue: Vocabulary
         None if given is None else given[kept],
         len(catalogue),
     )
+
+
+def check_list(ids: Sequence[Any], what: str) -> None:
+    """Refuse a text, which is a sequence of letters.
+
+    Raises:
+        DataError: ids were given as one.
+    """
+    if isinstance(ids, str):
+        raise DataError(f"{what} must be given as a list of ids, got the text '{ids}'")
 
 
 def _given_ratings(ratings: Ratings, lengths: Sequence[int]) -> FloatArray | None:

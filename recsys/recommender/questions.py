@@ -18,7 +18,7 @@ from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.histories import Histories
 from recsys.errors import ConfigError, DataError
 from recsys.evaluation.lists import Lists
-from recsys.recommender.liked import Liked, Ratings, liked_histories
+from recsys.recommender.liked import Liked, Ratings, check_list, liked_histories
 from recsys.recommender.parts import Parts
 from recsys.recommender.search import Asking, Query, Wanted, answer, normalised
 
@@ -48,6 +48,7 @@ def recommend_for_users(
 ) -> Asking[pa.Table]:
     """The k best items for users, each by what is known of them."""
     _check_length(k, len(model.books), "the catalogue")
+    check_list(user_ids, "users")
     allowed = model.books.carrying(categories)
     names = [None if name is None else str(name) for name in user_ids]
     users = np.full(len(names), -1)
@@ -149,6 +150,7 @@ def similar_items(
 ) -> Asking[pa.Table]:
     """The k items nearest to each item of the catalogue."""
     _check_length(k, len(model.books), "the catalogue")
+    check_list(item_ids, "items")
     allowed = model.books.carrying(categories)
     asked = [str(item_id) for item_id in item_ids]
     items = model.items.find(asked)

@@ -27,7 +27,7 @@ from recsys.recommender.approximate import ApproximateSearch
 from recsys.recommender.books import Books
 from recsys.recommender.bundle import read_bundle, write_bundle
 from recsys.recommender.cold_start import ColdStart
-from recsys.recommender.liked import Liked, Ratings
+from recsys.recommender.liked import Liked, Ratings, check_list
 from recsys.recommender.parts import Parts
 from recsys.recommender.search import answer
 from recsys.recommender.stored import from_bundle, to_bundle
@@ -199,6 +199,7 @@ class Recommender(Parts):
 
     def is_known(self, user_ids: Sequence[str]) -> BoolArray:
         """Whether the model knows each user, (n,)."""
+        check_list(user_ids, "users")
         known: BoolArray = self.users.find([str(name) for name in user_ids]) >= 0
         return known
 

@@ -409,3 +409,9 @@ def test_a_tower_that_knows_ids_alone_refuses_new_books(shop_recommender):
     _, recommender = shop_recommender("--model.item_encoder.fusion=identity")
     with pytest.raises(DataError, match="item tower of this one is 'identity'"):
         recommender.similar_to_book(pd.DataFrame({"title": ["A"]}), k=1)
+
+
+@pytest.mark.parametrize("ask", ["recommend", "similar_items", "is_known"])
+def test_a_text_in_the_place_of_a_list_of_ids_is_refused(recommender, ask):
+    with pytest.raises(DataError, match="must be given as a list of ids, got the text 'u1'"):
+        getattr(recommender, ask)("u1")
