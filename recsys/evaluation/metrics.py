@@ -46,11 +46,6 @@ class Places:
     places: IntArray
     n_rows: int
 
-    @property
-    def n_relevant(self) -> IntArray:
-        """Relevant items of each row, (n_rows,)."""
-        return np.bincount(self.rows, minlength=self.n_rows)
-
     def select(self, chosen: BoolArray) -> Places:
         """Those of some pairs, (P,), as if nothing else were to be found."""
         return Places(self.rows[chosen], self.items[chosen], self.places[chosen], self.n_rows)
@@ -93,7 +88,7 @@ def metrics_of_places(found: Places, ks: Sequence[int]) -> dict[str, FloatArray]
     values: dict[str, FloatArray] = {
         f"{metric}@{k}": np.empty(found.n_rows) for metric in RANKING_METRICS for k in ks
     }
-    n_relevant = found.n_relevant.astype(np.float64)
+    n_relevant = np.bincount(found.rows, minlength=found.n_rows).astype(np.float64)
     n_relevant[n_relevant == 0] = np.nan  # every metric of such a user becomes NaN
     for start in range(0, found.n_rows, _ROWS_AT_ONCE):
         part = slice(start, min(start + _ROWS_AT_ONCE, found.n_rows))
