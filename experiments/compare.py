@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,13 +65,14 @@ def compare(request: CompareRequest) -> RunComparison:
             "'--name' must hold letters, digits, '-', '_' and '.' only and not begin with '.', "
             f"got '{request.name}'"
         )
-    found = [
-        find_run(text, request.tracking_uri, request.experiment)
-        for text in request.runs
-        if not _is_file_of_lists(text)
-    ]
+    found = _found(request)
+    store = request.tracking_uri or _store_of(found.values())
+    test = RunTest(found[request.runs[0]], store)
     comparison = compare_runs(
-        _compared_all(request, found),
+        [
+            compared(found[text], test) if text in found else _lists(Path(text), test)
+            for text in request.runs
+        ],
         name=request.name,
         metrics=request.metrics,
         confidence=request.confidence,
@@ -84,7 +85,7 @@ def compare(request: CompareRequest) -> RunComparison:
         sent = send_comparison(
             comparison,
             directory,
-            tracking_uri=request.tracking_uri or _store_of(found),
+            tracking_uri=store,
             experiment=request.experiment,
             environment=describe_environment(),
         )
@@ -92,22 +93,16 @@ def compare(request: CompareRequest) -> RunComparison:
     return comparison
 
 
-def _is_file_of_lists(text: str) -> bool:
-    return text.lower().endswith((".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet"))
-
-
-def _compared_all(request: CompareRequest, found: Sequence[PastRun]) -> list[PastRun]:
-    """The runs and lists in the order asked for; what is of other data on the reference's test."""
-    if not found or _is_file_of_lists(request.runs[0]):
+def _found(request: CompareRequest) -> dict[str, PastRun]:
+    """The runs among what is compared, by what a person calls them; all else is a file of lists."""
+    ends = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+    runs = [text for text in request.runs if not text.lower().endswith(ends)]
+    if request.runs[0] not in runs:
         raise ConfigError(
             "the first of what is compared must be a run, by whose test the others are judged, "
             f"got '{request.runs[0]}'"
         )
-    runs, test = iter(found), RunTest(found[0], request.tracking_uri or _store_of(found))
-    return [
-        _lists(Path(text), test) if _is_file_of_lists(text) else compared(next(runs), test)
-        for text in request.runs
-    ]
+    return {text: find_run(text, request.tracking_uri, request.experiment) for text in runs}
 
 
 def compared(run: PastRun, test: RunTest) -> PastRun:
@@ -126,7 +121,7 @@ def _lists(path: Path, test: RunTest) -> PastRun:
     return PastRun(name, record, paired.theirs, paired=paired)
 
 
-def _store_of(runs: Sequence[PastRun]) -> str | None:
+def _store_of(runs: Iterable[PastRun]) -> str | None:
     """The store that the first tracked directory went to; None takes the usual one.
 
     Only where nothing else names a store: an address that is kept holds no password.
