@@ -102,8 +102,7 @@ class Request:
             return
         try:
             with self.users.open(encoding="utf-8-sig") as lines:
-                ids = (line.strip() for line in lines)
-                named = (user_id for user_id in ids if user_id)
+                named = (user_id for line in lines if (user_id := line.strip()))
                 batch = list(islice(named, size))
                 if not batch:
                     raise DataError(f"{self.users}: must have a user's id on a line at least")

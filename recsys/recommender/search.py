@@ -9,8 +9,10 @@ are to the bit those of a question alone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -119,17 +121,14 @@ def finish(asking: Asking[Answer], found: Sequence[Lists]) -> Answer:
 
 def search_together(questions: Sequence[Sequence[Wanted]]) -> list[list[Lists]]:
     """What each question wants, in one pass of each search that any of them names."""
-    found = [[Lists.empty(0, 0)] * len(wanted) for wanted in questions]
-    places: dict[int, list[tuple[int, int]]] = {}
-    for number, wanted in enumerate(questions):
-        for part, one in enumerate(wanted):
-            places.setdefault(id(one.search), []).append((number, part))
-    for at in places.values():
-        together = [questions[number][part] for number, part in at]
-        lists = together[0].search.best_together([one.query for one in together])
-        for (number, part), result in zip(at, lists, strict=True):
-            found[number][part] = result
-    return found
+    by_search: defaultdict[Search, list[Wanted]] = defaultdict(list)
+    for one in chain.from_iterable(questions):
+        by_search[one.search].append(one)
+    found: dict[Wanted, Lists] = {}
+    for search, together in by_search.items():
+        lists = search.best_together([one.query for one in together])
+        found |= zip(together, lists, strict=True)
+    return [[found[one] for one in wanted] for wanted in questions]
 
 
 class ItemSearch(Search):
@@ -147,12 +146,12 @@ class ItemSearch(Search):
     def best_together(self, queries: Sequence[Query]) -> list[Lists]:
         """The lists of each query, to the bit the same as if it were alone."""
         lists = [Lists.empty(len(query), query.k) for query in queries]
-        by_n_vectors: dict[int, list[int]] = {}
+        by_n_vectors: defaultdict[int, list[int]] = defaultdict(list)
         for number, query in enumerate(queries):
             if query.allowed is not None and SPARSE * np.sum(query.allowed) <= len(query.allowed):
                 lists[number] = self._best_of_few(query, np.flatnonzero(query.allowed))
             elif len(query):
-                by_n_vectors.setdefault(query.n_vectors, []).append(number)
+                by_n_vectors[query.n_vectors].append(number)
         for numbers in by_n_vectors.values():
             found = _best_of_alike(self.catalogue, [queries[number] for number in numbers])
             for number, one in zip(numbers, found, strict=True):
