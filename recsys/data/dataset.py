@@ -7,8 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from functools import cache
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 
 from recsys.config import DataConfig
 from recsys.data.arrays import Bags, IntArray, Interactions
@@ -309,6 +308,18 @@ def _renumbered(log: Interactions, users: IntArray, items: IntArray) -> Interact
 # To and from files -------------------------------------------------------------------------------
 
 
+class _PlainValues(BaseModel):
+    """Those attributes of :class:`Prepared` that are neither arrays nor tables."""
+
+    n_warm_users: int
+    n_warm_items: int
+    fingerprint: str
+    sources: dict[str, str]
+    item_featurizer: ItemFeaturizer
+    filter_steps: tuple[FilterStep, ...]
+    split: SplitSummary
+
+
 def _to_content(prepared: Prepared) -> Content:
     arrays: dict[str, np.ndarray] = {}
     values: dict[str, Any] = {"format": FORMAT_VERSION}
@@ -321,23 +332,18 @@ def _to_content(prepared: Prepared) -> Content:
         arrays |= {f"{side}_{name}": array for name, array in features.arrays.items()}
         names = {"dense_names": features.dense_names, "bag_labels": features.bag_labels}
         values[f"{side}_features"] = names
-    for name in ("n_warm_users", "n_warm_items", "fingerprint", "sources"):
-        values[name] = getattr(prepared, name)
-    values["item_featurizer"] = _featurizer_type().dump_python(
-        prepared.item_featurizer, mode="json"
-    )
-    values["filter_steps"] = [asdict(step) for step in prepared.filter_steps]
-    values["split"] = asdict(prepared.split)
+    plain = _PlainValues.model_validate(prepared, from_attributes=True)
+    values |= plain.model_dump(mode="json")
     tables = {"users": pa.table({USER_ID: prepared.users.ids}), "books": prepared.books}
     return Content(arrays, tables, values)
 
 
 def _from_content(content: Content) -> Prepared:
-    arrays, values = content.arrays, content.values
+    arrays = content.arrays
     users = Vocabulary(content.tables["users"][USER_ID].combine_chunks())
     books = content.tables["books"]
     items = Vocabulary(books[ITEM_ID].combine_chunks())
-    parts = {
+    attributes: dict[str, Any] = {
         part: Interactions(
             arrays[f"{part}_users"],
             arrays[f"{part}_items"],
@@ -348,27 +354,15 @@ def _from_content(content: Content) -> Prepared:
         )
         for part in PARTS
     }
+    attributes |= dict(_PlainValues.model_validate(content.values))
     return Prepared(
         users=users,
         items=items,
-        n_warm_users=values["n_warm_users"],
-        n_warm_items=values["n_warm_items"],
-        **parts,
         user_features=_features(content, "user"),
         item_features=_features(content, "item"),
-        item_featurizer=_featurizer_type().validate_python(values["item_featurizer"]),
         books=books,
-        filter_steps=tuple(FilterStep(**step) for step in values["filter_steps"]),
-        split=SplitSummary(**values["split"]),
-        fingerprint=values["fingerprint"],
-        sources=values["sources"],
+        **attributes,
     )
-
-
-@cache
-def _featurizer_type() -> TypeAdapter[ItemFeaturizer]:
-    """Made once: a worker loads data sets many times."""
-    return TypeAdapter(ItemFeaturizer)
 
 
 def _features(content: Content, side: str) -> Features:
