@@ -35,7 +35,7 @@ from recsys.data.splitting import (
 from recsys.data.storage import Content, read_directory, write_directory
 from recsys.data.tables import read_tables
 from recsys.data.user_features import aggregate_user_features
-from recsys.data.vocabulary import Vocabulary
+from recsys.data.vocabulary import Vocabulary, whole
 from recsys.errors import ArtifactError, DataError
 
 logger = logging.getLogger(__name__)
@@ -219,7 +219,7 @@ def _prepare(config: DataConfig, seed: int, states: States, hashes: Sequence[str
     train, validation, test = (log.select(parts == n) for n in (TRAIN, VALIDATION, TEST))
     return Prepared(
         users=Vocabulary(user_ids.take(pa.array(users[user_order]))),
-        items=Vocabulary(books[ITEM_ID].combine_chunks()),
+        items=Vocabulary(whole(books[ITEM_ID])),
         n_warm_users=n_warm_users,
         n_warm_items=n_warm_items,
         train=train,
@@ -340,9 +340,9 @@ def _to_content(prepared: Prepared) -> Content:
 
 def _from_content(content: Content) -> Prepared:
     arrays = content.arrays
-    users = Vocabulary(content.tables["users"][USER_ID].combine_chunks())
+    users = Vocabulary(whole(content.tables["users"][USER_ID]))
     books = content.tables["books"]
-    items = Vocabulary(books[ITEM_ID].combine_chunks())
+    items = Vocabulary(whole(books[ITEM_ID]))
     attributes: dict[str, Any] = {
         part: Interactions(
             arrays[f"{part}_users"],

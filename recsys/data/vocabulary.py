@@ -41,6 +41,11 @@ def near_match(unknown: pa.Array, known: pa.Array) -> str:
     return ""
 
 
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array; not copied where it is one already, so that it stays mapped."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def text_hashes(texts: Iterable[str]) -> IntArray:
     """A number for each text, (n,) uint32.
 

@@ -13,13 +13,8 @@ import pyarrow as pa
 from recsys.data.arrays import Bags, BoolArray, IntArray
 from recsys.data.columns import CATEGORIES, CATEGORY_SEPARATOR, ITEM_ID, TITLE
 from recsys.data.value_bags import split_values
-from recsys.data.vocabulary import Vocabulary
+from recsys.data.vocabulary import Vocabulary, whole
 from recsys.errors import DataError
-
-
-def whole(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array; not copied where it is one already, so that it stays mapped."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,10 +18,10 @@ from recsys.data.arrays import Bags
 from recsys.data.columns import ITEM_ID, TEXT_FIELDS, USER_ID
 from recsys.data.features import Features, ItemFeaturizer
 from recsys.data.user_features import UserFeaturizer
-from recsys.data.vocabulary import Vocabulary
+from recsys.data.vocabulary import Vocabulary, whole
 from recsys.errors import ArtifactError, BookendsError, first_problem
 from recsys.evaluation.scorers import Combine, Vectors
-from recsys.recommender.books import Books, whole
+from recsys.recommender.books import Books
 from recsys.recommender.bundle import Arrays, Bundle
 from recsys.recommender.cold_start import ColdStart, towers_without_ids
 from recsys.recommender.parts import Parts

@@ -470,6 +470,15 @@ def test_cached_is_what_prepare_gives_and_the_second_use_reads_no_table(
     assert not prepared.train.users.flags.writeable
 
 
+def test_ids_are_mapped_as_everything_of_a_cache_is(tmp_path):
+    """Each worker of a sweep loads the data set."""
+    config = DataConfig(cache_dir=tmp_path)
+    prepare_cached(config, seed=0)
+    before = pa.total_allocated_bytes()
+    loaded = prepare_cached(config, seed=0)
+    assert pa.total_allocated_bytes() - before < loaded.users.ids.nbytes / 4
+
+
 def test_the_same_content_elsewhere_is_found_under_its_own_paths(tmp_path, count_preparations):
     prepare_cached(small_world(tmp_path / "one"), seed=0)
     moved = small_world(tmp_path / "two").model_copy(
