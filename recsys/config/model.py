@@ -196,11 +196,13 @@ class UserTowerConfig(TowerConfig):
             "'user_encoder' must know ids, a history or metadata: 'id_embedding.type' and "
             "'history.pooling' are 'none' and 'fusion' is 'identity'",
         )
-        encoder = self.feature_encoder.type
+        encoder = self.feature_encoder
+        is_said = encoder.type != "none" and "type" in encoder.model_fields_set
         require(
-            encoder == "none" or "fusion" in self.model_fields_set,
-            f"'user_encoder.fusion' must be given with its 'feature_encoder.type', got '{encoder}' "
-            "alone: under 'identity', the default of the user tower, metadata says nothing",
+            not is_said or "fusion" in self.model_fields_set,
+            "'user_encoder.fusion' must be given with its 'feature_encoder.type', got "
+            f"'{encoder.type}' alone: under 'identity', the default of the user tower, metadata "
+            "says nothing",
         )
         require(
             self.queries == 1 or self.history.pooling in ("sum", "mean", "sqrt"),
