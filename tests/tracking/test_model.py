@@ -175,7 +175,11 @@ def test_a_damaged_bundle_does_not_become_a_model(tmp_path, bundle):
     assert not (tmp_path / "saved").exists()
 
 
-def test_nothing_in_the_model_runs_on_loading_but_source(saved):
+def test_nothing_in_the_model_runs_on_loading_but_source(bundle, tmp_path):
+    """A model of its own: Python compiles what it loads of one, beside it."""
+    bundle.save(tmp_path / "bundle")
+    saved = tmp_path / "saved"
+    save_model(tmp_path / "bundle", saved, users=["user-0"])
     allowed = {".json", ".safetensors", ".arrow", ".py", ".yaml", ".txt", ".typed", ".css"}
     allowed |= {".j2", ".html", ".md", ".svg", ""}
     suffixes = {path.suffix for path in saved.rglob("*") if path.is_file()}
