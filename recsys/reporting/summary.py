@@ -260,11 +260,9 @@ def _training(record: RunRecord) -> str:
         return "No epoch was finished."
     kept, refit = "", record.refit
     if refit is not None:
-        n_all = sum(record.dataset.get(name, 0) for name in ("train", "validation"))
         kept = (
             f", the best of which was epoch {record.best_epoch}. The model that is tested and "
-            f"saved was trained anew for {refit['epochs']} epochs on train and validation "
-            f"together, {n_all:,} interactions"
+            f"saved was trained anew for {refit['epochs']} epochs on train and validation together"
         )
     elif record.best_epoch:
         kept = f" and kept the weights of epoch {record.best_epoch}"
